@@ -1,0 +1,61 @@
+# Two commands do everything: `make demo` prints the tables, `make test` checks the project.
+# Each makes .venv on first use and installs again only when pyproject.toml has changed.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+TESTED_VERSIONS := 3.11 3.12 3.13
+
+.PHONY: help demo test bench test-all clean
+
+help:
+	@echo "make demo      optimal scales and their errors for every common format"
+	@echo "make test      ruff, mypy --strict and pytest"
+	@echo "make bench     speed, as ratios to plain NumPy"
+	@echo "make test-all  the tests on Python $(TESTED_VERSIONS), where installed"
+	@echo "make clean     remove .venv and caches"
+	@echo "Another interpreter: make PYTHON=python3.12 demo"
+
+demo: $(VENV)/.installed
+	@$(BIN)/qerror demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check qerror tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s -q $(PYTEST_ARGS)
+
+# Every version found gets its own environment; a version that is not installed is said and passed over.
+test-all:
+	@status=0; for version in $(TESTED_VERSIONS); do \
+	  found=; for candidate in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+	    if $$candidate -c 'import venv' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "== Python $$version: not installed, not tested"; continue; fi; \
+	  echo "== Python $$version: $$found"; \
+	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$found test || status=1; \
+	done; exit $$status
+
+clean:
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "qerror needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)."; \
+	  echo "Name a newer one, for example: make PYTHON=python3.12 $(or $(MAKECMDGOALS),demo)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu it needs: apt install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,121 @@
+"""Exact quantization error and optimal scales, for densities and for real tensors.
+
+``qerror`` answers how much error a quantizer makes on a distribution, which scale makes it smallest,
+and how far from that a given scale is.
+
+Examples
+--------
+>>> import qerror as qe
+>>> best = qe.optimal_scale(qe.Gaussian(), "int4")
+>>> error = qe.quantization_error(qe.Gaussian(), "int4", best.scale)
+>>> bool(error.clipping + error.rounding == error.mse)
+True
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qerror.densities.base import Density
+    from qerror.densities.combined import Mixture, Rectified
+    from qerror.densities.empirical import Empirical
+    from qerror.densities.histogram import Histogram
+    from qerror.densities.named import density, fit_density, from_pdf, from_scipy
+    from qerror.densities.parametric import (
+        Gaussian,
+        GeneralizedGaussian,
+        Laplace,
+        Logistic,
+        StudentT,
+        Uniform,
+    )
+    from qerror.error import code_entropy, code_probabilities, quantization_error
+    from qerror.grids.casting import dequantize, fake_quantize, quantize
+    from qerror.grids.formats import BlockFormat, float_grid, formats, grid, int_grid
+    from qerror.grids.grid import Grid
+    from qerror.results import ErrorTerms, Minimum, ScaleResult, Status
+    from qerror.search.lloyd_max import lloyd_max
+    from qerror.search.optimal import excess_db, optimal_scale
+
+__version__ = "0.1.0"
+
+# Where each public name lives. A name is imported when it is first used, so that `import qerror` costs
+# no more than its interpreter start (PEP 562); a test holds this table against the imports above.
+_HOMES = {
+    "qerror.densities.base": ("Density",),
+    "qerror.densities.combined": ("Mixture", "Rectified"),
+    "qerror.densities.empirical": ("Empirical",),
+    "qerror.densities.histogram": ("Histogram",),
+    "qerror.densities.named": ("density", "fit_density", "from_pdf", "from_scipy"),
+    "qerror.densities.parametric": (
+        "Gaussian",
+        "GeneralizedGaussian",
+        "Laplace",
+        "Logistic",
+        "StudentT",
+        "Uniform",
+    ),
+    "qerror.error": ("code_entropy", "code_probabilities", "quantization_error"),
+    "qerror.grids.casting": ("dequantize", "fake_quantize", "quantize"),
+    "qerror.grids.formats": ("BlockFormat", "float_grid", "formats", "grid", "int_grid"),
+    "qerror.grids.grid": ("Grid",),
+    "qerror.results": ("ErrorTerms", "Minimum", "ScaleResult", "Status"),
+    "qerror.search.lloyd_max": ("lloyd_max",),
+    "qerror.search.optimal": ("excess_db", "optimal_scale"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUBPACKAGES = frozenset({"densities", "grids", "search", "tensors"})
+
+__all__ = [
+    "BlockFormat",
+    "Density",
+    "Empirical",
+    "ErrorTerms",
+    "Gaussian",
+    "GeneralizedGaussian",
+    "Grid",
+    "Histogram",
+    "Laplace",
+    "Logistic",
+    "Minimum",
+    "Mixture",
+    "Rectified",
+    "ScaleResult",
+    "Status",
+    "StudentT",
+    "Uniform",
+    "__version__",
+    "code_entropy",
+    "code_probabilities",
+    "density",
+    "dequantize",
+    "excess_db",
+    "fake_quantize",
+    "fit_density",
+    "float_grid",
+    "formats",
+    "from_pdf",
+    "from_scipy",
+    "grid",
+    "int_grid",
+    "lloyd_max",
+    "optimal_scale",
+    "quantization_error",
+    "quantize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"qerror.{name}")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'qerror' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_SUBPACKAGES})
