@@ -1,0 +1,200 @@
+"""The contract that every density keeps, and the defaults that need only its pdf.
+
+A density is a distribution of x: a continuous part (`pdf`, smooth between its `panels`) plus point masses
+(`atoms`). Everything else of the library reads a density through the methods of `Density` and nothing else.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import quadrature
+
+Array = NDArray[np.float64]
+
+__all__ = ["Density"]
+
+
+class Density(abc.ABC):
+    """A distribution of x, or an array of them.
+
+    Parameters may be arrays: `shape` is then their broadcast shape, and every method broadcasts its arguments
+    against it by NumPy's rules. `take` picks members, which is how searches and errors run over many
+    (density, scale) pairs in one vectorized call.
+
+    A concrete class states `pdf`, `mean`, `std` and `panels`; it overrides the rest where it has a formula.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        () for one density.
+    name : str
+        Accepted by `qerror.density` where the density has a name ("student-t:df=5").
+    mean, std : float or ndarray of shape `shape`
+    support : tuple of (lower, upper)
+        The closed interval outside of which there is no mass (may be infinite).
+    status : str
+        Empty, or what a quadrature could not reach.
+    """
+
+    shape: tuple[int, ...] = ()
+    status: str = ""
+    # How many times a tail panel doubles before the rest is left to `far_moments`: 2^7 decay lengths hold all but
+    # exp(-128) of an exponential tail.
+    tail_doublings: int = 7
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str: ...
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Any: ...
+
+    @property
+    @abc.abstractmethod
+    def std(self) -> Any: ...
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        return (-np.inf, np.inf)
+
+    # -- the continuous part -------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def pdf(self, x: ArrayLike) -> Array:
+        """Density of the continuous part at `x`; integrates to 1 minus the mass of `atoms`."""
+
+    @abc.abstractmethod
+    def panels(self) -> Array:
+        """Ascending edges, shape `shape` + (P,), between which `pdf` is resolved by 12 Gauss-Legendre nodes.
+
+        Cusps, jumps and the ends of a bounded support are among them. Beyond the first and last edge the density
+        decays over `decay_length`.
+        """
+
+    def decay_length(self, x: Array, sign: Array) -> Array:
+        """Distance over which the pdf falls by a factor e when one walks outwards (`sign` = +-1) from `x`."""
+        step = 1e-3 * np.asarray(self.std)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slope = (np.log(self.pdf(x)) - np.log(self.pdf(x + sign * step))) / step
+            length = 1.0 / slope
+        std = np.broadcast_to(self.std, length.shape)
+        return np.where((length > 0) & np.isfinite(length), np.clip(length, 1e-3 * std, 10 * std), std)
+
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array | None:
+        """Moments (3, ...) of the tail beyond `x`, for power laws whose panels would not end; None where they do."""
+        return None
+
+    @property
+    def kinks(self) -> Array:
+        """Points, shape `shape` + (n,), where the pdf jumps: they split the error as a function of the scale."""
+        return np.empty((*self.shape, 0))
+
+    # -- the point masses ----------------------------------------------------------------------------------------
+
+    @property
+    def atoms(self) -> tuple[Array, Array] | None:
+        """Point masses as (points, masses), each of shape `shape` + (n,); None without any."""
+        return None
+
+    # -- moments -------------------------------------------------------------------------------------------------
+
+    def moments(self, lower: ArrayLike, upper: ArrayLike, about: ArrayLike) -> Array:
+        """Integrals of (x - about)^j over lower < x <= upper, j = 0, 1, 2, computed about `about`.
+
+        Parameters
+        ----------
+        lower, upper : array_like
+            Ends, finite or infinite; they and `about` broadcast against each other and against `shape`.
+        about : array_like
+            The value the moments are taken about.
+
+        Returns
+        -------
+        ndarray of shape (3, ...)
+            Probability (dimensionless), first moment (units of x), second moment (units of x squared).
+
+        Examples
+        --------
+        >>> import numpy as np, qerror as qe
+        >>> qe.Laplace(std=1).moments(-np.inf, np.inf, 0.0).round(12).tolist()
+        [1.0, 0.0, 1.0]
+        """
+        low, up, centre = np.broadcast_arrays(lower, upper, about)
+        edges = np.stack([low, np.maximum(low, up)], axis=-1).astype(np.float64)
+        return self.cell_moments(edges, np.asarray(centre, np.float64)[..., None])[..., 0]
+
+    def cell_moments(
+        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
+    ) -> Array:
+        """Moments of neighbouring cells, each about its own value: what an error is summed from.
+
+        Parameters
+        ----------
+        edges : ndarray of shape (..., M + 1)
+            Ascending cell ends, relative to `origin`; may be infinite.
+        about : ndarray of shape (..., M)
+            The value of each cell, relative to `origin`.
+        origin : array_like of shape (...)
+            Added to both: cells far from zero keep their precision.
+        ties_to_lower : ndarray of bool, shape (M + 1,), optional
+            Whether a point mass exactly on an edge belongs to the cell below it (default: yes).
+
+        Returns
+        -------
+        ndarray of shape (3, ..., M)
+        """
+        return quadrature.cell_moments(self, edges, about, np.asarray(origin, np.float64), ties_to_lower)
+
+    def tails(self, t: Array) -> tuple[Array, Array]:
+        """Mass and first moment beyond `t`, ascending along its last axis, for fast searches.
+
+        Returns
+        -------
+        mass : ndarray
+            P(x > t) for t at or above the mean, -P(x <= t) below: the small side, so that sums do not cancel.
+        first : ndarray
+            E[(x - mean); x > t], never negative. Both within a few units of float64 rounding of 1 and of `std`.
+        """
+        return quadrature.tails(self, t)
+
+    # -- probabilities -------------------------------------------------------------------------------------------
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """P(X <= x)."""
+        return self.moments(-np.inf, x, 0.0)[0]
+
+    def sf(self, x: ArrayLike) -> Array:
+        """P(X > x), accurate in the upper tail."""
+        return self.moments(x, np.inf, 0.0)[0]
+
+    def quantile(self, p: ArrayLike) -> Array:
+        """The smallest x with cdf(x) >= p."""
+        return quadrature.solve_quantile(self, np.asarray(p, np.float64), upper=False)
+
+    def isf(self, p: ArrayLike) -> Array:
+        """The smallest x with sf(x) <= p, accurate for tiny p."""
+        return quadrature.solve_quantile(self, np.asarray(p, np.float64), upper=True)
+
+    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
+        """Draw `size` independent values, shape `size` + `shape`."""
+        generator = np.random.default_rng(rng)
+        size = (size,) if isinstance(size, int | np.integer) else tuple(size)
+        # random() may return 0: the midpoint of its 2^-53 lattice keeps quantile() finite.
+        uniform = generator.random((*size, *self.shape)) + 2.0**-54
+        return np.where(uniform < 0.5, self.quantile(uniform), self.isf(1.0 - uniform))
+
+    # -- members -------------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def take(self, index: NDArray[np.intp]) -> Self:
+        """Members by flat index: a density of shape `index.shape` (itself where `shape` is ())."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})" if self.shape == () else f"{type(self).__name__}{self.shape}"
