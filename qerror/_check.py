@@ -1,0 +1,337 @@
+"""Coercion of arguments and the texts of their errors.
+
+Every function of the library that takes numbers from outside passes them through here, so that a bad
+value is reported in one way everywhere: the argument is named, the value shown, the remedy said.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "as_float_array",
+    "as_int",
+    "as_rng",
+    "check_choice",
+    "check_finite",
+    "check_positive",
+    "check_scale",
+    "check_shift",
+    "suggest",
+]
+
+
+def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
+    """Return `value` as a float64 array; shape and (for float64 input) memory are kept.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error text.
+    value : array_like
+        Real numbers of any shape.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        If `value` is not made of real numbers (None, text, complex, ragged lists).
+
+    Examples
+    --------
+    >>> as_float_array("scale", [1, 2])
+    array([1., 2.])
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of real numbers with one shape: {error}") from None
+    if array.dtype == np.float64:
+        return array
+    # The kind "V" admits the dtypes of ml_dtypes (bfloat16, float8_...), which convert exactly.
+    if array.dtype.kind not in "fiubV" or array.dtype.names is not None:
+        raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}") from None
+
+
+def check_finite(name: str, x: NDArray[Any]) -> None:
+    """Raise unless every element of `x` is finite.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error text.
+    x : ndarray
+        Numbers of any shape.
+
+    Raises
+    ------
+    ValueError
+        With the number of NaN and infinite elements and the index of the first of them.
+
+    Examples
+    --------
+    >>> check_finite("x", np.array([1.0, np.nan]))
+    Traceback (most recent call last):
+        ...
+    ValueError: x must be finite, got 1 NaN of 2 values, the first is nan at index 1; remove or replace them
+    """
+    good = np.isfinite(x)
+    if good.all():
+        return
+    first = np.unravel_index(int(np.argmin(good)), x.shape)
+    n_nan = int(np.count_nonzero(np.isnan(x)))
+    n_inf = int(good.size - np.count_nonzero(good)) - n_nan
+    counts = " and ".join(f"{n} {word}" for n, word in ((n_nan, "NaN"), (n_inf, "infinite")) if n)
+    where = f", the first is {float(x[first])}{_at(first)}" if x.ndim else ""
+    total = f"{counts} of {x.size} value{'s' if x.size != 1 else ''}"
+    raise ValueError(f"{name} must be finite, got {total}{where}; remove or replace them")
+
+
+def check_positive(name: str, value: Any) -> NDArray[np.float64]:
+    """Return `value` as a float64 array of positive, finite numbers.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error text.
+    value : array_like
+        Numbers of any shape.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        If any element is zero, negative, NaN or infinite.
+
+    Examples
+    --------
+    >>> check_positive("std", -0.5)
+    Traceback (most recent call last):
+        ...
+    ValueError: std must be positive and finite, got -0.5
+    """
+    array = as_float_array(name, value)
+    good = (array > 0) & (array < np.inf)
+    if not good.all():
+        raise ValueError(f"{name} must be positive and finite, got {_first(array, good)}")
+    return array
+
+
+def check_scale(scale: Any) -> NDArray[np.float64]:
+    """Return `scale` as a float64 array of positive, finite numbers.
+
+    Parameters
+    ----------
+    scale : array_like
+        Scales of any shape.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        If any element is zero, negative, NaN or infinite.
+
+    Examples
+    --------
+    >>> check_scale(0.5)
+    array(0.5)
+    """
+    return check_positive("scale", scale)
+
+
+def check_shift(shift: Any) -> NDArray[np.float64]:
+    """Return `shift` as a float64 array of finite numbers.
+
+    Parameters
+    ----------
+    shift : array_like
+        Shifts of any shape.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    ValueError
+        If any element is NaN or infinite.
+
+    Examples
+    --------
+    >>> check_shift([0.0, -1.5])
+    array([ 0. , -1.5])
+    """
+    array = as_float_array("shift", shift)
+    good = np.isfinite(array)
+    if not good.all():
+        raise ValueError(f"shift must be finite, got {_first(array, good)}")
+    return array
+
+
+def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
+    """Return `value` as an int within `minimum` .. `maximum` (both included).
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error text.
+    value : int
+        A Python or NumPy integer; floats and booleans are refused.
+    minimum, maximum : int, optional
+        Bounds; None leaves that side open.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If `value` is no integer or outside the bounds.
+
+    Examples
+    --------
+    >>> as_int("bits", np.int64(4), 1, 16)
+    4
+    """
+    is_int = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if is_int and (minimum is None or value >= minimum) and (maximum is None or value <= maximum):
+        return int(value)
+    if minimum is not None and maximum is not None:
+        bounds = f" from {minimum} to {maximum}"
+    elif minimum is not None:
+        bounds = f" of at least {minimum}"
+    else:
+        bounds = "" if maximum is None else f" of at most {maximum}"
+    raise ValueError(f"{name} must be an integer{bounds}, got {_short(value)}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument, for the error text.
+    value : str
+        The value given.
+    choices : sequence of str
+        The values allowed.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If `value` is none of them.
+
+    Examples
+    --------
+    >>> check_choice("rounding", "up", ["nearest", "stochastic"])
+    Traceback (most recent call last):
+        ...
+    ValueError: rounding must be 'nearest' or 'stochastic', got 'up'
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ValueError(f"{name} must be {_listing(choices)}, got {_short(value)}")
+
+
+def as_rng(rng: Any) -> np.random.Generator:
+    """Return a NumPy Generator made from a seed, or the Generator given.
+
+    Parameters
+    ----------
+    rng : int, numpy.random.Generator or None
+        A non-negative seed, a Generator (returned as it is), or None for fresh entropy.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        If `rng` is anything else.
+
+    Examples
+    --------
+    >>> float(as_rng(1).random()) == float(as_rng(1).random())
+    True
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng()
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
+        return np.random.default_rng(int(rng))
+    raise ValueError(f"rng must be a non-negative integer, a numpy.random.Generator or None, got {_short(rng)}")
+
+
+def suggest(name: str, candidates: Iterable[str]) -> str:
+    """Return a clause that lists the near matches of a name, for the end of an error text.
+
+    Parameters
+    ----------
+    name : str
+        The name that was not found.
+    candidates : iterable of str
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``"; did you mean 'int4' or 'uint4'?"``, or the empty string if nothing is near.
+
+    Examples
+    --------
+    >>> suggest("gausian", ["gaussian", "laplace"])
+    "; did you mean 'gaussian'?"
+    """
+    near = difflib.get_close_matches(name.lower(), list(candidates), n=3, cutoff=0.6)
+    return f"; did you mean {_listing(near)}?" if near else ""
+
+
+def _listing(words: Sequence[str]) -> str:
+    quoted = [repr(word) for word in words]
+    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _at(index: tuple[Any, ...]) -> str:
+    if not index:
+        return ""
+    place = ", ".join(str(int(i)) for i in index)
+    return f" at index {place}" if len(index) == 1 else f" at index ({place})"
+
+
+def _first(array: NDArray[np.float64], good: NDArray[np.bool_]) -> str:
+    """Describe the first bad element: its value, its place, and how many there are if more than one."""
+    index = np.unravel_index(int(np.argmin(good)), array.shape) if array.ndim else ()
+    n_bad = int(array.size - np.count_nonzero(good))
+    more = f" ({n_bad} such values of {array.size})" if n_bad > 1 else ""
+    return f"{float(array[index])}{_at(index)}{more}"
