@@ -1,0 +1,75 @@
+"""Writing files so that a reader sees the old content or the new, never half of one."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["atomic_open"]
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    r"""Open a file for writing that appears under its name only when the block has ended well.
+
+    The content goes to a temporary file in the same folder, which then replaces `path` in one step. On an
+    error inside the block the temporary file is removed and `path` stays as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to make or to replace. Its folder must exist.
+    mode : {"wb", "w"}
+        Bytes, or text in UTF-8 with ``\n`` line ends.
+
+    Yields
+    ------
+    file object
+        The open temporary file.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is neither of the two, or `path` is a folder or lies in none.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with atomic_open(folder / "table.txt", "w") as file:
+    ...     _ = file.write("4 bits")
+    >>> (folder / "table.txt").read_text()
+    '4 bits'
+    """
+    if mode not in ("wb", "w"):
+        raise ValueError(f"mode must be 'wb' or 'w', got {mode!r}")
+    # Through a symbolic link the link's target is replaced, not the link.
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise ValueError(f"path must name a file, got the folder {str(path)!r}")
+    if not target.parent.is_dir():
+        raise ValueError(f"the folder of {str(path)!r} does not exist; make it first")
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode_for(target))
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _mode_for(target: Path) -> int:
+    """Permissions of the file that is replaced; for a new one what `open` would give, not mkstemp's 0600."""
+    if target.exists():
+        return target.stat().st_mode & 0o7777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
