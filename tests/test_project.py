@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.metadata
 import re
 import subprocess
 import sys
@@ -38,6 +37,7 @@ HOSTS = {
     "arxiv.org",
     "archive.ics.uci.edu",
     "doi.org",
+    "git-lfs.github.com",
     "github.com",
     "keepachangelog.com",
     "semver.org",
@@ -126,8 +126,9 @@ def test_import_loads_nothing_heavy():
 def test_core_functions_load_nothing_heavy():
     """A name that is used brings its own modules, not plotting or symbolic algebra."""
     code = (
-        "import sys, qerror as qe; qe.optimal_scale(qe.Gaussian(), 'int4'); qe.optimal_scale(qe.Empirical([1., 2.]), 'int4')\n"
-        "print(*[m for m in sys.modules if m.startswith(('sympy', 'matplotlib', 'torch', 'scipy.stats', 'click', 'rich'))])"
+        "import sys, qerror as qe\n"
+        "for density in (qe.Gaussian(), qe.Empirical([1.0, 2.0])): qe.optimal_scale(density, 'int4')\n"
+        f"print(*[m for m in sys.modules if m.startswith({(*HEAVY[:3], *HEAVY[4:])!r})])"
     )
     assert run(code).split() == []
 
@@ -158,7 +159,8 @@ def test_subpackages_are_attributes(name):
 
 
 def test_versions_agree():
-    assert importlib.metadata.version("qerror") == qerror.__version__
+    assert "version" in pyproject()["project"]["dynamic"]
+    assert pyproject()["tool"]["hatch"]["version"]["path"] == "qerror/__init__.py"
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1] == qerror.__version__
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .foreign import PICKLED, first_bytes, foreign_kind
 from .numpy_format import read_npy, read_npz
 from .safetensors_format import looks_like_safetensors, read_safetensors
-from .stored import StoredTensor, TensorInfo, decode
+from .stored import StoredTensor, TensorInfo, decode, stored_bits
 
 __all__ = ["Checkpoint", "TensorInfo", "example_checkpoint", "list_tensors", "open_checkpoint", "read_tensor"]
 
@@ -98,15 +98,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         ValueError
             If there is no such tensor, or its elements are no machine words (texts, complex numbers).
         """
-        tensor = self._find(name)
-        stored = tensor.load()
-        if stored.dtype.kind not in "biuf" or stored.itemsize > 8:
-            raise ValueError(
-                f"tensor {name!r} of {str(self.path)!r} has element type {tensor.info.dtype}, which has no integer bit "
-                "patterns; give a tensor of integers or of real numbers"
-            )
-        native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-        return native.view(f"u{native.itemsize}")
+        return stored_bits(self._find(name), str(self.path))
 
     def _find(self, name: str) -> StoredTensor:
         if self._stored is None:
@@ -232,7 +224,9 @@ def read_tensor(path: str | os.PathLike[str], name: str | None = None) -> NDArra
         if name is not None:
             return checkpoint[name]
         if len(checkpoint) != 1:
-            raise _no_such_tensor(checkpoint.path, name, list(checkpoint))
+            raise ValueError(
+                f"name must be given: {str(checkpoint.path)!r} has {len(checkpoint)} tensors; list_tensors names them"
+            )
         return next(iter(checkpoint.values()))
 
 

@@ -10,7 +10,7 @@ __all__ = ["PICKLED", "first_bytes", "foreign_kind"]
 _FOREIGN = {
     b"GGUF": "a GGUF file; use the .safetensors file that it was made from",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file; save its arrays with numpy.savez",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
+    b"version https://git-lfs.github.com/spec": "a Git LFS pointer, not the file itself; run `git lfs pull`",
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
 PICKLED = (
@@ -27,7 +27,7 @@ def first_bytes(file: Path) -> bytes:
         raise ValueError(f"path is the folder {str(file)!r}; {hint}")
     try:
         with file.open("rb") as stream:
-            return stream.read(32)
+            return stream.read(64)
     except FileNotFoundError:
         near = difflib.get_close_matches(file.name, _names_beside(file), n=3)
         hint = f"near it are {', '.join(map(repr, near))}" if near else "check the path"

@@ -31,7 +31,7 @@ def read_npy(path: Path) -> dict[str, StoredTensor]:
         raise ValueError(
             f"{str(path)!r} is truncated: it needs {expected} bytes of data and has {available}; fetch it again"
         )
-    return {info.name: StoredTensor(info, functools.partial(_load_npy, path, dtype))}
+    return {info.name: StoredTensor(info, functools.partial(_load_npy, path))}
 
 
 def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]:
@@ -52,7 +52,7 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]:
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
             raise _damaged(where, error) from None
         info = TensorInfo(name, shape, dtype_tag(dtype))
-        tensors[name] = StoredTensor(info, functools.partial(_load_member, archive, member, where, dtype))
+        tensors[name] = StoredTensor(info, functools.partial(_load_member, archive, member, where))
     return tensors
 
 
@@ -67,28 +67,18 @@ def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype
     return shape, dtype
 
 
-def _load_npy(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    _refuse_objects(str(path), dtype)
+def _load_npy(path: Path) -> NDArray[Any]:
     stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return np.asarray(stored)
 
 
-def _load_member(archive: zipfile.ZipFile, member: str, where: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    _refuse_objects(where, dtype)
+def _load_member(archive: zipfile.ZipFile, member: str, where: str) -> NDArray[Any]:
     try:
         with archive.open(member) as file:
             stored: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
         raise _damaged(where, error) from None
     return stored
-
-
-def _refuse_objects(where: str, dtype: np.dtype[Any]) -> None:
-    if dtype.hasobject:
-        raise ValueError(
-            f"{where!r} holds pickled Python objects, which are never loaded because they can run any code; "
-            "save it again as an array of numbers"
-        )
 
 
 def _damaged(where: str, error: Exception) -> ValueError:

@@ -120,9 +120,34 @@ def decode(tensor: StoredTensor, path: str) -> NDArray[Any]:
     if info.dtype in ("F64", "F32", "F16"):
         stored = tensor.load()
         return stored.astype(np.float64 if info.dtype == "F64" else np.float32, copy=False)
-    raise ValueError(
-        f"tensor {info.name!r} of {path!r} has element type {info.dtype}, which is none of F64, F32, F16, BF16 and "
-        "F8_*; give a tensor of real numbers (dequantize codes with their scales first)"
+    raise _no_numbers(info, path, "F64, F32, F16, BF16 and F8_*")
+
+
+def stored_bits(tensor: StoredTensor, path: str) -> NDArray[Any]:
+    """Fetch a tensor's stored elements as unsigned integers.
+
+    Raises
+    ------
+    ValueError
+        If the elements are not machine words of up to 64 bits.
+    """
+    if tensor.info.dtype not in _NUMPY_DTYPES or tensor.info.dtype in ("C64", "C128"):
+        raise _no_numbers(tensor.info, path, "F4 to F64, BF16, I8 to I64, U8 to U64 and BOOL")
+    stored = tensor.load()
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    bits: NDArray[Any] = native.view(f"u{native.itemsize}")
+    return bits
+
+
+def _no_numbers(info: TensorInfo, path: str, wanted: str) -> ValueError:
+    if info.dtype == "object":
+        return ValueError(
+            f"tensor {info.name!r} of {path!r} holds pickled Python objects, which are never loaded because they can "
+            "run any code; save it again as an array of numbers"
+        )
+    return ValueError(
+        f"tensor {info.name!r} of {path!r} has element type {info.dtype}, which is none of {wanted}; "
+        "give a tensor of real numbers (dequantize codes with their scales first)"
     )
 
 

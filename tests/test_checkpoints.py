@@ -1,0 +1,417 @@
+"""Reading tensors from files: exact values, nothing read that was not asked for, and clear words for bad files."""
+
+import json
+import os
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from qerror import _files
+from qerror.tensors import example_checkpoint, list_tensors, open_checkpoint, read_tensor
+
+FLOAT8 = {
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+}
+REAL_DATA = Path(os.environ.get("QERROR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="the folder of real data is not there; QERROR_DATA names it"
+)
+
+
+def write_raw(path, tensors, *, header=None, cut=0, extra=b""):
+    """Write a .safetensors file byte by byte, so that it may be wrong in every way."""
+    entries, data = {}, b""
+    for name, (tag, shape, content) in tensors.items():
+        entries[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(entries if header is None else header).encode() if not isinstance(header, bytes) else header
+    whole = struct.pack("<Q", len(text)) + text + data + extra
+    path.write_bytes(whole[: len(whole) - cut])
+    return path
+
+
+def assert_same_bits(actual, expected):
+    """Equal values with the sign of zero, NaN equal to NaN."""
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(np.signbit(actual)[~np.isnan(expected)], np.signbit(expected)[~np.isnan(expected)])
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_usual_types_agree_with_the_safetensors_library(tmp_path):
+    rng = np.random.default_rng(1)
+    arrays = {
+        "a": rng.standard_normal((3, 5)),
+        "b": rng.standard_normal((2, 0, 4)).astype(np.float32),
+        "c": rng.standard_normal((7,)).astype(np.float16),
+        "d": np.array(2.5, dtype=np.float32),
+        "e": np.arange(6, dtype=np.int64).reshape(2, 3),
+    }
+    safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors", metadata={"made": "here"})
+    with open_checkpoint(tmp_path / "x.safetensors") as checkpoint:
+        assert dict(checkpoint.metadata) == {"made": "here"}
+        assert sorted(checkpoint) == sorted(arrays)
+        assert len(checkpoint) == 5
+        for name in "abcd":
+            values = checkpoint[name]
+            assert values.dtype == (np.float64 if name == "a" else np.float32)
+            assert values.shape == arrays[name].shape == checkpoint.info(name).shape
+            np.testing.assert_array_equal(values, arrays[name])
+        assert checkpoint.info("e").dtype == "I64"
+        np.testing.assert_array_equal(checkpoint.bits("e"), arrays["e"])
+
+
+def test_every_bfloat16_is_exact(tmp_path):
+    bits = np.arange(65536, dtype=np.uint16)
+    path = write_raw(tmp_path / "x.safetensors", {"w": ("BF16", (256, 256), bits.tobytes())})
+    values = read_tensor(path, "w")
+    assert values.dtype == np.float32
+    assert_same_bits(values.ravel(), bits.view(ml_dtypes.bfloat16).astype(np.float32))
+    # The low half is zero, which is how samples of bfloat16 are recognized and counted.
+    assert not np.any(values.view(np.uint32) & 0xFFFF)
+    with open_checkpoint(path) as checkpoint:
+        np.testing.assert_array_equal(checkpoint.bits("w").ravel(), bits)
+
+
+def test_every_float16_is_exact(tmp_path):
+    bits = np.arange(65536, dtype=np.uint16)
+    path = write_raw(tmp_path / "x.safetensors", {"w": ("F16", (65536,), bits.tobytes())})
+    assert_same_bits(read_tensor(path), bits.view(np.float16).astype(np.float32))
+    with open_checkpoint(path) as checkpoint:
+        np.testing.assert_array_equal(checkpoint.bits("w").view(np.float16), bits.view(np.float16))
+
+
+@pytest.mark.parametrize("tag", FLOAT8)
+def test_every_float8_is_exact(tmp_path, tag):
+    codes = np.arange(256, dtype=np.uint8)
+    path = write_raw(tmp_path / "x.safetensors", {"w": (tag, (16, 16), codes.tobytes())})
+    values = read_tensor(path, "w")
+    assert values.dtype == np.float32
+    assert_same_bits(values.ravel(), codes.view(FLOAT8[tag]).astype(np.float32))
+
+
+def test_tensors_off_their_alignment(tmp_path):
+    """A tensor behind one of odd length."""
+    values = np.array([1.5, -2.5], dtype=np.float32)
+    path = write_raw(tmp_path / "x.safetensors", {"u": ("U8", (1,), b"x"), "w": ("F32", (2,), values.tobytes())})
+    assert read_tensor(path, "w").flags.aligned
+    np.testing.assert_array_equal(read_tensor(path, "w"), values)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz compressed"])
+@pytest.mark.parametrize("dtype", ["<f8", "<f4", "<f2", ">f4"])
+def test_numpy_files(tmp_path, kind, dtype):
+    values = np.random.default_rng(2).standard_normal((4, 3)).astype(dtype)
+    path = tmp_path / f"x.{kind[:3]}"
+    if kind == "npy":
+        np.save(path, np.asfortranarray(values))
+    else:
+        (np.savez if kind == "npz" else np.savez_compressed)(path, x=values)
+    (info,) = list_tensors(path)
+    assert (info.name, info.shape, info.dtype) == ("x", (4, 3), f"F{8 * values.itemsize}")
+    read = read_tensor(path)
+    assert read.dtype == (np.float64 if dtype == "<f8" else np.float32)
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, values)
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.bits("x").dtype == f"u{values.itemsize}"
+
+
+def test_numpy_shapes_without_elements(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((0, 3), np.float32))
+    assert read_tensor(tmp_path / "x.npy").shape == (0, 3)
+    np.save(tmp_path / "y.npy", np.float32(1.5))
+    assert read_tensor(tmp_path / "y.npy") == np.float32(1.5)
+
+
+# -- laziness ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_mapped_tensor_is_a_read_only_view_that_outlives_its_checkpoint():
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        weight = checkpoint["layers.0.weight"]
+        again = checkpoint["layers.0.weight"]
+    assert np.shares_memory(weight, again)
+    assert not weight.flags.writeable
+    assert weight.sum() == again.sum()
+
+
+def test_listing_reads_only_headers(tmp_path):
+    """A file whose tensors take a hundred sparse gigabytes is listed at once."""
+    size = 10**11
+    text = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + size)
+    assert list_tensors(path)[0].size == size
+
+
+def test_reading_after_the_end():
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        pass
+    with pytest.raises(ValueError, match=r"the checkpoint '.*' is closed; open it again"):
+        checkpoint["layers.0.weight"]
+
+
+def test_checkpoint_is_a_mapping():
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        assert "labels" in checkpoint
+        assert "nothing" not in checkpoint
+        assert checkpoint.get("nothing") is None
+        assert re.fullmatch(r"<Checkpoint '.*': 13 tensors>", repr(checkpoint))
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_missing_tensor_names_its_neighbours():
+    path = example_checkpoint()
+    with pytest.raises(ValueError, match=r"tensor 'layers.0.weigth' is not in '.*'; near it are 'layers.0.weight'"):
+        read_tensor(path, "layers.0.weigth")
+    with pytest.raises(ValueError, match=r"near it are 'layers.2.weight', 'layers.2.bias'"):
+        read_tensor(path, "layers.2")
+    with pytest.raises(ValueError, match=r"it has 13 tensors, 'layers.0.weight' to 'labels'; list_tensors names them"):
+        read_tensor(path, "zzz")
+    with pytest.raises(ValueError, match=r"name must be given: '.*' has 13 tensors"):
+        read_tensor(path)
+
+
+@pytest.mark.parametrize("tag", ["I64", "U8", "BOOL", "C64", "F4"])
+def test_types_that_are_no_real_numbers(tmp_path, tag):
+    width = {"I64": 8, "U8": 1, "BOOL": 1, "C64": 8, "F4": 1}[tag]
+    shape = (8,) if tag == "F4" else (4,)
+    path = write_raw(tmp_path / "x.safetensors", {"w": (tag, shape, bytes(4 * width))})
+    assert list_tensors(path)[0].dtype == tag
+    with pytest.raises(ValueError, match=rf"tensor 'w' of '.*' has element type {tag}, which is none of F64.*give"):
+        read_tensor(path, "w")
+
+
+def damaged_files(folder):
+    """Yield (path, expected words)."""
+    four = np.arange(4, dtype=np.float32).tobytes()
+    good = {"w": ("F32", (4,), four)}
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    safe = {
+        "cut data": ({"cut": 3}, "is truncated: its tensors need 16 bytes and 13 are there; fetch it again"),
+        "cut header": ({"cut": 30}, "is truncated: its header should have"),
+        "extra": ({"extra": b"more"}, "4 bytes follow its last tensor"),
+        "not json": ({"header": b'{"w": '}, "its header is not valid JSON"),
+        "twice": (
+            {"header": b'{"w":' + json.dumps(entry).encode() + b',"w":' + json.dumps(entry).encode() + b"}"},
+            "twice the name 'w'",
+        ),
+        "no dtype": ({"header": {"w": {"shape": [4]}}}, "the entry of tensor 'w' lacks a dtype"),
+        "no table": ({"header": {"w": 3}}, "the entry of tensor 'w' lacks a dtype"),
+        "bad dtype": ({"header": {"w": entry | {"dtype": "F7"}}}, "tensor 'w' has the unknown element type 'F7'"),
+        "bad shape": ({"header": {"w": entry | {"shape": [-4]}}}, "are no counts"),
+        "true shape": ({"header": {"w": entry | {"shape": [True]}}}, "are no counts"),
+        "wrong size": ({"header": {"w": entry | {"shape": [5]}}}, "needs 20 bytes, not 16"),
+        "hole": ({"header": {"w": entry | {"data_offsets": [4, 20]}}, "extra": four}, "starts at byte 4 of the data"),
+        "metadata": ({"header": {"__metadata__": {"a": 1}, "w": entry}}, "its '__metadata__' is not a table of texts"),
+    }
+    for case, (change, words) in safe.items():
+        yield write_raw(folder / f"{case}.safetensors", good, **change), words
+
+    def write(case, content, words):
+        path = folder / case
+        path.write_bytes(content)
+        return path, words
+
+    np.save(folder / "good.npy", np.arange(9.0))
+    content = (folder / "good.npy").read_bytes()
+    yield write("cut.npy", content[:-5], "is truncated: it needs 72 bytes of data and has 67; fetch it again")
+    yield write("head.npy", content[:20], "is not a sound NumPy array file")
+    np.savez(folder / "good.npz", a=np.arange(9.0))
+    yield write(
+        "cut.npz", (folder / "good.npz").read_bytes()[:-30], "is a truncated or damaged zip file; fetch it again"
+    )
+    yield write("empty.safetensors", b"", "is empty; fetch it again")
+    yield write("model.gguf", b"GGUF" + bytes(40), "is a GGUF file; use the .safetensors file that it was made from")
+    yield write("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(40), "is an HDF5 file; save its arrays with numpy.savez")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    yield write("lfs.safetensors", pointer, "is a Git LFS pointer, not the file itself; run `git lfs pull`")
+    yield write(
+        "words.txt", b"just words, many of them", r"is no .safetensors, .npy or .npz file \(it begins with b'just wor"
+    )
+    yield write("tiny", b"abc", "is no .safetensors, .npy or .npz file")
+    index = json.dumps({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}).encode()
+    yield write("index.json", index, "is an index of 2 files; open one of them, such as 'part-1.safetensors'")
+    with zipfile.ZipFile(folder / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    yield folder / "other.zip", "is a zip file, but not one of numpy.savez; unpack it first"
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    for path, words in damaged_files(tmp_path):
+        with pytest.raises(ValueError, match=words) as caught:
+            open_checkpoint(path)
+        assert path.name in str(caught.value)
+
+
+class Bomb:
+    """Marks the folder it is unpickled in."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def pickled_files(folder, bomb):
+    for protocol in (2, 3, 4, 5):
+        path = folder / f"{protocol}.pt"
+        path.write_bytes(pickle.dumps(bomb, protocol=protocol))
+        yield path
+    with zipfile.ZipFile(folder / "torch.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(bomb))
+        archive.writestr("archive/data/0", bytes(16))
+    yield folder / "torch.pt"
+    objects = np.array([bomb], dtype=object)
+    np.save(folder / "objects.npy", objects, allow_pickle=True)
+    np.savez(folder / "objects.npz", objects=objects)
+    yield folder / "objects.npy"
+    yield folder / "objects.npz"
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    for path in pickled_files(tmp_path, Bomb(tmp_path / "exploded")):
+        with pytest.raises(ValueError, match=r"pickle.*can run any code.*save") as caught:
+            read_tensor(path)
+        assert path.name in str(caught.value)
+    with open_checkpoint(tmp_path / "objects.npz") as checkpoint:
+        assert checkpoint.info("objects").dtype == "object"
+        with pytest.raises(ValueError, match="holds pickled Python objects"):
+            checkpoint.bits("objects")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_missing_files_and_folders(tmp_path):
+    np.save(tmp_path / "weights.npy", np.ones(2))
+    with pytest.raises(ValueError, match=r"there is no file '.*wieghts.npy'; near it are 'weights.npy'"):
+        list_tensors(tmp_path / "wieghts.npy")
+    with pytest.raises(ValueError, match=r"there is no file '.*zzz'; check the path"):
+        list_tensors(tmp_path / "nowhere" / "zzz")
+    with pytest.raises(ValueError, match=r"path is the folder '.*'; name one file in it, such as 'weights.npy'"):
+        list_tensors(tmp_path)
+
+
+# -- the file that is shipped ------------------------------------------------------------------------------------------
+
+
+def test_shipped_activations_follow_from_the_shipped_weights():
+    """Each layer's input is the ReLU of the layer before: weights and activations belong together."""
+    # The stored activations are float64 sums rounded to float32: half a unit in the last place, 6e-8, with room.
+    rounding = 1e-7
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        tensors = {name: checkpoint[name].astype(np.float64) for name in checkpoint if name != "labels"}
+        labels = checkpoint.bits("labels")
+        accuracy = float(checkpoint.metadata["test_accuracy"].split()[0])
+    for layer in range(3):
+        output = (
+            tensors[f"layers.{layer}.input"] @ tensors[f"layers.{layer}.weight"].T + tensors[f"layers.{layer}.bias"]
+        )
+        if layer < 2:
+            expected = np.maximum(output, 0)
+            np.testing.assert_allclose(tensors[f"layers.{layer + 1}.input"], expected, rtol=rounding, atol=rounding)
+    # 200 of the 360 images that the accuracy was measured on: three standard errors are 2.4%.
+    assert abs(np.mean(output.argmax(axis=1) == labels) - accuracy) < 0.024
+
+
+def test_shipped_bfloat16_copies_are_the_rounded_weights():
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        for layer in range(3):
+            weight = checkpoint[f"layers.{layer}.weight"]
+            expected = weight.astype(ml_dtypes.bfloat16).astype(np.float32)
+            np.testing.assert_array_equal(checkpoint[f"layers.{layer}.weight.bf16"], expected)
+
+
+# -- real models -------------------------------------------------------------------------------------------------------
+
+
+@needs_real_data
+def test_real_files_are_listed_whole():
+    # Counts of tensors and values from the data folder's own README.
+    known = {
+        "activations_dev": (15, 234016),
+        "g2p_gru": (12, 834890),
+        "silero_vad_16k": (15, 309633),
+        "stories260k": (47, 260032),
+        "stories260k_bf16": (47, 260032),
+        "stories260k_f16": (47, 260032),
+    }
+    for name, (count, size) in known.items():
+        infos = list_tensors(REAL_DATA / f"{name}.safetensors")
+        assert (len(infos), sum(info.size for info in infos)) == (count, size)
+
+
+@needs_real_data
+@pytest.mark.parametrize(("suffix", "dtype"), [("bf16", ml_dtypes.bfloat16), ("f16", np.float16)])
+def test_real_casts_are_casts_of_the_real_weights(suffix, dtype):
+    with (
+        open_checkpoint(REAL_DATA / "stories260k.safetensors") as exact,
+        open_checkpoint(REAL_DATA / f"stories260k_{suffix}.safetensors") as cast,
+    ):
+        for name in exact:
+            np.testing.assert_array_equal(cast[name], exact[name].astype(dtype).astype(np.float32))
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "x.txt"
+    with _files.atomic_open(path, "w") as file:
+        file.write("one\n")
+        assert not path.exists()
+    assert path.read_bytes() == b"one\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def fail():
+        with _files.atomic_open(path) as file:
+            file.write(b"half of the ne")
+            raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        fail()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of a POSIX system")
+def test_permissions_are_those_of_open(tmp_path):
+    (tmp_path / "plain").touch()
+    with _files.atomic_open(tmp_path / "new"):
+        pass
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "new").chmod(0o640)
+    with _files.atomic_open(tmp_path / "new"):
+        pass
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+def test_refused_targets(tmp_path):
+    for path, mode, words in [
+        (tmp_path, "wb", "path must name a file, got the folder"),
+        (tmp_path / "no" / "x", "wb", "does not exist; make it first"),
+        (tmp_path / "x", "a", "mode must be 'wb' or 'w', got 'a'"),
+    ]:
+        with pytest.raises(ValueError, match=words), _files.atomic_open(path, mode):
+            pass
