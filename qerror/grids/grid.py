@@ -158,10 +158,13 @@ class Grid:
     @cached_property
     def step(self) -> float | None:
         """The distance of neighbouring levels if it is exactly the same everywhere, else None."""
-        step = float(self.levels[1] - self.levels[0])
+        with np.errstate(over="ignore"):
+            gaps = np.diff(self.levels)
+        step = float(gaps[0])
+        if not math.isfinite(step) or np.any(gaps != step):
+            return None
         # Differences are rounded; only where the multiples give the levels back is the grid truly uniform.
-        uniform = math.isfinite(step) and np.array_equal(self.levels, self.levels[0] + step * np.arange(len(self)))
-        return step if uniform else None
+        return step if np.array_equal(self.levels, self.levels[0] + step * np.arange(len(self))) else None
 
     @cached_property
     def ties_to_lower(self) -> NDArray[np.bool_]:
@@ -174,7 +177,8 @@ class Grid:
 
         A uniform grid has one run, a floating-point grid about one for each binade and sign.
         """
-        gaps = np.diff(self.levels)
+        with np.errstate(over="ignore"):
+            gaps = np.diff(self.levels)
         cuts = np.flatnonzero(gaps[1:] != gaps[:-1]) + 1
         edges = np.concatenate(([0], cuts, [gaps.size]))
         return _frozen(np.stack((edges[:-1], edges[1:]), axis=1).astype(np.intp))

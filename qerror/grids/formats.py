@@ -1,0 +1,252 @@
+"""The named formats: integers, floating point, codebooks, and the block formats made of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from qerror._check import as_int, suggest
+from qerror.grids.codebooks import CODEBOOKS
+from qerror.grids.families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
+from qerror.grids.grid import Grid
+
+__all__ = ["BlockFormat", "block_format", "block_formats", "float_grid", "formats", "grid", "int_grid"]
+
+# The plain eXmY that formats() lists: those in use at each width. Any other resolves by its name too.
+_PLAINFLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
+
+# Names of NumPy and ml_dtypes dtypes. As a dtype, float8_e4m3 is not ambiguous: ml_dtypes means the IEEE layout.
+_ALIASES = {
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float4_e2m1fn": "e2m1",
+    "float6_e2m3fn": "e2m3",
+    "float6_e3m2fn": "e3m2",
+    "float8_e3m4": "e3m4",
+    "float8_e4m3": "e4m3_ieee",
+    "float8_e4m3fn": "e4m3fn",
+    "float8_e4m3fnuz": "e4m3fnuz",
+    "float8_e4m3b11fnuz": "e4m3b11fnuz",
+    "float8_e5m2": "e5m2",
+    "float8_e5m2fnuz": "e5m2fnuz",
+    "float8_e8m0fnu": "e8m0",
+}
+
+_AMBIGUOUS = {
+    "e4m3": ("e4m3fn", "e4m3fnuz", "e4m3_ieee"),
+    "fp8": ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz"),
+    "fp6": ("e2m3", "e3m2"),
+    "fp4": ("e2m1", "e3m0", "nf4"),
+}
+
+_INT_NAME = re.compile(r"(u?)int([1-9][0-9]?)(?:_(narrow|midrise))?")
+_FLOAT_NAME = re.compile(r"e([1-9][0-9]?)m([0-9][0-9]?)")
+
+
+@dataclass(frozen=True)
+class BlockFormat:
+    """A grid whose scales are shared by blocks and stored in a format of their own.
+
+    Not a grid: give it to ``qe.fit``. The represented values are ``tensor_scale * block_scale * level``.
+
+    Attributes
+    ----------
+    name : str
+        Name of the format.
+    grid : Grid
+        The elements.
+    block_size : int
+        Elements that share a scale.
+    scale_format : Grid
+        The representable block scales.
+    tensor_scale : bool
+        Whether a float32 scale of the whole tensor multiplies the block scales.
+
+    Examples
+    --------
+    >>> block_format("mxfp4")
+    BlockFormat('mxfp4', grid 'e2m1', blocks of 32, scales 'e8m0')
+    """
+
+    name: str
+    grid: Grid
+    block_size: int
+    scale_format: Grid
+    tensor_scale: bool = False
+
+    def __repr__(self) -> str:
+        tensor = " and a tensor scale" if self.tensor_scale else ""
+        scales = f"blocks of {self.block_size}, scales {self.scale_format.name!r}{tensor}"
+        return f"BlockFormat({self.name!r}, grid {self.grid.name!r}, {scales})"
+
+
+# Element, block size, scale format, tensor scale. OCP Microscaling Formats (MX) v1.0, table 1; NVIDIA's NVFP4:
+# blocks of 16, E4M3 scales, one float32 scale for the tensor.
+_BLOCKS: dict[str, tuple[str, int, str, bool]] = {
+    "mxfp4": ("e2m1", 32, "e8m0", False),
+    "mxfp6_e2m3": ("e2m3", 32, "e8m0", False),
+    "mxfp6_e3m2": ("e3m2", 32, "e8m0", False),
+    "mxfp8_e4m3": ("e4m3fn", 32, "e8m0", False),
+    "mxfp8_e5m2": ("e5m2", 32, "e8m0", False),
+    "mxint8": ("int8/64", 32, "e8m0", False),
+    "nvfp4": ("e2m1", 16, "e4m3fn", True),
+}
+
+
+def grid(name: Any) -> Grid:
+    """Return the grid of a name or a dtype; a Grid is returned as it is.
+
+    Parameters
+    ----------
+    name : str, numpy.dtype or Grid
+        A name in any case (``qe.formats()`` lists them; every other ``eXmY`` up to 16 bits works too), or a NumPy or
+        ml_dtypes dtype.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown (near matches are shown), ambiguous, or that of a block format.
+
+    Examples
+    --------
+    >>> grid("int4")
+    Grid('int4', 16 levels from -8 to 7, step 1)
+    >>> grid(np.float16).absmax
+    65504.0
+    """
+    if isinstance(name, Grid):
+        return name
+    if isinstance(name, str):
+        return _resolve(name.strip().lower())
+    if isinstance(name, BlockFormat):
+        raise ValueError(f"grid must be a scalar grid, but {name.name} is a block format: give it to qe.fit")
+    try:
+        dtype_name = np.dtype(name).name if name is not None else ""
+    except (TypeError, ValueError):
+        dtype_name = ""
+    if not dtype_name:
+        raise ValueError(
+            f"grid must be a name, a dtype or a Grid, got {name!r}; qe.Grid(levels) takes levels of your own"
+        )
+    return _resolve(dtype_name)
+
+
+def block_format(name: str | BlockFormat) -> BlockFormat:
+    """Return the block format of a name; a BlockFormat is returned as it is.
+
+    Parameters
+    ----------
+    name : str or BlockFormat
+        One of mxfp4, mxfp6_e2m3, mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8 and nvfp4, in any case.
+
+    Returns
+    -------
+    BlockFormat
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; near matches are shown.
+
+    Examples
+    --------
+    >>> block_format("nvfp4").block_size
+    16
+    """
+    if isinstance(name, BlockFormat):
+        return name
+    if not isinstance(name, str):
+        raise ValueError(f"block format must be a name or a BlockFormat, got {name!r}")
+    return _resolve_block(name.strip().lower())
+
+
+def block_formats() -> list[str]:
+    """Return the names of the block formats.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> "nvfp4" in block_formats()
+    True
+    """
+    return list(_BLOCKS)
+
+
+def formats(bits: int | None = None) -> list[str]:
+    """Return the names of the formats, by width and in each width integers, floats and codebooks in this order.
+
+    Parameters
+    ----------
+    bits : int, optional
+        Only the formats of this width.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If `bits` is no positive integer.
+
+    Examples
+    --------
+    >>> formats(bits=6)
+    ['int6', 'int6_narrow', 'uint6', 'int6_midrise', 'e2m3', 'e3m2']
+    """
+    if bits is not None:
+        bits = as_int("bits", bits, 1)
+    return [name for name, width in _listed() if bits is None or width == bits]
+
+
+@lru_cache(maxsize=1)
+def _listed() -> tuple[tuple[str, int], ...]:
+    names = [form.format(b) for b in range(2, 17) for form in ("int{}", "int{}_narrow", "uint{}", "int{}_midrise")]
+    names += [*_PLAINFLOATS, *FLOATS, *CODEBOOKS]
+    return tuple(sorted(((name, grid(name).bits) for name in names), key=lambda item: item[1]))
+
+
+@lru_cache(maxsize=1024)
+def _resolve(name: str) -> Grid:
+    name = _ALIASES.get(name, name)
+    if name in CODEBOOKS:
+        return Grid(CODEBOOKS[name], name)
+    if name in FLOATS:
+        return spec_grid(FLOATS[name], name)
+    if name in _AMBIGUOUS:
+        raise ValueError(f"grid name {name!r} is ambiguous, say which of {', '.join(_AMBIGUOUS[name])}")
+    if name in _BLOCKS:
+        element = _BLOCKS[name][0]
+        raise ValueError(f"{name!r} is a block format, not a grid: give it to qe.fit (its elements are {element!r})")
+    if (match := _INT_NAME.fullmatch(name)) and int(match[2]) <= MAX_BITS:
+        return int_grid(int(match[2]), signed=not match[1], narrow=match[3] == "narrow", midrise=match[3] == "midrise")
+    if (match := _FLOAT_NAME.fullmatch(name)) and 1 + int(match[1]) + int(match[2]) <= MAX_BITS:
+        return float_grid(int(match[1]), int(match[2]))
+    known = [listed for listed, _ in _listed()] + [*_ALIASES, *_BLOCKS]
+    raise ValueError(f"unknown grid {name!r}{suggest(name, known) or '; qe.formats() lists the names'}")
+
+
+@lru_cache(maxsize=64)
+def _resolve_block(name: str) -> BlockFormat:
+    if name not in _BLOCKS:
+        raise ValueError(f"unknown block format {name!r}{suggest(name, _BLOCKS) or f'; known are {list(_BLOCKS)}'}")
+    element, block_size, scale_format, tensor_scale = _BLOCKS[name]
+    if element == "int8/64":
+        # MX v1.0, section 5.3.5: the 8-bit integers times 2^-6, two's complement codes.
+        int8 = int_grid(8)
+        element_grid = Grid._from_parts(int8.levels / 64, element, int8.codes, 8)
+    else:
+        element_grid = grid(element)
+    return BlockFormat(name, element_grid, block_size, grid(scale_format), tensor_scale)
