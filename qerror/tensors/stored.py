@@ -113,14 +113,16 @@ def decode(tensor: StoredTensor, path: str) -> NDArray[Any]:
         If the elements are integers, truth values, complex or packed ones.
     """
     info = tensor.info
+    values: NDArray[Any]
     if info.dtype in _GRID_OF_FLOAT8:
-        return _float8_values(info.dtype)[tensor.load()]
-    if info.dtype == "BF16":
-        return _widen_bfloat16(tensor.load())
-    if info.dtype in ("F64", "F32", "F16"):
-        stored = tensor.load()
-        return stored.astype(np.float64 if info.dtype == "F64" else np.float32, copy=False)
-    raise _no_numbers(info, path, "F64, F32, F16, BF16 and F8_*")
+        values = _float8_values(info.dtype)[tensor.load()]
+    elif info.dtype == "BF16":
+        values = _widen_bfloat16(tensor.load())
+    elif info.dtype in ("F64", "F32", "F16"):
+        values = tensor.load().astype(np.float64 if info.dtype == "F64" else np.float32, copy=False)
+    else:
+        raise _no_numbers(info, path, "F64, F32, F16, BF16 and F8_*")
+    return values
 
 
 def stored_bits(tensor: StoredTensor, path: str) -> NDArray[Any]:
