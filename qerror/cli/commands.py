@@ -1,0 +1,232 @@
+"""The commands. Each one reads its options, calls the library and prints what it says."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import qerror as qe
+
+from ..tensors import example_checkpoint
+from .group import OneLineErrors
+from .render import print_json, print_legend, print_table, with_progress
+from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
+from .source import Source, load_source, source_options
+
+__all__ = ["qerror_command"]
+
+# More levels than this are shown by their ends only; --json has them all.
+_SHOWN_LEVELS = 256
+_SHOWN_END = 16
+_SCALE_COLUMNS = ("grid", "bits", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "from", "to", "status")
+
+
+def _parse_shift(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
+    """Turn the option's text into a number where it is none of the words that `optimal_scale` understands."""
+    if value in ("mean", "optimal"):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"--shift must be a number, mean or optimal, got {value!r}") from None
+
+
+shift_option = click.option(
+    "--shift",
+    callback=_parse_shift,
+    default="0",
+    show_default=True,
+    metavar="Z",
+    help="Added to scale * levels: a number, mean (that of the data), or optimal (searched along with the scale).",
+)
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(qe.__version__, "-V", "--version", prog_name="qerror")
+def qerror_command() -> None:
+    r"""Quantization error: how much a format loses on a distribution, and the scale that loses least.
+
+    \b
+    Examples:
+      qerror demo
+      qerror scale int4 e2m1 nf4 --density laplace
+      qerror error int8 --scale 0.02 0.03 0.04
+      qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight
+      qerror formats e2m1
+    """
+
+
+@qerror_command.command()
+@click.argument("grids", metavar="GRID...", nargs=-1, required=True)
+@shift_option
+@source_options
+def scale(
+    grids: tuple[str, ...],
+    shift: Any,
+    density: str | None,
+    data: Path | None,
+    tensor: str | None,
+    model: str,
+    rounding: str,
+    as_json: bool,
+) -> None:
+    r"""Optimal scale of each GRID, with its error.
+
+    The scale s gives the representable values z + s * levels the least mean squared error. "1% from ... to" are
+    the scales around it that cost at most 1% more.
+
+    \b
+    Examples:
+      qerror scale int4 e2m1
+      qerror scale int8 --density student-t:df=5 --shift mean
+      qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json
+    """
+    source = load_source(density, data, tensor)
+    options = {"shift": shift, "model": model, "rounding": rounding}
+    rows = _scale_rows(source, grids, options)
+    if as_json:
+        print_json("scale", rows, density=source.title, **options)
+        return
+    print_table(_title(source, options), rows, _with_shift(_SCALE_COLUMNS, rows))
+    print_legend(rows)
+
+
+@qerror_command.command()
+@click.argument("grid")
+@click.argument("more", metavar="", nargs=-1, type=float)
+@click.option("--scale", "scales", metavar="S...", type=float, multiple=True, required=True, help="One or more scales.")
+@click.option("--shift", metavar="Z", type=float, default=0.0, show_default=True, help="Added to scale * levels.")
+@source_options
+def error(
+    grid: str,
+    more: tuple[float, ...],
+    scales: tuple[float, ...],
+    shift: float,
+    density: str | None,
+    data: Path | None,
+    tensor: str | None,
+    model: str,
+    rounding: str,
+    as_json: bool,
+) -> None:
+    r"""Error of GRID at given scales, and how many dB the best scale would gain.
+
+    \b
+    Examples:
+      qerror error int4 --scale 0.3
+      qerror error e2m1 --scale 0.4 0.5 0.6 --density laplace --rounding stochastic
+    """
+    source = load_source(density, data, tensor)
+    options: dict[str, Any] = {"shift": shift, "model": model, "rounding": rounding}
+    rows = error_rows(source.density, grid, [*scales, *more], **options)
+    if as_json:
+        print_json("error", rows, density=source.title, **options)
+        return
+    columns = ("grid", "given", "clip", "clipping", "rounding", "mse", "bias", "sqnr_db", "excess_db")
+    print_table(_title(source, options), rows, columns)
+
+
+@qerror_command.command()
+@click.option("--bits", metavar="B", type=click.IntRange(min=1), required=True, help="Width of the formats, 2 to 16.")
+@shift_option
+@source_options
+def compare(
+    bits: int,
+    shift: Any,
+    density: str | None,
+    data: Path | None,
+    tensor: str | None,
+    model: str,
+    rounding: str,
+    as_json: bool,
+) -> None:
+    r"""Rank every format of B bits by its error, each at its optimal scale.
+
+    \b
+    Examples:
+      qerror compare --bits 4
+      qerror compare --bits 8 --density laplace --shift mean
+    """
+    names = qe.formats(bits)
+    if not names:
+        raise ValueError(f"--bits must be a width that some format has, got {bits}; `qerror formats` lists them")
+    source = load_source(density, data, tensor)
+    options = {"shift": shift, "model": model, "rounding": rounding}
+    rows = ranked(_scale_rows(source, names, options))
+    if as_json:
+        print_json("compare", rows, density=source.title, bits=bits, **options)
+        return
+    columns = ("rank", "grid", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "behind_db", "status")
+    print_table(f"{bits} bits, {_title(source, options)}", rows, _with_shift(columns, rows))
+    print_legend(rows)
+
+
+@qerror_command.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
+def formats(name: str | None, as_json: bool) -> None:
+    r"""List every named format, or the levels, codes and thresholds of format NAME.
+
+    \b
+    Examples:
+      qerror formats
+      qerror formats e2m1
+    """
+    rows = format_rows() if name is None else level_rows(name)
+    if as_json:
+        print_json("formats", rows, **({} if name is None else {"name": name}))
+    elif name is None:
+        print_table("named formats", rows, ("grid", "bits", "levels", "kind", "min", "max", "smallest"))
+    else:
+        _print_levels(name, rows)
+
+
+def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:
+    columns = ("code", "pattern", "level", "threshold")
+    title = f"{name}: {len(rows)} levels, {qe.grid(name).bits} bits"
+    if len(rows) <= _SHOWN_LEVELS:
+        print_table(title, rows, columns)
+        return
+    print_table(f"{title}, the lowest and highest {_SHOWN_END} (--json: all)", rows[:_SHOWN_END], columns)
+    print_table("", rows[-_SHOWN_END:], columns)
+
+
+@qerror_command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of tables.")
+def demo(as_json: bool) -> None:
+    """Optimal scales of the common formats: for a Gaussian, a Laplace density and a real trained tensor."""
+    options = {"shift": 0.0, "model": "exact", "rounding": "nearest"}
+    sources = [
+        load_source("gaussian", None, None),
+        load_source("laplace", None, None),
+        load_source(None, example_checkpoint(), "layers.0.weight"),
+    ]
+    tables = [(source, _scale_rows(source, DEMO_FORMATS, options)) for source in sources]
+    if as_json:
+        rows = [{"density": source.title, **row} for source, rows in tables for row in rows]
+        print_json("demo", rows, **options)
+        return
+    for source, rows in tables:
+        print_table(_title(source, options), rows, _SCALE_COLUMNS)
+    print_legend([row for _, rows in tables for row in rows])
+
+
+def _scale_rows(source: Source, names: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+    # All names are looked up first: a misspelled one should not cost the search of those before it.
+    for name in names:
+        qe.grid(name)
+    return [scale_row(source.density, name, **options) for name in with_progress(names)]
+
+
+def _title(source: Source, options: dict[str, Any]) -> str:
+    """Name the data, and the options that are not the usual ones."""
+    usual = {"shift": 0.0, "model": "exact", "rounding": "nearest"}
+    return ", ".join([source.title, *(f"{key} {value}" for key, value in options.items() if value != usual[key])])
+
+
+def _with_shift(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Show the shift beside the scale where there is one."""
+    if all(row["shift"] == 0 for row in rows):
+        return columns
+    place = columns.index("scale") + 1
+    return (*columns[:place], "shift", *columns[place:])

@@ -1,0 +1,51 @@
+"""How commands fail: one line that says what is wrong, exit status 2, no traceback."""
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from .._check import suggest
+
+__all__ = ["OneLineErrors"]
+
+
+class OneLineErrors(click.Group):
+    """A group of commands that turns bad input, from click or from the library, into one line and status 2."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, and leave the process with a status."""
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(*args, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            # The message of this one is the help text.
+            click.echo(error.format_message())
+            sys.exit(0)
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except ValueError as error:
+            # The library's own words: they name the argument, show the value and say what to do.
+            _fail(str(error))
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(130)
+        except BrokenPipeError:
+            # The reader of a pipe has enough (`qerror compare --bits 8 | head`). What is still buffered cannot be
+            # written either, so that Python must not try when it ends.
+            sys.stdout = None
+            sys.exit(0)
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Find a command, or name those that are spelled like it."""
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            names = self.list_commands(ctx)
+            hint = suggest(cmd_name, names) or f"; there are {', '.join(names)}"
+            raise click.UsageError(f"there is no command {cmd_name!r}{hint}")
+        return command
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo("qerror: " + " ".join(message.split()), err=True)
+    sys.exit(2)

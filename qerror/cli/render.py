@@ -1,0 +1,123 @@
+"""Printing: aligned tables whose every digit is right, JSON with all digits, progress on a terminal."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import qerror as qe
+
+__all__ = ["print_json", "print_legend", "print_table", "with_progress"]
+
+T = TypeVar("T")
+
+# rich squeezes a table into the console's width, and takes a pipe for 80 columns wide: digits would be lost.
+_ANY_WIDTH = 10_000
+
+# Title and format of each column. Six digits of a scale and of an error are far above what the library leaves open
+# (1e-8 and 1e-12); the ends of the 1% interval are known to less.
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "rank": ("rank", "d"),
+    "grid": ("format", "s"),
+    "bits": ("bits", "d"),
+    "levels": ("levels", "d"),
+    "kind": ("kind", "s"),
+    "min": ("min", ".8g"),
+    "max": ("max", ".8g"),
+    "smallest": ("least > 0", ".8g"),
+    "given": ("scale", "exact"),
+    "scale": ("scale", "#.6g"),
+    "shift": ("shift", "#.6g"),
+    "clip": ("clip", "#.6g"),
+    "clipping": ("clipping", "#.6g"),
+    "rounding": ("rounding", "#.6g"),
+    "mse": ("MSE", "#.6g"),
+    "bias": ("bias", "s"),
+    "sqnr_db": ("SQNR dB", ".3f"),
+    "excess_db": ("lost dB", ".4f"),
+    "behind_db": ("behind dB", ".3f"),
+    "from": ("1% from", "#.4g"),
+    "to": ("to", "#.4g"),
+    "status": ("status", "s"),
+    "code": ("code", "d"),
+    "pattern": ("bits", "s"),
+    "level": ("level", "exact"),
+    "threshold": ("threshold above", "exact"),
+}
+_LEFT = frozenset({"grid", "kind", "status"})
+
+
+def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows as an aligned table in its own width, in a pipe as on a terminal of any size."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(_COLUMNS[column][0], justify="left" if column in _LEFT else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(column, row) for column in columns))
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=_ANY_WIDTH)
+    with console.capture() as printed:
+        console.print(table)
+    lines = [line.rstrip() for line in printed.get().splitlines()]
+    click.echo("\n".join([title, *(line for line in lines if line), ""]))
+
+
+def _cell(column: str, row: dict[str, Any]) -> str:
+    if column in ("from", "to"):
+        return _number(row["interval_1pct"][column == "to"], "#.4g")
+    value, form = row["scale" if column == "given" else column], _COLUMNS[column][1]
+    if column == "bias":
+        # Known to 1e-13 of the signal's size, not of its own.
+        return _known(value, 1e-13 * math.sqrt(row["power"]))
+    if column == "shift":
+        # A minimum is flat: its place is known to about 1e-8 of the scale.
+        return _known(value, 1e-8 * row["scale"])
+    return _number(value, form)
+
+
+def _number(value: Any, form: str) -> str:
+    if value is None:
+        return ""
+    if form == "exact":
+        return repr(value).removesuffix(".0")
+    return format(value, form)
+
+
+def _known(value: float, doubt: float) -> str:
+    """Print the digits of a value that stand above its doubt, at most six; 0 where none does."""
+    if abs(value) <= 10 * doubt:
+        return "0"
+    digits = 6 if doubt == 0 else min(6, math.floor(math.log10(abs(value) / doubt)))
+    return format(value, f"#.{digits}g")
+
+
+def print_legend(rows: Iterable[dict[str, Any]]) -> None:
+    """Say once what each status in a table means."""
+    for status, message in dict.fromkeys((row["status"], row["message"]) for row in rows):
+        click.echo(f"{status.lower()}: {message}")
+
+
+def print_json(command: str, rows: Sequence[dict[str, Any]], **parameters: Any) -> None:
+    """Print rows with all digits, and what they were computed from; inf and nan become null."""
+    content = {"command": command, "version": qe.__version__, **parameters, "rows": rows}
+    click.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_progress(items: Sequence[T]) -> Iterator[T]:
+    """Go through items with a progress bar where a person looks on, and none in a pipe."""
+    console = Console(stderr=True)
+    return iter(track(items, console=console, transient=True, disable=not console.is_terminal))

@@ -1,0 +1,93 @@
+"""What the commands compute on: a named density, or one tensor of a file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+import qerror as qe
+
+from ..tensors import Checkpoint, TensorInfo, open_checkpoint
+
+__all__ = ["Source", "load_source", "source_options"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A density, and the words for it in titles."""
+
+    density: Any
+    title: str
+
+
+def source_options(function: Function) -> Function:
+    """Add the options that every computing command has."""
+    options = [
+        click.option(
+            "--density",
+            metavar="NAME",
+            help="A density by name and parameters: gaussian (the default), laplace, student-t:df=5, ...",
+        ),
+        click.option(
+            "--data", metavar="FILE", type=click.Path(path_type=Path), help="A .safetensors, .npy or .npz file instead."
+        ),
+        click.option("--tensor", metavar="NAME", help="The tensor in FILE; may be left out if there is only one."),
+        click.option(
+            "--model",
+            type=click.Choice(["exact", "high_resolution"]),
+            default="exact",
+            show_default=True,
+            help="The true integrals, or the approximation by step^2/12 (StatQAT, ACIQ).",
+        ),
+        click.option("--rounding", type=click.Choice(["nearest", "stochastic"]), default="nearest", show_default=True),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def load_source(density: str | None, data: Path | None, tensor: str | None) -> Source:
+    """Make the density that the options ask for.
+
+    Raises
+    ------
+    ValueError
+        If the options contradict one another, or name something that is not there.
+    """
+    if data is None:
+        if tensor is not None:
+            raise ValueError(f"--tensor needs the file that holds it: --data FILE --tensor {tensor}")
+        named = qe.density(density or "gaussian")
+        return Source(named, f"{named.name}: mean {float(named.mean):.6g}, std {float(named.std):.6g}")
+    if density is not None:
+        raise ValueError(f"give --density or --data, not both; got --density {density} and --data {data}")
+    with open_checkpoint(data) as checkpoint:
+        info = _choose(checkpoint, tensor)
+        sample = qe.Empirical(_values(checkpoint, info))
+    shape = "x".join(map(str, info.shape)) or "scalar"
+    words = f"{data.name} {info.name} ({info.dtype}, {shape})"
+    return Source(sample, f"{words}: mean {float(sample.mean):.6g}, std {float(sample.std):.6g}")
+
+
+def _values(checkpoint: Checkpoint, info: TensorInfo) -> NDArray[Any]:
+    """Elements of a tensor; float16 stays so, because its few distinct values are counted instead of sorted."""
+    values = checkpoint.bits(info.name).view(np.float16) if info.dtype == "F16" else checkpoint[info.name]
+    return values.ravel()
+
+
+def _choose(checkpoint: Checkpoint, name: str | None) -> TensorInfo:
+    if name is not None:
+        return checkpoint.info(name)
+    if len(checkpoint.tensors) == 1:
+        return checkpoint.tensors[0]
+    width = max((len(info.name) for info in checkpoint.tensors), default=0)
+    for info in checkpoint.tensors:
+        click.echo(f"{info.name:<{width}}  {info.dtype:<8}  {'x'.join(map(str, info.shape)) or 'scalar'}", err=True)
+    raise ValueError(f"--tensor must name one of the {len(checkpoint)} tensors of {str(checkpoint.path)!r}")
