@@ -1,117 +1,28 @@
-"""Symmetric families in terms of mean and standard deviation: Gaussian, Laplace, and their relatives.
+"""The symmetric families: Gaussian, Laplace, Logistic, Uniform, Student's t, generalized Gaussian.
 
-Each is stated once, at mean 0 and standard deviation 1, as a function of t = |x - mean| / std on the half-line.
+All are parametrized by mean and standard deviation, so that they are comparable at unit variance.
 """
 
 from __future__ import annotations
 
-import abc
+import math
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from .base import Array, Density
+from .base import Array
+from .location_scale import LocationScale, probability, unwrap
+from .shaped import GeneralizedGaussian, StudentT
 
-_SQRT_2PI = float(np.sqrt(2 * np.pi))
-_SQRT_2 = float(np.sqrt(2.0))
+__all__ = ["Gaussian", "GeneralizedGaussian", "Laplace", "Logistic", "StudentT", "Uniform"]
 
-
-class LocationScale(Density):
-    """A symmetric density given by its standard form on the half-line t >= 0."""
-
-    family: str
-    # Panel edges at unit standard deviation, t >= 0, ascending.
-    unit_panels: Array
-
-    def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
-        self._mean, self._std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-        if not np.isfinite(self._mean).all():
-            raise ValueError(f"mean must be finite, got {mean!r}")
-        if not (np.isfinite(self._std) & (self._std > 0)).all():
-            raise ValueError(f"std must be positive and finite, got {std!r}")
-        self.shape = np.broadcast_shapes(self._mean.shape, self._std.shape)
-
-    @property
-    def mean(self) -> Any:
-        return np.broadcast_to(self._mean, self.shape)[()]
-
-    @property
-    def std(self) -> Any:
-        return np.broadcast_to(self._std, self.shape)[()]
-
-    def _shape_parameters(self) -> dict[str, Any]:
-        return {}
-
-    @property
-    def name(self) -> str:
-        values = {**self._shape_parameters(), "mean": self.mean, "std": self.std}
-        defaults = {"mean": 0.0, "std": 1.0}
-        said = ",".join(f"{k}={np.asarray(v).tolist()!r}" for k, v in values.items() if np.any(v != defaults.get(k)))
-        return f"{self.family}:{said}" if said else self.family
-
-    def take(self, index: NDArray[np.intp]) -> Self:
-        if self.shape == ():
-            return self
-        new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        new._mean, new._std = (np.broadcast_to(a, self.shape).ravel()[index] for a in (self._mean, self._std))
-        new.shape = index.shape
-        return new
-
-    # Standard form, t >= 0.
-    @abc.abstractmethod
-    def _pdf(self, t: Array) -> Array: ...
-
-    @abc.abstractmethod
-    def _sf(self, t: Array) -> Array: ...
-
-    @abc.abstractmethod
-    def _first(self, t: Array) -> Array:
-        """E[X; X > t]."""
-
-    @abc.abstractmethod
-    def _isf(self, p: Array) -> Array:
-        """Inverse of `_sf` for 0 < p <= 1/2."""
-
-    @abc.abstractmethod
-    def _decay(self, t: Array) -> Array: ...
-
-    def _standard(self, x: ArrayLike) -> Array:
-        return (np.asarray(x, np.float64) - self._mean) / self._std
-
-    def pdf(self, x: ArrayLike) -> Array:
-        return self._pdf(np.abs(self._standard(x))) / self._std
-
-    def panels(self) -> Array:
-        unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
-        return np.asarray(self.mean)[..., None] + np.asarray(self.std)[..., None] * unit
-
-    def decay_length(self, x: Array, sign: Array) -> Array:
-        return self._std * self._decay(np.abs(self._standard(x)))
-
-    def tails(self, t: Array) -> tuple[Array, Array]:
-        mean, std = np.asarray(self.mean)[..., None], np.asarray(self.std)[..., None]
-        u = (t - mean) / std
-        side = np.abs(u)
-        return np.copysign(self._sf(side), u), std * self._first(side)
-
-    def cdf(self, x: ArrayLike) -> Array:
-        u = self._standard(x)
-        tail = self._sf(np.abs(u))
-        return np.where(u < 0, tail, 1.0 - tail)[()]
-
-    def sf(self, x: ArrayLike) -> Array:
-        return self.cdf(2 * self._mean - np.asarray(x, np.float64))
-
-    def quantile(self, p: ArrayLike) -> Array:
-        p = np.asarray(p, np.float64)
-        side = self._isf(np.minimum(p, 1.0 - p))
-        return (self._mean + self._std * np.where(p < 0.5, -side, side))[()]
-
-    def isf(self, p: ArrayLike) -> Array:
-        return 2 * self._mean - self.quantile(p)
+_SQRT_2PI = math.sqrt(2 * math.pi)
+_SQRT_2 = math.sqrt(2.0)
+_SQRT_3 = math.sqrt(3.0)
+# Inverse scale of the logistic distribution of unit variance.
+_LOGISTIC = math.pi / _SQRT_3
 
 
 class Gaussian(LocationScale):
@@ -138,20 +49,19 @@ class Gaussian(LocationScale):
         return np.exp(-0.5 * t * t) / _SQRT_2PI
 
     def _sf(self, t: Array) -> Array:
-        return ndtr(-t)
+        return np.asarray(ndtr(-t))
 
     def _first(self, t: Array) -> Array:
         return self._pdf(t)
 
     def _isf(self, p: Array) -> Array:
-        return -ndtri(p)
+        return np.asarray(-ndtri(p))
 
     def _decay(self, t: Array) -> Array:
         return 1.0 / np.maximum(t, 1.0)
 
-    def sample(self, size: Any, rng: int | np.random.Generator | None = None) -> Array:
-        size = (size,) if isinstance(size, int | np.integer) else tuple(size)
-        return self._mean + self._std * np.random.default_rng(rng).standard_normal((*size, *self.shape))
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return generator.standard_normal(size)
 
 
 class Laplace(LocationScale):
@@ -188,3 +98,162 @@ class Laplace(LocationScale):
 
     def _decay(self, t: Array) -> Array:
         return np.full_like(t, 1 / _SQRT_2)
+
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return generator.laplace(0.0, 1 / _SQRT_2, size)
+
+
+class Logistic(LocationScale):
+    """Logistic distribution; its scale is std sqrt(3) / pi.
+
+    f(x) = k exp(-k t) / (std (1 + exp(-k t))^2), t = |x - mean| / std, k = pi / sqrt(3).
+
+    Parameters
+    ----------
+    mean, std : array_like
+        Units of x; they broadcast to `shape`.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(qe.Logistic(mean=1.0).quantile(0.5))
+    1.0
+    """
+
+    family = "logistic"
+    unit_panels = np.array([0.0, 1.0, 2.0, 3.5, 5.5])
+
+    def _pdf(self, t: Array) -> Array:
+        e = np.exp(-_LOGISTIC * t)
+        return _LOGISTIC * e / (1.0 + e) ** 2
+
+    def _sf(self, t: Array) -> Array:
+        e = np.exp(-_LOGISTIC * t)
+        return e / (1.0 + e)
+
+    def _first(self, t: Array) -> Array:
+        e = np.exp(-_LOGISTIC * t)
+        return np.where(e > 0, t, 0.0) * e / (1.0 + e) + np.log1p(e) / _LOGISTIC
+
+    def _isf(self, p: Array) -> Array:
+        return (np.log1p(-p) - np.log(p)) / _LOGISTIC
+
+    def _decay(self, t: Array) -> Array:
+        return np.full_like(t, 1 / _LOGISTIC)
+
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return generator.logistic(0.0, 1 / _LOGISTIC, size)
+
+
+class Uniform(LocationScale):
+    """Uniform distribution on mean +- sqrt(3) std; `Uniform.from_bounds(a, b)` states the ends.
+
+    f(x) = 1 / (b - a) for a <= x <= b.
+
+    Parameters
+    ----------
+    mean, std : array_like
+        Units of x; they broadcast to `shape`.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> qe.Uniform.from_bounds(-1.0, 3.0).moments(0.0, 3.0, 0.0).tolist()
+    [0.75, 1.125, 2.25]
+    """
+
+    family = "uniform"
+    unit_panels = np.array([0.0, _SQRT_3])
+    _members = ("_mean", "_std", "_lower", "_upper")
+
+    def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
+        super().__init__(mean, std)
+        self._lower, self._upper = self._mean - _SQRT_3 * self._std, self._mean + _SQRT_3 * self._std
+        self._by_bounds = False
+
+    @classmethod
+    def from_bounds(cls, a: ArrayLike, b: ArrayLike) -> Self:
+        """Uniform on a <= x <= b, whose ends are kept to the last bit.
+
+        Parameters
+        ----------
+        a, b : array_like
+            Ends, units of x, a < b; they broadcast to `shape`.
+
+        Examples
+        --------
+        >>> import qerror as qe
+        >>> qe.Uniform.from_bounds(0, 1).support
+        (0.0, 1.0)
+        """
+        lower, upper = np.array(a, np.float64), np.array(b, np.float64)
+        if not (np.isfinite(lower) & np.isfinite(upper) & (lower < upper)).all():
+            raise ValueError(f"a and b must be finite with a < b, got a={a!r}, b={b!r}")
+        new = cls(0.5 * lower + 0.5 * upper, (upper - lower) / (2 * _SQRT_3))
+        new._lower, new._upper, new._by_bounds = lower, upper, True
+        return new
+
+    def _parameters(self) -> dict[str, Any]:
+        if not self._by_bounds:
+            return super()._parameters()
+        lower, upper = self.support
+        return {"a": lower, "b": upper}
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        """The ends (a, b)."""
+        return tuple(np.broadcast_to(end, self.shape)[()] for end in (self._lower, self._upper))  # type: ignore[return-value]
+
+    @property
+    def kinks(self) -> Array:
+        """Both ends, where the pdf jumps."""
+        return np.stack(self.support, axis=-1)
+
+    def panels(self) -> Array:
+        """One panel: the support."""
+        return self.kinks
+
+    def pdf(self, x: ArrayLike) -> Array:
+        """1 / (b - a) inside, 0 outside."""
+        x = np.asarray(x, np.float64)
+        return unwrap(np.where((x >= self._lower) & (x <= self._upper), 1.0 / (self._upper - self._lower), 0.0))
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """P(X <= x)."""
+        x = np.clip(np.asarray(x, np.float64), self._lower, self._upper)
+        return unwrap((x - self._lower) / (self._upper - self._lower))
+
+    def sf(self, x: ArrayLike) -> Array:
+        """P(X > x)."""
+        x = np.clip(np.asarray(x, np.float64), self._lower, self._upper)
+        return unwrap((self._upper - x) / (self._upper - self._lower))
+
+    def quantile(self, p: ArrayLike) -> Array:
+        """The x with cdf(x) = p."""
+        p = probability(p)
+        width = self._upper - self._lower
+        return unwrap(np.where(p < 0.5, self._lower + p * width, self._upper - (1.0 - p) * width))
+
+    def isf(self, p: ArrayLike) -> Array:
+        """The x with sf(x) = p."""
+        p = probability(p)
+        width = self._upper - self._lower
+        return unwrap(np.where(p < 0.5, self._upper - p * width, self._lower + (1.0 - p) * width))
+
+    def _pdf(self, t: Array) -> Array:
+        return np.where(t <= _SQRT_3, 0.5 / _SQRT_3, 0.0)
+
+    def _sf(self, t: Array) -> Array:
+        return np.maximum(0.5 - t * (0.5 / _SQRT_3), 0.0)
+
+    def _first(self, t: Array) -> Array:
+        return np.maximum(3.0 - t * t, 0.0) * (0.25 / _SQRT_3)
+
+    def _isf(self, p: Array) -> Array:
+        return (1.0 - 2.0 * p) * _SQRT_3
+
+    def _decay(self, t: Array) -> Array:
+        return np.ones_like(t)
+
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return generator.uniform(-_SQRT_3, _SQRT_3, size)

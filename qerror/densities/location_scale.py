@@ -1,0 +1,180 @@
+"""Symmetric families in terms of mean and standard deviation: what they share.
+
+Each is stated once, at mean 0 and standard deviation 1, as a function of t = |x - mean| / std on the half-line.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .base import Array, Density
+
+
+def shape_parameter(name: str, value: Any, lower: float, upper: float, why: str) -> float:
+    """A scalar shape parameter within lower < value <= upper, or a ValueError that says which and why."""
+    array = np.asarray(value, np.float64)
+    if array.ndim:
+        raise ValueError(f"{name} must be a single number, got shape {array.shape}; make one density for each {name}")
+    number = float(array)
+    if not lower < number <= upper:
+        raise ValueError(f"{name} must be {why}, got {number!r}")
+    return number
+
+
+def probability(p: ArrayLike) -> Array:
+    """`p` as an array of probabilities, or a ValueError."""
+    values = np.asarray(p, np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        bad = values[~((values >= 0) & (values <= 1))].flat[0]
+        raise ValueError(f"p must lie between 0 and 1, got {float(bad)!r}")
+    return values
+
+
+def unwrap(values: Any) -> Array:
+    """An array as it is, one value without its zero-dimensional array."""
+    result: Array = np.asarray(values)[()]
+    return result
+
+
+class LocationScale(Density):
+    """A symmetric density given by its standard form on the half-line t >= 0.
+
+    f(x) = g(|x - mean| / std) / std, where g has mean 0 and standard deviation 1.
+    """
+
+    family: str
+    # Panel edges at unit standard deviation, t >= 0, ascending.
+    unit_panels: Array
+    # Arrays that `take` picks from, beside those of a subclass.
+    _members: tuple[str, ...] = ("_mean", "_std")
+
+    def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
+        self._mean, self._std = np.array(mean, np.float64), np.array(std, np.float64)
+        if not np.isfinite(self._mean).all():
+            raise ValueError(f"mean must be finite, got {mean!r}")
+        if not (np.isfinite(self._std) & (self._std > 0)).all():
+            raise ValueError(f"std must be positive and finite, got {std!r}")
+        self._mean.flags.writeable = self._std.flags.writeable = False
+        self.shape = np.broadcast_shapes(self._mean.shape, self._std.shape)
+
+    @property
+    def mean(self) -> Any:
+        """Expectation, units of x."""
+        return np.broadcast_to(self._mean, self.shape)[()]
+
+    @property
+    def std(self) -> Any:
+        """Standard deviation, units of x."""
+        return np.broadcast_to(self._std, self.shape)[()]
+
+    def _parameters(self) -> dict[str, Any]:
+        """Keyword arguments of the constructor, shape parameters first."""
+        return {"mean": self.mean, "std": self.std}
+
+    @property
+    def name(self) -> str:
+        """Family and the parameters that differ from their default, as `qerror.density` reads them."""
+        default = {"mean": 0.0, "std": 1.0}
+        values = {key: np.asarray(value) for key, value in self._parameters().items()}
+        said = ",".join(f"{k}={v.tolist()!r}" for k, v in values.items() if k not in default or np.any(v != default[k]))
+        return f"{self.family}:{said}" if said else self.family
+
+    def take(self, index: NDArray[np.intp]) -> Self:
+        """Members by flat index."""
+        if self.shape == ():
+            return self
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        for key in self._members:
+            new.__dict__[key] = np.broadcast_to(getattr(self, key), self.shape).ravel()[index]
+        new.shape = np.shape(index)
+        return new
+
+    # Standard form, t >= 0.
+    @abc.abstractmethod
+    def _pdf(self, t: Array) -> Array: ...
+
+    @abc.abstractmethod
+    def _sf(self, t: Array) -> Array: ...
+
+    @abc.abstractmethod
+    def _first(self, t: Array) -> Array:
+        """E[X; X > t]."""
+
+    @abc.abstractmethod
+    def _isf(self, p: Array) -> Array:
+        """Inverse of `_sf` for 0 <= p <= 1/2."""
+
+    @abc.abstractmethod
+    def _decay(self, t: Array) -> Array:
+        """Length over which the pdf falls by a factor e beyond t."""
+
+    @abc.abstractmethod
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        """Independent values of the standard form, both signs."""
+
+    def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
+        """Both tail functions to absolute accuracy, for many t: where a family has a fast table."""
+        return self._sf(t), self._first(t)
+
+    def _standard(self, x: ArrayLike) -> Array:
+        return np.asarray((np.asarray(x, np.float64) - self._mean) / self._std)
+
+    def pdf(self, x: ArrayLike) -> Array:
+        """Density at `x`, 1 / units of x."""
+        return self._pdf(np.abs(self._standard(x))) / self._std
+
+    def panels(self) -> Array:
+        """Edges between which twelve nodes resolve the pdf."""
+        unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
+        return np.asarray(self.mean)[..., None] + np.asarray(self.std)[..., None] * unit
+
+    def decay_length(self, x: Array, sign: Array) -> Array:
+        """Distance over which the pdf falls by a factor e."""
+        return np.asarray(self._std * self._decay(np.abs(self._standard(x))))
+
+    def tails(self, t: Array) -> tuple[Array, Array]:
+        """Signed mass and first moment beyond `t`; see `Density.tails`."""
+        std = np.asarray(self.std)[..., None]
+        u = (t - np.asarray(self.mean)[..., None]) / std
+        mass, first = self._sf_and_first(np.abs(u))
+        # Adding 0.0 turns -0.0 into 0.0: the mean itself counts as the upper side.
+        return np.copysign(mass, u + 0.0), std * first
+
+    def _below(self, u: Array) -> Array:
+        """P(T <= u) in standard form, accurate on both sides."""
+        tail = self._sf(np.abs(u))
+        return np.where(u < 0, tail, 1.0 - tail)
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """P(X <= x)."""
+        return unwrap(self._below(self._standard(x)))
+
+    def sf(self, x: ArrayLike) -> Array:
+        """P(X > x), accurate in the upper tail."""
+        return unwrap(self._below(-self._standard(x)))
+
+    def _at(self, p: ArrayLike) -> Array:
+        """The t with P(T <= t) = p, standard form."""
+        p = probability(p)
+        with np.errstate(divide="ignore"):
+            side = self._isf(np.minimum(p, 1.0 - p))
+        return np.where(p < 0.5, -side, side)
+
+    def quantile(self, p: ArrayLike) -> Array:
+        """The x with cdf(x) = p."""
+        return unwrap(self._mean + self._std * self._at(p))
+
+    def isf(self, p: ArrayLike) -> Array:
+        """The x with sf(x) = p, accurate for tiny p."""
+        return unwrap(self._mean - self._std * self._at(p))
+
+    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
+        """Draw independent values, shape `size` + `shape`; the same `rng` gives the same values."""
+        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
+        return unwrap(self._mean + self._std * self._draw(np.random.default_rng(rng), (*lead, *self.shape)))
