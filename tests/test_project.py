@@ -1,6 +1,7 @@
 """The project holds together: layers, import cost, versions, names that do not belong into it."""
 
 import ast
+import doctest
 import importlib
 import re
 import subprocess
@@ -156,6 +157,22 @@ def test_unknown_attribute():
 @pytest.mark.parametrize("name", sorted(qerror._SUBPACKAGES))
 def test_subpackages_are_attributes(name):
     assert getattr(qerror, name) is importlib.import_module(f"qerror.{name}")
+
+
+EXAMPLES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_examples_in_docstrings_run(path):
+    module = importlib.import_module(dotted(path))
+    failed, _ = doctest.testmod(module, optionflags=EXAMPLES)
+    assert failed == 0
+
+
+def test_examples_in_the_readme_run():
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=EXAMPLES)
+    assert failed == 0
+    assert tried >= 10
 
 
 def test_versions_agree():

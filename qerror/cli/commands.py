@@ -1,6 +1,5 @@
 """The commands. Each one reads its options, calls the library and prints what it says."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from ..tensors import example_checkpoint
 from .group import OneLineErrors
 from .render import print_json, print_legend, print_table, with_progress
 from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
-from .source import Source, load_source, source_options
+from .source import Request, Source, computes, load_source
 
 __all__ = ["qerror_command"]
 
@@ -19,6 +18,11 @@ __all__ = ["qerror_command"]
 _SHOWN_LEVELS = 256
 _SHOWN_END = 16
 _SCALE_COLUMNS = ("grid", "bits", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "from", "to", "status")
+
+
+def _examples(*lines: str) -> str:
+    """Text below a command's options; the backspace keeps click from joining its lines."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
 def _parse_shift(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
@@ -41,137 +45,117 @@ shift_option = click.option(
 )
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=OneLineErrors,
+    epilog=_examples(
+        "qerror demo",
+        "qerror scale int4 e2m1 nf4 --density laplace",
+        "qerror error int8 --scale 0.02 0.03 0.04",
+        "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
+        "qerror formats e2m1",
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(qe.__version__, "-V", "--version", prog_name="qerror")
 def qerror_command() -> None:
-    r"""Quantization error: how much a format loses on a distribution, and the scale that loses least.
-
-    \b
-    Examples:
-      qerror demo
-      qerror scale int4 e2m1 nf4 --density laplace
-      qerror error int8 --scale 0.02 0.03 0.04
-      qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight
-      qerror formats e2m1
-    """
+    """Quantization error: how much a format loses on a distribution, and the scale that loses least."""
 
 
-@qerror_command.command()
+@qerror_command.command(
+    epilog=_examples(
+        "qerror scale int4 e2m1",
+        "qerror scale int8 --density student-t:df=5 --shift mean",
+        "qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json",
+    )
+)
 @click.argument("grids", metavar="GRID...", nargs=-1, required=True)
 @shift_option
-@source_options
+@computes
 def scale(
     grids: tuple[str, ...],
     shift: Any,
-    density: str | None,
-    data: Path | None,
-    tensor: str | None,
-    model: str,
-    rounding: str,
-    as_json: bool,
+    request: Request,
 ) -> None:
-    r"""Optimal scale of each GRID, with its error.
+    """Optimal scale of each GRID, with its error.
 
     The scale s gives the representable values z + s * levels the least mean squared error. "1% from ... to" are
     the scales around it that cost at most 1% more.
-
-    \b
-    Examples:
-      qerror scale int4 e2m1
-      qerror scale int8 --density student-t:df=5 --shift mean
-      qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json
     """
-    source = load_source(density, data, tensor)
-    options = {"shift": shift, "model": model, "rounding": rounding}
-    rows = _scale_rows(source, grids, options)
-    if as_json:
-        print_json("scale", rows, density=source.title, **options)
+    options = _options(request, shift)
+    rows = _scale_rows(request.source, grids, options)
+    if request.as_json:
+        print_json("scale", rows, density=request.source.title, **options)
         return
-    print_table(_title(source, options), rows, _with_shift(_SCALE_COLUMNS, rows))
+    print_table(_title(request.source, options), rows, _with_shift(_SCALE_COLUMNS, rows))
     print_legend(rows)
 
 
-@qerror_command.command()
+@qerror_command.command(
+    epilog=_examples(
+        "qerror error int4 --scale 0.3",
+        "qerror error e2m1 --scale 0.4 0.5 0.6 --density laplace --rounding stochastic",
+    )
+)
 @click.argument("grid")
 @click.argument("more", metavar="", nargs=-1, type=float)
 @click.option("--scale", "scales", metavar="S...", type=float, multiple=True, required=True, help="One or more scales.")
 @click.option("--shift", metavar="Z", type=float, default=0.0, show_default=True, help="Added to scale * levels.")
-@source_options
+@computes
 def error(
     grid: str,
     more: tuple[float, ...],
     scales: tuple[float, ...],
     shift: float,
-    density: str | None,
-    data: Path | None,
-    tensor: str | None,
-    model: str,
-    rounding: str,
-    as_json: bool,
+    request: Request,
 ) -> None:
-    r"""Error of GRID at given scales, and how many dB the best scale would gain.
-
-    \b
-    Examples:
-      qerror error int4 --scale 0.3
-      qerror error e2m1 --scale 0.4 0.5 0.6 --density laplace --rounding stochastic
-    """
-    source = load_source(density, data, tensor)
-    options: dict[str, Any] = {"shift": shift, "model": model, "rounding": rounding}
-    rows = error_rows(source.density, grid, [*scales, *more], **options)
-    if as_json:
-        print_json("error", rows, density=source.title, **options)
+    """Error of GRID at given scales, and how many dB the best scale would gain."""
+    options = _options(request, shift)
+    rows = error_rows(request.source.density, grid, [*scales, *more], **options)
+    if request.as_json:
+        print_json("error", rows, density=request.source.title, **options)
         return
     columns = ("grid", "given", "clip", "clipping", "rounding", "mse", "bias", "sqnr_db", "excess_db")
-    print_table(_title(source, options), rows, columns)
+    print_table(_title(request.source, options), rows, columns)
 
 
-@qerror_command.command()
+@qerror_command.command(
+    epilog=_examples(
+        "qerror compare --bits 4",
+        "qerror compare --bits 8 --density laplace --shift mean",
+    )
+)
 @click.option("--bits", metavar="B", type=click.IntRange(min=1), required=True, help="Width of the formats, 2 to 16.")
 @shift_option
-@source_options
+@computes
 def compare(
     bits: int,
     shift: Any,
-    density: str | None,
-    data: Path | None,
-    tensor: str | None,
-    model: str,
-    rounding: str,
-    as_json: bool,
+    request: Request,
 ) -> None:
-    r"""Rank every format of B bits by its error, each at its optimal scale.
-
-    \b
-    Examples:
-      qerror compare --bits 4
-      qerror compare --bits 8 --density laplace --shift mean
-    """
+    """Rank every format of B bits by its error, each at its optimal scale."""
     names = qe.formats(bits)
     if not names:
         raise ValueError(f"--bits must be a width that some format has, got {bits}; `qerror formats` lists them")
-    source = load_source(density, data, tensor)
-    options = {"shift": shift, "model": model, "rounding": rounding}
-    rows = ranked(_scale_rows(source, names, options))
-    if as_json:
-        print_json("compare", rows, density=source.title, bits=bits, **options)
+    options = _options(request, shift)
+    rows = ranked(_scale_rows(request.source, names, options))
+    if request.as_json:
+        print_json("compare", rows, density=request.source.title, bits=bits, **options)
         return
     columns = ("rank", "grid", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "behind_db", "status")
-    print_table(f"{bits} bits, {_title(source, options)}", rows, _with_shift(columns, rows))
+    print_table(f"{bits} bits, {_title(request.source, options)}", rows, _with_shift(columns, rows))
     print_legend(rows)
 
 
-@qerror_command.command()
+@qerror_command.command(
+    epilog=_examples(
+        "qerror formats",
+        "qerror formats e2m1",
+    )
+)
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def formats(name: str | None, as_json: bool) -> None:
-    r"""List every named format, or the levels, codes and thresholds of format NAME.
-
-    \b
-    Examples:
-      qerror formats
-      qerror formats e2m1
-    """
+    """List every named format, or the levels, codes and thresholds of format NAME."""
     rows = format_rows() if name is None else level_rows(name)
     if as_json:
         print_json("formats", rows, **({} if name is None else {"name": name}))
@@ -209,6 +193,10 @@ def demo(as_json: bool) -> None:
     for source, rows in tables:
         print_table(_title(source, options), rows, _SCALE_COLUMNS)
     print_legend([row for _, rows in tables for row in rows])
+
+
+def _options(request: Request, shift: Any) -> dict[str, Any]:
+    return {"shift": shift, "model": request.model, "rounding": request.rounding}
 
 
 def _scale_rows(source: Source, names: Any, options: dict[str, Any]) -> list[dict[str, Any]]:

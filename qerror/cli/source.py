@@ -1,9 +1,10 @@
 """What the commands compute on: a named density, or one tensor of a file."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
@@ -13,9 +14,7 @@ import qerror as qe
 
 from ..tensors import Checkpoint, TensorInfo, open_checkpoint
 
-__all__ = ["Source", "load_source", "source_options"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["Request", "Source", "computes", "load_source"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,32 @@ class Source:
     title: str
 
 
-def source_options(function: Function) -> Function:
-    """Add the options that every computing command has."""
+@dataclass(frozen=True)
+class Request:
+    """What every computing command is asked: on what, by which model and rounding, for whom to read."""
+
+    source: Source
+    model: str
+    rounding: str
+    as_json: bool
+
+
+def computes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all computing commands share; it receives them as one `request`."""
+
+    @functools.wraps(command)
+    def with_request(
+        *args: Any,
+        density: str | None,
+        data: Path | None,
+        tensor: str | None,
+        model: str,
+        rounding: str,
+        as_json: bool,
+        **own: Any,
+    ) -> None:
+        command(*args, request=Request(load_source(density, data, tensor), model, rounding, as_json), **own)
+
     options = [
         click.option(
             "--density",
@@ -48,9 +71,7 @@ def source_options(function: Function) -> Function:
         click.option("--rounding", type=click.Choice(["nearest", "stochastic"]), default="nearest", show_default=True),
         click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table."),
     ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_request)
 
 
 def load_source(density: str | None, data: Path | None, tensor: str | None) -> Source:

@@ -1,0 +1,247 @@
+"""The command line: what it prints is what the library computes, and bad input costs one line and status 2."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import qerror as qe
+from qerror.cli.commands import qerror_command
+from qerror.cli.render import _known, _number
+from qerror.tensors import example_checkpoint, list_tensors, read_tensor
+
+EXAMPLE = str(example_checkpoint())
+
+
+def run(*args, status=0):
+    result = CliRunner().invoke(qerror_command, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def rows(*args):
+    return json.loads(run(*args, "--json").stdout)["rows"]
+
+
+def table(text):
+    """Cells of the first table in a text: a list of dicts from column titles."""
+    lines = text.splitlines()
+    rule = next(number for number, line in enumerate(lines) if re.fullmatch(r"[\s\u2500-]+", line) and line.strip())
+    head = re.split(r"\s{2,}", lines[rule - 1].strip())
+    body = []
+    for line in lines[rule + 1 :]:
+        if not line.strip():
+            break
+        body.append(dict(zip(head, re.split(r"\s{2,}", line.strip()), strict=True)))
+    return body
+
+
+# -- what is printed -----------------------------------------------------------------------------------------------
+
+
+def test_scale_prints_what_the_library_computes():
+    best = qe.optimal_scale(qe.density("laplace"), "int4")
+    (row,) = rows("scale", "int4", "--density", "laplace")
+    assert row["scale"] == best.scale
+    assert row["mse"] == best.error.mse
+    assert row["interval_1pct"] == list(best.interval_1pct)
+    assert row["status"] == best.status.name
+    (cells,) = table(run("scale", "int4", "--density", "laplace").stdout)
+    assert cells["scale"] == f"{best.scale:#.6g}"
+    assert cells["MSE"] == f"{best.error.mse:#.6g}"
+    assert cells["SQNR dB"] == f"{best.error.sqnr_db:.3f}"
+    assert cells["status"] == best.status.name.lower()
+
+
+def test_known_optima_to_the_last_printed_digit():
+    # Max (1960) for N = 2, in closed form: step 2 sqrt(2 / pi), MSE 1 - 2 / pi. Published: 4 bits, step 0.3352 and
+    # MSE 0.0115428844.
+    one, four = table(run("scale", "binary", "int4_midrise").stdout)
+    assert one["scale"] == f"{np.sqrt(2 / np.pi):#.6g}"
+    assert one["MSE"] == f"{1 - 2 / np.pi:#.6g}"
+    assert four["scale"] == "0.335201"
+    assert four["MSE"] == "0.0115429"
+
+
+def test_error_of_several_scales():
+    scales = [0.2, 0.3, 0.4]
+    result = rows("error", "int4", "--scale", *scales, "--shift", 0.1)
+    for row, scale in zip(result, scales, strict=True):
+        error = qe.quantization_error(qe.Gaussian(), "int4", scale, 0.1)
+        for name in ("clipping", "rounding", "mse", "bias", "cross", "sqnr_db"):
+            np.testing.assert_allclose(row[name], getattr(error, name), rtol=1e-12)
+        np.testing.assert_allclose(row["excess_db"], qe.excess_db(qe.Gaussian(), "int4", scale, 0.1), atol=1e-9)
+    repeated = rows("error", "int4", "--scale", 0.2, "--scale", 0.3, 0.4, "--shift", 0.1)
+    assert [row["scale"] for row in repeated] == [0.2, 0.3, 0.4]
+    assert [cells["scale"] for cells in table(run("error", "int4", "--scale", *scales).stdout)] == ["0.2", "0.3", "0.4"]
+
+
+def test_compare_ranks_every_format_of_the_width():
+    result = rows("compare", "--bits", 4)
+    assert {row["grid"] for row in result} == set(qe.formats(4))
+    assert [row["mse"] for row in result] == sorted(row["mse"] for row in result)
+    assert [row["rank"] for row in result] == list(range(1, len(result) + 1))
+    assert result[0]["behind_db"] == 0
+    assert result[-1]["behind_db"] == result[0]["sqnr_db"] - result[-1]["sqnr_db"]
+
+
+def test_formats_lists_all_and_shows_one():
+    assert [row["grid"] for row in rows("formats")] == list(qe.formats())
+    assert len(table(run("formats").stdout)) == len(qe.formats())
+    cells = table(run("formats", "e2m1").stdout)
+    grid = qe.grid("e2m1")
+    assert [float(row["level"]) for row in cells] == list(grid.levels)
+    assert [int(row["code"]) for row in cells] == list(grid.codes)
+    # The bit pattern of two's complement, and of a sign bit before exponent and mantissa.
+    assert table(run("formats", "int4").stdout)[0]["bits"] == "1000"
+    assert cells[0]["bits"] == "1111"
+    long = run("formats", "fp16").stdout
+    assert len(long.splitlines()) < 60
+    assert len(rows("formats", "fp16")) == len(qe.grid("fp16").levels)
+
+
+def test_data_of_a_file():
+    name = "layers.0.weight"
+    best = qe.optimal_scale(qe.Empirical(read_tensor(EXAMPLE, name).ravel()), "int4", shift="mean")
+    (row,) = rows("scale", "int4", "--data", EXAMPLE, "--tensor", name, "--shift", "mean")
+    assert row["scale"] == best.scale
+    assert row["shift"] == best.shift
+    assert "EXACT" in row["status"]
+    out = run("scale", "int4", "--data", EXAMPLE, "--tensor", name, "--shift", "mean").stdout
+    assert out.startswith("digits_mlp.safetensors layers.0.weight (F32, 96x64): mean")
+    assert "shift mean" in out.splitlines()[0]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_the_one_tensor_of_a_file_needs_no_name(tmp_path, dtype):
+    values = np.random.default_rng(3).standard_normal(1000).astype(dtype)
+    np.save(tmp_path / "x.npy", values)
+    (row,) = rows("scale", "e2m1", "--data", tmp_path / "x.npy")
+    expected = qe.optimal_scale(qe.Empirical(values.astype(np.float64)), "e2m1")
+    # Counted and sorted samples add in another order.
+    np.testing.assert_allclose(row["mse"], expected.error.mse, rtol=1e-12)
+
+
+@pytest.mark.parametrize("option", [("--model", "high_resolution"), ("--rounding", "stochastic")])
+def test_options_reach_the_library(option):
+    keyword = {option[0][2:]: option[1]}
+    best = qe.optimal_scale(qe.Gaussian(), "int4", **keyword)
+    (row,) = rows("scale", "int4", *option)
+    assert (row["scale"], row["mse"]) == (best.scale, best.error.mse)
+    (row,) = rows("error", "int4", "--scale", 0.3, *option)
+    assert row["mse"] == pytest.approx(qe.quantization_error(qe.Gaussian(), "int4", 0.3, **keyword).mse, rel=1e-12)
+    assert " ".join(option)[2:] in run("scale", "int4", *option).stdout.splitlines()[0]
+
+
+def test_demo_shows_three_aligned_tables_within_100_columns():
+    out = run("demo").stdout
+    assert all(len(line) <= 100 for line in out.splitlines())
+    assert out.count("format") >= 3
+    for title in ("gaussian: mean 0, std 1", "laplace: mean 0, std 1", "digits_mlp.safetensors layers.0.weight"):
+        assert title in out
+    for name in ("int4", "e2m1", "e4m3fn", "nf4", "bf16"):
+        assert len(re.findall(rf"^ {name} ", out, re.MULTILINE)) == 3
+
+
+def test_json_has_no_nan_or_inf():
+    text = run("scale", "ternary", "--data", EXAMPLE, "--tensor", "layers.0.bias", "--json").stdout
+    content = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert content["version"] == qe.__version__
+    assert content["shift"] == 0
+
+
+def test_only_digits_that_are_known_are_printed():
+    assert _known(1.2345678, 1e-13) == "1.23457"
+    assert _known(3e-17, 1e-13) == "0"
+    assert _known(1.23456e-10, 1e-13) == "1.23e-10"
+    assert _known(0.0, 0.0) == "0"
+    assert _number(0.1, "exact") == "0.1"
+    assert _number(448.0, "exact") == "448"
+
+
+# -- how it fails --------------------------------------------------------------------------------------------------
+
+BAD = [
+    (["scale", "int44x"], r"unknown grid|int44x"),
+    (["scale"], r"Missing argument 'GRID...'"),
+    (["scale", "int4", "--density", "gausian"], r"gausian.*gaussian"),
+    (["scale", "int4", "--density", "student-t:df=1"], r"df must be .*2.*got 1"),
+    (["scale", "int4", "--shift", "middle"], r"--shift must be a number, mean or optimal, got 'middle'"),
+    (["scale", "int4", "--tensor", "w"], r"--tensor needs the file that holds it: --data FILE --tensor w"),
+    (["scale", "int4", "--density", "laplace", "--data", EXAMPLE], r"give --density or --data, not both"),
+    (["scale", "int4", "--data", "nowhere.npy"], r"there is no file 'nowhere.npy'"),
+    (["scale", "int4", "--data", EXAMPLE, "--tensor", "layers.0.wieght"], r"near it are 'layers.0.weight'"),
+    (["scale", "int4", "--data", EXAMPLE, "--tensor", "labels"], r"tensor 'labels' .* has element type U8"),
+    (["scale", "mxfp4"], r"'mxfp4' is a block format"),
+    (["error", "int4"], r"Missing option '--scale'"),
+    (["error", "int4", "--scale", "-1"], r"scale must be positive and finite, got -1"),
+    (["error", "int4", "--scale", "wide"], r"'wide' is not a valid float"),
+    (["error", "int4", "--scale", "nan"], r"scale must be positive and finite, got nan"),
+    (["compare", "--bits", "0"], r"0 is not in the range"),
+    (["compare", "--bits", "99"], r"--bits must be a width that some format has, got 99"),
+    (["formats", "e4m3"], r"e4m3fn"),
+    (["scael", "int4"], r"there is no command 'scael'; did you mean 'scale'\?"),
+    (["scale", "int4", "--densty", "laplace"], r"No such option '--densty'.*--density"),
+    (["scale", "int4", "--model", "rough"], r"'rough' is not one of 'exact', 'high_resolution'"),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_bad_input_costs_one_line(args, words):
+    result = run(*args, status=2)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("qerror: ")
+    assert re.search(words, line)
+
+
+def test_no_tensor_named_lists_them():
+    result = run("scale", "int4", "--data", EXAMPLE, status=2)
+    *listed, last = result.stderr.splitlines()
+    assert [line.split()[0] for line in listed] == [info.name for info in list_tensors(EXAMPLE)]
+    assert listed[0].split() == ["layers.0.weight", "F32", "96x64"]
+    assert re.fullmatch(r"qerror: --tensor must name one of the 13 tensors of '.*'", last)
+
+
+# -- a real process ------------------------------------------------------------------------------------------------
+
+
+def process(*args):
+    return subprocess.run([sys.executable, "-m", "qerror", *args], capture_output=True, text=True, check=False)
+
+
+def test_a_real_process():
+    done = process("scale", "int4")
+    assert done.returncode == 0
+    assert "int4" in done.stdout
+    # No progress bar, no colours and no warning in a pipe.
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    failed = process("scale", "int99")
+    assert failed.returncode == 2
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_help_has_examples_and_every_example_runs():
+    assert run("--help").stdout.count("qerror ") >= 5
+    for command in ("scale", "error", "compare", "formats"):
+        text = run(command, "--help").stdout
+        examples = [line.split()[1:] for line in text.splitlines() if line.strip().startswith("qerror ")]
+        assert examples
+        for example in examples:
+            if "--data" not in example:
+                run(*example)
+
+
+def test_version():
+    assert run("--version").stdout == f"qerror, version {qe.__version__}\n"
+
+
+def test_console_script_is_declared():
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'qerror = "qerror.cli:main"' in text
