@@ -103,6 +103,11 @@ class Density(abc.ABC):
         """Point masses as (points, masses), each of shape `shape` + (n,); None without any."""
         return None
 
+    @property
+    def has_atoms(self) -> bool:
+        """Whether there are point masses (asked often: a sample need not list them for the answer)."""
+        return self.atoms is not None
+
     # -- moments -------------------------------------------------------------------------------------------------
 
     def moments(self, lower: ArrayLike, upper: ArrayLike, about: ArrayLike) -> Array:

@@ -1,0 +1,249 @@
+"""A sample as a density: every sum over it exact, each scale in logarithmic time.
+
+The values of a row are sorted once and cut into blocks, whose sums of x and x^2 are accumulated in double-double
+precision. A cell is then whole blocks (a difference of prefix sums) and at most two broken ones (added up directly).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._check import as_rng
+from . import double_double as dd
+from .base import Array, Density
+from .samples import Rows, sorted_rows
+
+__all__ = ["Empirical"]
+
+Index = NDArray[np.intp]
+
+
+class Empirical(Density):
+    """The distribution of a sample: each value a point mass, exact over the sample.
+
+    E[g(x)] = sum_i w_i g(x_i) / sum_i w_i.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers of any shape; never changed, and not kept. float16 and bfloat16 values (also inside float32)
+        are counted by their bit patterns instead of sorted.
+    weights : array_like, optional
+        Importance of each element, >= 0, broadcast against `x`.
+    axis : int or tuple of int, optional
+        The axis or axes that keep a distribution of their own: `shape` is their lengths. None: one distribution.
+
+    Raises
+    ------
+    ValueError
+        For empty data, NaN or infinity, negative weights or weights that sum to 0.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> sample = qe.Empirical([0.0, 1.0, 5.0])
+    >>> float(sample.mean), float(sample.cdf(1.0))
+    (2.0, 0.6666666666666666)
+    """
+
+    def __init__(
+        self, x: ArrayLike, weights: ArrayLike | None = None, axis: int | tuple[int, ...] | None = None
+    ) -> None:
+        rows, self.shape = sorted_rows(x, weights, axis)
+        self._sums = _Sums(rows)
+        self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
+
+    def take(self, index: NDArray[np.intp]) -> Self:
+        if self.shape == ():
+            return self
+        new = object.__new__(type(self))
+        new._sums, new._row = self._sums, self._row.ravel()[index]
+        new.shape = index.shape
+        return new
+
+    @property
+    def name(self) -> str:
+        return "empirical"
+
+    @property
+    def count(self) -> Any:
+        """Number of elements, an int or an array of shape `shape`."""
+        return self._sums.rows.elements[self._row][()]
+
+    @property
+    def mean(self) -> Any:
+        return self._sums.mean[self._row][()]
+
+    @property
+    def std(self) -> Any:
+        return self._sums.std[self._row][()]
+
+    @property
+    def support(self) -> tuple[Any, Any]:
+        rows = self._sums.rows
+        return rows.least[self._row][()], rows.greatest[self._row][()]
+
+    def pdf(self, x: ArrayLike) -> Array:
+        """0: a sample has no continuous part, see `atoms`."""
+        return np.zeros(np.broadcast_shapes(np.shape(x), self.shape))
+
+    def panels(self) -> Array:
+        return np.empty((*self.shape, 0))
+
+    @property
+    def has_atoms(self) -> bool:
+        return True
+
+    @property
+    def atoms(self) -> tuple[Array, Array]:
+        """The sorted values and their masses, (..., n); rows that are shorter end in masses of 0."""
+        rows = self._sums.rows
+        weight = rows.weights if rows.weights is not None else np.arange(rows.values.shape[1]) < rows.count[:, None]
+        values = np.where(weight > 0, rows.values, 0.0)
+        masses = weight / self._sums.total[:, None]
+        return values[self._row].astype(np.float64), masses[self._row]
+
+    def cell_moments(
+        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
+    ) -> Array:
+        shift = np.asarray(origin, np.float64)[..., None]
+        ends = shift + edges
+        if ties_to_lower is not None:
+            ends = np.where(ties_to_lower, ends, np.nextafter(ends, -np.inf))
+        lead = np.broadcast_shapes(ends.shape[:-1], self.shape)
+        row = np.broadcast_to(self._row, lead)[..., None]
+        rank = self._sums.rank(row, ends)
+        value = np.broadcast_to(shift + about, (*lead, about.shape[-1]))
+        return self._sums.moments(np.broadcast_to(row, value.shape), rank[..., :-1], rank[..., 1:], value)
+
+    def tails(self, t: Array) -> tuple[Array, Array]:
+        row = np.broadcast_to(self._row[..., None], np.broadcast_shapes((*self.shape, 1), t.shape))
+        return self._sums.tails(row, t)
+
+    def cdf(self, x: ArrayLike) -> Array:
+        points = np.asarray(x, np.float64)
+        row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, points.shape))
+        flat = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
+        return (self._sums.mass(row, flat) / self._sums.total[row])[()]
+
+    def sf(self, x: ArrayLike) -> Array:
+        return 1.0 - self.cdf(x)
+
+    def quantile(self, p: ArrayLike) -> Array:
+        """The smallest value whose cdf is at least `p` (the inverted cdf: always a value of the sample)."""
+        share = np.asarray(p, np.float64)
+        row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, share.shape))
+        return self._sums.select(row, np.broadcast_to(share, row.shape))[()]
+
+    def isf(self, p: ArrayLike) -> Array:
+        return self.quantile(1.0 - np.asarray(p, np.float64))
+
+    def sample(self, size: Any, rng: int | np.random.Generator | None = None) -> Array:
+        size = (size,) if isinstance(size, int | np.integer) else tuple(size)
+        return self.quantile(1.0 - as_rng(rng).random((*size, *self.shape)))
+
+    def __repr__(self) -> str:
+        return f"Empirical(n={np.sum(self.count)}, shape={self.shape})"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sums:
+    """Sorted rows with prefix sums over their blocks."""
+
+    rows: Rows
+
+    @cached_property
+    def _blocks(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
+        return self.rows.block_sums()
+
+    @cached_property
+    def total(self) -> Array:
+        """Sum of the weights of each row (the number of its values, where unweighted)."""
+        zero = self._blocks[0]
+        return self.rows.count.astype(np.float64) if zero is None else zero[0][:, -1] + zero[1][:, -1]
+
+    @cached_property
+    def mean(self) -> Array:
+        high, low = (part[:, -1] for part in self._blocks[1])
+        return (high + low) / self.total
+
+    @cached_property
+    def std(self) -> Array:
+        rows = np.arange(self.total.size)[:, None]
+        every = np.broadcast_to(self.rows.count[:, None], rows.shape)
+        second = self.moments(rows, np.zeros_like(every), every, self.mean[:, None])[2, :, 0]
+        return np.sqrt(second)
+
+    def rank(self, row: Index, t: Array) -> Index:
+        """How many values of the row are <= t."""
+        shape = np.broadcast_shapes(row.shape, t.shape)
+        return self.rows.rank(np.broadcast_to(row, shape), np.broadcast_to(t, shape))
+
+    def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
+        pair = self._blocks[j]
+        if pair is None:
+            full = np.minimum(block * self.rows.block, self.rows.count[row]).astype(np.float64)
+            return full, np.zeros_like(full)
+        return pair[0][row, block], pair[1][row, block]
+
+    def mass(self, row: Index, rank: Index) -> Array:
+        """Weight of the first `rank` values."""
+        if self.rows.weights is None:
+            return rank.astype(np.float64)
+        block, inside = np.divmod(rank, self.rows.block)
+        high, low = self._prefix(0, row, block)
+        return high + low if self.rows.block == 1 else high + low + self.rows.broken(row, block, 0, inside)[0]
+
+    def _first(self, row: Index, rank: Index) -> dd.Pair:
+        block, inside = np.divmod(rank, self.rows.block)
+        pair = self._prefix(1, row, block)
+        if self.rows.block == 1:
+            return pair
+        return dd.two_sum(pair[0], pair[1] + self.rows.broken(row, block, 0, inside)[1])
+
+    def tails(self, row: Index, t: Array) -> tuple[Array, Array]:
+        rank = self.rank(row, t)
+        total, mean = self.total[row], self.mean[row]
+        below = self.mass(row, rank)
+        high, low = self._first(row, rank)
+        end_high, end_low = (part[row, -1] for part in self._blocks[1])
+        upper = t >= mean
+        mass = np.where(upper, total - below, -below) / total
+        share = np.where(upper, (end_high - high) + (end_low - low), -high - low) / total
+        return mass, share - mean * mass
+
+    def moments(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
+        """Moments (3, ...) about `about` of the values from rank `start` to `stop`, divided by the total weight."""
+        size = self.rows.block
+        first, last = -(-start // size), stop // size
+        whole = first <= last
+        first = np.where(whole, first, last)
+        out = self._whole(row, first, last, about)
+        if size > 1:
+            out += self.rows.direct(row, start, np.where(whole, first * size, stop), about)
+            out += self.rows.direct(row, np.where(whole, last * size, stop), stop, about)
+        return out / self.total[row]
+
+    def _whole(self, row: Index, first: Index, last: Index, about: Array) -> Array:
+        """Moments of whole blocks: S2 - 2 q S1 + q^2 S0 in double-double, so that the cancellation costs nothing."""
+        zero, one, two = (dd.subtract(self._prefix(j, row, last), self._prefix(j, row, first)) for j in range(3))
+        centred = dd.subtract(one, dd.scale(zero, about))
+        second = dd.add(two, dd.scale(dd.add(one, centred), -about))
+        empty = first == last
+        return np.where(empty, 0.0, np.stack([zero[0], centred[0], np.maximum(second[0], 0.0)]))
+
+    def select(self, row: Index, share: Array) -> Array:
+        """Values at which the cdf reaches `share`."""
+        least, most = np.zeros(row.shape, np.intp), self.rows.count[row] - 1
+        goal = share * self.total[row]
+        while np.any(least < most):
+            middle = (least + most) // 2
+            # The relative slack keeps p = k / n at its k-th value when p * n rounds up.
+            reached = self.mass(row, middle + 1) >= goal * (1 - 1e-15)
+            least, most = np.where(reached, least, middle + 1), np.where(reached, middle, most)
+        return self.rows.values[row, least].astype(np.float64)

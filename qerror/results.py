@@ -1,0 +1,140 @@
+"""What the library answers with: immutable values with a readable form."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ErrorTerms", "Minimum", "ScaleResult", "Status"]
+
+
+class Status(enum.Enum):
+    """How far a result may be trusted; the value is the message."""
+
+    EXACT = "proven: no scale has a smaller error (within 1e-12 of it, or what float64 resolves)"
+    SCANNED = "not proven: the best minimum of a scan over all scales; certify=True asks for the proof"
+    LOCAL = "not proven: the best of several starts, each followed to a local minimum"
+    DEGENERATE = "degenerate: every scale gives the same error, so any is optimal; 1.0 stands for them"
+    DEGENERATE_NONE = "degenerate: no scale is optimal, the error only approaches its infimum; 1.0 is a placeholder"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def _number(value: Any) -> str:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return f"{float(array):.10g}"
+    with np.printoptions(precision=6, threshold=6, edgeitems=3):
+        return str(array).replace("\n", "")
+
+
+class _Readable:
+    """A dataclass repr with one aligned line a field."""
+
+    def _lines(self) -> dict[str, str]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = self._lines()
+        width = max(map(len, lines))
+        body = "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
+        return f"{type(self).__name__}\n{body}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class ErrorTerms(_Readable):
+    """The error of a quantizer on a density, as additive terms of one broadcast shape.
+
+    Attributes
+    ----------
+    clipping : float or ndarray
+        E[(x - Q(x))^2] over x beyond the end levels; units of x squared.
+    rounding : float or ndarray
+        The same between the end levels.
+    bias : float or ndarray
+        E[Q(x) - x]; units of x.
+    cross : float or ndarray
+        E[x (Q(x) - x)]; units of x squared.
+    power : float or ndarray
+        E[x^2].
+    mean : float or ndarray
+        E[x].
+    """
+
+    clipping: Any
+    rounding: Any
+    bias: Any
+    cross: Any
+    power: Any
+    mean: Any
+
+    @property
+    def mse(self) -> Any:
+        """Clipping + rounding = E[(x - Q(x))^2]."""
+        return self.clipping + self.rounding
+
+    @property
+    def sqnr_db(self) -> Any:
+        """Signal to quantization noise ratio, 10 log10(power / mse); inf where mse is 0, nan where power is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(np.equal(self.power, 0), np.nan, np.asarray(self.power) / np.asarray(self.mse))
+            return (10 * np.log10(ratio))[()]
+
+    def _lines(self) -> dict[str, str]:
+        names = ("mse", "clipping", "rounding", "bias", "cross", "power", "mean", "sqnr_db")
+        return {name: _number(getattr(self, name)) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimum:
+    """One local minimum of the MSE over the scale (and, where it was free, the shift)."""
+
+    scale: float
+    shift: float
+    mse: float
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class ScaleResult(_Readable):
+    """The scale (and shift) of least mean squared error.
+
+    Attributes
+    ----------
+    scale, shift : float or ndarray
+        Units of x; the values are shift + scale * levels.
+    clip : float or ndarray
+        scale * max(abs(levels)).
+    range : tuple of (lower, upper)
+        The end values.
+    error : ErrorTerms
+        The exact error (or that of the model asked for) at this scale.
+    minima : tuple of Minimum, or object ndarray of tuples
+        Local minima, best first: all that were found for a density, those within 1 % of the best for a sample.
+    interval_1pct : tuple of (lower, upper)
+        The connected scales around `scale` whose MSE is within 1 % of the best.
+    status : Status or object ndarray of Status
+        What is proven; its value is the message.
+    """
+
+    scale: Any
+    shift: Any
+    clip: Any
+    range: tuple[Any, Any]
+    error: ErrorTerms
+    minima: Any
+    interval_1pct: tuple[Any, Any]
+    status: Any
+
+    def _lines(self) -> dict[str, str]:
+        statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
+        pairs = {"range": self.range, "interval_1pct": self.interval_1pct}
+        lines = {name: _number(getattr(self, name)) for name in ("scale", "shift", "clip")}
+        lines |= {name: f"{_number(low)} to {_number(high)}" for name, (low, high) in pairs.items()}
+        lines |= {"mse": _number(self.error.mse), "sqnr_db": _number(self.error.sqnr_db)}
+        if isinstance(self.minima, tuple):
+            lines["minima"] = f"{len(self.minima)} at scale " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
+        return {**lines, "status": "; ".join(statuses)}

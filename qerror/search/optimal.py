@@ -1,0 +1,379 @@
+"""The scale of least error: the global minimum, and the proof that it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import error
+from .._check import check_choice, check_finite
+from ..densities.base import Density
+from ..error import MODELS, ROUNDINGS, Model, Rounding, quantization_error
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..results import Minimum, ScaleResult, Status
+from . import bounds
+from .objective import Array, Index, Objective, Points, join
+from .roots import bracketed_roots
+
+__all__ = ["excess_db", "optimal_scale"]
+
+Shift = Literal["mean", "optimal"]
+
+# Scales an octave in the scan of a smooth density: enough to separate the minima of every named format.
+_PER_OCTAVE = 8
+# MSEs closer than this (relative) are one minimum, and a proof stops there.
+_TOLERANCE = 1e-12
+# Thresholds that a proof may cost before it becomes an option (about 10 ms).
+_CHEAP_PROOF = 400_000
+_DEAR_PROOF = 40_000_000
+
+
+def optimal_scale(
+    density: Density,
+    grid: Grid | str,
+    *,
+    shift: Shift | ArrayLike = 0.0,
+    model: Model = "exact",
+    rounding: Rounding = "nearest",
+    certify: bool | None = None,
+) -> ScaleResult:
+    """The scale that minimizes the mean squared error over all s > 0.
+
+    Parameters
+    ----------
+    density : Density
+        Of any `shape`; a sample is `Empirical(x)`.
+    grid : Grid or str
+    shift : array_like, "mean" or "optimal"
+        The value that level 0 stands for: given, the mean of the density, or optimized together with the scale.
+    model : {"exact", "high_resolution"}
+        What is minimized.
+    rounding : {"nearest", "stochastic"}
+    certify : bool, optional
+        Whether to prove the minimum global by the convexity of (A - MSE) / s^2 in 1 / s. None: always on a sample,
+        and on other densities where it is cheap (not where copies of a minimum an octave apart differ by 1e-12).
+
+    Returns
+    -------
+    ScaleResult
+        Fields of the broadcast shape of density and shift.
+
+    Raises
+    ------
+    ValueError
+        For an unknown grid, shift, model or rounding, or a shift that is not finite.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> result = qe.optimal_scale(qe.Gaussian(), "binary")
+    >>> round(float(result.scale), 12), result.status.name
+    (0.797884560803, 'EXACT')
+    """
+    check_choice("rounding", rounding, ROUNDINGS)
+    check_choice("model", model, MODELS)
+    levels = as_grid(grid)
+    if isinstance(shift, str):
+        check_choice("shift", shift, ("mean", "optimal"))
+        if shift == "optimal":
+            from .free_shift import optimal_scale_and_shift
+
+            return optimal_scale_and_shift(density, levels, model=model, rounding=rounding)
+        fixed = np.asarray(density.mean, np.float64)
+    else:
+        fixed = np.asarray(shift, np.float64)
+        check_finite("shift", fixed)
+    shape = np.broadcast_shapes(density.shape, fixed.shape)
+    members = density
+    if density.shape:
+        index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
+        members = density.take(np.broadcast_to(index, shape).ravel())
+    objective = Objective(members, levels, np.broadcast_to(fixed, shape).ravel(), rounding, model)
+    return _Search(objective, certify).result(shape)
+
+
+def excess_db(
+    density: Density,
+    grid: Grid | str,
+    scale: ArrayLike,
+    shift: ArrayLike = 0.0,
+    *,
+    model: Model = "exact",
+    rounding: Rounding = "nearest",
+) -> Any:
+    """Decibels lost by a scale against the best one at the same shift: 10 log10(MSE(scale) / min MSE) >= 0.
+
+    Parameters
+    ----------
+    density, grid, scale, shift, model, rounding
+        As in `quantization_error`.
+
+    Returns
+    -------
+    float or ndarray
+        dB of the broadcast shape; 0 where both errors are 0.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> round(float(qe.excess_db(qe.Gaussian(), "int4", 0.25)), 3)
+    2.762
+    """
+    here = np.asarray(quantization_error(density, grid, scale, shift, model=model, rounding=rounding).mse)
+    best = np.asarray(optimal_scale(density, grid, shift=shift, model=model, rounding=rounding).error.mse)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = 10 * np.log10(here / best)
+    return np.where(here <= best, 0.0, loss)[()]
+
+
+class _Search:
+    """One search over the scale for each row of an objective."""
+
+    def __init__(self, objective: Objective, certify: bool | None) -> None:
+        self.objective = objective
+        self.rows = objective.shift.size
+        self.sample = objective.density.has_atoms and objective.density.panels().shape[-1] == 0
+        self.certify = certify
+        self.reach = bounds.reach(objective)
+        self.status = np.full(self.rows, Status.SCANNED, object)
+        self.active = np.flatnonzero(self.reach > 0)
+        zero = bool((objective.grid.levels == 0).any())
+        self.status[self.reach <= 0] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
+        nowhere = np.empty(0)
+        self.points = Points(np.empty(0, np.intp), nowhere, nowhere, nowhere, nowhere, nowhere)
+
+    def evaluate(self, row: Index, scale: Array) -> Points:
+        """Evaluate and remember."""
+        new = self.objective(row, scale)
+        self.points = join([self.points, new])
+        return new
+
+    def best(self) -> Array:
+        """Least MSE known for each row: the parabola A - 2 s B + s^2 C of a point is never below the MSE."""
+        least = np.full(self.rows, np.inf)
+        np.minimum.at(least, self.points.row, self.points.mse)
+        if self.objective.convex:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                below = self.objective.power[self.points.row] - self.points.b**2 / self.points.c
+            np.fmin.at(least, self.points.row, np.where(self.points.b > 0, below, np.inf))
+        return np.maximum(least, 0.0)
+
+    def scan(self) -> None:
+        """Coarse, then at `_PER_OCTAVE`, over every scale that can be the best."""
+        objective, rows = self.objective, self.active
+        power, grid = objective.power[rows], objective.grid
+        low = 0.25 * power / self.reach[rows]
+        levels = np.abs(grid.levels)
+        high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
+        self.evaluate(*_ladder(rows, low, high, 1))
+        best = self.best()
+        gain = (objective.power - best)[rows]
+        low = np.minimum(low, 0.5 * np.maximum(gain, 1e-3 * power) / self.reach[rows])
+        high = np.maximum(bounds.largest_scale(objective, np.where(np.isfinite(best), best, 0.0))[rows], 2 * low)
+        self.limits = (low, high)
+        self.evaluate(*_ladder(rows, low, high, 2 if self.sample else _PER_OCTAVE))
+        kinks = objective.density.kinks
+        if kinks.shape[-1] and len(grid.levels) <= 512:
+            self.evaluate(*self._breakpoints(np.broadcast_to(kinks, (self.rows, kinks.shape[-1]))))
+
+    def _breakpoints(self, kinks: Array) -> tuple[Index, Array]:
+        """Scales at which a jump of the pdf meets a threshold: between them the MSE is smooth."""
+        t = self.objective.grid.thresholds
+        distance = (kinks - self.objective.shift[:, None])[self.active]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = (distance[:, :, None] / t[t != 0]).reshape(self.active.size, -1)
+        row = np.broadcast_to(self.active[:, None], scale.shape)
+        inside = (scale > self.limits[0][:, None]) & (scale < self.limits[1][:, None])
+        return row[inside], scale[inside]
+
+    def refine(self) -> Points:
+        """The local minima between scanned scales: roots of the slope from - to +."""
+        left, right = self.points.select(slice(None, -1)), self.points.select(slice(1, None))  # type: ignore[arg-type]
+        place = np.flatnonzero((left.row == right.row) & (left.slope < 0) & (right.slope >= 0))
+        left, right = left.select(place), right.select(place)
+
+        def slope(index: Index, scale: Array) -> Array:
+            return self.objective(left.row[index], scale).slope
+
+        scale = bracketed_roots(slope, left.scale, right.scale, left.slope, right.slope)
+        return self.evaluate(left.row, scale) if scale.size else self.points.select(np.empty(0, np.intp))
+
+    def descend(self) -> Points:
+        """On a sample: from the best pieces, s <- B / C until no value changes its cell."""
+        points = self.points
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = self.objective.power[points.row] - points.b**2 / points.c
+        usable = (points.b > 0) & (points.c > 0)
+        near = reach <= self.best()[points.row] * 1.01 + bounds.RESOLUTION * self.objective.power[points.row]
+        start = points.select(usable & near)
+        # The best few of each row; the rest of the pieces within 1 % end in the same minima or worse ones.
+        order = np.lexsort((reach[usable & near], start.row))
+        start = start.select(order)
+        rank = np.arange(start.row.size) - np.searchsorted(start.row, start.row)
+        moving = start.select(rank < 8)
+        settled = []
+        for _ in range(200):
+            if not moving.row.size:
+                break
+            new = self.objective(moving.row, moving.b / moving.c)
+            done = ((new.b == moving.b) & (new.c == moving.c)) | (new.scale == moving.scale)
+            settled.append(new.select(done))
+            moving = new.select(~done)
+        settled.append(moving)
+        found = Points(*(np.concatenate(column) for column in zip(*settled, strict=True)))
+        self.points = join([self.points, found])
+        return found
+
+    def prove(self) -> None:
+        """Bisect whatever may still hold a better scale until nothing may, or until it costs too much."""
+        always = self.sample or bool(self.certify)
+        budget = _DEAR_PROOF * max(1, self.rows) if always else _CHEAP_PROOF
+        spent, thresholds = 0, self.objective.grid.thresholds.size
+        open_rows = self.active
+        for _ in range(200):
+            place, goal = bounds.undecided(self.objective, self.points, self.best(), _TOLERANCE)
+            open_rows = np.unique(self.points.row[place])
+            if not place.size:
+                break
+            row, scale = bounds.split(self.objective, self.points, place, goal, 64)
+            spent += row.size * thresholds
+            if spent > budget:
+                break
+            self.evaluate(row, scale)
+        closed = np.setdiff1d(self.active, open_rows)
+        self.status[closed] = Status.EXACT
+
+    def result(self, shape: tuple[int, ...]) -> ScaleResult:
+        minima: list[tuple[Minimum, ...]] = [()] * self.rows
+        interval = np.full((2, self.rows), np.nan)
+        scale = np.ones(self.rows)
+        if self.active.size:
+            self.scan()
+            found = [] if self.sample else [self.refine()]
+            if self.certify is not False and self.objective.model == "exact":
+                self.prove()
+            found.append(self.descend() if self.sample else self._rescued())
+            minima = self._minima(found)
+            scale[self.active] = [minima[row][0].scale for row in self.active]
+            interval = self._interval(minima)
+        objective = self.objective
+        terms = quantization_error(
+            objective.density, objective.grid, scale, objective.shift, rounding=objective.rounding, model=objective.model
+        )
+        return _assemble(objective, scale, terms, minima, interval, self.status, shape)
+
+    def _rescued(self) -> Points:
+        """Minima that only the proof's points bracketed: better than what the scan had found."""
+        before = self.best()
+        again = self.refine()
+        return again.select(again.mse <= before[again.row] * (1 + _TOLERANCE))
+
+    def _minima(self, found: list[Points]) -> list[tuple[Minimum, ...]]:
+        """Local minima of each row, best first, with accurate MSEs; equal ones are the smallest scale's."""
+        ends = [self.points.select(self._least_points())]
+        candidates = join([part for part in found if part.row.size] or ends)
+        missing = np.setdiff1d(self.active, candidates.row)
+        if missing.size:
+            candidates = join([candidates, ends[0].select(np.isin(ends[0].row, missing))])
+        objective = self.objective
+        if objective.accurate:
+            mse = candidates.mse
+        else:
+            mse = error.error_sums(
+                objective.members(candidates.row), objective.grid, candidates.scale, objective.shift[candidates.row]
+            ).mse
+        out: list[tuple[Minimum, ...]] = [()] * self.rows
+        for row in self.active:
+            here = candidates.row == row
+            out[row] = _distinct(candidates.scale[here], mse[here], float(objective.shift[row]), self.sample)
+        return out
+
+    def _least_points(self) -> Index:
+        order = np.lexsort((self.points.mse, self.points.row))
+        first = np.flatnonzero(np.diff(self.points.row[order], prepend=-1))
+        return order[first]
+
+    def _interval(self, minima: list[tuple[Minimum, ...]]) -> Array:
+        """Where the MSE first exceeds 1.01 times the best, on either side."""
+        out = np.full((2, self.rows), np.nan)
+        points = self.points
+        goal = np.full(self.rows, np.nan)
+        start = np.ones(self.rows)
+        for row in self.active:
+            start[row], goal[row] = minima[row][0].scale, 1.01 * minima[row][0].mse
+        above = points.mse > goal[points.row]
+        brackets = []
+        for side, sign in enumerate((-1.0, 1.0)):
+            beyond = np.flatnonzero(above & (sign * (points.scale - start[points.row]) > 0))
+            if sign < 0:
+                beyond = beyond[::-1]
+            rows, first = np.unique(points.row[beyond], return_index=True)
+            outer = beyond[first]
+            brackets.append((np.full(rows.size, side), rows, outer, outer - int(sign)))
+            unbounded = np.setdiff1d(self.active, rows)
+            out[side, unbounded] = (0.0, np.inf)[side]
+        side, row, outer, inner = (np.concatenate(column) for column in zip(*brackets, strict=True))
+        far, near = points.scale[outer], points.scale[inner]
+        # The best scale itself may be the inner neighbour without being among the points.
+        near = np.where(points.row[inner] == row, near, start[row])
+        near = np.where((near - start[row]) * (far - start[row]) < 0, start[row], near)
+        at_near = np.minimum(self.objective(row, near).mse - goal[row], 0.0)
+        root = bracketed_roots(
+            lambda index, s: self.objective(row[index], s).mse - goal[row[index]],
+            near, far, at_near, points.mse[outer] - goal[row],
+        )  # fmt: skip
+        out[side, row] = root
+        return out
+
+
+def _ladder(rows: Index, low: Array, high: Array, per_octave: int) -> tuple[Index, Array]:
+    """Scales from `low` to `high` of each row, `per_octave` to a factor of two."""
+    count = np.ceil(per_octave * np.log2(high / low)).astype(np.intp) + 1
+    owner = np.repeat(np.arange(rows.size), count)
+    step = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count)
+    return rows[owner], low[owner] * np.exp2(step / per_octave)
+
+
+def _distinct(scale: Array, mse: Array, shift: float, sample: bool) -> tuple[Minimum, ...]:
+    """Minima best first, those with equal MSE (1e-12) once."""
+    order = np.lexsort((scale, mse))
+    out: list[Minimum] = []
+    for i in order:
+        value = float(mse[i])
+        if sample and out and value > 1.01 * out[0].mse:
+            break
+        if out and value <= out[-1].mse * (1 + _TOLERANCE):
+            if scale[i] < out[-1].scale:
+                out[-1] = Minimum(float(scale[i]), shift, value)
+            continue
+        out.append(Minimum(float(scale[i]), shift, value))
+    return tuple(out)
+
+
+def _assemble(
+    objective: Objective,
+    scale: Array,
+    terms: Any,
+    minima: list[tuple[Minimum, ...]],
+    interval: Array,
+    status: NDArray[Any],
+    shape: tuple[int, ...],
+) -> ScaleResult:
+    """Give the flat rows their shape."""
+    grid, shift = objective.grid, objective.shift
+    fields = {name: np.asarray(getattr(terms, name)).reshape(shape)[()] for name in terms.__dataclass_fields__}
+    nested = np.empty(len(minima), object)
+    nested[:] = minima
+    return ScaleResult(
+        scale=scale.reshape(shape)[()],
+        shift=shift.reshape(shape)[()],
+        clip=(scale * grid.absmax).reshape(shape)[()],
+        range=((shift + scale * grid.min).reshape(shape)[()], (shift + scale * grid.max).reshape(shape)[()]),
+        error=type(terms)(**fields),
+        minima=nested.reshape(shape)[()],
+        interval_1pct=(interval[0].reshape(shape)[()], interval[1].reshape(shape)[()]),
+        status=status.reshape(shape)[()],
+    )
