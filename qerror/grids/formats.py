@@ -17,7 +17,7 @@ from qerror.grids.grid import Grid
 __all__ = ["BlockFormat", "block_format", "block_formats", "float_grid", "formats", "grid", "int_grid"]
 
 # The plain eXmY that formats() lists: those in use at each width. Any other resolves by its name too.
-_PLAINFLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
+_PLAIN_FLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
 
 # Names of NumPy and ml_dtypes dtypes. As a dtype, float8_e4m3 is not ambiguous: ml_dtypes means the IEEE layout.
 _ALIASES = {
@@ -214,7 +214,7 @@ def formats(bits: int | None = None) -> list[str]:
 @lru_cache(maxsize=1)
 def _listed() -> tuple[tuple[str, int], ...]:
     names = [form.format(b) for b in range(2, 17) for form in ("int{}", "int{}_narrow", "uint{}", "int{}_midrise")]
-    names += [*_PLAINFLOATS, *FLOATS, *CODEBOOKS]
+    names += [*_PLAIN_FLOATS, *FLOATS, *CODEBOOKS]
     return tuple(sorted(((name, grid(name).bits) for name in names), key=lambda item: item[1]))
 
 
