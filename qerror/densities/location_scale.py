@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._check import as_rng
 from .base import Array, Density
 
 
@@ -59,18 +60,19 @@ class LocationScale(Density):
             raise ValueError(f"mean must be finite, got {mean!r}")
         if not (np.isfinite(self._std) & (self._std > 0)).all():
             raise ValueError(f"std must be positive and finite, got {std!r}")
-        self._mean.flags.writeable = self._std.flags.writeable = False
         self.shape = np.broadcast_shapes(self._mean.shape, self._std.shape)
+        # Read-only views of the full shape: broadcasting anew at every look-up would dominate a search.
+        self._mean, self._std = np.broadcast_to(self._mean, self.shape), np.broadcast_to(self._std, self.shape)
 
     @property
     def mean(self) -> Any:
         """Expectation, units of x."""
-        return np.broadcast_to(self._mean, self.shape)[()]
+        return self._mean[()]
 
     @property
     def std(self) -> Any:
         """Standard deviation, units of x."""
-        return np.broadcast_to(self._std, self.shape)[()]
+        return self._std[()]
 
     def _parameters(self) -> dict[str, Any]:
         """Keyword arguments of the constructor, shape parameters first."""
@@ -177,4 +179,4 @@ class LocationScale(Density):
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw independent values, shape `size` + `shape`; the same `rng` gives the same values."""
         lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
-        return unwrap(self._mean + self._std * self._draw(np.random.default_rng(rng), (*lead, *self.shape)))
+        return unwrap(self._mean + self._std * self._draw(as_rng(rng), (*lead, *self.shape)))

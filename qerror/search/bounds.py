@@ -39,16 +39,21 @@ def largest_scale(objective: Objective, best: Array) -> Array:
     """
     levels = np.abs(objective.grid.levels)
     smallest = levels[levels > 0].min()
-    radius = np.sqrt(objective.power)[:, None] * 2.0 ** np.arange(-14, 8)
-    centre = objective.shift[:, None]
-    index = np.broadcast_to(np.arange(centre.size)[:, None], radius.shape)
-    inside = objective.members(index).moments(centre - radius, centre + radius, centre)[2]
-    enough = inside > best[:, None] * (1 + 1e-9)
-    first = np.where(enough.any(axis=1), np.argmax(enough, axis=1), radius.shape[1] - 1)
+    # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
+    radius = np.sqrt(objective.power)[:, None] * 2.0 ** np.arange(-12, 8, 0.25)
+    centre, mean = objective.shift[:, None], objective.mean[:, None]
+    t = np.concatenate([centre - radius[:, ::-1], centre + radius], axis=1)
+    mass = objective.members(np.arange(objective.shift.size)).tails(t)[0]
+    above = np.where(t < mean, 1.0 + mass, mass)
+    count = radius.shape[1]
+    outside = above[:, count:] + 1.0 - above[:, count - 1 :: -1]
+    inside = np.cumsum((outside[:, :-1] - outside[:, 1:]) * radius[:, :-1] ** 2, axis=1)
+    enough = inside > best[:, None] + RESOLUTION * objective.power[:, None]
+    found = enough.any(axis=1)
+    last = radius[np.arange(found.size), np.argmax(enough, axis=1) + 1]
     low, high = objective.density.support
     far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
-    radius = np.where(enough.any(axis=1), radius[np.arange(first.size), first], np.minimum(far, radius[:, -1]))
-    return 2 * radius / smallest
+    return 2 * np.minimum(np.where(found, last, np.inf), np.minimum(far, 1e3 * radius[:, -1])) / smallest
 
 
 def lower_bounds(objective: Objective, left: Points, right: Points) -> Array:

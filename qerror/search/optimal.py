@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import error
 from .._check import check_choice, check_finite
 from ..densities.base import Density
 from ..error import MODELS, ROUNDINGS, Model, Rounding, quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..results import Minimum, ScaleResult, Status
+from ..results import ErrorTerms, Minimum, ScaleResult, Status
 from . import bounds
 from .objective import Array, Index, Objective, Points, join
 from .roots import bracketed_roots
@@ -198,7 +198,7 @@ class _Search:
         def slope(index: Index, scale: Array) -> Array:
             return self.objective(left.row[index], scale).slope
 
-        scale = bracketed_roots(slope, left.scale, right.scale, left.slope, right.slope)
+        scale = bracketed_roots(slope, left.scale, right.scale, left.slope, right.slope, 1e-6)
         return self.evaluate(left.row, scale) if scale.size else self.points.select(np.empty(0, np.intp))
 
     def descend(self) -> Points:
@@ -247,49 +247,55 @@ class _Search:
         self.status[closed] = Status.EXACT
 
     def result(self, shape: tuple[int, ...]) -> ScaleResult:
-        minima: list[tuple[Minimum, ...]] = [()] * self.rows
-        interval = np.full((2, self.rows), np.nan)
-        scale = np.ones(self.rows)
+        found = [self.points]
         if self.active.size:
             self.scan()
             found = [] if self.sample else [self.refine()]
             if self.certify is not False and self.objective.model == "exact":
                 self.prove()
-            found.append(self.descend() if self.sample else self._rescued())
-            minima = self._minima(found)
-            scale[self.active] = [minima[row][0].scale for row in self.active]
-            interval = self._interval(minima)
+            found.append(self.descend() if self.sample else self._rescue(found[0]))
+        minima, terms = self._minima(found)
+        scale = np.ones(self.rows)
+        scale[self.active] = [minima[row][0].scale for row in self.active]
+        interval = self._interval(minima) if self.active.size else np.full((2, self.rows), np.nan)
+        return _assemble(self.objective, scale, terms, minima, interval, self.status, shape)
+
+    def _rescue(self, found: Points) -> Points:
+        """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
+        least = np.full(self.rows, np.inf)
+        np.minimum.at(least, found.row, found.mse)
+        best = self.best() + bounds.RESOLUTION * self.objective.power
+        if (best[self.active] >= least[self.active] * (1 - _TOLERANCE)).all():
+            return found.select(slice(0, 0))  # type: ignore[arg-type]
+        return self.refine()
+
+    def _minima(self, found: list[Points]) -> tuple[list[tuple[Minimum, ...]], ErrorTerms]:
+        """Local minima of each row, best first, and the accurate error of the best; equal ones count once."""
+        candidates = join(found)
+        row, scale = candidates.row, candidates.scale
+        missing = np.setdiff1d(self.active, row)
+        if missing.size:
+            least = self.points.select(self._least_points())
+            least = least.select(np.isin(least.row, missing))
+            row, scale = np.append(row, least.row), np.append(scale, least.scale)
+        idle = np.setdiff1d(np.arange(self.rows), self.active)
+        row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
         objective = self.objective
         terms = quantization_error(
-            objective.density, objective.grid, scale, objective.shift, rounding=objective.rounding, model=objective.model
-        )
-        return _assemble(objective, scale, terms, minima, interval, self.status, shape)
-
-    def _rescued(self) -> Points:
-        """Minima that only the proof's points bracketed: better than what the scan had found."""
-        before = self.best()
-        again = self.refine()
-        return again.select(again.mse <= before[again.row] * (1 + _TOLERANCE))
-
-    def _minima(self, found: list[Points]) -> list[tuple[Minimum, ...]]:
-        """Local minima of each row, best first, with accurate MSEs; equal ones are the smallest scale's."""
-        ends = [self.points.select(self._least_points())]
-        candidates = join([part for part in found if part.row.size] or ends)
-        missing = np.setdiff1d(self.active, candidates.row)
-        if missing.size:
-            candidates = join([candidates, ends[0].select(np.isin(ends[0].row, missing))])
-        objective = self.objective
-        if objective.accurate:
-            mse = candidates.mse
-        else:
-            mse = error.error_sums(
-                objective.members(candidates.row), objective.grid, candidates.scale, objective.shift[candidates.row]
-            ).mse
+            objective.members(row), objective.grid, scale, objective.shift[row],
+            rounding=objective.rounding, model=objective.model,
+        )  # fmt: skip
+        mse = np.asarray(terms.mse)
         out: list[tuple[Minimum, ...]] = [()] * self.rows
-        for row in self.active:
-            here = candidates.row == row
-            out[row] = _distinct(candidates.scale[here], mse[here], float(objective.shift[row]), self.sample)
-        return out
+        best = np.empty(self.rows, np.intp)
+        for member in range(self.rows):
+            here = np.flatnonzero(row == member)
+            order = here[np.lexsort((scale[here], mse[here]))]
+            out[member], first = _distinct(order, scale, mse, float(objective.shift[member]), self.sample)
+            best[member] = first
+        for member in idle:
+            out[member] = ()
+        return out, ErrorTerms(*(np.asarray(getattr(terms, f.name))[best] for f in dataclasses.fields(terms)))
 
     def _least_points(self) -> Index:
         order = np.lexsort((self.points.mse, self.points.row))
@@ -323,7 +329,7 @@ class _Search:
         at_near = np.minimum(self.objective(row, near).mse - goal[row], 0.0)
         root = bracketed_roots(
             lambda index, s: self.objective(row[index], s).mse - goal[row[index]],
-            near, far, at_near, points.mse[outer] - goal[row],
+            near, far, at_near, points.mse[outer] - goal[row], 1e-6,
         )  # fmt: skip
         out[side, row] = root
         return out
@@ -337,20 +343,18 @@ def _ladder(rows: Index, low: Array, high: Array, per_octave: int) -> tuple[Inde
     return rows[owner], low[owner] * np.exp2(step / per_octave)
 
 
-def _distinct(scale: Array, mse: Array, shift: float, sample: bool) -> tuple[Minimum, ...]:
-    """Minima best first, those with equal MSE (1e-12) once."""
-    order = np.lexsort((scale, mse))
-    out: list[Minimum] = []
+def _distinct(order: Index, scale: Array, mse: Array, shift: float, sample: bool) -> tuple[tuple[Minimum, ...], int]:
+    """Minima in `order` (best first), those with equal MSE (1e-12) once; and the index of the first."""
+    kept: list[int] = []
     for i in order:
-        value = float(mse[i])
-        if sample and out and value > 1.01 * out[0].mse:
+        if sample and kept and mse[i] > 1.01 * mse[kept[0]]:
             break
-        if out and value <= out[-1].mse * (1 + _TOLERANCE):
-            if scale[i] < out[-1].scale:
-                out[-1] = Minimum(float(scale[i]), shift, value)
+        if kept and mse[i] <= mse[kept[-1]] * (1 + _TOLERANCE):
+            if scale[i] < scale[kept[-1]]:
+                kept[-1] = i
             continue
-        out.append(Minimum(float(scale[i]), shift, value))
-    return tuple(out)
+        kept.append(i)
+    return tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept), kept[0]
 
 
 def _assemble(
