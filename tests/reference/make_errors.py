@@ -8,8 +8,8 @@ Grids, densities and the quantizer are restated here from their definitions. Eve
 2. Closed forms of the tail moments (erfc, incomplete gamma and beta functions, dilogarithm) at 90 digits, differenced.
    The digits cover the cancellation, at most about 40 of them.
 
-A case is written only when both agree to 1e-18 relative. `python make_errors.py` writes errors.json again (two processes,
-six minutes); `--only TEXT` computes the cases whose row contains TEXT and prints them.
+A case is written only when both agree to 1e-18 relative. `python make_errors.py` writes errors.json again (six minutes
+on two processes); `--only TEXT` computes the cases whose row contains TEXT and prints them.
 """
 
 from __future__ import annotations
