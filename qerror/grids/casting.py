@@ -15,7 +15,7 @@ from qerror._threads import CHUNK, thread_map
 from qerror.grids.decoding import check_codes, make_decoder
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
-from qerror.grids.kernels import Scratch, make_kernel
+from qerror.grids.kernels import Scratch, ScratchPool, make_kernel
 
 __all__ = ["dequantize", "fake_quantize", "quantize"]
 
@@ -128,11 +128,14 @@ def dequantize(
     out = np.empty(shape, dtype=target)
     source = np.broadcast_to(array, shape)
 
+    chunks = _chunks(shape)
+    memory = ScratchPool(_longest(chunks))
+
     def work(units: Sequence[_Unit]) -> bool:
-        scratch = Scratch(max(unit.size for unit in units))
+        scratch = memory.of_thread()
         return all(decode(source[unit.index], out[unit.index], unit.index, scratch) for unit in units)
 
-    if not all(thread_map(work, _chunks(shape))):
+    if not all(thread_map(work, chunks)):
         check_codes(array, g, every=True)
     return out
 
@@ -248,15 +251,20 @@ def _run(
     streams = as_rng(rng).spawn(len(chunks)) if job.stochastic else [None] * len(chunks)
     kernel, dtype = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= _UNIT)
 
+    memory = ScratchPool(_longest(chunks))
+
     def work(item: tuple[list[_Unit], np.random.Generator | None]) -> bool:
         units, stream = item
-        scratch = Scratch(max(unit.size for unit in units), stream)
+        scratch = memory.of_thread(stream)
         # Overflow of q saturates and underflow rounds to zero, both as they should.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for unit in units:
                 q = _normalize(job, unit, scratch)
-                # One pass finds NaN and infinity in the sum; that may also overflow, or q may, where x is finite.
-                if not np.isfinite(q.sum()) and not np.isfinite(job.source[unit.index].astype(np.float64)).all():
+                # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
+                if (
+                    not np.isfinite(q.max() - q.min())
+                    and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
+                ):
                     return False
                 if dtype != job.dtype:
                     wide = scratch.take("wide", dtype, unit.size)
@@ -298,6 +306,10 @@ def _chunks(shape: tuple[int, ...]) -> list[list[_Unit]]:
         chunks[-1].append(unit)
         filled += unit.size
     return chunks
+
+
+def _longest(chunks: list[list[_Unit]]) -> int:
+    return max((unit.size for units in chunks for unit in units), default=0)
 
 
 def _units(shape: tuple[int, ...]) -> Iterator[_Unit]:

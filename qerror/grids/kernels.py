@@ -6,6 +6,7 @@ buffer and never rounds twice: the tie of two levels is decided on q itself.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from qerror.grids.grid import FloatSpec, Grid
 
-__all__ = ["Kernel", "Scratch", "make_kernel"]
+__all__ = ["Kernel", "Scratch", "ScratchPool", "make_kernel"]
 
 Buffer = NDArray[Any]
 Kernel = Callable[[Buffer, Buffer, "Scratch"], None]
@@ -33,20 +34,45 @@ class Scratch:
     ----------
     size : int
         Elements of the longest buffer, of at most eight bytes each.
-    rng : numpy.random.Generator, optional
-        The stream of this worker, for stochastic rounding.
+
+    Attributes
+    ----------
+    rng : numpy.random.Generator or None
+        The stream of the chunk at work, for stochastic rounding.
     """
 
-    def __init__(self, size: int, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
         self._slots: dict[str, NDArray[np.uint8]] = {}
-        self.rng = rng
+        self.rng: np.random.Generator | None = None
 
     def take(self, slot: str, dtype: Any, size: int) -> Buffer:
         """Return a buffer of `size` elements of a dtype; the same slot is the same memory."""
         if slot not in self._slots:
             self._slots[slot] = np.empty(8 * self._size, dtype=np.uint8)
         return self._slots[slot][: size * np.dtype(dtype).itemsize].view(dtype)
+
+
+class ScratchPool:
+    """One Scratch for each thread that asks, alive as long as the pool.
+
+    Parameters
+    ----------
+    size : int
+        Elements of the longest buffer.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._local = threading.local()
+
+    def of_thread(self, rng: np.random.Generator | None = None) -> Scratch:
+        """Return the scratch memory of the calling thread, with the stream of its present chunk."""
+        scratch: Scratch | None = getattr(self._local, "scratch", None)
+        if scratch is None:
+            scratch = self._local.scratch = Scratch(self._size)
+        scratch.rng = rng
+        return scratch
 
 
 @dataclass(frozen=True)
