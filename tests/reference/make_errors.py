@@ -431,6 +431,8 @@ def relevant(part: Part, found: list[tuple[Number, ...]], shift: Number) -> list
 
 
 FIELDS = ("clipping", "rounding", "mse", "bias", "cross", "power", "mean")
+# "rounding" of a case is its kind, nearest or stochastic.
+KEYS = {field: "rounding_error" if field == "rounding" else field for field in FIELDS}
 
 
 def terms(case: dict[str, Any], route: Any) -> dict[str, Number]:
@@ -494,7 +496,7 @@ def compute(case: dict[str, Any]) -> dict[str, Any]:
                 value = check = mpf(0)
             if abs(value - check) > AGREEMENT * abs(check):
                 result["refused"] = f"{field}: {mp.nstr(value, 25)} by quadrature, {mp.nstr(check, 25)} in closed form"
-            result[field] = mp.nstr(value, 20)
+            result[KEYS[field]] = mp.nstr(value, 20)
     result["seconds"] = time.perf_counter() - started
     return result
 
