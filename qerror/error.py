@@ -94,7 +94,7 @@ def quantization_error(
     mean = np.broadcast_to(members.mean, flat_scale.shape)
     power = np.broadcast_to(np.square(members.std) + np.square(members.mean), flat_scale.shape)
     if model == "high_resolution":
-        clipping, rounding_error, _ = high_resolution.error_sums(members, levels, flat_scale, flat_shift, rounding)
+        clipping, rounding_error, *_ = high_resolution.error_sums(members, levels, flat_scale, flat_shift, rounding)
         bias = cross = np.zeros(flat_scale.shape)
     else:
         clipping, rounding_error, bias, cross, *_ = error_sums(members, levels, flat_scale, flat_shift, rounding)

@@ -99,7 +99,7 @@ class Objective:
     def _accurate(self, row: Index, scale: Array) -> Points:
         shift = self.shift[row]
         if self.model == "high_resolution":
-            clipping, rounding, slope = high_resolution.error_sums(
+            clipping, rounding, slope, _ = high_resolution.error_sums(
                 self.members(row), self.grid, scale, shift, self.rounding
             )
             mse = clipping + rounding

@@ -258,7 +258,8 @@ class _Search:
         scale = np.ones(self.rows)
         scale[self.active] = [minima[row][0].scale for row in self.active]
         interval = self._interval(minima) if self.active.size else np.full((2, self.rows), np.nan)
-        return _assemble(self.objective, scale, terms, minima, interval, self.status, shape)
+        objective = self.objective
+        return assemble(objective.grid, scale, objective.shift, terms, minima, interval, self.status, shape)
 
     def _rescue(self, found: Points) -> Points:
         """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
@@ -357,27 +358,30 @@ def _distinct(order: Index, scale: Array, mse: Array, shift: float, sample: bool
     return tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept), kept[0]
 
 
-def _assemble(
-    objective: Objective,
+def assemble(
+    grid: Grid,
     scale: Array,
-    terms: Any,
+    shift: Array,
+    terms: ErrorTerms,
     minima: list[tuple[Minimum, ...]],
     interval: Array,
     status: NDArray[Any],
     shape: tuple[int, ...],
 ) -> ScaleResult:
-    """Give the flat rows their shape."""
-    grid, shift = objective.grid, objective.shift
-    fields = {name: np.asarray(getattr(terms, name)).reshape(shape)[()] for name in terms.__dataclass_fields__}
+    """Give flat rows their shape."""
     nested = np.empty(len(minima), object)
     nested[:] = minima
+
+    def formed(values: Any) -> Any:
+        return np.asarray(values).reshape(shape)[()]
+
     return ScaleResult(
-        scale=scale.reshape(shape)[()],
-        shift=shift.reshape(shape)[()],
-        clip=(scale * grid.absmax).reshape(shape)[()],
-        range=((shift + scale * grid.min).reshape(shape)[()], (shift + scale * grid.max).reshape(shape)[()]),
-        error=type(terms)(**fields),
+        scale=formed(scale),
+        shift=formed(shift),
+        clip=formed(scale * grid.absmax),
+        range=(formed(shift + scale * grid.min), formed(shift + scale * grid.max)),
+        error=ErrorTerms(*(formed(getattr(terms, field.name)) for field in dataclasses.fields(terms))),
         minima=nested.reshape(shape)[()],
-        interval_1pct=(interval[0].reshape(shape)[()], interval[1].reshape(shape)[()]),
-        status=status.reshape(shape)[()],
+        interval_1pct=(formed(interval[0]), formed(interval[1])),
+        status=formed(status),
     )

@@ -1,0 +1,150 @@
+"""Scale and shift together: many starts, each followed to a local minimum of both."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import error, high_resolution
+from ..densities.base import Density
+from ..error import Model, Rounding, quantization_error
+from ..grids.grid import Grid
+from ..results import Minimum, ScaleResult, Status
+from .optimal import assemble, optimal_scale
+
+Array = NDArray[np.float64]
+
+# Starts of each pass over the shift, and how many of the best go on to the next one.
+_STARTS = 33
+_KEPT = 5
+_TOLERANCE = 1e-12
+
+
+def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, rounding: Rounding) -> ScaleResult:
+    """Least MSE over scale and shift for each member of the density; not proven global (status LOCAL)."""
+    size = int(np.prod(density.shape, dtype=np.intp))
+    members = [density.take(np.asarray(i)) if density.shape else density for i in range(size)]
+    found = [_Free(member, grid, model, rounding).minima() for member in members]
+    best = np.array([(pairs[0].scale, pairs[0].shift) for pairs in found]).reshape(size, 2)
+    scale, shift = (column.reshape(density.shape) for column in best.T)
+    fixed = optimal_scale(density, grid, shift=shift, model=model, rounding=rounding, certify=False)
+    status = np.array([Status.LOCAL] * size, object).reshape(density.shape)
+    degenerate = np.isin(np.asarray(fixed.status, object), [Status.DEGENERATE, Status.DEGENERATE_NONE])
+    status = np.where(degenerate, np.asarray(fixed.status, object), status)
+    terms = quantization_error(density, grid, scale, shift, model=model, rounding=rounding)
+    interval = np.stack([np.asarray(end) for end in fixed.interval_1pct]).reshape(2, size)
+    return assemble(grid, scale.ravel(), shift.ravel(), terms, found, interval, status.ravel(), density.shape)
+
+
+class _Free:
+    """The search for one density."""
+
+    def __init__(self, density: Density, grid: Grid, model: Model, rounding: Rounding) -> None:
+        self.density, self.grid, self.model, self.rounding = density, grid, model, rounding
+        self.mean, self.std = float(density.mean), float(density.std)
+        self.sample = density.panels().shape[-1] == 0
+
+    def profile(self, shift: Array) -> tuple[Array, Array, Array]:
+        """Best scale at each shift, and its MSE; the best few of them."""
+        result = optimal_scale(
+            self.density, self.grid, shift=shift, model=self.model, rounding=self.rounding, certify=False
+        )
+        mse = np.asarray(result.error.mse)
+        order = np.argsort(mse, kind="stable")[:_KEPT]
+        return np.asarray(result.scale)[order], shift[order], mse[order]
+
+    def minima(self) -> tuple[Minimum, ...]:
+        """Distinct local minima of the starts, best first."""
+        if self.std == 0:
+            return self._constant()
+        wide = self.mean + self.std * np.linspace(-4, 4, _STARTS)
+        scale, shift, _ = self.profile(wide)
+        centre = self.mean - scale[:1] * 0.5 * (self.grid.min + self.grid.max)
+        near = np.concatenate([shift[:1] + self.std * np.linspace(-0.25, 0.25, _STARTS), centre])
+        scale, shift, _ = self.profile(near)
+        # Within one gap around the grid's middle the error has minima of its own.
+        gap = scale[0] * np.median(np.diff(self.grid.levels))
+        middle = self.mean - scale[0] * 0.5 * (self.grid.min + self.grid.max)
+        fine = np.concatenate([start + gap * np.linspace(-0.5, 0.5, 17) for start in (shift[0], middle)])
+        scale, shift, _ = self.profile(np.unique(np.concatenate([fine, shift, [self.mean]])))
+        scale, shift = self._settle(scale, shift) if self.sample else self._newton(scale, shift)
+        mse = self._mse(scale, shift)
+        order = np.lexsort((np.abs(shift - self.mean), scale * (1 + 1e-9 * np.arange(scale.size)), mse))
+        order = self._ties_first(order, mse, shift)
+        return self._distinct(order, scale, shift, mse)
+
+    def _constant(self) -> tuple[Minimum, ...]:
+        """All values equal: a shift onto them leaves no error where 0 is a level, any level will do elsewhere."""
+        level = float(self.grid.levels[np.argmin(np.abs(self.grid.levels))])
+        scale = 1.0 if level == 0 else max(1.0, abs(self.mean))
+        return (Minimum(scale, self.mean - scale * level, 0.0),)
+
+    def _ties_first(self, order: NDArray[np.intp], mse: Array, shift: Array) -> NDArray[np.intp]:
+        """Among twins (equal MSE), the shift nearest the mean stands first."""
+        tied = mse[order] <= mse[order[0]] * (1 + _TOLERANCE)
+        head = order[tied]
+        return np.concatenate([head[np.argsort(np.abs(shift[head] - self.mean), kind="stable")], order[~tied]])
+
+    def _distinct(self, order: NDArray[np.intp], scale: Array, shift: Array, mse: Array) -> tuple[Minimum, ...]:
+        out: list[Minimum] = []
+        for i in order:
+            if out and mse[i] <= out[-1].mse * (1 + _TOLERANCE):
+                continue
+            out.append(Minimum(float(scale[i]), float(shift[i]), float(mse[i])))
+        return tuple(out)
+
+    def _mse(self, scale: Array, shift: Array) -> Array:
+        terms = quantization_error(self.density, self.grid, scale, shift, model=self.model, rounding=self.rounding)
+        return np.asarray(terms.mse)
+
+    def _gradient(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        flat = scale.ravel(), shift.ravel()
+        if self.model == "high_resolution":
+            _, _, by_scale, by_shift = high_resolution.error_sums(self.density, self.grid, *flat, self.rounding)
+        else:
+            sums = error.error_sums(self.density, self.grid, *flat, self.rounding)
+            by_scale, by_shift = sums.by_scale, sums.by_shift
+        return by_scale.reshape(scale.shape), by_shift.reshape(scale.shape)
+
+    def _newton(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        """Newton's method on the gradient; its Jacobian by central differences (their error only slows the end)."""
+        mse = self._mse(scale, shift)
+        for _ in range(30):
+            delta = 1e-5 * scale
+            stencil_s = scale + delta * np.array([0.0, 1.0, -1.0, 0.0, 0.0])[:, None]
+            stencil_z = shift + delta * np.array([0.0, 0.0, 0.0, 1.0, -1.0])[:, None]
+            gs, gz = self._gradient(stencil_s, stencil_z)
+            ss, sz = (gs[1] - gs[2]) / (2 * delta), 0.5 * ((gs[3] - gs[4]) + (gz[1] - gz[2])) / (2 * delta)
+            zz = (gz[3] - gz[4]) / (2 * delta)
+            det = ss * zz - sz * sz
+            bowl = (ss > 0) & (det > 0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ds = np.where(bowl, (sz * gz[0] - zz * gs[0]) / det, -gs[0] / np.abs(ss))
+                dz = np.where(bowl, (sz * gs[0] - ss * gz[0]) / det, -gz[0] / np.abs(zz))
+            longest = np.maximum(np.abs(ds), np.abs(dz)) / (0.1 * scale)
+            ds, dz = ds / np.maximum(longest, 1), dz / np.maximum(longest, 1)
+            trial = self._mse(scale + ds, shift + dz)
+            better = trial <= mse * (1 + 4e-16)
+            step = np.where(better, 1.0, 0.0)
+            scale, shift, mse = scale + step * ds, shift + step * dz, np.where(better, trial, mse)
+            if (np.maximum(np.abs(ds), np.abs(dz))[better] < 1e-13 * scale[better]).all():
+                break
+        return scale, shift
+
+    def _settle(self, scale: Array, shift: Array) -> tuple[Array, Array]:
+        """On a sample: least squares of x on the level it goes to, until no value changes its level."""
+        for _ in range(300):
+            p = error.code_probabilities(self.density, self.grid, scale, shift, rounding="nearest")
+            level, square = p @ self.grid.levels, p @ self.grid.levels**2
+            sums = error.error_sums(self.density, self.grid, scale, shift, self.rounding)
+            # E[l e] and E[e] of the residual e = x - z - s l; least squares corrects s and z by them.
+            with_level, alone = -0.5 * sums.by_scale, -0.5 * sums.by_shift
+            spread = square - level**2
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ds = np.where(spread > 0, (with_level - level * alone) / spread, 0.0)
+            ds = np.where(scale + ds > 0, ds, 0.0)
+            dz = alone - level * ds
+            scale, shift = scale + ds, shift + dz
+            if (np.maximum(np.abs(ds), np.abs(dz)) <= 1e-14 * scale).all():
+                break
+        return scale, shift
