@@ -22,6 +22,7 @@ __all__ = [
     "check_positive",
     "check_scale",
     "check_shift",
+    "is_real_dtype",
     "suggest",
 ]
 
@@ -56,13 +57,34 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
         raise ValueError(f"{name} must be an array of real numbers with one shape: {error}") from None
     if array.dtype == np.float64:
         return array
-    # The kind "V" admits the dtypes of ml_dtypes (bfloat16, float8_...), which convert exactly.
-    if array.dtype.kind not in "fiubV" or array.dtype.names is not None:
+    if not is_real_dtype(array.dtype):
         raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}") from None
+
+
+def is_real_dtype(dtype: np.dtype[Any]) -> bool:
+    """Tell whether a dtype holds real numbers: NumPy's, or those of ml_dtypes (bfloat16, float8_...).
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        The dtype.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_real_dtype(np.dtype(np.float16)), is_real_dtype(np.dtype("V2"))
+    (True, False)
+    """
+    # Dtypes from outside NumPy have the kind of raw memory, but a scalar type of their own.
+    foreign = dtype.kind == "V" and dtype.type is not np.void and "complex" not in dtype.name
+    return foreign or dtype.kind in "fiub"
 
 
 def check_finite(name: str, x: NDArray[Any]) -> None:

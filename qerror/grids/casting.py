@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from qerror._check import as_rng, check_choice, check_finite, check_scale, check_shift
+from qerror._check import as_rng, check_choice, check_finite, check_scale, check_shift, is_real_dtype
 from qerror._threads import CHUNK, thread_map
 from qerror.grids.decoding import check_codes, make_decoder
 from qerror.grids.formats import grid as as_grid
@@ -333,11 +333,9 @@ def _units(shape: tuple[int, ...]) -> Iterator[_Unit]:
 def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
     try:
         array = np.asarray(x)
-        if array.dtype.kind == "V":
-            array[:0].astype(np.float64) if array.ndim else array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
-    if array.dtype.kind not in "fiubV":
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of real numbers with one shape: {error}") from None
+    if not is_real_dtype(array.dtype):
         raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
     return array
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from qerror._check import is_real_dtype
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
 from qerror.grids.kernels import Scratch
@@ -194,7 +195,7 @@ def _largest(dtype: np.dtype[Any]) -> float:
     """The largest finite value of a floating-point dtype."""
     if dtype.kind == "f":
         return float(np.finfo(dtype).max)
-    if dtype.kind == "V" and dtype.names is None:
+    if dtype.kind == "V" and is_real_dtype(dtype):
         # A dtype of ml_dtypes, of which NumPy knows no limits: its grid does.
         return as_grid(dtype).absmax
     raise ValueError(f"dtype must be a floating-point dtype such as numpy.float32, got {dtype}")

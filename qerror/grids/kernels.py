@@ -121,7 +121,8 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
                 return _floating_kernel(grid, layout, stochastic), layout.dtype
     elif _is_plain_uniform(grid):
         return _uniform_kernel(grid, stochastic), layouts[0].dtype
-    return (_codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)), layouts[0].dtype
+    kernel = _codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)
+    return _with_negative_zero(kernel, grid), layouts[0].dtype
 
 
 def _round(y: Buffer, stochastic: bool, scratch: Scratch) -> None:
@@ -280,6 +281,20 @@ def _codebook_nearest(grid: Grid, dtype: Any) -> Kernel:
         np.copyto(codes, index if table is None else table[index], casting="unsafe")
 
     return kernel
+
+
+def _with_negative_zero(kernel: Kernel, grid: Grid) -> Kernel:
+    """Give the code of -0 to what a search among the levels rounded to zero from below."""
+    spec = grid.float_spec
+    if spec is None or not spec.signed or spec.reserved == "fnuz":
+        return kernel
+
+    def signed_kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+        negative = np.signbit(q)
+        kernel(q, codes, scratch)
+        codes[negative & (codes == 0)] = 1 << (spec.bits - 1)
+
+    return signed_kernel
 
 
 def _count_below(bounds: Buffer, q: Buffer, scratch: Scratch) -> Buffer:
