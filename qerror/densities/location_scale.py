@@ -6,6 +6,7 @@ Each is stated once, at mean 0 and standard deviation 1, as a function of t = |x
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_rng
 from .base import Array, Density
+from .quadrature import probability
 
 
 def shape_parameter(name: str, value: Any, lower: float, upper: float, why: str) -> float:
@@ -27,13 +29,10 @@ def shape_parameter(name: str, value: Any, lower: float, upper: float, why: str)
     return number
 
 
-def probability(p: ArrayLike) -> Array:
-    """`p` as an array of probabilities, or a ValueError."""
-    values = np.asarray(p, np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        bad = values[~((values >= 0) & (values <= 1))].flat[0]
-        raise ValueError(f"p must lie between 0 and 1, got {float(bad)!r}")
-    return values
+def said_value(value: ArrayLike) -> str:
+    """Numbers as a name has them: 5 for 5.0, lists in brackets, every bit kept."""
+    items = np.asarray(value).tolist()
+    return re.sub(r"\.0(?=[],]|$)", "", repr(items).replace(" ", ""))
 
 
 def unwrap(values: Any) -> Array:
@@ -83,7 +82,7 @@ class LocationScale(Density):
         """Family and the parameters that differ from their default, as `qerror.density` reads them."""
         default = {"mean": 0.0, "std": 1.0}
         values = {key: np.asarray(value) for key, value in self._parameters().items()}
-        said = ",".join(f"{k}={v.tolist()!r}" for k, v in values.items() if k not in default or np.any(v != default[k]))
+        said = ",".join(f"{k}={said_value(v)}" for k, v in values.items() if k not in default or np.any(v != default[k]))
         return f"{self.family}:{said}" if said else self.family
 
     def take(self, index: NDArray[np.intp]) -> Self:

@@ -1,16 +1,22 @@
 """Integrals of smooth pieces: Gauss-Legendre on panels, doubling panels in the tails, product rules on fine grids.
 
-Nothing here knows a particular density: it reads `pdf`, `panels`, `decay_length` and `atoms`.
+Nothing here knows a particular density: it reads `pdf`, `panels`, `decay_length` and `atoms`. The inverse of a cdf is
+found here, too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from .._check import as_float_array
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .base import Density
 
 Array = NDArray[np.float64]
@@ -22,30 +28,55 @@ _WEIGHTS_2 = WEIGHTS * NODES * NODES
 _CHUNK = 1 << 15
 
 
+class _Rows(NamedTuple):
+    """The arguments of `cell_moments`, one row for each entry of their broadcast shape `lead`."""
+
+    lead: tuple[int, ...]
+    edges: Array
+    about: Array
+    origin: Array
+    member: NDArray[np.intp]
+
+
+def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
+    lead = np.broadcast_shapes(edges.shape[:-1], about.shape[:-1], origin.shape, density.shape)
+    cells = about.shape[-1]
+    count = math.prod(lead)
+    members = np.arange(math.prod(density.shape)).reshape(density.shape)
+    return _Rows(
+        lead,
+        np.broadcast_to(edges, (*lead, cells + 1)).reshape(count, cells + 1),
+        np.broadcast_to(about, (*lead, cells)).reshape(count, cells),
+        np.broadcast_to(origin, lead).reshape(count, 1),
+        np.broadcast_to(members, lead).reshape(count, 1),
+    )
+
+
 def cell_moments(
     density: Density, edges: Array, about: Array, origin: Array, ties_to_lower: NDArray[np.bool_] | None = None
 ) -> Array:
     """Moments (3, ..., M) of neighbouring cells about their values; see `Density.cell_moments`."""
-    lead = np.broadcast_shapes(edges.shape[:-1], about.shape[:-1], origin.shape, density.shape)
-    cells = about.shape[-1]
-    rows = int(np.prod(lead, dtype=np.intp))
-    edges = np.broadcast_to(edges, (*lead, cells + 1)).reshape(rows, cells + 1)
-    about = np.broadcast_to(about, (*lead, cells)).reshape(rows, cells)
-    origin = np.broadcast_to(origin, lead).reshape(rows, 1)
-    size = int(np.prod(density.shape, dtype=np.intp))
-    member = np.broadcast_to(np.arange(size).reshape(density.shape), lead).reshape(rows, 1)
-    panels = density.panels().reshape(size, -1)
-    out = np.empty((3, rows, cells))
+    rows = _rows(density, edges, about, origin)
+    count, cells = rows.about.shape
+    panels = density.panels().reshape(math.prod(density.shape), -1)
+    out = np.empty((3, count, cells))
     step = max(1, _CHUNK // (NODES.size * (cells + panels.shape[-1])))
-    for start in range(0, rows, step):
+    for start in range(0, count, step):
         part = slice(start, start + step)
-        out[:, part] = _continuous(
-            density.take(member[part]), panels[member[part, 0]] - origin[part], edges[part], about[part], origin[part]
-        )
-    if density.atoms is not None:
-        points, masses = (a.reshape(size, -1)[member[:, 0]] for a in density.atoms)
-        out += _atoms(points, masses, edges, about, origin, ties_to_lower)
-    return out.reshape(3, *lead, cells)
+        member, shift = rows.member[part], rows.origin[part]
+        near = panels[member[:, 0]] - shift
+        out[:, part] = _continuous(density.take(member), near, rows.edges[part], rows.about[part], shift)
+    if density.has_atoms:
+        out += _atoms(density, rows, ties_to_lower)
+    return out.reshape(3, *rows.lead, cells)
+
+
+def atom_moments(
+    density: Density, edges: Array, about: Array, origin: Array, ties_to_lower: NDArray[np.bool_] | None = None
+) -> Array:
+    """What the point masses add to `cell_moments`."""
+    rows = _rows(density, edges, about, origin)
+    return _atoms(density, rows, ties_to_lower).reshape(3, *rows.lead, about.shape[-1])
 
 
 def _continuous(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> Array:
@@ -103,7 +134,12 @@ def _tail(density: Density, near: Array, far: Array, sign: Array, about: Array, 
     reach = np.abs(far - near)
     knots = np.minimum(length[:, None] * grow, reach[:, None])
     lower = np.where(sign[:, None] > 0, near[:, None] + knots[:, :-1], near[:, None] - knots[:, 1:])
-    out = _gauss(density, lower, np.diff(knots, axis=1), about[:, None], origin[:, None]).sum(axis=-1)
+    width = np.diff(knots, axis=1)
+    # Narrow cells end within the first panels: the others are left out.
+    row, column = np.nonzero(width > 0)
+    members = density.take(row) if density.shape else density
+    pieces = _gauss(members, lower[row, column], width[row, column], about[row], origin[row])
+    out = np.stack([np.bincount(row, weights=piece, minlength=near.size) for piece in pieces])
     end = knots[:, -1]
     rest = density.far_moments(origin + near + sign * end, origin + about, sign)
     if rest is not None:
@@ -113,16 +149,18 @@ def _tail(density: Density, near: Array, far: Array, sign: Array, about: Array, 
     return out
 
 
-def _atoms(
-    points: Array, masses: Array, edges: Array, about: Array, origin: Array, ties: NDArray[np.bool_] | None
-) -> Array:
-    """Moments of a few point masses per row; ties on an edge go where `ties` says."""
-    ends = origin + edges
+def _atoms(density: Density, rows: _Rows, ties: NDArray[np.bool_] | None) -> Array:
+    """Moments (3, rows, M) of a few point masses per row; ties on an edge go where `ties` says."""
+    atoms = density.atoms
+    if atoms is None:
+        return np.zeros((3, *rows.about.shape))
+    points, masses = (a.reshape(math.prod(density.shape), -1)[rows.member[:, 0]] for a in atoms)
+    ends = rows.origin + rows.edges
     if ties is not None:
         ends = np.where(ties, ends, np.nextafter(ends, -np.inf))
     inside = (points[:, :, None] > ends[:, None, :-1]) & (points[:, :, None] <= ends[:, None, 1:])
     mass = np.where(inside, masses[:, :, None], 0.0)
-    distance = np.where(inside, points[:, :, None] - (origin + about)[:, None, :], 0.0)
+    distance = np.where(inside, points[:, :, None] - (rows.origin + rows.about)[:, None, :], 0.0)
     return np.stack([mass.sum(1), (mass * distance).sum(1), (mass * distance * distance).sum(1)])
 
 
@@ -131,8 +169,89 @@ def tails(density: Density, t: Array) -> tuple[Array, Array]:
     ends = np.full((*t.shape[:-1], 1), np.inf)
     mean = np.asarray(density.mean, np.float64)[..., None]
     edges = np.concatenate([-ends, t, ends], axis=-1)
-    moments = cell_moments(density, edges, np.broadcast_to(mean, (*edges.shape[:-1], edges.shape[-1] - 1)), np.zeros(()))
+    about = np.broadcast_to(mean, (*edges.shape[:-1], edges.shape[-1] - 1))
+    moments = cell_moments(density, edges, about, np.zeros(()))
     below = np.cumsum(moments[:2, ..., :-1], axis=-1)
     above = np.cumsum(moments[:2, ..., :0:-1], axis=-1)[..., ::-1]
     upper = t >= mean
     return np.where(upper, above[0], -below[0]), np.where(upper, above[1], -below[1])
+
+
+def probability(p: ArrayLike) -> Array:
+    """`p` as an array of probabilities, or a ValueError."""
+    values = as_float_array("p", p)
+    good = (values >= 0) & (values <= 1)
+    if not good.all():
+        raise ValueError(f"p must lie between 0 and 1, got {float(values[~good].flat[0])!r}")
+    return values
+
+
+def solve_quantile(density: Density, p: Array, *, upper: bool) -> Array:
+    """The smallest x with cdf(x) >= p, or with sf(x) <= p, solved on the side of the smaller probability."""
+    p = probability(p)
+    shape = np.broadcast_shapes(p.shape, density.shape)
+    p = np.broadcast_to(p, shape).ravel()
+    index = np.arange(math.prod(density.shape)).reshape(density.shape)
+    members = density.take(np.broadcast_to(index, shape).ravel()) if density.shape else density
+    low, high = (np.broadcast_to(end, p.shape) for end in members.support)
+    beyond = np.where(p < 0.5, p, 1.0 - p)
+    above = (p < 0.5) == upper
+    inside = beyond > 0.0
+    x = np.where(above, high, low).astype(np.float64)
+    if inside.any():
+        row = np.flatnonzero(inside)
+        chosen = members.take(row) if density.shape else density
+        x[row] = _invert(chosen, beyond[row], above[row], low[row], high[row])
+    result: Array = x.reshape(shape)[()]
+    return result
+
+
+def _invert(density: Density, p: Array, above: NDArray[np.bool_], low: Array, high: Array) -> Array:
+    """Bracketed Newton steps on log P(beyond x) = log p, bisection where they leave the bracket or stall."""
+    log_p = np.log(p)
+
+    def reached(x: Array) -> tuple[Array, NDArray[np.bool_]]:
+        tail = np.where(above, density.sf(x), density.cdf(x))
+        return tail, np.where(above, tail <= p, tail >= p)
+
+    low, high = _bracket(density, reached, low, high)
+    # Roots near 0 are found to 2^-104 std: relative precision there would take a thousand halvings.
+    tiny = np.broadcast_to(2.0**-104 * np.asarray(density.std), low.shape)
+    x = 0.5 * low + 0.5 * high
+    for step in range(200):
+        tail, enough = reached(x)
+        width = high - low
+        low, high = np.where(enough, low, x), np.where(enough, x, high)
+        with np.errstate(all="ignore"):
+            newton = x + np.where(above, 1.0, -1.0) * (np.log(tail) - log_p) * tail / density.pdf(x)
+            # Newton approaches from one side; a step beyond the root closes the bracket from the other.
+            beyond = np.maximum(2.0 * np.spacing(np.abs(newton)), 0.1 * np.abs(newton - x))
+            newton += np.where(newton < x, -beyond, beyond) * (np.abs(newton - x) < 1e-3 * width)
+            usable = (newton > low) & (newton < high) & ((high - low <= 0.6 * width) | (step < 4))
+        middle = 0.5 * low + 0.5 * high
+        x = np.where(usable, newton, middle)
+        done = (middle <= low) | (middle >= high) | (high - low <= tiny)
+        if done.all():
+            break
+        x = np.where(done, high, x)
+    zero = np.zeros_like(high)
+    return np.where((low < 0.0) & (high > 0.0) & (high - low <= 2.0 * tiny) & reached(zero)[1], zero, high)
+
+
+def _bracket(
+    density: Density, reached: Callable[[Array], tuple[Array, NDArray[np.bool_]]], low: Array, high: Array
+) -> tuple[Array, Array]:
+    """Finite ends: not yet reached at the lower one, reached at the upper one."""
+    mean, std = np.broadcast_to(density.mean, low.shape), np.broadcast_to(density.std, low.shape)
+    down, up = np.nextafter(np.maximum(low, mean - 2 * std), -np.inf), np.minimum(high, mean + 2 * std)
+    for k in range(2, 1024):
+        short, over = ~reached(up)[1], reached(down)[1]
+        if not (short.any() or over.any()):
+            break
+        # Doubling first, squaring later: a power-law tail at p = 1e-300 lies beyond 1e100 std.
+        reach = std * 2.0 ** min(k if k < 12 else k * k / 12, 1000)
+        down = np.where(over, np.nextafter(np.maximum(low, mean - reach), -np.inf), down)
+        up = np.where(short, np.minimum(high, mean + reach), up)
+        if k * k / 12 > 1000:
+            break
+    return down, up

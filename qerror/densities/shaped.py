@@ -13,6 +13,10 @@ from scipy.special import gammaincc, gammainccinv, stdtr, stdtrit
 from .base import Array
 from .location_scale import LocationScale, shape_parameter
 from .panels import resolve
+from .table import TailTable
+
+# Fewer thresholds than this are faster by the special functions themselves than by setting up the look-up.
+_FEWEST_FOR_TABLE = 200
 
 
 class StudentT(LocationScale):
@@ -61,6 +65,11 @@ class StudentT(LocationScale):
 
     def _first(self, t: Array) -> Array:
         return (self._peak * self._w2 / (self.df - 1.0)) * np.exp(-0.5 * (self.df - 1.0) * self._log_base(t))
+
+    def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
+        if t.size < _FEWEST_FOR_TABLE:
+            return self._sf(t), self._first(t)
+        return _student_table(self.df)(t)
 
     def _isf(self, p: Array) -> Array:
         # Where w^2 / t^2 < 1e-17 the tail is its leading power, which stdtrit does not reach for small df.
@@ -148,10 +157,19 @@ class GeneralizedGaussian(LocationScale):
         return self._peak * np.exp(-self._exponent(t))
 
     def _sf(self, t: Array) -> Array:
-        return np.asarray(0.5 * gammaincc(1.0 / self.beta, self._exponent(t)))
+        v = self._exponent(t)
+        # Below, gammaincc loses t: its argument t^beta is nothing, the mass peak * t is not.
+        return np.where(v < 1e-17, 0.5 - self._peak * t, 0.5 * gammaincc(1.0 / self.beta, v))
 
     def _first(self, t: Array) -> Array:
-        return np.asarray(self._half_mean * gammaincc(2.0 / self.beta, self._exponent(t)))
+        v = self._exponent(t)
+        near = self._half_mean - 0.5 * self._peak * np.minimum(t, self._alpha) ** 2
+        return np.where(v < 1e-17, near, self._half_mean * gammaincc(2.0 / self.beta, v))
+
+    def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
+        if t.size < _FEWEST_FOR_TABLE:
+            return self._sf(t), self._first(t)
+        return _exponential_power_table(self.beta)(t)
 
     def _isf(self, p: Array) -> Array:
         return np.asarray(self._alpha * gammainccinv(1.0 / self.beta, 2.0 * p) ** (1.0 / self.beta))
@@ -209,3 +227,27 @@ def _exponential_power_panels(beta: float, alpha: float) -> tuple[Array, int]:
     v = edges[-1] ** beta
     reach = beta * v * ((1.0 + 40.0 / v) ** (1.0 / beta) - 1.0)
     return alpha * np.union1d(0.0, edges), max(7, 1 + math.ceil(math.log2(reach)))
+
+
+@functools.lru_cache(maxsize=64)
+def _student_table(df: float) -> TailTable:
+    """Tails between w / 64, where one polynomial holds, and 256 w, where the closed form is a short series."""
+    density = StudentT(df)
+    w = math.sqrt(df - 2.0)
+    start = 2.0 ** math.floor(math.log2(min(w, 1.0) / 64.0))
+    # Beyond `gone` both functions are below 1e-18.
+    gone = w * math.sqrt(math.expm1(min(83.0 / (df - 1.0), 600.0)))
+    return TailTable(density._pdf, start, min(256.0 * w, gone), 5, lambda t: (density._sf(t), density._first(t)))
+
+
+@functools.lru_cache(maxsize=64)
+def _exponential_power_table(beta: float) -> TailTable:
+    """Tails from where the term |t|^beta of the pdf is below 1e-16 of the mass, to exp(-48)."""
+    density = GeneralizedGaussian(beta)
+    smooth = beta == round(beta)
+    start = 2.0**-5 if smooth else min(2.0**-5, (1e-14 / density._peak) ** (1.0 / (1.0 + beta)))
+    # Intervals so narrow that the exponent changes by half an e-fold at exp(-8).
+    bits = 4 if beta < 1.0 else max(5, math.ceil(math.log2(16.0 * beta)))
+    stop = density._alpha * 48.0 ** (1.0 / beta)
+    power = 2.0 ** math.floor(math.log2(start))
+    return TailTable(density._pdf, power, stop, bits, lambda t: (density._sf(t), density._first(t)))
