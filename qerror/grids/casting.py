@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,19 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from qerror._check import as_rng, check_choice, check_finite, check_scale, check_shift, is_real_dtype
-from qerror._threads import CHUNK, thread_map
+from qerror._threads import thread_map
 from qerror.grids.decoding import check_codes, make_decoder
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
 from qerror.grids.kernels import Scratch, ScratchPool, make_kernel
+from qerror.grids.units import UNIT, Unit, cut, longest
 
 __all__ = ["dequantize", "fake_quantize", "quantize"]
 
 Rounding = Literal["nearest", "stochastic"]
-
-# Elements that one NumPy call works on: a few such buffers fit the second-level cache, and the calls are long enough
-# that threads seldom meet at the interpreter lock, whose hand-over costs as much as 10 000 elements.
-_UNIT = 1 << 17
 
 
 def quantize(
@@ -128,10 +125,10 @@ def dequantize(
     out = np.empty(shape, dtype=target)
     source = np.broadcast_to(array, shape)
 
-    chunks = _chunks(shape)
-    memory = ScratchPool(_longest(chunks))
+    chunks = cut(shape)
+    memory = ScratchPool(longest(chunks))
 
-    def work(units: Sequence[_Unit]) -> bool:
+    def work(units: Sequence[Unit]) -> bool:
         scratch = memory.of_thread()
         return all(decode(source[unit.index], out[unit.index], unit.index, scratch) for unit in units)
 
@@ -187,24 +184,11 @@ def fake_quantize(
     out = np.empty(job.shape, dtype=target)
     code_dtype = _code_dtype(g)
 
-    def finish(unit: _Unit, codes: NDArray[Any], scratch: Scratch) -> None:
+    def finish(unit: Unit, codes: NDArray[Any], scratch: Scratch) -> None:
         decode(codes.reshape(out[unit.index].shape), out[unit.index], unit.index, scratch)
 
     _run(job, g, rng, lambda unit, scratch: scratch.take("codes", code_dtype, unit.size), finish)
     return out
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A block of consecutive elements: as an index of the shaped arrays and as a slice of the flat ones."""
-
-    index: tuple[int | slice, ...]
-    start: int
-    size: int
-
-    @property
-    def flat(self) -> slice:
-        return slice(self.start, self.start + self.size)
 
 
 @dataclass(frozen=True)
@@ -242,18 +226,18 @@ def _run(
     job: _Job,
     grid: Grid,
     rng: int | np.random.Generator | None,
-    target: Callable[[_Unit, Scratch], NDArray[Any]],
-    finish: Callable[[_Unit, NDArray[Any], Scratch], None] | None,
+    target: Callable[[Unit, Scratch], NDArray[Any]],
+    finish: Callable[[Unit, NDArray[Any], Scratch], None] | None,
 ) -> None:
     """Round every unit into the array that `target` names, and hand it to `finish`."""
-    chunks = _chunks(job.shape)
+    chunks = cut(job.shape)
     # A stream for each chunk, not for each thread: the result is the same for any number of threads.
     streams = as_rng(rng).spawn(len(chunks)) if job.stochastic else [None] * len(chunks)
-    kernel, dtype = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= _UNIT)
+    kernel, dtype = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= UNIT)
 
-    memory = ScratchPool(_longest(chunks))
+    memory = ScratchPool(longest(chunks))
 
-    def work(item: tuple[list[_Unit], np.random.Generator | None]) -> bool:
+    def work(item: tuple[list[Unit], np.random.Generator | None]) -> bool:
         units, stream = item
         scratch = memory.of_thread(stream)
         # Overflow of q saturates and underflow rounds to zero, both as they should.
@@ -280,7 +264,7 @@ def _run(
         check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
 
 
-def _normalize(job: _Job, unit: _Unit, scratch: Scratch) -> NDArray[Any]:
+def _normalize(job: _Job, unit: Unit, scratch: Scratch) -> NDArray[Any]:
     """Return (x - z) / s of a unit as a flat buffer."""
     x = job.source[unit.index]
     flat = scratch.take("q", job.dtype, unit.size)
@@ -293,41 +277,6 @@ def _normalize(job: _Job, unit: _Unit, scratch: Scratch) -> NDArray[Any]:
     if job.scale is not None:
         np.divide(x, job.scale[unit.index], out=q)
     return flat
-
-
-def _chunks(shape: tuple[int, ...]) -> list[list[_Unit]]:
-    """Cut an array into units and put units together to chunks; both depend on the shape alone."""
-    chunks: list[list[_Unit]] = []
-    filled = CHUNK
-    for unit in _units(shape):
-        if filled >= CHUNK:
-            chunks.append([])
-            filled = 0
-        chunks[-1].append(unit)
-        filled += unit.size
-    return chunks
-
-
-def _longest(chunks: list[list[_Unit]]) -> int:
-    return max((unit.size for units in chunks for unit in units), default=0)
-
-
-def _units(shape: tuple[int, ...]) -> Iterator[_Unit]:
-    if 0 in shape:
-        return
-    # The axis to cut is the first one whose trailing block fits a unit; axes before it are walked one by one.
-    axis = next((a for a in range(len(shape)) if math.prod(shape[a + 1 :]) <= _UNIT), 0)
-    if not shape:
-        yield _Unit((...,), 0, 1)  # type: ignore[arg-type]
-        return
-    inner = math.prod(shape[axis + 1 :])
-    rows = max(1, _UNIT // inner)
-    start = 0
-    for lead in np.ndindex(shape[:axis]):
-        for row in range(0, shape[axis], rows):
-            stop = min(row + rows, shape[axis])
-            yield _Unit((*lead, slice(row, stop)), start, (stop - row) * inner)
-            start += (stop - row) * inner
 
 
 def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
