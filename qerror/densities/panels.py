@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .quadrature import NODES, WEIGHTS, Array
 
@@ -36,51 +38,131 @@ def _disagreement(pdf: Pdf, lower: Array, upper: Array, whole: Array) -> tuple[A
 
 
 def resolve(
-    pdf: Pdf, edges: Array, *, relative: float = 1e-13, absolute: float = 2e-16, depth: int = 40, limit: int = 4000
+    pdf: Pdf,
+    edges: Array,
+    *,
+    relative: float = 1e-13,
+    absolute: float = 2e-16,
+    floor: float = 0.0,
+    depth: int = 40,
+    limit: int = 4000,
 ) -> tuple[Array, float]:
     """Halve the panels between `edges` until twelve nodes resolve the pdf on each.
 
-    A panel is accepted when both rules agree within `relative` times its own mass and within `absolute` times the
-    whole mass: the first keeps tails and small cells accurate, the second the sums.
+    A panel is accepted when both rules agree within `relative` times its own mass (or `floor` times the whole) and
+    within `absolute` times the whole mass: the first keeps tails and small cells accurate, the second the sums.
 
     Parameters
     ----------
     pdf : callable
         Takes an array of any shape.
     edges : ndarray of shape (P,)
-        Ascending; cusps and jumps of the pdf must be among them, or are approached by halving.
-    relative, absolute : float
+        Ascending; cusps and jumps of the pdf are among them, or are approached by halving.
+    relative, absolute, floor : float
         Tolerances on the mass and the two higher moments of a panel.
     depth : int
         Halvings at most.
     limit : int
-        Panels at most.
+        New panels at most.
 
     Returns
     -------
     edges : ndarray
         Refined edges.
     error : float
-        What the panels that reached `depth` or `limit` still disagree by, in units of the pdf's own mass.
+        What the panels that could not be halved any further still disagree by, in units of the pdf's own mass.
     """
     lower, upper = edges[:-1], edges[1:]
     whole = _moments(pdf, lower, upper)
-    mass = float(np.abs(whole[0]).sum())
-    found, error, count = [edges], 0.0, edges.size
+    mass = float(whole[0].sum())
+    found, error, count = [edges], 0.0, 0
     for level in range(depth + 1):
         gap, left, right = _disagreement(pdf, lower, upper, whole)
-        split = ~((gap <= relative * np.abs(left[0] + right[0])) & (gap <= absolute * mass))
-        split &= upper - lower > 1e-300
+        wide = upper - lower > 4.0 * np.spacing(np.maximum(np.abs(lower), np.abs(upper)))
+        bad = (gap > relative * (left[0] + right[0]) + floor * mass) | (gap > absolute * mass)
+        split = bad & wide
         count += int(split.sum())
-        if not split.any():
-            break
-        if level == depth or count > limit:
-            error = float(gap[split].sum())
+        last = level == depth or count > limit
+        error += float(gap[bad if last else bad & ~wide].sum())
+        if last or not split.any():
             break
         lower, upper = lower[split], upper[split]
         middle = lower + 0.5 * (upper - lower)
         found.append(middle)
+        mass += float((left[0] + right[0] - whole[0])[split].sum())
         lower, upper = np.concatenate([lower, middle]), np.concatenate([middle, upper])
         whole = np.concatenate([left[:, split], right[:, split]], axis=1)
-        mass = max(mass, float(np.abs(whole[0]).sum()))
     return np.unique(np.concatenate(found)), error
+
+
+def coarsen(pdf: Pdf, edges: Array, keep: Array, *, relative: float, absolute: float) -> Array:
+    """Join neighbouring panels that twelve nodes resolve as well together; edges in `keep` stay."""
+    for turn in range(24):
+        parity = turn % 2
+        left, middle, right = (edges[parity + k :: 2] for k in range(3))
+        n = right.size
+        left, middle = left[:n], middle[:n]
+        parts = (_moments(pdf, left, middle), _moments(pdf, middle, right))
+        halves = 0.5 * (middle - left), 0.5 * (right - middle)
+        half = halves[0] + halves[1]
+        shifts = left + halves[0] - (left + half), middle + halves[1] - (left + half)
+        joint = sum(_moved(part, h / half, c / half) for part, h, c in zip(parts, halves, shifts, strict=True))
+        gap = np.abs(_moments(pdf, left, right) - joint).max(axis=0)
+        own = parts[0][0] + parts[1][0]
+        join = (gap <= relative * own) & (gap <= absolute) & ~np.isin(middle, keep)
+        if not join.any() and parity:
+            break
+        edges = np.setdiff1d(edges, middle[join], assume_unique=True)
+    return edges
+
+
+def _moved(moments: Array, h: Array, c: Array) -> Array:
+    """Moments in the unit of a wider panel: u -> h u + c."""
+    m0, m1, m2 = moments
+    return np.stack([m0, h * m1 + c * m0, h * h * m2 + c * (2 * h * m1 + c * m0)])
+
+
+class Cumulative:
+    """Mass and first moment below and above any point inside resolved panels, at twelve pdf values each.
+
+    Parameters
+    ----------
+    pdf : callable
+    edges : ndarray of shape (P + 1,)
+        Panels that twelve nodes resolve.
+    """
+
+    def __init__(self, pdf: Pdf, edges: Array) -> None:
+        self._pdf, self.edges = pdf, edges
+        moments, half, middle = _moments(pdf, edges[:-1], edges[1:]), 0.5 * np.diff(edges), 0.5 * (edges[:-1] + edges[1:])
+        self.total = math.fsum(moments[0])
+        largest = middle[np.argmax(moments[0])] if moments.size else 0.0
+        self.mean = float(largest + math.fsum(moments[0] * (middle - largest) + half * moments[1]) / self.total)
+        c = middle - self.mean
+        spread = half**2 * moments[2] + c * (2 * half * moments[1] + c * moments[0])
+        self.shares = spread / math.fsum(spread)
+        self.std = math.sqrt(math.fsum(spread) / self.total)
+        both = np.stack([moments[0], half * moments[1] + c * moments[0]])
+        start = np.zeros((2, 1))
+        self._below = np.concatenate([start, np.cumsum(both, axis=1)], axis=1)
+        self._above = np.concatenate([np.cumsum(both[:, ::-1], axis=1)[:, ::-1], start], axis=1)
+
+    def below(self, x: Array) -> Array:
+        """Mass and first moment about the mean, (2, ...), between the first edge and x."""
+        i = self._panel(x)
+        return self._below[:, i] + self._part(self.edges[i], x)
+
+    def above(self, x: Array) -> Array:
+        """Mass and first moment about the mean, (2, ...), between x and the last edge."""
+        i = self._panel(x)
+        return self._above[:, i + 1] + self._part(x, self.edges[i + 1])
+
+    def _panel(self, x: Array) -> NDArray[np.intp]:
+        return np.clip(np.searchsorted(self.edges, x, side="right") - 1, 0, self.edges.size - 2)
+
+    def _part(self, lower: Array, upper: Array) -> Array:
+        shape = np.broadcast_shapes(lower.shape, upper.shape)
+        lower, upper = np.broadcast_to(lower, shape).ravel(), np.broadcast_to(upper, shape).ravel()
+        m0, m1, _ = _moments(self._pdf, lower, upper)
+        half = 0.5 * (upper - lower)
+        return np.stack([m0, half * m1 + (lower + half - self.mean) * m0]).reshape(2, *shape)
