@@ -17,7 +17,8 @@ __all__ = ["qerror_command"]
 # More levels than this are shown by their ends only; --json has them all.
 _SHOWN_LEVELS = 256
 _SHOWN_END = 16
-_SCALE_COLUMNS = ("grid", "bits", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "from", "to", "status")
+_DEMO_COLUMNS = ("grid", "bits", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "status")
+_SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
 
 
 def _examples(*lines: str) -> str:
@@ -191,7 +192,7 @@ def demo(as_json: bool) -> None:
         print_json("demo", rows, **options)
         return
     for source, rows in tables:
-        print_table(_title(source, options), rows, _SCALE_COLUMNS)
+        print_table(_title(source, options), rows, _DEMO_COLUMNS)
     print_legend([row for _, rows in tables for row in rows])
 
 

@@ -35,9 +35,9 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "given": ("scale", "exact"),
     "scale": ("scale", "#.6g"),
     "shift": ("shift", "#.6g"),
-    "clip": ("clip", "#.6g"),
-    "clipping": ("clipping", "#.6g"),
-    "rounding": ("rounding", "#.6g"),
+    "clip": ("clip", "#.4g"),
+    "clipping": ("clipping", "#.4g"),
+    "rounding": ("rounding", "#.4g"),
     "mse": ("MSE", "#.6g"),
     "bias": ("bias", "s"),
     "sqnr_db": ("SQNR dB", ".3f"),
@@ -56,7 +56,7 @@ _LEFT = frozenset({"grid", "kind", "status"})
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as an aligned table in its own width, in a pipe as on a terminal of any size."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(_COLUMNS[column][0], justify="left" if column in _LEFT else "right", no_wrap=True)
     for row in rows:
@@ -78,12 +78,16 @@ def _cell(column: str, row: dict[str, Any]) -> str:
     if column == "shift":
         # A minimum is flat: its place is known to about 1e-8 of the scale.
         return _known(value, 1e-8 * row["scale"])
+    if column == "status":
+        return str(value).lower()
     return _number(value, form)
 
 
 def _number(value: Any, form: str) -> str:
     if value is None:
         return ""
+    if value == 0:
+        return "0"
     if form == "exact":
         return repr(value).removesuffix(".0")
     return format(value, form)
