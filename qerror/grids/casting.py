@@ -121,7 +121,7 @@ def dequantize(
     array = check_codes(codes, g)
     s, z = check_scale(scale), check_shift(shift)
     shape = _broadcast_shape("codes", array, s, z)
-    decode, target = make_decoder(g, s, z, shape, dtype)
+    decode, target = make_decoder(g, s, z, shape, dtype, array.dtype)
     out = np.empty(shape, dtype=target)
     source = np.broadcast_to(array, shape)
 
@@ -180,9 +180,9 @@ def fake_quantize(
     g = as_grid(grid)
     job = _prepare(x, scale, shift, rounding)
     dtype = np.float64 if job.x.dtype.kind in "iub" else job.x.dtype
-    decode, target = make_decoder(g, check_scale(scale), check_shift(shift), job.shape, dtype)
-    out = np.empty(job.shape, dtype=target)
     code_dtype = _code_dtype(g)
+    decode, target = make_decoder(g, check_scale(scale), check_shift(shift), job.shape, dtype, code_dtype)
+    out = np.empty(job.shape, dtype=target)
 
     def finish(unit: Unit, codes: NDArray[Any], scratch: Scratch) -> None:
         decode(codes.reshape(out[unit.index].shape), out[unit.index], unit.index, scratch)
@@ -209,7 +209,7 @@ def _prepare(x: ArrayLike, scale: ArrayLike, shift: ArrayLike, rounding: Roundin
     array = _as_real("x", x)
     s, z = check_scale(scale), check_shift(shift)
     shape = _broadcast_shape("x", array, s, z)
-    narrow = array.dtype == np.float32 or array.dtype == np.float16 or array.dtype.kind == "V"
+    narrow = array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
     dtype = np.float32 if narrow and _fit_single(s, z) else np.float64
     return _Job(
         x=array,
@@ -233,7 +233,7 @@ def _run(
     chunks = cut(job.shape)
     # A stream for each chunk, not for each thread: the result is the same for any number of threads.
     streams = as_rng(rng).spawn(len(chunks)) if job.stochastic else [None] * len(chunks)
-    kernel, dtype = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= UNIT)
+    kernel = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= UNIT)
 
     memory = ScratchPool(longest(chunks))
 
@@ -243,19 +243,19 @@ def _run(
         # Overflow of q saturates and underflow rounds to zero, both as they should.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for unit in units:
-                q = _normalize(job, unit, scratch)
+                q = _normalize(job, unit, scratch, kernel.keeps)
                 # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
                 if (
                     not np.isfinite(q.max() - q.min())
                     and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
                 ):
                     return False
-                if dtype != job.dtype:
-                    wide = scratch.take("wide", dtype, unit.size)
+                if kernel.dtype != job.dtype:
+                    wide = scratch.take("wide", kernel.dtype, unit.size)
                     np.copyto(wide, q)
                     q = wide
                 codes = target(unit, scratch)
-                kernel(q, codes, scratch)
+                kernel.round(q, codes, scratch)
                 if finish is not None:
                     finish(unit, codes, scratch)
         return True
@@ -264,12 +264,15 @@ def _run(
         check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
 
 
-def _normalize(job: _Job, unit: Unit, scratch: Scratch) -> NDArray[Any]:
-    """Return (x - z) / s of a unit as a flat buffer."""
+def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[Any]:
+    """Return (x - z) / s of a unit as a flat buffer, or with `share` x itself where it is that."""
     x = job.source[unit.index]
+    plain = job.shift is None and job.scale is None
+    if share and plain and x.dtype == job.dtype and x.flags.c_contiguous and x.flags.aligned:
+        return np.reshape(x, -1)
     flat = scratch.take("q", job.dtype, unit.size)
     q = flat.reshape(np.shape(x))
-    if x.dtype != job.dtype or (job.shift is None and job.scale is None):
+    if plain or x.dtype != job.dtype:
         np.copyto(q, x, casting="unsafe")
         x = q
     if job.shift is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,9 @@ from qerror.grids.kernels import Scratch
 __all__ = ["Decode", "check_codes", "make_decoder"]
 
 
+# From here on a table of 65 536 pairs is made in a small part of the time that it saves.
+_MANY = 1 << 21
+
 Decode = Callable[[NDArray[Any], NDArray[Any], tuple[Any, ...], Scratch], bool]
 """Called with a block of codes, the target, the index of the block in the whole, and scratch memory.
 
@@ -25,7 +29,12 @@ It returns False, having written something, if not all codes are codes of the gr
 
 
 def make_decoder(
-    grid: Grid, scale: NDArray[np.float64], shift: NDArray[np.float64], shape: tuple[int, ...], dtype: DTypeLike
+    grid: Grid,
+    scale: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    code_dtype: np.dtype[Any],
 ) -> tuple[Decode, np.dtype[Any]]:
     """Return the decoder of a grid for given scales and shifts.
 
@@ -39,6 +48,8 @@ def make_decoder(
         Shape of the whole array of codes.
     dtype : dtype
         Floating-point type of the values.
+    code_dtype : numpy.dtype
+        Integer type of the codes.
 
     Returns
     -------
@@ -59,11 +70,12 @@ def make_decoder(
             values = table.values * scale.reshape(())
             values = values + shift.reshape(()) if shift.any() else values  # -0 + 0 would be +0
             values = np.clip(values, -limit, limit).astype(target)
-        return _look_up_kernel(replace(table, values=values)), target
+        return _look_up_kernel(_with_pairs(replace(table, values=values), code_dtype, math.prod(shape))), target
     s = np.broadcast_to(scale, shape)
     z = np.broadcast_to(shift, shape) if shift.any() else None
     if z is None and target == np.float32 and _product_is_single(table.values, scale):
         single = replace(table, values=table.values.astype(np.float32))
+        single = _with_pairs(single, code_dtype, math.prod(shape))
         return _scaling_kernel(single, s.astype(np.float32), None, limit), target
     return _scaling_kernel(table, s, z, limit), target
 
@@ -111,12 +123,16 @@ def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray
 
 @dataclass(frozen=True)
 class _Table:
-    """Levels by code - base; the codes first_hole .. last_hole between them stand for nothing finite."""
+    """Values by code - base; the codes first_hole .. last_hole between them stand for nothing finite.
+
+    `pairs` holds the two values of each two bytes of codes, as one number of twice their width.
+    """
 
     values: NDArray[Any]
     base: int
     first_hole: int = 0
     last_hole: int = -1
+    pairs: NDArray[Any] | None = None
 
 
 def _make_table(grid: Grid) -> _Table:
@@ -146,13 +162,31 @@ def _describe(table: _Table) -> str:
 def _look_up(table: _Table, codes: NDArray[Any], out: NDArray[Any], scratch: Scratch) -> bool:
     if int(codes.min()) < table.base or int(codes.max()) >= table.base + table.values.size:
         return False
-    index = scratch.take("index", np.intp, codes.size).reshape(codes.shape)
-    np.copyto(index, codes, casting="unsafe")
-    if table.base:
-        index -= table.base
     # The codes are in range already; "clip" only spares NumPy a buffer that its check would need.
-    np.take(table.values, index, out=out, mode="clip")
+    if table.pairs is not None and codes.itemsize == 1 and codes.flags.c_contiguous and codes.size % 2 == 0:
+        two_codes = codes.reshape(-1).view(np.uint16)
+        index = scratch.take("index", np.intp, two_codes.size)
+        np.copyto(index, two_codes)
+        np.take(table.pairs, index, out=out.reshape(-1).view(table.pairs.dtype), mode="clip")
+    else:
+        index = scratch.take("index", np.intp, codes.size).reshape(codes.shape)
+        np.copyto(index, codes, casting="unsafe")
+        index -= table.base
+        np.take(table.values, index, out=out, mode="clip")
     return table.first_hole > table.last_hole or not bool(_in_hole(codes, table).any())
+
+
+def _with_pairs(table: _Table, code_dtype: np.dtype[Any], size: int) -> _Table:
+    """Add the table of pairs if codes are bytes and there are so many that half the look-ups repay it."""
+    wide = {2: np.uint32, 4: np.uint64}.get(table.values.dtype.itemsize)
+    if code_dtype.itemsize > 1 or size < _MANY or wide is None:
+        return table
+    # Through a view of bytes, so that first and second are those of this machine's memory.
+    position = np.arange(256, dtype=np.uint8).view(code_dtype).astype(np.intp) - table.base
+    known = (position >= 0) & (position < table.values.size)
+    values = table.values[np.where(known, position, 0)]
+    both = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    return replace(table, pairs=values[both].view(wide).ravel())
 
 
 def _look_up_kernel(table: _Table) -> Decode:

@@ -1,7 +1,6 @@
 """Rounding of normalized values q = (x - z) / s to codes: uniform, floating-point and codebook grids.
 
-A kernel takes a flat buffer of q, which it may overwrite, and writes the codes. It computes in the type of the
-buffer and never rounds twice: the tie of two levels is decided on q itself.
+A kernel computes in the type of q and never rounds twice: the tie of two levels is decided on q itself.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from qerror.grids.grid import FloatSpec, Grid
 
-__all__ = ["Kernel", "Scratch", "ScratchPool", "make_kernel"]
+__all__ = ["Kernel", "Round", "Scratch", "ScratchPool", "make_kernel"]
 
 Buffer = NDArray[Any]
-Kernel = Callable[[Buffer, Buffer, "Scratch"], None]
-"""Called with q, the codes to write, and scratch memory."""
+Round = Callable[[Buffer, Buffer, "Scratch"], None]
+"""Called with a flat buffer of q, which it may overwrite, the codes to write, and scratch memory."""
 
 # Up to here one comparison for each threshold is faster than a binary search, whose branches mispredict.
 _FEW_THRESHOLDS = 32
@@ -90,8 +89,27 @@ _SINGLE = _Layout(np.float32, np.int32, 23, 127, 31)
 _DOUBLE = _Layout(np.float64, np.int64, 52, 1023, 63)
 
 
-def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool = False) -> tuple[Kernel, Any]:
-    """Return the kernel of a grid and the dtype of the buffers it takes.
+@dataclass(frozen=True)
+class Kernel:
+    """How to round to a grid.
+
+    Attributes
+    ----------
+    round : callable
+        Writes the codes of a buffer.
+    dtype : numpy dtype
+        Type of the buffer.
+    keeps : bool
+        Whether the buffer is left as it was, so that it may be the caller's own.
+    """
+
+    round: Round
+    dtype: Any
+    keeps: bool = False
+
+
+def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool = False) -> Kernel:
+    """Return the kernel of a grid.
 
     Parameters
     ----------
@@ -106,10 +124,9 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
 
     Returns
     -------
-    kernel : callable
-    dtype : numpy dtype
-        float64 where float32 has not the range that the kernel needs, or for stochastic rounding, whose fractions
-        need more digits than q has.
+    Kernel
+        Its dtype is float64 where float32 has not the range that it needs, and for stochastic rounding, whose
+        fractions need more digits than q has.
     """
     single = dtype == np.float32 and not stochastic
     layouts = (_SINGLE, _DOUBLE) if single else (_DOUBLE,)
@@ -117,12 +134,12 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
         for layout in layouts:
             if _covers(layout, grid):
                 if layout is _SINGLE and many and _fits_table(grid):
-                    return _table_kernel(_top_half_table(grid, grid.float_spec)), layout.dtype
-                return _floating_kernel(grid, layout, stochastic), layout.dtype
+                    return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, keeps=True)
+                return Kernel(_floating_round(grid, layout, stochastic), layout.dtype)
     elif _is_plain_uniform(grid):
-        return _uniform_kernel(grid, stochastic), layouts[0].dtype
-    kernel = _codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)
-    return _with_negative_zero(kernel, grid), layouts[0].dtype
+        return Kernel(_uniform_round(grid, stochastic), layouts[0].dtype)
+    search = _codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)
+    return Kernel(_with_negative_zero(search, grid), layouts[0].dtype)
 
 
 def _round(y: Buffer, stochastic: bool, scratch: Scratch) -> None:
@@ -153,13 +170,13 @@ def _is_plain_uniform(grid: Grid) -> bool:
     return (2 * first).is_integer() and step <= 1 and int(grid.codes[0]) == 0
 
 
-def _uniform_kernel(grid: Grid, stochastic: bool) -> Kernel:
+def _uniform_round(grid: Grid, stochastic: bool) -> Round:
     step = float(grid.step or 0.0)
     lowest, highest, first_code = grid.min, grid.max, int(grid.codes[0])
     first = lowest / step
     midrise = not first.is_integer()
 
-    def kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         np.clip(q, lowest, highest, out=q)
         if step != 1.0:
             q *= 1.0 / step
@@ -177,7 +194,7 @@ def _uniform_kernel(grid: Grid, stochastic: bool) -> Kernel:
             q += first_code - first
         np.copyto(codes, q, casting="unsafe")
 
-    return kernel
+    return write_codes
 
 
 def _covers(layout: _Layout, grid: Grid) -> bool:
@@ -191,7 +208,7 @@ def _covers(layout: _Layout, grid: Grid) -> bool:
     return all(1 <= exponent + layout.bias <= 2 * layout.bias for exponent in exponents)
 
 
-def _floating_kernel(grid: Grid, layout: _Layout, stochastic: bool) -> Kernel:
+def _floating_round(grid: Grid, layout: _Layout, stochastic: bool) -> Round:
     spec = grid.float_spec
     if spec is None:
         raise TypeError("the grid has no floating-point layout")
@@ -205,7 +222,7 @@ def _floating_kernel(grid: Grid, layout: _Layout, stochastic: bool) -> Kernel:
     offset = integer((layout.bias - spec.bias + 1) << m)
     sign_code = integer(1 << (spec.bits - 1))
 
-    def kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         code, field = (scratch.take(slot, integer, q.size) for slot in ("code", "field"))
         if spec.signed:
             sign = np.right_shift(q.view(integer), layout.sign_shift, out=scratch.take("sign", integer, q.size))
@@ -231,7 +248,7 @@ def _floating_kernel(grid: Grid, layout: _Layout, stochastic: bool) -> Kernel:
                 code *= code != sign_code
         np.copyto(codes, code, casting="unsafe")
 
-    return kernel
+    return write_codes
 
 
 def _fits_table(grid: Grid) -> bool:
@@ -252,14 +269,14 @@ def _top_half_table(grid: Grid, spec: FloatSpec) -> NDArray[np.uint8]:
     # Infinities and NaN have been refused before; their entries are never read.
     values = np.where(exponents == 0x7F800000, np.uint32(0), tops).view(np.float32)
     table = np.empty(values.size, dtype=np.uint8)
-    _floating_kernel(grid, _SINGLE, False)(values, table, Scratch(values.size))
+    _floating_round(grid, _SINGLE, False)(values, table, Scratch(values.size))
     return table
 
 
-def _table_kernel(table: NDArray[np.uint8]) -> Kernel:
+def _table_round(table: NDArray[np.uint8]) -> Round:
     # A third of the NumPy calls of the arithmetic kernel, so that threads wait for each other less. Rounding "to odd"
     # first (the dropped bits set the last kept one) does not round twice: no threshold has that bit.
-    def kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         bits = q.view(np.uint32)
         key = np.bitwise_and(bits, np.uint32(0xFFFF), out=scratch.take("key", np.uint32, q.size))
         key += np.uint32(0xFFFF)
@@ -269,32 +286,32 @@ def _table_kernel(table: NDArray[np.uint8]) -> Kernel:
         np.copyto(wide, index)
         np.take(table, wide, out=codes, mode="clip")
 
-    return kernel
+    return write_codes
 
 
-def _codebook_nearest(grid: Grid, dtype: Any) -> Kernel:
+def _codebook_nearest(grid: Grid, dtype: Any) -> Round:
     bounds = _last_below(grid, dtype)
     table = None if int(grid.codes[0]) == 0 and int(grid.codes[-1]) == len(grid) - 1 else grid.codes
 
-    def kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         index = _count_below(bounds, q, scratch)
         np.copyto(codes, index if table is None else table[index], casting="unsafe")
 
-    return kernel
+    return write_codes
 
 
-def _with_negative_zero(kernel: Kernel, grid: Grid) -> Kernel:
+def _with_negative_zero(search: Round, grid: Grid) -> Round:
     """Give the code of -0 to what a search among the levels rounded to zero from below."""
     spec = grid.float_spec
     if spec is None or not spec.signed or spec.reserved == "fnuz":
-        return kernel
+        return search
 
-    def signed_kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def signed_search(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         negative = np.signbit(q)
-        kernel(q, codes, scratch)
+        search(q, codes, scratch)
         codes[negative & (codes == 0)] = 1 << (spec.bits - 1)
 
-    return signed_kernel
+    return signed_search
 
 
 def _count_below(bounds: Buffer, q: Buffer, scratch: Scratch) -> Buffer:
@@ -319,11 +336,11 @@ def _last_below(grid: Grid, dtype: Any) -> Buffer:
     return np.where(tie_goes_up, np.nextafter(bounds, minus_infinity), bounds)
 
 
-def _codebook_stochastic(grid: Grid) -> Kernel:
+def _codebook_stochastic(grid: Grid) -> Round:
     levels, gaps, table = grid.levels, np.diff(grid.levels), grid.codes
     last_before = np.nextafter(levels[1:-1], -np.inf)
 
-    def kernel(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
+    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
         np.clip(q, levels[0], levels[-1], out=q)
         lower = _count_below(last_before, q, scratch)
         q -= levels[lower]
@@ -331,4 +348,4 @@ def _codebook_stochastic(grid: Grid) -> Kernel:
         _round(q, True, scratch)
         np.copyto(codes, table[lower + q.astype(np.intp)], casting="unsafe")
 
-    return kernel
+    return write_codes
