@@ -1,0 +1,228 @@
+"""Optimal scales of samples against exact enumeration of every piece of the error (tests/reference/brute_force.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qerror as qe
+
+# Relative, on the MSE at the returned scale and at the true one.
+MSE_TOLERANCE = 1e-12
+# Float64 rounds the values z + s l by this part of the largest |x|: felt where the error is a millionth of the data.
+VALUE_ROUNDING = 2 * np.finfo(np.float64).eps
+
+
+def load(name: str) -> Any:
+    """A script of tests/reference as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "reference" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+brute_force = load("brute_force")
+
+
+def allowed(mse: float, x: np.ndarray) -> float:
+    rounding = VALUE_ROUNDING * float(np.abs(x).max())
+    return MSE_TOLERANCE * mse + rounding * np.sqrt(mse) + rounding**2
+
+
+def check(best: Any, x: np.ndarray, grid: qe.Grid, weights: np.ndarray | None, row: int | None = None) -> None:
+    """One row of a result is the enumerated optimum, and says that it is."""
+    scale, shift, mse, status = (
+        np.asarray(v)[() if row is None else row] for v in (best.scale, best.shift, best.error.mse, best.status)
+    )
+    counted = x if weights is None else x[weights > 0]
+    # A mean of equal values may be off by its rounding: then there is nothing left to scale.
+    if np.abs(counted - shift).max() <= VALUE_ROUNDING * np.abs(counted).max():
+        assert status in {qe.Status.DEGENERATE, qe.Status.DEGENERATE_NONE}
+        return
+    try:
+        expected = brute_force.best_scale(x, grid.levels, float(shift), weights)
+    except ValueError:
+        assert status in {qe.Status.DEGENERATE, qe.Status.DEGENERATE_NONE}
+        return
+    assert status == qe.Status.EXACT
+    here = brute_force.direct_mse(x, grid.levels, float(scale), float(shift), weights)
+    # The scale is optimal, and the error said to be there is there.
+    assert here <= expected.mse + allowed(expected.mse, x)
+    assert abs(mse - expected.mse) <= allowed(expected.mse, x)
+    minima = best.minima if row is None else best.minima[row]
+    true = np.array([at for at, _ in expected.minima])
+    for minimum in minima:
+        value = brute_force.direct_mse(x, grid.levels, minimum.scale, float(shift), weights)
+        assert abs(minimum.mse - value) <= allowed(value, x)
+        assert minimum.mse <= 1.01 * mse + allowed(mse, x)
+        # Near enough to a true one that its parabola has not risen.
+        assert np.abs(true / minimum.scale - 1).min() < 1e-6
+
+
+RNG = np.random.default_rng(20250107)
+NORMAL = RNG.standard_normal(300)
+HEAVY = RNG.standard_t(1.5, 200)
+OUTLIER = np.append(RNG.standard_normal(60), 1e4)
+FIXED: dict[str, tuple[np.ndarray, str, Any, np.ndarray | None]] = {
+    "normal-int4": (NORMAL, "int4", 0.0, None),
+    "normal-e2m1": (NORMAL, "e2m1", 0.0, None),
+    "normal-e2m3": (NORMAL[:150], "e2m3", 0.0, None),
+    "normal-e3m2": (NORMAL[:150], "e3m2", "mean", None),
+    "normal-nf4-shifted": (NORMAL[:120], "nf4", 0.3, None),
+    "normal-midrise": (NORMAL[:120], "int4_midrise", 0.0, None),
+    "normal-midrise-mean": (NORMAL[:100] + 5, "int4_midrise", "mean", None),
+    "normal-ternary": (NORMAL, "ternary", 0.0, None),
+    "normal-binary": (NORMAL, "binary", 0.0, None),
+    "one-sided": (np.abs(NORMAL[:100]), "uint4", 0.0, None),
+    "one-sided-both-signs": (NORMAL[:50], "uint4", 0.0, None),
+    "heavy-int4": (HEAVY, "int4", 0.0, None),
+    "heavy-e3m0": (HEAVY, "e3m0", 0.0, None),
+    "one-outlier": (OUTLIER, "int4", 0.0, None),
+    "one-outlier-float": (OUTLIER, "e2m1", 0.0, None),
+    "lattice": (RNG.integers(-20, 21, 120) * 0.25, "int4", 0.0, None),
+    "lattice-on-the-grid": (RNG.integers(-8, 8, 80) * 0.125, "int4", 0.0, None),
+    "lattice-of-thirds": (RNG.integers(-9, 10, 80) / 3, "e2m1", 0.0, None),
+    "lattice-ties": (RNG.integers(-6, 7, 90) + 0.5, "int3", 0.0, None),
+    "two-points": (np.array([1.0, -2.5]), "int3", 0.0, None),
+    "two-points-repeated": (np.repeat([0.7, -0.3], [30, 11]), "e2m1", 0.0, None),
+    "two-points-far-apart": (np.array([1e-9, 1.0]), "int4", 0.0, None),
+    "one-point": (np.array([3.7]), "int4", 0.0, None),
+    "one-point-negative": (np.array([-3.7]), "int2", 0.0, None),
+    "one-sided-reached-by-one": (np.array([-5.0, 1.0, -0.2]), "uint4", 0.0, None),
+    "duplicates": (np.repeat(NORMAL[:20], 9), "int4", 0.0, None),
+    "zeros-among": (np.where(RNG.random(90) < 0.5, 0.0, NORMAL[:90]), "e3m0", 0.0, None),
+    "constant-mean": (np.full(9, 2.5), "int4_midrise", "mean", None),
+    "weights": (NORMAL[:90], "int4", 0.0, RNG.random(90)),
+    "weights-integer": (NORMAL[:90], "e2m1", 0.0, RNG.integers(0, 5, 90).astype(float)),
+    "weights-extreme": (NORMAL[:60], "int3", 0.0, 10.0 ** RNG.uniform(-8, 8, 60)),
+    "weights-mean": (NORMAL[:60], "nf4", "mean", RNG.random(60)),
+    "tiny": (NORMAL[:60] * 2.0**-110, "int4", 0.0, None),
+    "huge": (NORMAL[:60] * 2.0**100, "e2m1", 0.0, None),
+    "octaves": (2.0 ** np.arange(-20, 21), "e3m0", 0.0, None),
+    "octaves-of-e4m3": (np.append(3.0 ** np.arange(-6, 7), -1.0), "e2m3", 0.0, None),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_fixed_samples(name: str) -> None:
+    x, grid, shift, weights = FIXED[name]
+    best = qe.optimal_scale(qe.Empirical(x, weights=weights), grid, shift=shift)
+    check(best, x, qe.grid(grid), weights)
+
+
+@pytest.mark.parametrize("grid", ["int4", "e2m1", "int3_midrise", "uint4"])
+@pytest.mark.parametrize("shift", [0.0, "mean"])
+def test_rows(grid: str, shift: Any) -> None:
+    """Rows of all kinds in one call, each the same optimum as alone; weights by row."""
+    lattice, tiny = RNG.integers(-5, 6, 40) / 2, 1e-20 * NORMAL[40:80]
+    x = np.stack([NORMAL[:40], HEAVY[:40], np.repeat(NORMAL[:4], 10), tiny, lattice])
+    weights = RNG.random(x.shape)
+    for w in (None, weights):
+        best = qe.optimal_scale(qe.Empirical(x, weights=w, axis=0), grid, shift=shift)
+        assert np.shape(best.scale) == (len(x),)
+        for row in range(len(x)):
+            check(best, x[row], qe.grid(grid), None if w is None else w[row], row)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_axis(axis: int) -> None:
+    x = RNG.standard_normal((3, 4, 5))
+    best = qe.optimal_scale(qe.Empirical(x, axis=axis), "int3")
+    rows = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    assert np.shape(best.scale) == (len(rows),)
+    for row, values in enumerate(rows):
+        check(best, values, qe.grid("int3"), None, row)
+
+
+INTEGER_GRIDS = ["int2", "int3", "int4", "int3_narrow", "int4_narrow", "int2_midrise", "int4_midrise", "uint2", "uint4"]
+GRIDS = st.sampled_from([*INTEGER_GRIDS, "binary", "ternary", "e2m1", "e3m0", "nf4"])
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> np.ndarray:
+    """Lattices, two points, heavy tails, repeated values, or whatever Hypothesis comes up with."""
+    kind = draw(st.sampled_from(["lattice", "two", "heavy", "repeated", "normal", "any"]))
+    if kind == "any":
+        values = st.floats(-1e6, 1e6, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-6)
+        return np.array(draw(st.lists(values, min_size=1, max_size=12)))
+    n, seed = draw(st.integers(1, 40)), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    step = draw(st.sampled_from([1.0, 0.1, 1 / 3, 2.0**-70, 3e20]))
+    return step * {
+        "lattice": lambda: rng.integers(-12, 13, n).astype(float),
+        "two": lambda: rng.choice(rng.standard_normal(2), n),
+        "heavy": lambda: rng.standard_cauchy(n),
+        "repeated": lambda: rng.choice(rng.standard_normal(5), n),
+        "normal": lambda: rng.standard_normal(n) + rng.normal(),
+    }[kind]()
+
+
+SHIFTS = st.sampled_from(["zero", "mean", "own"])
+WEIGHTINGS = st.sampled_from([None, "random", "counts"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(samples(), GRIDS, SHIFTS, WEIGHTINGS, st.data())
+def test_any_sample(x: np.ndarray, grid: str, where: str, weighting: str | None, data: st.DataObject) -> None:
+    shift: Any = 0.0 if where == "zero" else "mean"
+    if where == "own":
+        shift = data.draw(st.floats(-1, 1)) * float(np.abs(x).max())
+    weights = None
+    if weighting is not None:
+        rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+        weights = rng.random(x.size) + 1e-3 if weighting == "random" else rng.integers(0, 4, x.size).astype(float)
+        weights[0] += 1
+    best = qe.optimal_scale(qe.Empirical(x, weights=weights), grid, shift=shift)
+    check(best, x, qe.grid(grid), weights)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(-64, 64), min_size=2, max_size=9, unique=True),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_grid(levels: list[int], seed: int) -> None:
+    grid = qe.Grid(np.sort(np.array(levels)) / 8)
+    x = np.random.default_rng(seed).standard_normal(25)
+    check(qe.optimal_scale(qe.Empirical(x), grid), x, grid, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(samples(), GRIDS, st.floats(-4, 2), st.floats(-1, 1))
+def test_error_is_that_of_the_quantized_sample(x: np.ndarray, grid: str, octave: float, offset: float) -> None:
+    size = float(np.abs(x).max()) or 1.0
+    scale, shift = size * 2.0**octave / qe.grid(grid).absmax, offset * size
+    error = qe.quantization_error(qe.Empirical(x), grid, scale, shift)
+    expected = brute_force.direct_mse(x, qe.grid(grid).levels, scale, shift)
+    ends = max(size, abs(shift) + scale * qe.grid(grid).absmax)
+    assert abs(error.mse - expected) <= allowed(expected, np.array([ends]))
+
+
+def test_the_enumeration_against_a_dense_scan() -> None:
+    """The oracle itself: no scale of a dense scan is better, and its minima are those that the scan sees."""
+    x = NORMAL[:15]
+    levels = qe.grid("e2m1").levels
+    best = brute_force.best_scale(x, levels)
+    scales = best.scale * np.exp(np.arange(-3, 3, 2e-4))
+    values = scales[:, None, None] * levels
+    mse = (np.abs(x[:, None] - values).min(axis=2) ** 2).mean(axis=1)
+    assert mse.min() >= best.mse * (1 - MSE_TOLERANCE)
+    inside = np.flatnonzero((mse[1:-1] < mse[:-2]) & (mse[1:-1] <= mse[2:])) + 1
+    seen = [at for at, _ in best.minima if scales[0] < at < scales[-1]]
+    assert len(inside) == len(seen)
+    np.testing.assert_allclose(np.sort(seen), scales[inside], rtol=2e-4)
+
+
+def test_a_scale_beside_the_optimum_is_noticed() -> None:
+    x, grid = NORMAL[:50], qe.grid("int4")
+    expected = brute_force.best_scale(x, grid.levels)
+    beside = brute_force.direct_mse(x, grid.levels, expected.scale * (1 + 1e-5))
+    assert beside > expected.mse + allowed(expected.mse, x)
