@@ -122,11 +122,7 @@ def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Densi
 def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str = "nearest") -> ErrorSums:
     """Terms and derivatives for flat `scale` and `shift`; density.shape is () or that of `scale`."""
     if fine_grids.pays(density, grid):
-        rows = [
-            fine_grids.error_row(_member(density, slice(i, i + 1)), grid, scale[i], shift[i], rounding)
-            for i in range(scale.size)
-        ]
-        return ErrorSums(*np.array(rows, np.float64).reshape(scale.size, 6).T)
+        return ErrorSums(*fine_grids.error_rows(density, grid, scale, shift, rounding))
     cells = _nearest if rounding == "nearest" else _stochastic
     step = max(1, _CHUNK_CELLS // len(grid.levels))
     parts = [slice(i, i + step) for i in range(0, scale.size, step)] or [slice(0, 0)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from .densities.base import Density
 from .grids.grid import Grid
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 _COUNT = 16
 _NODES, _GAUSS = np.polynomial.legendre.leggauss(_COUNT)
@@ -29,85 +31,137 @@ _NODES, _GAUSS = np.polynomial.legendre.leggauss(_COUNT)
 _FEWEST_LEVELS = 1024
 # Pieces of fewer gaps are integrated gap by gap: the series would cancel, and nothing is gained.
 _FEWEST_GAPS = 24
+# Rows (scales) in flight: their pieces and nodes stay in cache.
+_CHUNK_ROWS = 16
 
 
 def pays(density: Density, grid: Grid) -> bool:
     """Whether product quadrature is the faster route: a smooth density, and long runs of equal gaps."""
-    return len(grid.levels) >= _FEWEST_LEVELS > 8 * len(grid.runs) and density.panels().shape[-1] > 0
+    levels = len(grid.levels)
+    return levels >= max(_FEWEST_LEVELS, 8 * len(grid.runs)) and density.panels().shape[-1] > 0
 
 
-def error_row(density: Density, grid: Grid, scale: float, shift: float, rounding: str) -> tuple[float, ...]:
-    """The fields of `error.ErrorSums` for one density, scale and shift."""
-    values = scale * grid.levels
-    bounds = _cut(density, grid, values, shift)
-    gaps = np.diff(bounds)
+def error_rows(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
+    """The fields of `error.ErrorSums`, shape (6, n), for flat `scale` and `shift`."""
+    out = [np.empty((6, 0))]
+    for start in range(0, scale.size, _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        members = density.take(np.arange(scale.size)[part]) if density.shape else density
+        out.append(_chunk(members, grid, scale[part], shift[part], rounding))
+    return np.concatenate(out, axis=1)
+
+
+def _chunk(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
+    row, low, gaps = _pieces(density, grid, scale, shift)
     long = gaps >= _FEWEST_GAPS
-    parts = [_product(density, values, bounds[:-1][long], gaps[long], shift, rounding)]
-    short = np.flatnonzero(~long)
-    if short.size:
-        low = np.repeat(bounds[short], gaps[short])
-        low += np.arange(low.size) - np.repeat(np.cumsum(gaps[short]) - gaps[short], gaps[short])
-        parts.append(_by_gap(density, values, low, shift, rounding))
-    loss, first, lever = np.sum(parts, axis=0)
-    ends = np.array([-np.inf, values[0], values[-1], np.inf])
-    about = np.array([values[0], 0.0, values[-1]])
-    _, end_first, end_second = density.cell_moments(ends, about, shift)[..., [0, 2]].reshape(3, 2)
-    clipping, pull = float(end_second.sum()), float((end_first * values[[0, -1]]).sum())
-    drift = float(end_first.sum())
+    values = _Values(density, grid.levels, scale, shift, rounding)
+    sums = _product(values, row[long], low[long], gaps[long])
+    count = gaps[~long]
+    if count.size:
+        first = np.repeat(low[~long], count)
+        first += np.arange(first.size) - np.repeat(np.cumsum(count) - count, count)
+        sums = sums + _by_gap(values, np.repeat(row[~long], count), first)
+    loss, error, lever = sums
+    ends = scale[:, None] * np.array([-np.inf, grid.min, grid.max, np.inf])
+    about = scale[:, None] * np.array([grid.min, 0.0, grid.max])
+    _, end_error, end_second = density.cell_moments(ends, about, shift)[..., ::2]
     # E[y e] over the tails, y = x - shift = e + end value.
+    clipping, drift, pull = end_second.sum(axis=1), end_error.sum(axis=1), (end_error * about[:, ::2]).sum(axis=1)
     if rounding == "nearest":
-        bias, cross = -(first + drift), -(lever + clipping + pull + shift * (first + drift))
-        by_scale, by_shift = -2 * (lever - loss + pull) / scale, -2 * (first + drift)
+        bias, cross = -(error + drift), -(lever + clipping + pull + shift * (error + drift))
+        by_scale, by_shift = -2 * (lever - loss + pull) / scale, -2 * (error + drift)
     else:
         bias, cross = -drift, -(clipping + pull + shift * drift)
-        by_scale, by_shift = (2 * (loss + lever) - 2 * pull) / scale, 2 * (first - drift)
-    return clipping, loss, bias, cross, by_scale, by_shift
+        by_scale, by_shift = (2 * (loss + lever) - 2 * pull) / scale, 2 * (error - drift)
+    return np.array([clipping, loss, bias, cross, by_scale, by_shift])
 
 
-def _cut(density: Density, grid: Grid, values: Array, shift: float) -> NDArray[np.intp]:
-    """Level indices that bound pieces: equal gaps inside, and every panel edge in a gap of its own."""
-    panels = density.panels().ravel() - shift
-    knots = [panels]
-    for end, sign in ((panels[0], -1.0), (panels[-1], 1.0)):
-        reach = sign * (values[0 if sign < 0 else -1] - end)
-        length = float(density.decay_length(np.array([end + shift]), np.array([sign])).ravel()[0])
-        doublings = min(64, max(0, math.ceil(math.log2(reach / length)))) if reach > length else 0
-        knots.append(end + sign * length * 2.0 ** np.arange(doublings))
-    edges = np.concatenate(knots)
-    edges = edges[(edges > values[0]) & (edges < values[-1])]
-    gap = np.searchsorted(values, edges, side="right") - 1
-    return np.unique(np.concatenate([grid.runs.ravel(), gap, gap + 1]))
+class _Values(NamedTuple):
+    """What a piece needs to know of its row."""
+
+    density: Density
+    levels: Array
+    scale: Array
+    shift: Array
+    rounding: str
+
+    def at(self, row: Index, level: Index) -> Array:
+        return self.scale[row] * self.levels[level]
+
+    def add_up(self, row: Index, terms: tuple[Array, Array, Array]) -> Array:
+        """Sums of the three terms over the pieces of each row."""
+        return np.array([np.bincount(row, weights=term, minlength=self.scale.size) for term in terms])
 
 
-def _product(
-    density: Density, values: Array, start: NDArray[np.intp], gaps: NDArray[np.intp], shift: float, rounding: str
-) -> Array:
-    """Loss, first moment of the error e, and E[y e], summed over long pieces."""
-    half = 0.5 * (values[start + gaps] - values[start])
-    y = (values[start] + half)[:, None] + half[:, None] * _NODES
-    f = density.pdf(shift + y)
+def _pieces(density: Density, grid: Grid, scale: Array, shift: Array) -> tuple[Index, Index, Index]:
+    """Runs of equal gaps, as (row, first level, number of gaps): cut so that every panel edge has a gap of its own."""
+    panels = np.broadcast_to(density.panels(), (scale.size, density.panels().shape[-1])) - shift[:, None]
+    edges = np.concatenate([panels, *_tail_knots(density, grid, panels, scale, shift)], axis=1)
+    gap = np.searchsorted(grid.levels, edges / scale[:, None], side="right") - 1
+    last = len(grid.levels) - 1
+    inside = (gap >= 0) & (gap < last)
+    cuts = [np.where(inside, gap, 0), np.where(inside, gap + 1, 0)]
+    bounds = np.sort(np.concatenate([np.broadcast_to(grid.runs.ravel(), (scale.size, grid.runs.size)), *cuts], axis=1))
+    gaps = np.diff(bounds, axis=1)
+    values = scale[:, None] * grid.levels[bounds]
+    # Runs far inside the innermost panel (the low binades of a float grid) hold less than 1e-20 of the error.
+    innermost = np.where(panels == 0, np.inf, np.abs(panels)).min(axis=1)
+    inner = 2.0**-24 * np.minimum(innermost, np.abs(values[:, [0, -1]]).max(axis=1))[:, None]
+    members = density.take(np.arange(scale.size)[:, None]) if density.shape else density
+    # Nor is there anything where the pdf has underflowed.
+    present = members.pdf(shift[:, None] + values) > 0
+    felt = np.maximum(np.abs(values[:, :-1]), np.abs(values[:, 1:])) > inner
+    felt &= present[:, :-1] | present[:, 1:] | (gaps == 1)
+    row, place = np.nonzero(felt & (gaps > 0))
+    return row, bounds[row, place], gaps[row, place]
+
+
+def _tail_knots(density: Density, grid: Grid, panels: Array, scale: Array, shift: Array) -> list[Array]:
+    """Edges beyond the panels, that double until the tail or the grid ends."""
+    out = []
+    for column, sign, level in ((0, -1.0, grid.min), (-1, 1.0, grid.max)):
+        end = panels[:, column]
+        length = np.broadcast_to(density.decay_length(end + shift, np.full(end.shape, sign)), end.shape)
+        power_law = density.far_moments(end + shift, end + shift, np.full(end.shape, sign)) is not None
+        most = 64 if power_law else density.tail_doublings
+        reach = float(np.max(sign * (scale * level - end) / length, initial=1.0))
+        doublings = min(most, math.ceil(math.log2(max(reach, 1.0))))
+        out.append(end[:, None] + sign * length[:, None] * 2.0 ** np.arange(doublings))
+    return out
+
+
+def _product(values: _Values, row: Index, low: Index, gaps: Index) -> Array:
+    """Loss, first moment of the error e, and E[y e] of each row over long pieces."""
+    start = values.at(row, low)
+    half = 0.5 * (values.at(row, low + gaps) - start)
+    y = (start + half)[:, None] + half[:, None] * _NODES
+    density = values.density.take(row[:, None]) if values.density.shape else values.density
+    f = density.pdf(values.shift[row][:, None] + y)
     width = 2.0 / gaps
     powers = width[:, None] ** np.arange(_COUNT)
-    saw, parabola, mean = _series()[rounding]
-    by_node = np.einsum("ij,jk->ik", powers, saw) * (width * half)[:, None] ** 2
+    saw, parabola, mean = _series()[values.rounding]
+    by_node = np.einsum("ij,jk->ik", powers, saw) * ((width * half) ** 2)[:, None] * f
     curved = np.einsum("ij,jk->ik", powers, parabola) * width[:, None] + mean * _GAUSS
-    loss = np.einsum("ij,ij,i->", curved, f, width**2 * half**3)
-    return np.array([loss, np.einsum("ij,ij->", by_node, f), np.einsum("ij,ij,ij->", by_node, f, y)])
+    loss = np.einsum("ij,ij->i", curved, f) * width**2 * half**3
+    return values.add_up(row, (loss, by_node.sum(axis=1), np.einsum("ij,ij->i", by_node, y)))
 
 
-def _by_gap(density: Density, values: Array, low: NDArray[np.intp], shift: float, rounding: str) -> Array:
+def _by_gap(values: _Values, row: Index, low: Index) -> Array:
     """The same over single gaps, each half about its own end."""
-    a, b = values[low], values[low + 1]
+    a, b = values.at(row, low), values.at(row, low + 1)
     edges = np.stack([a, 0.5 * (a + b), b], axis=1)
-    mass, first, second = density.cell_moments(edges, edges[:, ::2], np.full(low.shape, shift))
-    if rounding == "nearest":
-        return np.array([second.sum(), first.sum(), (second + edges[:, ::2] * first).sum()])
+    about = edges[:, ::2]
+    density = values.density.take(row) if values.density.shape else values.density
+    mass, first, second = density.cell_moments(edges, about, values.shift[row])
+    if values.rounding == "nearest":
+        lever = second + about * first
+        return values.add_up(row, (second.sum(axis=1), first.sum(axis=1), lever.sum(axis=1)))
     # e is the distance from the middle of the gap: from the ends, less half a gap with its sign.
     gap = b - a
     side = gap[:, None] * np.array([0.5, -0.5])
-    loss = (gap * (first[:, 0] - first[:, 1])).sum() - second.sum()
-    centred = first - side * mass
-    return np.array([loss, centred.sum(), (second + (edges[:, ::2] - side) * first - side * edges[:, ::2] * mass).sum()])
+    loss = gap * (first[:, 0] - first[:, 1]) - second.sum(axis=1)
+    lever = second + (about - side) * first - side * about * mass
+    return values.add_up(row, (loss, (first - side * mass).sum(axis=1), lever.sum(axis=1)))
 
 
 def _bernoulli(order: int) -> list[Fraction]:

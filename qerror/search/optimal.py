@@ -192,14 +192,26 @@ class _Search:
     def refine(self) -> Points:
         """The local minima between scanned scales: roots of the slope from - to +."""
         left, right = self.points.select(slice(None, -1)), self.points.select(slice(1, None))  # type: ignore[arg-type]
-        place = np.flatnonzero((left.row == right.row) & (left.slope < 0) & (right.slope >= 0))
-        left, right = left.select(place), right.select(place)
+        dips = (left.row == right.row) & (left.slope < 0) & (right.slope >= 0) & ~self._copies()
+        left, right = left.select(dips), right.select(dips)
 
         def slope(index: Index, scale: Array) -> Array:
             return self.objective(left.row[index], scale).slope
 
         scale = bracketed_roots(slope, left.scale, right.scale, left.slope, right.slope, 1e-6)
         return self.evaluate(left.row, scale) if scale.size else self.points.select(np.empty(0, np.intp))
+
+    def _copies(self) -> NDArray[np.bool_]:
+        """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
+
+        Floating grids repeat themselves; the smallest scale stands for minima within 1e-12 of each other.
+        """
+        points = self.points
+        key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
+        order = np.argsort(key, kind="stable")
+        below = order[np.minimum(np.searchsorted(key[order], key - 2**20), key.size - 1)]
+        same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= _TOLERANCE * points.mse)
+        return same[:-1] & same[1:] & (np.diff(below) == 1)
 
     def descend(self) -> Points:
         """On a sample: from the best pieces, s <- B / C until no value changes its cell."""
