@@ -7,121 +7,21 @@ disagree by is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._check import as_rng
-from .base import Array, Density
+from .base import Array
 from .location_scale import unwrap
-from .panels import Cumulative, coarsen, resolve
+from .numeric import PROMISED, Numeric, find_panels, inside_support
+from .panels import total_mass
 
-__all__ = ["from_pdf", "from_scipy"]
-
-# Accuracy that is promised for these densities; what is worse is said in `status`.
-_PROMISED = 1e-8
-_RELATIVE, _ABSOLUTE, _FLOOR = 1e-10, 1e-14, 1e-25
+__all__ = ["FromPdf", "FromScipy", "from_pdf", "from_scipy"]
 
 
-class _Numeric(Density):
-    """A density known by its pdf, integrated on panels of its own.
-
-    Attributes
-    ----------
-    quadrature_error : float
-        Estimate of the absolute error of probabilities (of moments, in units of std and its square).
-    """
-
-    # Panels reach to 1e-18 of the mass and the variance; beyond, a power law needs many doublings.
-    tail_doublings = 40
-
-    def __init__(
-        self, pdf: Callable[[Array], Array], edges: Array, error: float, support: tuple[float, float], kinks: Array
-    ) -> None:
-        self._pdf, self._support, self._kinks = pdf, support, kinks
-        edges = coarsen(pdf, edges, kinks, relative=_RELATIVE, absolute=_ABSOLUTE)
-        whole = Cumulative(pdf, edges)
-        self._check_variance(whole, support)
-        self._inner = Cumulative(pdf, _trimmed(whole))
-        self._mean, self._std = whole.mean, whole.std
-        first, last = self._inner.edges[[0, -1]]
-        self._beyond = self.moments([-np.inf, last], [first, np.inf], self._mean)[:2]
-        self.quadrature_error = error + abs(whole.total - 1.0)
-        if not self.quadrature_error <= _PROMISED:
-            self.status = f"quadrature of {self.name} reached {self.quadrature_error:.1e}, not {_PROMISED:.0e}"
-
-    @staticmethod
-    def _check_variance(whole: Cumulative, support: tuple[float, float]) -> None:
-        ends = [share for share, end in zip(whole.shares[[0, -1]], support, strict=True) if not np.isfinite(end)]
-        if not np.isfinite(whole.std) or whole.std == 0 or max(ends, default=0.0) > 1e-12:
-            raise ValueError("pdf must have a finite variance: its second moment still grows at the end of the panels")
-
-    @property
-    def mean(self) -> float:
-        """Expectation, units of x."""
-        return self._mean
-
-    @property
-    def std(self) -> float:
-        """Standard deviation, units of x."""
-        return self._std
-
-    @property
-    def support(self) -> tuple[float, float]:
-        """As given."""
-        return self._support
-
-    @property
-    def kinks(self) -> Array:
-        """Jumps of the pdf: as given, and the ends of the support."""
-        return self._kinks
-
-    def panels(self) -> Array:
-        """The edges that were found."""
-        return self._inner.edges
-
-    def pdf(self, x: ArrayLike) -> Array:
-        """The function given, 0 outside of the support."""
-        x = np.asarray(x, np.float64)
-        inside = (x >= self._support[0]) & (x <= self._support[1])
-        flat = np.zeros(x.size)
-        flat[inside.ravel()] = self._pdf(x[inside])
-        return unwrap(flat.reshape(x.shape))
-
-    def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
-        return unwrap(self._side(np.asarray(x, np.float64), upper=False)[0])
-
-    def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
-        return unwrap(self._side(np.asarray(x, np.float64), upper=True)[0])
-
-    def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
-        upper = t >= self._mean
-        out = np.where(upper, self._side(t, upper=True), -self._side(t, upper=False))
-        return out[0], np.maximum(out[1], 0.0)
-
-    def _side(self, x: Array, *, upper: bool) -> Array:
-        """Mass and first moment about the mean above or below x: the panels, and the tails beyond them."""
-        first, last = self._inner.edges[0], self._inner.edges[-1]
-        inside = np.clip(x, first, last)
-        out = self._inner.above(inside) if upper else self._inner.below(inside)
-        out = out + self._beyond[:, int(upper)].reshape(2, *(1,) * x.ndim)
-        outside = (x < first) | (x > last)
-        if outside.any():
-            far = x[outside]
-            lower, higher = (far, np.inf) if upper else (-np.inf, far)
-            out[:, outside] = self.moments(lower, higher, self._mean)[:2]
-        return out
-
-    def take(self, index: NDArray[np.intp]) -> Self:
-        """Itself: one density."""
-        return self
-
-
-class FromPdf(_Numeric):
+class FromPdf(Numeric):
     """A density given by a function; see `from_pdf`."""
 
     @property
@@ -136,12 +36,16 @@ class FromPdf(_Numeric):
         super().__init__(pdf, edges, error, support, kinks)
 
 
-class FromScipy(_Numeric):
+class FromScipy(Numeric):
     """A frozen distribution of scipy.stats; see `from_scipy`."""
 
     def __init__(self, rv: Any, edges: Array, error: float, support: Any, kinks: Array) -> None:
         self._rv = rv
-        super().__init__(rv.pdf, edges, error, support, kinks)
+        super().__init__(inside_support(rv.pdf, support), edges, error, support, kinks)
+        mean, std = float(rv.mean()), float(rv.std())
+        self.quadrature_error += abs(self._mean - mean) / std + abs(self._std / std - 1.0)
+        self._mean, self._std = mean, std
+        self._report()
 
     @property
     def name(self) -> str:
@@ -171,9 +75,7 @@ class FromScipy(_Numeric):
         return np.asarray(self._rv.rvs(size=lead, random_state=as_rng(rng)))
 
 
-def from_pdf(
-    pdf: Callable[[Array], Array], support: tuple[float, float], *, kinks: Sequence[float] = ()
-) -> FromPdf:
+def from_pdf(pdf: Callable[[Array], Array], support: tuple[float, float], *, kinks: Sequence[float] = ()) -> FromPdf:
     """A density from a vectorized function.
 
     Panels double away from 0 and are halved until Gauss-Legendre rules of 12 and 24 nodes agree to 1e-10.
@@ -208,24 +110,24 @@ def from_pdf(
     points = np.unique(np.asarray(kinks, np.float64).ravel())
     if not ((points >= low) & (points <= high)).all():
         raise ValueError(f"kinks must lie inside the support {support!r}, got {kinks!r}")
-    values = _checked_pdf(pdf)
+    values = _checked_pdf(inside_support(pdf, (low, high)))
     total, error = np.nan, 0.0
-    for pieces, octaves in ((1, 500), (8, 60), (256, 40)):
-        edges = _scan(low, high, points, pieces, octaves)
-        with np.errstate(all="ignore"):
-            edges, error = resolve(
-                values, edges, relative=_RELATIVE, absolute=_ABSOLUTE, floor=_FLOOR, depth=60, limit=20000
-            )
-            before, total = total, Cumulative(values, edges).total if edges.size > 1 else 0.0
-        if abs(total - 1.0) <= _PROMISED or (abs(total - before) <= 1e-3 * _PROMISED * total):
-            break
-    if not abs(total - 1.0) <= _PROMISED:
-        remedy = "divide it by that; if a narrow peak was missed, put its place into kinks"
-        raise ValueError(f"pdf must integrate to 1 over the support {support!r}, got {float(total)!r}; {remedy}")
-    ends = np.array([end for end in (low, high) if np.isfinite(end)])
-    label = getattr(pdf, "__name__", type(pdf).__name__)
     with np.errstate(all="ignore"):
-        return FromPdf(label, values, edges, error, (low, high), np.union1d(points, ends))
+        for pieces, octaves in ((1, 500), (8, 60), (256, 40)):
+            edges, error = find_panels(values, _scan(low, high, points, pieces, octaves))
+            before, total = total, total_mass(values, edges)
+            if abs(total - 1.0) <= PROMISED or (total > 0.0 and abs(total - before) <= 1e-3 * PROMISED * total):
+                break
+        if not abs(total - 1.0) <= PROMISED:
+            remedy = "divide it by that; if a narrow peak was missed, put its place into kinks"
+            raise ValueError(f"pdf must integrate to 1 over the support {(low, high)}, got {total!r}; {remedy}")
+        ends = np.array([end for end in (low, high) if np.isfinite(end)])
+        label = getattr(pdf, "__name__", type(pdf).__name__)
+        found = FromPdf(label, values, edges, error, (low, high), np.union1d(points, ends))
+    growing = [share for share, end in zip(found.end_shares, (low, high), strict=True) if not np.isfinite(end)]
+    if not np.isfinite(found.std) or max(growing, default=0.0) > 1e-12:
+        raise ValueError(f"pdf must have a finite variance, but its second moment still grows at x = {2.0**500:.0e}")
+    return found
 
 
 def from_scipy(frozen_rv: Any) -> FromScipy:
@@ -260,7 +162,7 @@ def from_scipy(frozen_rv: Any) -> FromScipy:
     if not all(hasattr(frozen_rv, word) for word in needed):
         raise ValueError(f"frozen_rv must be a frozen distribution such as scipy.stats.gamma(2.0), got {frozen_rv!r}")
     if np.ndim(frozen_rv.support()[0]) or np.ndim(frozen_rv.ppf(0.5)):
-        raise ValueError(f"frozen_rv must be one distribution, got array parameters in {frozen_rv.kwds or frozen_rv.args}")
+        raise ValueError(f"frozen_rv must be one distribution, got array parameters {frozen_rv.args} {frozen_rv.kwds}")
     low, high = (float(end) for end in frozen_rv.support())
     with np.errstate(all="ignore"):
         spread = float(frozen_rv.std())
@@ -268,11 +170,15 @@ def from_scipy(frozen_rv: Any) -> FromScipy:
             raise ValueError(f"frozen_rv must have a finite variance, got std {spread!r}")
         # Decades of probability on both sides lead to the mass wherever it is, and to poles at the ends.
         p = 10.0 ** -np.arange(0.25, 30.5, 0.75)
-        edges = np.concatenate([[low, high, frozen_rv.ppf(0.5)], frozen_rv.ppf(p), frozen_rv.isf(p)])
-        edges = np.unique(edges[np.isfinite(edges)])
-        edges, error = resolve(
-            frozen_rv.pdf, edges, relative=_RELATIVE, absolute=_ABSOLUTE, floor=_FLOOR, depth=60, limit=20000
-        )
+        middle = float(frozen_rv.ppf(0.5))
+        beyond = [middle + sign * spread * 2.0 ** np.arange(3, 400) for sign in (-1.0, 1.0)]
+        edges = np.concatenate([[low, high, middle], frozen_rv.ppf(p), frozen_rv.isf(p), *beyond])
+        edges = np.unique(edges[np.isfinite(edges) & (edges >= low) & (edges <= high)])
+        pdf = inside_support(frozen_rv.pdf, (low, high))
+        edges, error = find_panels(pdf, edges)
+        total = total_mass(pdf, edges)
+        if not abs(total - 1.0) <= 0.05:
+            raise ValueError(f"frozen_rv must have a pdf that integrates to 1 over its support, got {total!r}")
         ends = np.array([end for end in (low, high) if np.isfinite(end)])
         return FromScipy(frozen_rv, edges, error, (low, high), ends)
 
@@ -298,7 +204,7 @@ def _checked_pdf(pdf: Callable[[Array], Array]) -> Callable[[Array], Array]:
         if not good.all():
             i = int(np.argmin(good.ravel()))
             where, what = float(x.flat[i]), float(f.flat[i])
-            raise ValueError(f"pdf must be finite and >= 0, got {what!r} at x = {where!r}; narrow the support or mend it")
+            raise ValueError(f"pdf must be finite and >= 0, got {what!r} at x = {where!r}; narrow the support")
         return f
 
     return values
@@ -313,14 +219,4 @@ def _scan(low: float, high: float, points: Array, pieces: int, octaves: int) -> 
     if np.isfinite(low) and np.isfinite(high):
         parts.append(np.linspace(low, high, 16 * pieces + 1))
     edges = np.unique(np.concatenate(parts))
-    return edges[(edges >= low) & (edges <= high) & np.isfinite(edges)]
-
-
-def _trimmed(whole: Cumulative) -> Array:
-    """The edges without the outer panels that hold less than 1e-18 of the mass and of the variance."""
-    edges = whole.edges
-    lower = (whole.below(edges)[0] > 1e-18) | (np.concatenate([[0.0], np.cumsum(whole.shares)]) > 1e-18)
-    upper = (whole.above(edges)[0] > 1e-18) | (np.concatenate([np.cumsum(whole.shares[::-1])[::-1], [0.0]]) > 1e-18)
-    first = max(int(np.argmax(lower)) - 1, 0)
-    last = min(int(edges.size - np.argmax(upper[::-1])), edges.size - 1)
-    return edges[first : last + 1]
+    return np.asarray(edges[(edges >= low) & (edges <= high) & np.isfinite(edges)])

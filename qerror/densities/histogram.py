@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,7 +80,8 @@ class Histogram(Density):
     def kinks(self) -> Array:
         """Edges where the height changes."""
         height = np.concatenate([[0.0], self._height, [0.0]])
-        return self.edges[np.diff(height) != 0.0]
+        changes: Array = self.edges[np.diff(height) != 0.0]
+        return changes
 
     def panels(self) -> Array:
         """The edges where the height changes."""

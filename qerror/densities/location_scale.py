@@ -82,7 +82,8 @@ class LocationScale(Density):
         """Family and the parameters that differ from their default, as `qerror.density` reads them."""
         default = {"mean": 0.0, "std": 1.0}
         values = {key: np.asarray(value) for key, value in self._parameters().items()}
-        said = ",".join(f"{k}={said_value(v)}" for k, v in values.items() if k not in default or np.any(v != default[k]))
+        told = {key: value for key, value in values.items() if key not in default or np.any(value != default[key])}
+        said = ",".join(f"{key}={said_value(value)}" for key, value in told.items())
         return f"{self.family}:{said}" if said else self.family
 
     def take(self, index: NDArray[np.intp]) -> Self:
@@ -128,12 +129,12 @@ class LocationScale(Density):
 
     def pdf(self, x: ArrayLike) -> Array:
         """Density at `x`, 1 / units of x."""
-        return self._pdf(np.abs(self._standard(x))) / self._std
+        return np.asarray(self._pdf(np.abs(self._standard(x))) / self._std)
 
     def panels(self) -> Array:
         """Edges between which twelve nodes resolve the pdf."""
         unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
-        return np.asarray(self.mean)[..., None] + np.asarray(self.std)[..., None] * unit
+        return np.asarray(np.asarray(self.mean)[..., None] + np.asarray(self.std)[..., None] * unit)
 
     def decay_length(self, x: Array, sign: Array) -> Array:
         """Distance over which the pdf falls by a factor e."""

@@ -139,7 +139,7 @@ def _tail(density: Density, near: Array, far: Array, sign: Array, about: Array, 
     row, column = np.nonzero(width > 0)
     members = density.take(row) if density.shape else density
     pieces = _gauss(members, lower[row, column], width[row, column], about[row], origin[row])
-    out = np.stack([np.bincount(row, weights=piece, minlength=near.size) for piece in pieces])
+    out: Array = np.array([np.bincount(row, weights=piece, minlength=near.size) for piece in pieces], np.float64)
     end = knots[:, -1]
     rest = density.far_moments(origin + near + sign * end, origin + about, sign)
     if rest is not None:
@@ -220,7 +220,7 @@ def _invert(density: Density, p: Array, above: NDArray[np.bool_], low: Array, hi
     x = 0.5 * low + 0.5 * high
     for step in range(200):
         tail, enough = reached(x)
-        width = high - low
+        x_was, width = x, high - low
         low, high = np.where(enough, low, x), np.where(enough, x, high)
         with np.errstate(all="ignore"):
             newton = x + np.where(above, 1.0, -1.0) * (np.log(tail) - log_p) * tail / density.pdf(x)
@@ -231,6 +231,10 @@ def _invert(density: Density, p: Array, above: NDArray[np.bool_], low: Array, hi
         middle = 0.5 * low + 0.5 * high
         x = np.where(usable, newton, middle)
         done = (middle <= low) | (middle >= high) | (high - low <= tiny)
+        # A probability met within its rounding is met; at the end of a jump that would be beyond the point mass.
+        met = (np.abs(tail - p) <= 1e-15 * p) & (not density.has_atoms)
+        low, high = np.where(met, x_was, low), np.where(met, x_was, high)
+        done |= met
         if done.all():
             break
         x = np.where(done, high, x)
