@@ -1,6 +1,6 @@
 """A map over chunks that runs in threads and whose result does not depend on their number.
 
-NumPy and the ufuncs of SciPy release the interpreter lock, so plain threads scale. The chunk sizes are
+The ufuncs of NumPy and SciPy release the interpreter lock, so plain threads scale. The chunk sizes are
 constants: what is computed for a chunk, and the order in which chunks are put together, is the same with
 one thread and with sixty-four.
 """
@@ -75,7 +75,7 @@ def chunk_slices(n: int, size: int = CHUNK) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def thread_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def thread_map(function: Callable[[T], R], items: Iterable[T], *, at_most: int | None = None) -> list[R]:
     """Return ``[function(item) for item in items]``, computed by several threads.
 
     Called from inside one of its own workers it runs serially, so nesting never multiplies the threads.
@@ -86,6 +86,9 @@ def thread_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         Takes one item. It must not change anything that another item's call reads.
     items : iterable
         The pieces of work, whose number and contents must not depend on the number of threads.
+    at_most : int, optional
+        A bound on the threads, for work that holds the interpreter lock for a good part of its time (``np.take`` and
+        indexing with arrays do): more threads would only wait.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def thread_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     [1, 2, 3]
     """
     work = list(items)
-    threads = min(num_threads(), len(work))
+    threads = min(num_threads(), len(work), at_most or len(work))
     if threads <= 1 or getattr(_inside, "worker", False):
         return [function(item) for item in work]
     # A pool for each call: threads start in tens of microseconds, and a pool kept alive would not survive a fork.

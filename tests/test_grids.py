@@ -469,6 +469,7 @@ def test_threads(monkeypatch):
     monkeypatch.setenv("QERROR_NUM_THREADS", "3")
     assert num_threads() == 3
     assert thread_map(lambda k: k * k, range(50)) == [k * k for k in range(50)]
+    assert len(set(thread_map(lambda _: threading.get_ident(), range(50), at_most=1))) == 1
     # A map inside a worker of a map is serial: it sees its own thread only.
     nested = thread_map(lambda _: set(thread_map(lambda _: threading.get_ident(), range(8))), range(4))
     assert all(len(idents) == 1 for idents in nested)

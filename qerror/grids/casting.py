@@ -16,7 +16,7 @@ from qerror.grids.decoding import check_codes, make_decoder
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
 from qerror.grids.kernels import Scratch, ScratchPool, make_kernel
-from qerror.grids.units import UNIT, Unit, cut, longest
+from qerror.grids.units import TABLE_THREADS, UNIT, Unit, cut, longest
 
 __all__ = ["dequantize", "fake_quantize", "quantize"]
 
@@ -132,7 +132,7 @@ def dequantize(
         scratch = memory.of_thread()
         return all(decode(source[unit.index], out[unit.index], unit.index, scratch) for unit in units)
 
-    if not all(thread_map(work, chunks)):
+    if not all(thread_map(work, chunks, at_most=TABLE_THREADS)):
         check_codes(array, g, every=True)
     return out
 
@@ -243,7 +243,7 @@ def _run(
         # Overflow of q saturates and underflow rounds to zero, both as they should.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for unit in units:
-                q = _normalize(job, unit, scratch, kernel.keeps)
+                q = _normalize(job, unit, scratch, kernel.by_table)
                 # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
                 if (
                     not np.isfinite(q.max() - q.min())
@@ -260,7 +260,8 @@ def _run(
                     finish(unit, codes, scratch)
         return True
 
-    if not all(thread_map(work, zip(chunks, streams, strict=True))):
+    at_most = TABLE_THREADS if kernel.by_table else None
+    if not all(thread_map(work, zip(chunks, streams, strict=True), at_most=at_most)):
         check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
 
 

@@ -99,13 +99,13 @@ class Kernel:
         Writes the codes of a buffer.
     dtype : numpy dtype
         Type of the buffer.
-    keeps : bool
-        Whether the buffer is left as it was, so that it may be the caller's own.
+    by_table : bool
+        Whether the codes are looked up. Then the buffer is left as it was, so that it may be the caller's own.
     """
 
     round: Round
     dtype: Any
-    keeps: bool = False
+    by_table: bool = False
 
 
 def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool = False) -> Kernel:
@@ -134,7 +134,7 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
         for layout in layouts:
             if _covers(layout, grid):
                 if layout is _SINGLE and many and _fits_table(grid):
-                    return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, keeps=True)
+                    return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, by_table=True)
                 return Kernel(_floating_round(grid, layout, stochastic), layout.dtype)
     elif _is_plain_uniform(grid):
         return Kernel(_uniform_round(grid, stochastic), layouts[0].dtype)

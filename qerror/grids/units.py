@@ -11,11 +11,15 @@ import numpy as np
 
 from qerror._threads import CHUNK
 
-__all__ = ["UNIT", "Unit", "cut", "longest"]
+__all__ = ["TABLE_THREADS", "UNIT", "Unit", "cut", "longest"]
 
 # Elements that one NumPy call works on: a few such buffers fit the second-level cache, and the calls are long enough
 # that threads seldom meet at the interpreter lock, whose hand-over costs as much as 10 000 elements.
 UNIT = 1 << 18
+
+# NumPy holds the interpreter lock while it looks values up in a table, which is about half of the work: a third thread
+# gains nothing on an idle machine and loses on a busy one.
+TABLE_THREADS = 2
 
 
 @dataclass(frozen=True)
