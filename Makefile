@@ -27,7 +27,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s -q $(PYTEST_ARGS)
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # Every version found gets its own environment; a version that is not installed is said and passed over.
 test-all:

@@ -37,7 +37,9 @@ def table(text):
     for line in lines[rule + 1 :]:
         if not line.strip():
             break
-        body.append(dict(zip(head, re.split(r"\s{2,}", line.strip()), strict=True)))
+        cells = re.split(r"\s{2,}", line.strip())
+        # Above the highest level there is no threshold.
+        body.append(dict(zip(head, [*cells, ""] if len(cells) == len(head) - 1 else cells, strict=True)))
     return body
 
 
