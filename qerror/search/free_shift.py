@@ -67,10 +67,12 @@ class _Free:
         middle = self.mean - scale[0] * 0.5 * (self.grid.min + self.grid.max)
         fine = np.concatenate([start + gap * np.linspace(-0.5, 0.5, 17) for start in (shift[0], middle)])
         scale, shift, _ = self.profile(np.unique(np.concatenate([fine, shift, [self.mean]])))
+        # The twin that a symmetric density has.
+        mirrored = 2 * self.mean - shift - scale * (self.grid.min + self.grid.max)
+        scale, shift = np.tile(scale, 2), np.concatenate([shift, mirrored])
         scale, shift = self._settle(scale, shift) if self.sample else self._newton(scale, shift)
         mse = self._mse(scale, shift)
-        order = np.lexsort((np.abs(shift - self.mean), scale * (1 + 1e-9 * np.arange(scale.size)), mse))
-        order = self._ties_first(order, mse, shift)
+        order = self._ties_first(np.argsort(mse, kind="stable"), mse, shift)
         return self._distinct(order, scale, shift, mse)
 
     def _constant(self) -> tuple[Minimum, ...]:

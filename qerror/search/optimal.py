@@ -267,6 +267,10 @@ class _Search:
                 self.prove()
             found.append(self.descend() if self.sample else self._rescue(found[0]))
         minima, terms = self._minima(found)
+        # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
+        slack = bounds.RESOLUTION * self.objective.power
+        beaten = np.asarray(terms.mse) > self.best() * (1 + _TOLERANCE) + slack
+        self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
         scale = np.ones(self.rows)
         scale[self.active] = [minima[row][0].scale for row in self.active]
         interval = self._interval(minima) if self.active.size else np.full((2, self.rows), np.nan)
