@@ -436,6 +436,17 @@ def test_stochastic_rounding_takes_seeds_and_generators():
     assert not np.array_equal(one, quantize(x, "int4", rounding="stochastic", rng=generator))
 
 
+@pytest.mark.parametrize("name", [*KINDS, "e2m5", "pot4", "int16"])
+def test_the_floating_point_settings_of_the_user_do_not_matter(name):
+    x = np.float32([1e-45, 3e38, -1e-40, 0, 1])
+    with np.errstate(all="raise"):
+        for scale in (1.0, 1e-30, 1e30, [1e-30]):
+            codes = quantize(x, name, scale, 1e-300)
+            assert np.isfinite(dequantize(codes, name, scale, 1e-300)).all()
+            assert np.isfinite(fake_quantize(x, name, scale, rounding="stochastic", rng=0)).all()
+            assert np.isfinite(fake_quantize(x.astype(np.float64), name, scale, 0.5)).all()
+
+
 NAN, INF = np.nan, np.inf
 BAD_CALLS = [
     (

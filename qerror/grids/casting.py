@@ -23,6 +23,12 @@ __all__ = ["dequantize", "fake_quantize", "quantize"]
 Rounding = Literal["nearest", "stochastic"]
 
 
+def _quiet() -> np.errstate:
+    """Overflow of q saturates and underflow rounds to zero, both as they should: no warnings, whatever the user set."""
+    return np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+@_quiet()
 def quantize(
     x: ArrayLike,
     grid: Grid | str,
@@ -77,6 +83,7 @@ def quantize(
     return codes
 
 
+@_quiet()
 def dequantize(
     codes: ArrayLike,
     grid: Grid | str,
@@ -137,6 +144,7 @@ def dequantize(
     return out
 
 
+@_quiet()
 def fake_quantize(
     x: ArrayLike,
     grid: Grid | str,
@@ -240,8 +248,7 @@ def _run(
     def work(item: tuple[list[Unit], np.random.Generator | None]) -> bool:
         units, stream = item
         scratch = memory.of_thread(stream)
-        # Overflow of q saturates and underflow rounds to zero, both as they should.
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        with _quiet():
             for unit in units:
                 q = _normalize(job, unit, scratch, kernel.by_table)
                 # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
