@@ -66,7 +66,8 @@ def _newton(density: Density, count: int) -> Array:
         jacobian[index + 1, index + 1] += flow
         jacobian[index, index + 1] += flow
         jacobian[index + 1, index] += flow
-        step = np.linalg.solve(jacobian, -residual)
+        # Least squares: for the Laplace density with two levels the Jacobian is singular at the solution.
+        step = np.linalg.lstsq(jacobian, -residual, rcond=1e-9)[0]
         trial = levels + step
         if np.abs(step).max() <= 1e-10 * np.abs(levels).max():
             # Convergence is quadratic: this step is the last digit.

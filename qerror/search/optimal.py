@@ -159,7 +159,7 @@ class _Search:
             with np.errstate(divide="ignore", invalid="ignore"):
                 below = self.objective.power[self.points.row] - self.points.b**2 / self.points.c
             np.fmin.at(least, self.points.row, np.where(self.points.b > 0, below, np.inf))
-        return np.maximum(least, 0.0)
+        return np.where(np.isfinite(least), np.maximum(least, 0.0), 0.0)
 
     def scan(self) -> None:
         """Coarse, then at `_PER_OCTAVE`, over every scale that can be the best."""
