@@ -140,6 +140,10 @@ def test_options_reach_the_library(option):
     assert " ".join(option)[2:] in run("scale", "int4", *option).stdout.splitlines()[0]
 
 
+def test_a_proof_on_request():
+    assert rows("scale", "e4m3fn", "--certify")[0]["status"] == "EXACT"
+
+
 def test_demo_shows_three_aligned_tables_within_100_columns():
     out = run("demo").stdout
     assert all(len(line) <= 100 for line in out.splitlines())

@@ -1,5 +1,6 @@
 """The commands. Each one reads its options, calls the library and prints what it says."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -46,6 +47,15 @@ shift_option = click.option(
 )
 
 
+certify_option = click.option(
+    "--certify",
+    is_flag=True,
+    default=None,
+    flag_value=True,
+    help="Prove every minimum global, also where that takes longer than finding it (wide floating formats).",
+)
+
+
 @click.group(
     cls=OneLineErrors,
     epilog=_examples(
@@ -71,10 +81,12 @@ def qerror_command() -> None:
 )
 @click.argument("grids", metavar="GRID...", nargs=-1, required=True)
 @shift_option
+@certify_option
 @computes
 def scale(
     grids: tuple[str, ...],
     shift: Any,
+    certify: bool | None,
     request: Request,
 ) -> None:
     """Optimal scale of each GRID, with its error.
@@ -83,7 +95,7 @@ def scale(
     the scales around it that cost at most 1% more.
     """
     options = _options(request, shift)
-    rows = _scale_rows(request.source, grids, options)
+    rows = _scale_rows(request.source, grids, options, certify)
     if request.as_json:
         print_json("scale", rows, density=request.source.title, **options)
         return
@@ -127,10 +139,12 @@ def error(
 )
 @click.option("--bits", metavar="B", type=click.IntRange(min=1), required=True, help="Width of the formats, 2 to 16.")
 @shift_option
+@certify_option
 @computes
 def compare(
     bits: int,
     shift: Any,
+    certify: bool | None,
     request: Request,
 ) -> None:
     """Rank every format of B bits by its error, each at its optimal scale."""
@@ -138,7 +152,7 @@ def compare(
     if not names:
         raise ValueError(f"--bits must be a width that some format has, got {bits}; `qerror formats` lists them")
     options = _options(request, shift)
-    rows = ranked(_scale_rows(request.source, names, options))
+    rows = ranked(_scale_rows(request.source, names, options, certify))
     if request.as_json:
         print_json("compare", rows, density=request.source.title, bits=bits, **options)
         return
@@ -200,11 +214,13 @@ def _options(request: Request, shift: Any) -> dict[str, Any]:
     return {"shift": shift, "model": request.model, "rounding": request.rounding}
 
 
-def _scale_rows(source: Source, names: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+def _scale_rows(
+    source: Source, names: Sequence[str], options: dict[str, Any], certify: bool | None = None
+) -> list[dict[str, Any]]:
     # All names are looked up first: a misspelled one should not cost the search of those before it.
     for name in names:
         qe.grid(name)
-    return [scale_row(source.density, name, **options) for name in with_progress(names)]
+    return [scale_row(source.density, name, certify=certify, **options) for name in with_progress(names)]
 
 
 def _title(source: Source, options: dict[str, Any]) -> str:

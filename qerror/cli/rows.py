@@ -7,6 +7,8 @@ import numpy as np
 
 import qerror as qe
 
+from ..error import Model, Rounding
+
 __all__ = ["DEMO_FORMATS", "error_rows", "format_rows", "level_rows", "ranked", "scale_row"]
 
 Row = dict[str, Any]
@@ -18,14 +20,17 @@ DEMO_FORMATS = (
     *("nf4", "af4", "sf4", "pot4", "apot4"),
 )
 
+_TERMS = ("clipping", "rounding", "mse", "bias", "cross", "power", "sqnr_db")
+
 
 def error_fields(error: Any) -> Row:
     """The terms of one error as plain floats."""
-    names = ("clipping", "rounding", "mse", "bias", "cross", "power", "sqnr_db")
-    return {name: float(getattr(error, name)) for name in names}
+    return {term: float(getattr(error, term)) for term in _TERMS}
 
 
-def scale_row(density: Any, name: str, *, shift: Any, model: str, rounding: str) -> Row:
+def scale_row(
+    density: Any, name: str, *, shift: Any, model: Model, rounding: Rounding, certify: bool | None = None
+) -> Row:
     """Optimal scale of one grid, with its error.
 
     Returns
@@ -35,7 +40,7 @@ def scale_row(density: Any, name: str, *, shift: Any, model: str, rounding: str)
         status and its message.
     """
     grid = qe.grid(name)
-    best = qe.optimal_scale(density, grid, shift=shift, model=model, rounding=rounding)
+    best = qe.optimal_scale(density, grid, shift=shift, model=model, rounding=rounding, certify=certify)
     return {
         "grid": grid.name or name,
         "bits": grid.bits,
@@ -52,15 +57,13 @@ def scale_row(density: Any, name: str, *, shift: Any, model: str, rounding: str)
 
 
 def error_rows(
-    density: Any, name: str, scales: Sequence[float], *, shift: float, model: str, rounding: str
+    density: Any, name: str, scales: Sequence[float], *, shift: float, model: Model, rounding: Rounding
 ) -> list[Row]:
     """Error of one grid at given scales, and how far each is from the best scale at the same shift."""
     grid = qe.grid(name)
-    options: dict[str, Any] = {"model": model, "rounding": rounding}
-    error = qe.quantization_error(density, grid, np.asarray(scales), shift, **options)
-    excess = np.atleast_1d(qe.excess_db(density, grid, np.asarray(scales), shift, **options))
-    names = ("clipping", "rounding", "mse", "bias", "cross", "power", "sqnr_db")
-    terms = {term: np.broadcast_to(getattr(error, term), excess.shape) for term in names}
+    error = qe.quantization_error(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
+    excess = qe.excess_db(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
+    terms = {term: np.broadcast_to(getattr(error, term), excess.shape) for term in _TERMS}
     return [
         {
             "grid": grid.name or name,
