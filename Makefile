@@ -21,10 +21,13 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/qerror demo
 
+# All three run, so that one look at the output shows everything that is wrong.
 test: $(VENV)/.installed-test
-	$(BIN)/ruff check qerror tests
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
+	@status=0; \
+	$(BIN)/ruff check qerror tests || status=1; \
+	$(BIN)/mypy || status=1; \
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS) || status=1; \
+	exit $$status
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
