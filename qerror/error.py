@@ -98,6 +98,10 @@ def quantization_error(
         bias = cross = np.zeros(flat_scale.shape)
     else:
         clipping, rounding_error, bias, cross, *_ = error_sums(members, levels, flat_scale, flat_shift, rounding)
+        coarse = np.flatnonzero(clipping + rounding_error > power)
+        if coarse.size and rounding == "nearest":
+            cross = cross.copy()
+            cross[coarse] = _coarse_cross(_member(members, coarse), levels, flat_scale[coarse], flat_shift[coarse])
     terms = (clipping, rounding_error, bias, cross, power, mean)
     return ErrorTerms(*(np.array(term, np.float64).reshape(shape)[()] for term in terms))
 
@@ -130,7 +134,7 @@ def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, roundin
     return sums[0] if len(sums) == 1 else ErrorSums(*(np.concatenate(column) for column in zip(*sums, strict=True)))
 
 
-def _member(density: Density, part: slice) -> Density:
+def _member(density: Density, part: slice | NDArray[np.intp]) -> Density:
     return density.take(np.arange(density.shape[0])[part]) if density.shape else density
 
 
@@ -153,6 +157,18 @@ def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorS
     # E[x (Q - x)] = -sum of (x - q) x over the cells, x = (x - q) + q.
     cross = -(clipping + rounding + (first * (value + shift[:, None])).sum(axis=1))
     return ErrorSums(clipping, rounding, -by_shift, cross, -2 * np.einsum("ij,j->i", first, levels), -2 * by_shift)
+
+
+def _coarse_cross(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:
+    """E[x (Q - x)] = E[x Q] - E[x^2] where the error exceeds the signal and the sum about the values would cancel."""
+    t = shift[:, None] + scale[:, None] * grid.thresholds
+    mass, first = density.tails(t)
+    mean, std = np.broadcast_to(density.mean, scale.shape), np.broadcast_to(density.std, scale.shape)
+    gaps = np.diff(grid.levels)
+    home = grid.levels[(t < mean[:, None]).sum(axis=1)]
+    level = home + np.einsum("ij,j->i", mass, gaps)
+    with_x = np.einsum("ij,j->i", first, gaps) + mean * level
+    return scale * with_x + shift * mean - (np.square(std) + np.square(mean))
 
 
 def _stochastic(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:

@@ -109,7 +109,7 @@ def _pieces(density: Density, grid: Grid, scale: Array, shift: Array) -> tuple[I
     inner = 2.0**-24 * np.minimum(innermost, np.abs(values[:, [0, -1]]).max(axis=1))[:, None]
     members = density.take(np.arange(scale.size)[:, None]) if density.shape else density
     # Nor is there anything where the pdf has underflowed.
-    present = members.pdf(shift[:, None] + values) > 0
+    present = members.pdf_from(shift[:, None], values) > 0
     felt = np.maximum(np.abs(values[:, :-1]), np.abs(values[:, 1:])) > inner
     felt &= present[:, :-1] | present[:, 1:] | (gaps == 1)
     row, place = np.nonzero(felt & (gaps > 0))
@@ -136,7 +136,7 @@ def _product(values: _Values, row: Index, low: Index, gaps: Index) -> Array:
     half = 0.5 * (values.at(row, low + gaps) - start)
     y = (start + half)[:, None] + half[:, None] * _NODES
     density = values.density.take(row[:, None]) if values.density.shape else values.density
-    f = density.pdf(values.shift[row][:, None] + y)
+    f = density.pdf_from(values.shift[row][:, None], y)
     width = 2.0 / gaps
     powers = width[:, None] ** np.arange(_COUNT)
     saw, parabola, mean = _series()[values.rounding]

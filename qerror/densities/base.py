@@ -70,6 +70,10 @@ class Density(abc.ABC):
     def pdf(self, x: ArrayLike) -> Array:
         """Density of the continuous part at `x`; integrates to 1 minus the mass of `atoms`."""
 
+    def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
+        """`pdf` at origin + offset; a family keeps the digits of a small offset from a large origin where it can."""
+        return self.pdf(np.asarray(origin, np.float64) + offset)
+
     @abc.abstractmethod
     def panels(self) -> Array:
         """Ascending edges, shape `shape` + (P,), between which `pdf` is resolved by 12 Gauss-Legendre nodes.

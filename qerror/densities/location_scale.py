@@ -131,6 +131,10 @@ class LocationScale(Density):
         """Density at `x`, 1 / units of x."""
         return np.asarray(self._pdf(np.abs(self._standard(x))) / self._std)
 
+    def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
+        """Density at origin + offset, in the digits of (origin - mean) + offset."""
+        return self._pdf(np.abs(((np.asarray(origin, np.float64) - self._mean) + offset) / self._std)) / self._std
+
     def panels(self) -> Array:
         """Edges between which twelve nodes resolve the pdf."""
         unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])

@@ -90,8 +90,9 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
     lower, upper = both[:, :-1], both[:, 1:]
     outside = ((lower >= panels[:, -1:]) | (upper <= panels[:, :1])) & (lower < upper)
     value = np.take_along_axis(about, owner, axis=1)
-    width = np.where(outside, 0.0, np.subtract(upper, lower, where=~outside, out=np.zeros_like(lower)))
-    start = np.where(outside, value, lower)
+    inside = ~outside & (lower < upper)
+    width = np.subtract(upper, lower, where=inside, out=np.zeros_like(lower))
+    start = np.where(inside, lower, value)
     pieces = _gauss(density, start, width, value, origin)
     if outside.any():
         row, column = np.nonzero(outside)
@@ -112,9 +113,10 @@ def _gauss(density: Density, lower: Array, width: Array, about: Array, origin: A
     """Moments over lower..lower+width by 12 nodes, for arrays whose shape broadcasts with `origin`."""
     half = 0.5 * width
     middle = lower + half
-    x = (origin + middle)[..., None] + half[..., None] * NODES
-    members = density.take(np.arange(density.shape[0]).reshape(-1, *(1,) * (x.ndim - 1))) if density.shape else density
-    f = members.pdf(x)
+    nodes = middle[..., None] + half[..., None] * NODES
+    lead = (-1, *(1,) * (nodes.ndim - 1))
+    members = density.take(np.arange(density.shape[0]).reshape(lead)) if density.shape else density
+    f = members.pdf_from(origin[..., None], nodes)
     f0 = np.einsum("...k,k->...", f, WEIGHTS)
     f1 = np.einsum("...k,k->...", f, _WEIGHTS_1)
     f2 = np.einsum("...k,k->...", f, _WEIGHTS_2)
