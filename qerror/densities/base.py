@@ -47,6 +47,8 @@ class Density(abc.ABC):
     # How many times a tail panel doubles before the rest is left to `far_moments`: 2^7 decay lengths hold all but
     # exp(-128) of an exponential tail.
     tail_doublings: int = 7
+    # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.
+    symmetric: bool = False
 
     @property
     @abc.abstractmethod

@@ -48,6 +48,7 @@ class LocationScale(Density):
     """
 
     family: str
+    symmetric = True
     # Panel edges at unit standard deviation, t >= 0, ascending.
     unit_panels: Array
     # Arrays that `take` picks from, beside those of a subclass.

@@ -15,6 +15,11 @@ from .objective import Array, Index, Objective, Points
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
 RESOLUTION = 8 * np.finfo(np.float64).eps
 
+# Radii, in rms of y, at which `largest_scale` looks.
+_SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
+# Into how many parts an interval is divided at a time.
+_MOST_PARTS = 64
+
 
 def reach(objective: Objective) -> Array:
     """Half the slope of h at infinity, E[max_k y l_k]: 2 s times it bounds A - MSE from above.
@@ -40,7 +45,7 @@ def largest_scale(objective: Objective, best: Array) -> Array:
     levels = np.abs(objective.grid.levels)
     smallest = levels[levels > 0].min()
     # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
-    radius = np.sqrt(objective.power)[:, None] * 2.0 ** np.arange(-12, 8, 0.25)
+    radius = np.sqrt(objective.power)[:, None] * _SHELLS
     centre, mean = objective.shift[:, None], objective.mean[:, None]
     t = np.concatenate([centre - radius[:, ::-1], centre + radius], axis=1)
     mass = objective.members(np.arange(objective.shift.size)).tails(t)[0]
@@ -98,21 +103,18 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
 
 def undecided(objective: Objective, points: Points, best: Array, tolerance: float) -> tuple[Index, Array]:
     """Intervals (index of their left end) that may still hold a better scale, and the MSE that would be one."""
-    left, right = points.select(slice(None, -1)), points.select(slice(1, None))  # type: ignore[arg-type]
-    inside = left.row == right.row
     goal = best - np.maximum(tolerance * best, RESOLUTION * objective.power)
     # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
     # A - B^2 / C is known. (A density without point masses never gives that.)
-    same = (left.b == right.b) & (left.c == right.c)
-    narrow = right.scale <= left.scale * (1 + 1e-15)
-    inside &= ~same & ~narrow
-    place = np.flatnonzero(inside)
-    bound = lower_bounds(objective, left.select(place), right.select(place))
-    place = place[bound < goal[left.row[place]]]
-    return place, goal
+    closed = (points.b[1:] == points.b[:-1]) & (points.c[1:] == points.c[:-1])
+    closed |= points.scale[1:] <= points.scale[:-1] * (1 + 1e-15)
+    place = np.flatnonzero((points.row[1:] == points.row[:-1]) & ~closed)
+    left = points.select(place)
+    bound = lower_bounds(objective, left, points.select(place + 1))
+    return place[bound < goal[left.row]], goal
 
 
-def split(objective: Objective, points: Points, place: Index, goal: Array, most: int) -> tuple[Index, Array]:
+def split(objective: Objective, points: Points, place: Index, goal: Array) -> tuple[Index, Array]:
     """New scales inside the intervals at `place`, as dense as their proof needs and no denser.
 
     The gap between h and its chord is about A w^2 / 4 for an interval of relative width w, and may be as large as the
@@ -122,14 +124,14 @@ def split(objective: Objective, points: Points, place: Index, goal: Array, most:
     row = left.row
     floor = np.maximum(1e-12 * goal[row], RESOLUTION * objective.power[row])
     widths = [
-        1.6 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)
+        1.8 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)
     ]
     length = np.log(right.scale / left.scale)
     ratio = np.log(widths[1] / widths[0])
     flat = np.abs(ratio) < 1e-6
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_width = np.where(flat, widths[0], (widths[1] - widths[0]) / ratio)
-    count = np.clip(np.ceil(length / mean_width), 2, most).astype(np.intp)
+    count = np.clip(np.ceil(length / mean_width), 2, _MOST_PARTS).astype(np.intp)
     owner = np.repeat(np.arange(place.size), count - 1)
     step = np.arange(owner.size) - np.repeat(np.cumsum(count - 1) - (count - 1), count - 1) + 1
     share = step / count[owner]

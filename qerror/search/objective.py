@@ -1,13 +1,13 @@
 """The MSE as a function of the scale, fast enough for searches: many (row, scale) pairs in one call.
 
-With rounding to nearest and u = 1 / s, MSE(s) = A - 2 s B + s^2 C, where A = E[y^2], B = E[y l], C = E[l^2],
-y = x - z and l the level that y / s goes to. B and C are sums over thresholds of tail functions of the density; they
-are right to float64 rounding of A, not of the MSE: the error of a result comes from `error.error_sums`.
+With rounding to nearest, MSE(s) = A - 2 s B + s^2 C, where A = E[y^2], B = E[y l], C = E[l^2], y = x - z and l the
+level that y / s goes to. B and C are sums over thresholds of tail functions of the density; they are right to float64
+rounding of A, not of the MSE: the error of a result comes from `error.quantization_error`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +33,21 @@ class Points(NamedTuple):
     b: Array
     c: Array
 
-    def select(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Points:
+    @classmethod
+    def none(cls) -> Self:
+        nowhere = np.empty(0)
+        return cls(np.empty(0, np.intp), nowhere, nowhere, nowhere, nowhere, nowhere)
+
+    def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         return Points(*(field[index] for field in self))
 
 
-def join(parts: list[Points]) -> Points:
+def join(*parts: Points) -> Points:
     """All points, sorted by row and scale, each scale once."""
-    every = Points(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    every = Points(*map(np.concatenate, zip(*parts, strict=True)))
     every = every.select(np.lexsort((every.scale, every.row)))
-    again = np.zeros(every.row.size, bool)
-    again[1:] = (every.row[1:] == every.row[:-1]) & (every.scale[1:] == every.scale[:-1])
-    return every.select(~again) if again.any() else every
+    again = (every.row[1:] == every.row[:-1]) & (every.scale[1:] == every.scale[:-1])
+    return every.select(np.append(True, ~again)) if again.any() else every
 
 
 class Objective:
@@ -64,11 +68,10 @@ class Objective:
         self.rounding, self.model = rounding, model
         self.mean = np.broadcast_to(np.asarray(density.mean, np.float64), shift.shape)
         self.offset = self.mean - shift
-        self.power = np.broadcast_to(np.square(density.std), shift.shape) + self.offset**2
+        self.power = np.square(density.std) + self.offset**2
         self.convex = rounding == "nearest" and model == "exact"
         self.accurate = not self.convex or fine_grids.pays(density, grid)
-        levels = grid.levels
-        self._gaps, self._squares = np.diff(levels), np.diff(levels**2)
+        self._tails = _Symmetric(grid) if density.symmetric and not self.offset.any() else _Tails(grid)
 
     def members(self, row: Index) -> Density:
         return self.density.take(row) if self.density.shape else self.density
@@ -77,24 +80,23 @@ class Objective:
         """Evaluate at `scale[i]` for the density of `row[i]`."""
         if self.accurate:
             return self._accurate(row, scale)
-        b, c = np.empty_like(scale), np.empty_like(scale)
-        step = max(1, _CHUNK // self._gaps.size)
-        for start in range(0, scale.size, step):
-            part = slice(start, start + step)
-            b[part], c[part] = self._sums(row[part], scale[part])
-        mse = self.power[row] - scale * (2 * b - scale * c)
-        return Points(row, scale, mse, 2 * (scale * c - b), b, c)
+        step = max(1, _CHUNK // self._tails.thresholds.size)
+        if scale.size <= step:
+            b, c = self._sums(row, scale)
+        else:
+            b, c = np.empty_like(scale), np.empty_like(scale)
+            for start in range(0, scale.size, step):
+                part = slice(start, start + step)
+                b[part], c[part] = self._sums(row[part], scale[part])
+        with_c = scale * c
+        return Points(row, scale, self.power[row] - scale * (2 * b - with_c), 2 * (with_c - b), b, c)
 
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:
-        """B and C by summation over thresholds (Abel): each contributes its tail, the smaller of the two."""
         shift, offset = self.shift[row], self.offset[row]
-        values = scale[:, None] * self.grid.thresholds + shift[:, None]
-        mass, first = self.members(row).tails(values)
-        # The level of the mean itself: P(x > t) - 1 below it turns the sums into deviations from that level.
-        home = self.grid.levels[(values < self.mean[row][:, None]).sum(axis=1)]
-        level = home + np.einsum("ij,j->i", mass, self._gaps)
-        square = home * home + np.einsum("ij,j->i", mass, self._squares)
-        return np.einsum("ij,j->i", first, self._gaps) + offset * level, square
+        t = scale[:, None] * self._tails.thresholds + shift[:, None]
+        mass, first = self.members(row).tails(t)
+        level, square, with_level = self._tails.expectations(t, self.mean[row], mass, first)
+        return with_level + offset * level, square
 
     def _accurate(self, row: Index, scale: Array) -> Points:
         shift = self.shift[row]
@@ -111,3 +113,36 @@ class Objective:
         # From MSE = A - 2 s B + s^2 C and slope = 2 (s C - B).
         b = (self.power[row] - mse) / scale + 0.5 * slope
         return Points(row, scale, mse, slope, b, (b + 0.5 * slope) / scale)
+
+
+class _Tails:
+    """E[l], E[l^2] and E[(x - mean) l] by summation over thresholds (Abel), each with its smaller tail."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.thresholds, self._levels = grid.thresholds, grid.levels
+        self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
+
+    def expectations(self, t: Array, mean: Array, mass: Array, first: Array) -> tuple[Array, Array, Array]:
+        # Below the mean `mass` is P(x > t) - 1: the sums then are deviations from the level of the mean itself.
+        home = self._levels[np.count_nonzero(t < mean[:, None], axis=1)]
+        level = home + np.einsum("ij,j->i", mass, self._gaps)
+        return level, home * home + np.einsum("ij,j->i", mass, self._squares), np.einsum("ij,j->i", first, self._gaps)
+
+
+class _Symmetric:
+    """The same for a symmetric density whose mean is the shift: thresholds t and -t share their tails."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.thresholds, place = np.unique(np.abs(grid.thresholds), return_inverse=True)
+        gaps, squares = np.diff(grid.levels), np.diff(grid.levels**2)
+        side = np.where(grid.thresholds < 0, -1.0, 1.0)
+        count = self.thresholds.size
+        self._gaps = np.bincount(place, gaps, count)
+        self._signed = np.bincount(place, side * gaps, count)
+        self._squares = np.bincount(place, side * squares, count)
+        self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
+
+    def expectations(self, t: Array, mean: Array, mass: Array, first: Array) -> tuple[Array, Array, Array]:
+        level = self._home + np.einsum("ij,j->i", mass, self._signed)
+        square = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
+        return level, square, np.einsum("ij,j->i", first, self._gaps)

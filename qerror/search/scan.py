@@ -1,0 +1,278 @@
+"""The search over the scale: scan every scale that can be the best, follow the dips, prove what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..error import quantization_error
+from ..results import ErrorTerms, Minimum, Status
+from . import bounds
+from .objective import Array, Index, Objective, Points, join
+from .roots import bracketed_roots
+
+# Scales an octave: enough to separate the minima of every named format on a smooth density; a sample, where every
+# search ends in a proof, needs only a start.
+_PER_OCTAVE = 8
+_PER_OCTAVE_OF_A_SAMPLE = 2
+# MSEs closer than this (relative) are one minimum, and a proof stops there.
+TOLERANCE = 1e-12
+# Thresholds that a proof may look at before it becomes an option (about 10 ms), and before it is given up.
+_CHEAP_PROOF = 400_000
+_DEAR_PROOF = 40_000_000
+# On a sample: pieces from which a descent starts, and its longest way.
+_DESCENTS = 8
+_STEPS = 200
+
+
+class Found(NamedTuple):
+    """What a search found for each row."""
+
+    scale: Array
+    terms: ErrorTerms
+    minima: list[tuple[Minimum, ...]]
+    interval: Array
+    status: NDArray[np.object_]
+
+
+class Search:
+    """One search over the scale for each row of an objective.
+
+    Parameters
+    ----------
+    objective : Objective
+    certify : bool or None
+        Whether to prove the minimum: None, always on a sample and elsewhere where it is cheap.
+    """
+
+    def __init__(self, objective: Objective, certify: bool | None) -> None:
+        self.objective = objective
+        self.rows = objective.shift.size
+        self.sample = objective.density.has_atoms and objective.density.panels().shape[-1] == 0
+        self.certify = certify
+        self.reach = bounds.reach(objective)
+        self.live = self.reach > 0
+        self.status = np.full(self.rows, Status.SCANNED, object)
+        if not self.live.all():
+            zero = bool((objective.grid.levels == 0).any())
+            self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
+        self.points = Points.none()
+
+    def run(self) -> Found:
+        """Scan, follow, prove, and evaluate what was found."""
+        found = Points.none()
+        if self.live.any():
+            self.scan()
+            found = Points.none() if self.sample else self.refine()
+            if self.certify is not False and self.objective.model == "exact":
+                self.prove()
+            found = join(found, self.descend() if self.sample else self._rescue(found))
+        return self._evaluated(found)
+
+    def evaluate(self, row: Index, scale: Array) -> Points:
+        """Evaluate and remember."""
+        new = self.objective(row, scale)
+        self.points = join(self.points, new)
+        return new
+
+    def best(self) -> Array:
+        """Least MSE known for each row: the parabola A - 2 s B + s^2 C of a point is never below the MSE."""
+        points = self.points
+        value = points.mse
+        if self.objective.convex:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                below = self.objective.power[points.row] - points.b * points.b / points.c
+            value = np.where(points.b > 0, np.fmin(value, below), value)
+        least = np.zeros(self.rows)
+        start = np.flatnonzero(np.diff(points.row, prepend=-1))
+        least[points.row[start]] = np.maximum(np.minimum.reduceat(value, start), 0.0)
+        return least
+
+    def scan(self) -> None:
+        """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
+        objective = self.objective
+        rows = np.flatnonzero(self.live)
+        power, reach = objective.power[rows], self.reach[rows]
+        levels = np.abs(objective.grid.levels)
+        per_octave = _PER_OCTAVE_OF_A_SAMPLE if self.sample else _PER_OCTAVE
+        # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
+        low = 0.25 * power / reach
+        high = np.maximum(np.sqrt(power) / levels[levels > 0].min(), 2 * low)
+        start, stop = np.zeros(rows.size), np.ceil(per_octave * np.log2(high / low))
+        self.evaluate(*_ladder(rows, low, start, stop, per_octave))
+        best = self.best()
+        gain = np.maximum((objective.power - best)[rows], 1e-3 * power)
+        least = np.minimum(start, np.floor(per_octave * np.log2(0.5 * gain / reach / low)))
+        most = np.ceil(per_octave * np.log2(bounds.largest_scale(objective, best)[rows] / low))
+        for first, last in ((least, start - 1), (stop + 1, most)):
+            if (first <= last).any():
+                self.evaluate(*_ladder(rows, low, first, last, per_octave))
+        if objective.density.kinks.shape[-1] and levels.size <= 512:
+            self.evaluate(*self._breakpoints(low * np.exp2(least / per_octave), low * np.exp2(most / per_octave)))
+
+    def _breakpoints(self, low: Array, high: Array) -> tuple[Index, Array]:
+        """Scales at which a jump of the pdf meets a threshold: between them the MSE is smooth."""
+        rows = np.flatnonzero(self.live)
+        kinks = np.broadcast_to(self.objective.density.kinks, (self.rows, self.objective.density.kinks.shape[-1]))
+        t = self.objective.grid.thresholds
+        distance = (kinks - self.objective.shift[:, None])[rows]
+        scale = np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
+        inside = (scale > low[:, None]) & (scale < high[:, None])
+        inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
+        return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
+
+    def refine(self) -> Points:
+        """The local minima between scanned scales: roots of the slope from - to +."""
+        points, noise = self.points, bounds.RESOLUTION * self.objective.power[self.points.row] / self.points.scale
+        same = points.row[1:] == points.row[:-1]
+        place = np.flatnonzero(same & (points.slope[:-1] < 0) & (points.slope[1:] >= 0) & ~self._copies())
+        row, low, high = points.row[place], points.scale[place], points.scale[place + 1]
+        scale = bracketed_roots(
+            lambda index, s: self.objective(row[index], s).slope,
+            low, high, points.slope[place], points.slope[place + 1], noise[place],
+        )  # fmt: skip
+        return self.evaluate(row, scale) if scale.size else Points.none()
+
+    def _copies(self) -> NDArray[np.bool_]:
+        """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
+
+        Floating grids repeat themselves; the smallest scale stands for minima within 1e-12 of each other.
+        """
+        points = self.points
+        key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
+        below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
+        same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
+        return same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
+
+    def _rescue(self, found: Points) -> Points:
+        """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
+        least = np.full(self.rows, np.inf)
+        np.minimum.at(least, found.row, found.mse)
+        best = self.best() + bounds.RESOLUTION * self.objective.power
+        missed = self.live & (best < least * (1 - TOLERANCE))
+        return self.refine() if missed.any() else Points.none()
+
+    def descend(self) -> Points:
+        """On a sample: from the best pieces, s <- B / C until no value changes its cell."""
+        points, power = self.points, self.objective.power[self.points.row]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = power - points.b * points.b / points.c
+        near = (points.b > 0) & (reach <= 1.01 * self.best()[points.row] + bounds.RESOLUTION * power)
+        place = np.flatnonzero(near)[np.lexsort((reach[near], points.row[near]))]
+        rank = np.arange(place.size) - np.searchsorted(points.row[place], points.row[place])
+        moving, settled = points.select(place[rank < _DESCENTS]), [Points.none()]
+        for _ in range(_STEPS):
+            if not moving.row.size:
+                break
+            new = self.objective(moving.row, moving.b / moving.c)
+            done = ((new.b == moving.b) & (new.c == moving.c)) | (new.scale == moving.scale)
+            settled.append(new.select(done))
+            moving = new.select(~done)
+        found = join(*settled, moving)
+        self.points = join(self.points, found)
+        return found
+
+    def prove(self) -> None:
+        """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
+        budget = _DEAR_PROOF * self.rows if self.sample or self.certify else _CHEAP_PROOF
+        spent, thresholds = 0, self.objective.grid.thresholds.size
+        proven = self.live.copy()
+        for _ in range(200):
+            place, goal = bounds.undecided(self.objective, self.points, self.best(), TOLERANCE)
+            if not place.size:
+                break
+            row, scale = bounds.split(self.objective, self.points, place, goal)
+            spent += row.size * thresholds
+            if spent > budget:
+                proven[self.points.row[place]] = False
+                break
+            self.evaluate(row, scale)
+        self.status[proven] = Status.EXACT
+
+    def _evaluated(self, found: Points) -> Found:
+        """Accurate errors of the minima; equal ones count once, and the smallest scale stands for them."""
+        row, scale = found.row, found.scale
+        if self.live.any():
+            # The best evaluated point is a candidate too: on a sample with many pieces, or where a scan found no dip.
+            order = np.lexsort((self.points.mse, self.points.row))
+            least = order[np.flatnonzero(np.diff(self.points.row[order], prepend=-1))]
+            lacking = least[~np.isin(self.points.row[least], row)]
+            row, scale = np.append(row, self.points.row[lacking]), np.append(scale, self.points.scale[lacking])
+        idle = np.flatnonzero(~self.live)
+        row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
+        objective = self.objective
+        terms = quantization_error(
+            objective.members(row), objective.grid, scale, objective.shift[row],
+            rounding=objective.rounding, model=objective.model,
+        )  # fmt: skip
+        mse = np.asarray(terms.mse)
+        minima, first = [], np.empty(self.rows, np.intp)
+        order = np.lexsort((scale, mse, row))
+        for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, self.rows)))):
+            kept = _distinct(here, scale, mse, self.sample)
+            first[member] = kept[0]
+            shift = float(objective.shift[member])
+            minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
+        # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
+        if self.live.any():
+            beaten = mse[first] > self.best() * (1 + TOLERANCE) + bounds.RESOLUTION * objective.power
+            self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
+        chosen = ErrorTerms(*(np.asarray(getattr(terms, field.name))[first] for field in dataclasses.fields(terms)))
+        interval = self._interval(scale[first], mse[first]) if self.live.any() else np.full((2, self.rows), np.nan)
+        return Found(scale[first], chosen, minima, interval, self.status)
+
+    def _interval(self, best: Array, mse: Array) -> Array:
+        """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
+        points, goal = self.points, 1.01 * mse
+        above = points.mse > goal[points.row]
+        ends = np.stack([np.where(self.live, end, np.nan) for end in (0.0, np.inf)])
+        for side, sign in enumerate((-1, 1)):
+            outer = np.flatnonzero(above & (sign * (points.scale - best[points.row]) > 0))[::sign]
+            row, nearest = np.unique(points.row[outer], return_index=True)
+            outer = outer[nearest]
+            # The next evaluated scale towards the best one, or that one itself.
+            inner = points.scale[np.clip(outer - sign, 0, points.row.size - 1)]
+            between = (points.row[np.clip(outer - sign, 0, points.row.size - 1)] == row) & (sign * (inner - best[row]) > 0)
+            ends[side, row] = self._crossing(row, np.where(between, inner, best[row]), points.scale[outer], goal[row])
+        return ends
+
+    def _crossing(self, row: Index, inner: Array, outer: Array, goal: Array) -> Array:
+        """Newton's method for MSE = goal, kept between `inner` (below) and `outer` (above)."""
+        x = 0.5 * (inner + outer)
+        for _ in range(60):
+            point = self.objective(row, x)
+            excess = point.mse - goal
+            over = excess > 0
+            inner, outer = np.where(over, inner, x), np.where(over, x, outer)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                step = x - excess / point.slope
+            held = (step - inner) * (step - outer) < 0
+            previous, x = x, np.where(held, step, 0.5 * (inner + outer))
+            if (np.abs(x - previous) <= 1e-6 * x).all():
+                break
+        return x
+
+
+def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int) -> tuple[Index, Array]:
+    """Steps `first` to `last` of each row's ladder low * 2^(step / per_octave)."""
+    count = np.maximum(last - first + 1, 0).astype(np.intp)
+    owner = np.repeat(np.arange(rows.size), count)
+    step = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count) + first[owner]
+    return rows[owner], low[owner] * np.exp2(step / per_octave)
+
+
+def _distinct(order: Index, scale: Array, mse: Array, sample: bool) -> list[int]:
+    """Minima in `order` (best first), those with equal MSE (1e-12) once; of a sample those within 1 %."""
+    kept: list[int] = []
+    for i in order:
+        if sample and kept and mse[i] > 1.01 * mse[kept[0]]:
+            break
+        if kept and mse[i] <= mse[kept[-1]] * (1 + TOLERANCE):
+            if scale[i] < scale[kept[-1]]:
+                kept[-1] = i
+            continue
+        kept.append(i)
+    return kept
