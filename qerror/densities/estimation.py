@@ -29,10 +29,11 @@ _ZEROS = 0.02
 
 
 class Points(NamedTuple):
-    """A weighted sample, sorted; weights sum to 1."""
+    """A weighted sample, sorted; weights sum to 1. The ends are those of the data, in their own units."""
 
     x: Array
     w: Array
+    ends: tuple[float, float]
 
     def mean(self, values: Array) -> float:
         """Weighted mean of a function of x."""
@@ -100,7 +101,7 @@ def fit_density(x: ArrayLike, family: str = "auto") -> Density:
     # A power of two changes no bit; squares neither under- nor overflow.
     unit = 2.0 ** math.frexp(float(values[-1]) / 2 - float(values[0]) / 2)[1]
     origin = float(values[values.size // 2])
-    points = _condense((values - origin) / unit)
+    points = _condense((values - origin) / unit, (float(values[0]), float(values[-1])))
     if family != "auto":
         return _FAMILIES[family](points).make(origin, unit)
     fits = [fit(points) for fit in _FAMILIES.values()]
@@ -108,15 +109,15 @@ def fit_density(x: ArrayLike, family: str = "auto") -> Density:
     return best.make(origin, unit)
 
 
-def _condense(values: Array, ends: int = 512, groups: int = 8192) -> Points:
-    """Sorted values as weighted points: the `ends` outer ones on each side alone, the rest in equal groups."""
+def _condense(values: Array, ends: tuple[float, float], outer: int = 512, groups: int = 8192) -> Points:
+    """Sorted values as weighted points: the `outer` ones on each side alone, the rest in equal groups."""
     n = values.size
-    if n <= 2 * ends + 2 * groups:
-        return Points(values, np.full(n, 1.0 / n))
-    starts = np.concatenate([np.arange(ends), np.linspace(ends, n - ends, groups + 1).astype(np.intp)])
-    starts = np.concatenate([starts, np.arange(n - ends + 1, n)])
+    if n <= 2 * outer + 2 * groups:
+        return Points(values, np.full(n, 1.0 / n), ends)
+    starts = np.concatenate([np.arange(outer), np.linspace(outer, n - outer, groups + 1).astype(np.intp)])
+    starts = np.concatenate([starts, np.arange(n - outer + 1, n)])
     sizes = np.diff(np.append(starts, n))
-    return Points(np.add.reduceat(values, starts) / sizes, sizes / n)
+    return Points(np.add.reduceat(values, starts) / sizes, sizes / n, ends)
 
 
 def _gaussian(points: Points) -> Fit:
@@ -134,7 +135,7 @@ def _laplace(points: Points) -> Fit:
 
 def _uniform(points: Points) -> Fit:
     low, high = float(points.x[0]), float(points.x[-1])
-    return Fit(-math.log(high - low), 2, lambda o, unit: Uniform.from_bounds(o + unit * low, o + unit * high))
+    return Fit(-math.log(high - low), 2, lambda origin, unit: Uniform.from_bounds(*points.ends))
 
 
 def _logistic(points: Points) -> Fit:
@@ -157,6 +158,8 @@ def _logistic(points: Points) -> Fit:
 
 def _student_t(points: Points) -> Fit:
     start = [points.median, 1.5 * points.mean(np.abs(points.x - points.median))]
+    # Where most values are the same one the likelihood grows without bound as the scale shrinks to it.
+    least = 1e-4 * math.sqrt(points.mean((points.x - points.mean(points.x)) ** 2))
 
     def profile(log_df: float) -> tuple[float, float, float]:
         df = math.exp(log_df)
@@ -166,7 +169,7 @@ def _student_t(points: Points) -> Fit:
             weight = (df + 1) / (df + ((points.x - mean) / scale) ** 2)
             total = points.mean(weight)
             moved = points.mean(weight * points.x) / total
-            spread = math.sqrt(points.mean(weight * (points.x - moved) ** 2) / total)
+            spread = max(least, math.sqrt(points.mean(weight * (points.x - moved) ** 2) / total))
             done = abs(moved - mean) < 1e-9 * spread and abs(spread - scale) < 1e-9 * spread
             mean, scale = moved, spread
             if done:

@@ -134,7 +134,8 @@ class LocationScale(Density):
 
     def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
         """Density at origin + offset, in the digits of (origin - mean) + offset."""
-        return self._pdf(np.abs(((np.asarray(origin, np.float64) - self._mean) + offset) / self._std)) / self._std
+        distance = (np.asarray(origin, np.float64) - self._mean) + np.asarray(offset, np.float64)
+        return np.asarray(self._pdf(np.abs(distance / self._std)) / self._std)
 
     def panels(self) -> Array:
         """Edges between which twelve nodes resolve the pdf."""

@@ -85,6 +85,13 @@ class Numeric(Density):
         flat[inside.ravel()] = self._pdf(x[inside])
         return unwrap(flat.reshape(x.shape))
 
+    def cell_moments(
+        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
+    ) -> Array:
+        """Moments of cells, in absolute coordinates: next to a pole the panels are narrower than any origin resolves."""
+        shift = np.asarray(origin, np.float64)[..., None]
+        return super().cell_moments(edges + shift, about + shift, 0.0, ties_to_lower)
+
     def cdf(self, x: ArrayLike) -> Array:
         """P(X <= x)."""
         return unwrap(self._side(np.asarray(x, np.float64), upper=False)[0])

@@ -120,8 +120,8 @@ def _gauss(density: Density, lower: Array, width: Array, about: Array, origin: A
     f0 = np.einsum("...k,k->...", f, WEIGHTS)
     f1 = np.einsum("...k,k->...", f, _WEIGHTS_1)
     f2 = np.einsum("...k,k->...", f, _WEIGHTS_2)
-    # (x - about) = offset + half * node: an offset of zero (an uncut cell) leaves nothing to cancel.
-    offset = middle - about
+    # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
+    offset = (lower - about) + half
     out = np.empty((3, *f0.shape))
     out[0] = half * f0
     out[1] = half * (offset * f0 + half * f1)

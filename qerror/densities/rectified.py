@@ -80,6 +80,11 @@ class Rectified(Density):
         """Density of the base for x > 0, else 0."""
         return unwrap(np.where(np.asarray(x) > 0, self.base.pdf(x), 0.0))
 
+    def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
+        """Density of the base for origin + offset > 0, else 0."""
+        positive = np.asarray(offset) > -np.asarray(origin)
+        return unwrap(np.where(positive, self.base.pdf_from(origin, offset), 0.0))
+
     def panels(self) -> Array:
         """0 and the panels of the base above it."""
         return np.concatenate([np.zeros((*self.shape, 1)), np.maximum(self.base.panels(), 0.0)], axis=-1)
