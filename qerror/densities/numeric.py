@@ -92,6 +92,14 @@ class Numeric(Density):
         shift = np.asarray(origin, np.float64)[..., None]
         return super().cell_moments(edges + shift, about + shift, 0.0, ties_to_lower)
 
+    def decay_length(self, x: Array, sign: Array) -> Array:
+        """From the pdf a little further out; on a power law it grows with the distance."""
+        distance = self._std + np.abs(x - self._mean)
+        step = 1e-3 * distance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            length = step / np.log(self.pdf(x) / self.pdf(x + sign * step))
+        return np.where(length > 0, np.clip(length, 1e-3 * self._std, distance), self._std)
+
     def cdf(self, x: ArrayLike) -> Array:
         """P(X <= x)."""
         return unwrap(self._side(np.asarray(x, np.float64), upper=False)[0])
