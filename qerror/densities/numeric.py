@@ -88,7 +88,7 @@ class Numeric(Density):
     def cell_moments(
         self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
     ) -> Array:
-        """Moments of cells, in absolute coordinates: next to a pole the panels are narrower than any origin resolves."""
+        """Moments in absolute coordinates: next to a pole, panels are narrower than any origin resolves."""
         shift = np.asarray(origin, np.float64)[..., None]
         return super().cell_moments(edges + shift, about + shift, 0.0, ties_to_lower)
 
