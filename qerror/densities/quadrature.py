@@ -47,8 +47,8 @@ def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
         lead,
         np.broadcast_to(edges, (*lead, cells + 1)).reshape(count, cells + 1),
         np.broadcast_to(about, (*lead, cells)).reshape(count, cells),
-        np.broadcast_to(origin, lead).reshape(count, 1),
-        np.broadcast_to(members, lead).reshape(count, 1),
+        np.broadcast_to(origin, lead).reshape(count),
+        np.broadcast_to(members, lead).reshape(count),
     )
 
 
@@ -64,7 +64,7 @@ def cell_moments(
     for start in range(0, count, step):
         part = slice(start, start + step)
         member, shift = rows.member[part], rows.origin[part]
-        near = panels[member[:, 0]] - shift
+        near = panels[member] - shift[:, None]
         out[:, part] = _continuous(density.take(member), near, rows.edges[part], rows.about[part], shift)
     if density.has_atoms:
         out += _atoms(density, rows, ties_to_lower)
@@ -79,76 +79,100 @@ def atom_moments(
     return _atoms(density, rows, ties_to_lower).reshape(3, *rows.lead, about.shape[-1])
 
 
+class _Pieces(NamedTuple):
+    """Intervals that no panel edge divides: a flat list, each for one cell of one row."""
+
+    row: NDArray[np.intp]
+    cell: NDArray[np.intp]
+    lower: Array
+    width: Array
+
+    def join(self, other: _Pieces) -> _Pieces:
+        return _Pieces(*map(np.concatenate, zip(self, other, strict=True)))
+
+
 def _continuous(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> Array:
-    """Cut the cells of each row at the panel edges, integrate the pieces, add them up per cell."""
+    """Cut the cells of each row at the panel edges, integrate the pieces, add them up per cell.
+
+    `density`, `origin` have shape (rows,) (or (), the density).
+    """
     rows, cells = about.shape
-    inner = np.clip(panels, edges[:, :1], edges[:, -1:])
-    both = np.concatenate([edges, inner], axis=1)
-    order = np.argsort(both, axis=1, kind="stable")
-    both = np.take_along_axis(both, order, axis=1)
-    owner = np.minimum(np.cumsum(order <= cells, axis=1)[:, :-1] - 1, cells - 1)
-    lower, upper = both[:, :-1], both[:, 1:]
-    outside = ((lower >= panels[:, -1:]) | (upper <= panels[:, :1])) & (lower < upper)
-    value = np.take_along_axis(about, owner, axis=1)
-    inside = ~outside & (lower < upper)
-    width = np.subtract(upper, lower, where=inside, out=np.zeros_like(lower))
-    start = np.where(inside, lower, value)
-    pieces = _gauss(density, start, width, value, origin)
+    row, cell, lower, upper = _cut(panels, edges)
+    above, below = lower >= panels[row, -1], upper <= panels[row, 0]
+    outside = above | below
+    inside = ~outside
+    pieces = _Pieces(row[inside], cell[inside], lower[inside], upper[inside] - lower[inside])
+    rest = None
     if outside.any():
-        row, column = np.nonzero(outside)
-        beyond = lower[row, column] >= panels[row, -1]
-        near = np.where(beyond, lower[row, column], upper[row, column])
-        far = np.where(beyond, upper[row, column], lower[row, column])
-        sign = np.where(beyond, 1.0, -1.0)
-        members = density.take(row) if density.shape else density
-        pieces[:, row, column] = _tail(members, near, far, sign, value[row, column], origin[row, 0])
-    flat = (np.arange(rows)[:, None] * cells + owner).ravel()
-    out = np.empty((3, rows, cells))
-    for j in range(3):
-        out[j] = np.bincount(flat, weights=pieces[j].ravel(), minlength=rows * cells).reshape(rows, cells)
-    return out
-
-
-def _gauss(density: Density, lower: Array, width: Array, about: Array, origin: Array) -> Array:
-    """Moments over lower..lower+width by 12 nodes, for arrays whose shape broadcasts with `origin`."""
-    half = 0.5 * width
-    middle = lower + half
-    nodes = middle[..., None] + half[..., None] * NODES
-    lead = (-1, *(1,) * (nodes.ndim - 1))
-    members = density.take(np.arange(density.shape[0]).reshape(lead)) if density.shape else density
-    f = members.pdf_from(origin[..., None], nodes)
-    f0 = np.einsum("...k,k->...", f, WEIGHTS)
-    f1 = np.einsum("...k,k->...", f, _WEIGHTS_1)
-    f2 = np.einsum("...k,k->...", f, _WEIGHTS_2)
-    # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
-    offset = (lower - about) + half
-    out = np.empty((3, *f0.shape))
-    out[0] = half * f0
-    out[1] = half * (offset * f0 + half * f1)
-    out[2] = half * (offset * (offset * f0 + 2 * half * f1) + half * half * f2)
-    return out
-
-
-def _tail(density: Density, near: Array, far: Array, sign: Array, about: Array, origin: Array) -> Array:
-    """Moments between `near` and `far` outside the panels, by panels that double from the decay length on."""
-    length = density.decay_length(origin + near, sign)
-    grow = np.concatenate([[0.0], 2.0 ** np.arange(density.tail_doublings)])
-    reach = np.abs(far - near)
-    knots = np.minimum(length[:, None] * grow, reach[:, None])
-    lower = np.where(sign[:, None] > 0, near[:, None] + knots[:, :-1], near[:, None] - knots[:, 1:])
-    width = np.diff(knots, axis=1)
-    # Narrow cells end within the first panels: the others are left out.
-    row, column = np.nonzero(width > 0)
-    members = density.take(row) if density.shape else density
-    pieces = _gauss(members, lower[row, column], width[row, column], about[row], origin[row])
-    out: Array = np.array([np.bincount(row, weights=piece, minlength=near.size) for piece in pieces], np.float64)
-    end = knots[:, -1]
-    rest = density.far_moments(origin + near + sign * end, origin + about, sign)
+        row, cell, lower, upper, above = (a[outside] for a in (row, cell, lower, upper, above))
+        near, far = np.where(above, lower, upper), np.where(above, upper, lower)
+        beyond, rest = _tail_pieces(density, _Tail(row, cell, near, far, above), about, origin)
+        pieces = pieces.join(beyond)
+    moments = _gauss(density, pieces, about[pieces.row, pieces.cell], origin[pieces.row])
+    place = pieces.row * cells + pieces.cell
+    out = np.array([np.bincount(place, weights=part, minlength=rows * cells) for part in moments])
+    out = out.reshape(3, rows, cells)
     if rest is not None:
-        beyond = density.far_moments(origin + np.where(np.isfinite(far), far, 0.0), origin + about, sign)
-        assert beyond is not None
-        out += np.where(end < reach, rest - np.where(np.isfinite(far), beyond, 0.0), 0.0)
+        np.add.at(out, (slice(None), row, cell), rest)
     return out
+
+
+def _cut(panels: Array, edges: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]:
+    """The cells between edges, cut at the panels: row, cell, lower and upper end of each piece."""
+    rows, cells = edges.shape[0], edges.shape[1] - 1
+    both = np.concatenate([edges, np.minimum(np.maximum(panels, edges[:, :1]), edges[:, -1:])], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")
+    both = both.ravel()[order + (np.arange(rows) * both.shape[1])[:, None]]
+    row, column = np.nonzero(both[:, :-1] < both[:, 1:])
+    cell = np.cumsum(order <= cells, axis=1)[row, column] - 1
+    return row, cell, both[row, column], both[row, column + 1]
+
+
+class _Tail(NamedTuple):
+    """Intervals outside of the panels, from their end near these to the other, upwards or downwards."""
+
+    row: NDArray[np.intp]
+    cell: NDArray[np.intp]
+    near: Array
+    far: Array
+    above: NDArray[np.bool_]
+
+
+def _tail_pieces(density: Density, tail: _Tail, about: Array, origin: Array) -> tuple[_Pieces, Array | None]:
+    """Panels that double from the decay length on, and the moments of what a power law has beyond them."""
+    row, cell, near, far, above = tail
+    members = density.take(row) if density.shape else density
+    sign, shift = np.where(above, 1.0, -1.0), origin[row]
+    reach = np.abs(far - near)
+    length = members.decay_length(shift + near, sign)
+    grow = np.concatenate([[0.0], 2.0 ** np.arange(density.tail_doublings)])
+    knots = np.minimum(length[:, None] * grow, reach[:, None])
+    width = np.diff(knots, axis=1)
+    lower = np.where(above[:, None], near[:, None] + knots[:, :-1], near[:, None] - knots[:, 1:])
+    # Narrow cells end within the first panels: the others are left out.
+    place, panel = np.nonzero(width > 0)
+    pieces = _Pieces(row[place], cell[place], lower[place, panel], width[place, panel])
+    end, value = shift + near + sign * knots[:, -1], shift + about[row, cell]
+    rest = members.far_moments(end, value, sign)
+    if rest is None:
+        return pieces, None
+    bounded = np.isfinite(far)
+    beyond = members.far_moments(np.where(bounded, shift + far, end), value, sign)
+    assert beyond is not None
+    return pieces, np.where(knots[:, -1] < reach, rest - np.where(bounded, beyond, 0.0), 0.0)
+
+
+def _gauss(density: Density, pieces: _Pieces, about: Array, origin: Array) -> Array:
+    """Moments (3, n) of the pieces by 12 nodes each."""
+    half = 0.5 * pieces.width
+    middle = pieces.lower + half
+    members = density.take(pieces.row[:, None]) if density.shape else density
+    f = members.pdf_from(origin[:, None], middle[:, None] + half[:, None] * NODES)
+    f0, f1, f2 = (np.einsum("ij,j->i", f, weights) for weights in (WEIGHTS, _WEIGHTS_1, _WEIGHTS_2))
+    # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
+    offset = (pieces.lower - about) + half
+    first = half * f1
+    return half * np.array([f0, offset * f0 + first, offset * (offset * f0 + 2 * first) + half * half * f2])
 
 
 def _atoms(density: Density, rows: _Rows, ties: NDArray[np.bool_] | None) -> Array:
@@ -156,13 +180,13 @@ def _atoms(density: Density, rows: _Rows, ties: NDArray[np.bool_] | None) -> Arr
     atoms = density.atoms
     if atoms is None:
         return np.zeros((3, *rows.about.shape))
-    points, masses = (a.reshape(math.prod(density.shape), -1)[rows.member[:, 0]] for a in atoms)
-    ends = rows.origin + rows.edges
+    points, masses = (a.reshape(math.prod(density.shape), -1)[rows.member] for a in atoms)
+    ends = rows.origin[:, None] + rows.edges
     if ties is not None:
         ends = np.where(ties, ends, np.nextafter(ends, -np.inf))
     inside = (points[:, :, None] > ends[:, None, :-1]) & (points[:, :, None] <= ends[:, None, 1:])
     mass = np.where(inside, masses[:, :, None], 0.0)
-    distance = np.where(inside, points[:, :, None] - (rows.origin + rows.about)[:, None, :], 0.0)
+    distance = np.where(inside, points[:, :, None] - (rows.origin[:, None] + rows.about)[:, None, :], 0.0)
     return np.stack([mass.sum(1), (mass * distance).sum(1), (mass * distance * distance).sum(1)])
 
 

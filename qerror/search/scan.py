@@ -60,6 +60,8 @@ class Search:
             zero = bool((objective.grid.levels == 0).any())
             self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
         self.points = Points.none()
+        # Least MSE known for each row.
+        self.least = np.where(self.live, np.inf, 0.0)
 
     def run(self) -> Found:
         """Scan, follow, prove, and evaluate what was found."""
@@ -75,21 +77,21 @@ class Search:
     def evaluate(self, row: Index, scale: Array) -> Points:
         """Evaluate and remember."""
         new = self.objective(row, scale)
-        self.points = join(self.points, new)
+        self.remember(new)
         return new
 
-    def best(self) -> Array:
-        """Least MSE known for each row: the parabola A - 2 s B + s^2 C of a point is never below the MSE."""
-        points = self.points
-        value = points.mse
+    def remember(self, new: Points) -> None:
+        """Keep points, and the least MSE that they show: the parabola A - 2 s B + s^2 C is never below the MSE."""
+        self.points = join(self.points, new)
+        value = new.mse
         if self.objective.convex:
             with np.errstate(divide="ignore", invalid="ignore"):
-                below = self.objective.power[points.row] - points.b * points.b / points.c
-            value = np.where(points.b > 0, np.fmin(value, below), value)
-        least = np.zeros(self.rows)
-        start = np.flatnonzero(np.diff(points.row, prepend=-1))
-        least[points.row[start]] = np.maximum(np.minimum.reduceat(value, start), 0.0)
-        return least
+                below = self.objective.power[new.row] - new.b * new.b / new.c
+            value = np.where(new.b > 0, np.fmin(value, below), value)
+        if self.rows == 1:
+            self.least = np.minimum(self.least, max(value.min(initial=np.inf), 0.0))
+        else:
+            np.minimum.at(self.least, new.row, np.maximum(value, 0.0))
 
     def scan(self) -> None:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
@@ -100,10 +102,10 @@ class Search:
         per_octave = _PER_OCTAVE_OF_A_SAMPLE if self.sample else _PER_OCTAVE
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
         low = 0.25 * power / reach
-        high = np.maximum(np.sqrt(power) / levels[levels > 0].min(), 2 * low)
+        high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
         start, stop = np.zeros(rows.size), np.ceil(per_octave * np.log2(high / low))
         self.evaluate(*_ladder(rows, low, start, stop, per_octave))
-        best = self.best()
+        best = self.least
         gain = np.maximum((objective.power - best)[rows], 1e-3 * power)
         least = np.minimum(start, np.floor(per_octave * np.log2(0.5 * gain / reach / low)))
         most = np.ceil(per_octave * np.log2(bounds.largest_scale(objective, best)[rows] / low))
@@ -151,7 +153,7 @@ class Search:
         """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
         least = np.full(self.rows, np.inf)
         np.minimum.at(least, found.row, found.mse)
-        best = self.best() + bounds.RESOLUTION * self.objective.power
+        best = self.least + bounds.RESOLUTION * self.objective.power
         missed = self.live & (best < least * (1 - TOLERANCE))
         return self.refine() if missed.any() else Points.none()
 
@@ -160,7 +162,7 @@ class Search:
         points, power = self.points, self.objective.power[self.points.row]
         with np.errstate(divide="ignore", invalid="ignore"):
             reach = power - points.b * points.b / points.c
-        near = (points.b > 0) & (reach <= 1.01 * self.best()[points.row] + bounds.RESOLUTION * power)
+        near = (points.b > 0) & (reach <= 1.01 * self.least[points.row] + bounds.RESOLUTION * power)
         place = np.flatnonzero(near)[np.lexsort((reach[near], points.row[near]))]
         rank = np.arange(place.size) - np.searchsorted(points.row[place], points.row[place])
         moving, settled = points.select(place[rank < _DESCENTS]), [Points.none()]
@@ -172,7 +174,7 @@ class Search:
             settled.append(new.select(done))
             moving = new.select(~done)
         found = join(*settled, moving)
-        self.points = join(self.points, found)
+        self.remember(found)
         return found
 
     def prove(self) -> None:
@@ -181,7 +183,7 @@ class Search:
         spent, thresholds = 0, self.objective.grid.thresholds.size
         proven = self.live.copy()
         for _ in range(200):
-            place, goal = bounds.undecided(self.objective, self.points, self.best(), TOLERANCE)
+            place, goal = bounds.undecided(self.objective, self.points, self.least, TOLERANCE)
             if not place.size:
                 break
             row, scale = bounds.split(self.objective, self.points, place, goal)
@@ -197,12 +199,15 @@ class Search:
         row, scale = found.row, found.scale
         if self.live.any():
             # The best evaluated point is a candidate too: on a sample with many pieces, or where a scan found no dip.
-            order = np.lexsort((self.points.mse, self.points.row))
-            least = order[np.flatnonzero(np.diff(self.points.row[order], prepend=-1))]
-            lacking = least[~np.isin(self.points.row[least], row)]
-            row, scale = np.append(row, self.points.row[lacking]), np.append(scale, self.points.scale[lacking])
-        idle = np.flatnonzero(~self.live)
-        row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
+            lacking = self.live.copy()
+            lacking[row] = False
+            if lacking.any():
+                order = np.lexsort((self.points.mse, self.points.row))
+                least = order[np.searchsorted(self.points.row, np.flatnonzero(lacking))]
+                row, scale = np.append(row, self.points.row[least]), np.append(scale, self.points.scale[least])
+        if not self.live.all():
+            idle = np.flatnonzero(~self.live)
+            row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
         objective = self.objective
         terms = quantization_error(
             objective.members(row), objective.grid, scale, objective.shift[row],
@@ -218,7 +223,7 @@ class Search:
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
         # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
         if self.live.any():
-            beaten = mse[first] > self.best() * (1 + TOLERANCE) + bounds.RESOLUTION * objective.power
+            beaten = mse[first] > self.least * (1 + TOLERANCE) + bounds.RESOLUTION * objective.power
             self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
         chosen = ErrorTerms(*(np.asarray(getattr(terms, field.name))[first] for field in dataclasses.fields(terms)))
         interval = self._interval(scale[first], mse[first]) if self.live.any() else np.full((2, self.rows), np.nan)
@@ -227,16 +232,22 @@ class Search:
     def _interval(self, best: Array, mse: Array) -> Array:
         """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
         points, goal = self.points, 1.01 * mse
-        above = points.mse > goal[points.row]
+        above, beyond = points.mse > goal[points.row], points.scale - best[points.row]
         ends = np.stack([np.where(self.live, end, np.nan) for end in (0.0, np.inf)])
+        sides, rows, inner, outer = [], [], [], []
         for side, sign in enumerate((-1, 1)):
-            outer = np.flatnonzero(above & (sign * (points.scale - best[points.row]) > 0))[::sign]
-            row, nearest = np.unique(points.row[outer], return_index=True)
-            outer = outer[nearest]
-            # The next evaluated scale towards the best one, or that one itself.
-            inner = points.scale[np.clip(outer - sign, 0, points.row.size - 1)]
-            between = (points.row[np.clip(outer - sign, 0, points.row.size - 1)] == row) & (sign * (inner - best[row]) > 0)
-            ends[side, row] = self._crossing(row, np.where(between, inner, best[row]), points.scale[outer], goal[row])
+            over = np.flatnonzero(above & (sign * beyond > 0))[::sign]
+            row, nearest = np.unique(points.row[over], return_index=True)
+            over = over[nearest]
+            # From the next evaluated scale towards the best one, or from that one itself.
+            before = np.clip(over - sign, 0, points.row.size - 1)
+            between = (points.row[before] == row) & (sign * beyond[before] > 0)
+            sides.append(np.full(row.size, side))
+            rows.append(row)
+            inner.append(np.where(between, points.scale[before], best[row]))
+            outer.append(points.scale[over])
+        row = np.concatenate(rows)
+        ends[np.concatenate(sides), row] = self._crossing(row, np.concatenate(inner), np.concatenate(outer), goal[row])
         return ends
 
     def _crossing(self, row: Index, inner: Array, outer: Array, goal: Array) -> Array:
