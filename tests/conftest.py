@@ -1,0 +1,23 @@
+"""What all tests share: Hypothesis without deadlines (and without chance in CI), the folder of real data, scripts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Deadlines measure the machine. In CI a failure must repeat: examples are then a function of the test alone.
+settings.register_profile("qerror", deadline=None, max_examples=50)
+settings.register_profile("qerror-ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
+settings.load_profile("qerror-ci" if os.environ.get("CI") else "qerror")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real tensors."""
+    folder = Path(os.environ.get("QERROR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found in {folder}: set QERROR_DATA to their folder")
+    return folder
