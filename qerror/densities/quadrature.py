@@ -42,6 +42,9 @@ def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
     lead = np.broadcast_shapes(edges.shape[:-1], about.shape[:-1], origin.shape, density.shape)
     cells = about.shape[-1]
     count = math.prod(lead)
+    if len(lead) == 1 and lead == edges.shape[:-1] == about.shape[:-1] == origin.shape and density.shape in {(), lead}:
+        member = np.zeros(count, np.intp) if density.shape == () else np.arange(count)
+        return _Rows(lead, edges, about, origin, member)
     members = np.arange(math.prod(density.shape)).reshape(density.shape)
     return _Rows(
         lead,

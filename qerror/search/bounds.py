@@ -21,44 +21,48 @@ _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
 _MOST_PARTS = 64
 
 
-def reach(objective: Objective) -> Array:
-    """Half the slope of h at infinity, E[max_k y l_k]: 2 s times it bounds A - MSE from above.
+class Reach:
+    """What the tails around the shift say before any scale is evaluated.
 
-    Not positive where no scale is better than another: then the error only falls as s goes to 0, or not at all.
+    Attributes
+    ----------
+    slope : ndarray of shape (R,)
+        Half the slope of h at infinity, E[max_k y l_k]: 2 s times it bounds A - MSE from above. Not positive where no
+        scale is better than another: then the error only falls as s goes to 0, or not at all.
     """
-    shift, offset = objective.shift, objective.offset
-    members = objective.members(np.arange(shift.size))
-    mass, first = (part[:, 0] for part in members.tails(shift[:, None]))
-    below_mean = shift < objective.mean
-    above = first + offset * np.where(below_mean, 1.0 + mass, mass)
-    # No mass on one side must come out as exactly nothing, whatever the rounding of the other side.
-    above = np.where(mass == 0, np.where(below_mean, offset, 0.0), above)
-    return objective.grid.max * above + objective.grid.min * (offset - above)
 
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        shift, offset, grid = objective.shift, objective.offset, objective.grid
+        self._radius = np.sqrt(objective.power)[:, None] * _SHELLS
+        count = _SHELLS.size
+        t = shift[:, None] + np.concatenate([-self._radius[:, ::-1], np.zeros((shift.size, 1)), self._radius], axis=1)
+        mass, first = objective.members(np.arange(shift.size)).tails(t)
+        above = np.where(t < objective.mean[:, None], 1.0 + mass, mass)
+        # E[y; y > 0]. No mass on one side must come out as exactly nothing, whatever the rounding of the other side.
+        here, below_mean = mass[:, count], shift < objective.mean
+        upper = first[:, count] + offset * above[:, count]
+        upper = np.where(here == 0, np.where(below_mean, offset, 0.0), upper)
+        self.slope = grid.max * upper + grid.min * (offset - upper)
+        # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
+        outside = above[:, count + 1 :] + 1.0 - above[:, count - 1 :: -1]
+        self._inside = np.cumsum((outside[:, :-1] - outside[:, 1:]) * self._radius[:, :-1] ** 2, axis=1)
 
-def largest_scale(objective: Objective, best: Array) -> Array:
-    """Beyond this scale every MSE exceeds `best`.
+    def largest_scale(self, best: Array) -> Array:
+        """Beyond this scale every MSE exceeds `best`.
 
-    A - MSE <= E[y^2; |y| > s m / 2], m the smallest nonzero |level|: whatever lies closer to z than to any such level
-    gains nothing. So the scales with E[y^2; |y| <= s m / 2] > best are out.
-    """
-    levels = np.abs(objective.grid.levels)
-    smallest = levels[levels > 0].min()
-    # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
-    radius = np.sqrt(objective.power)[:, None] * _SHELLS
-    centre, mean = objective.shift[:, None], objective.mean[:, None]
-    t = np.concatenate([centre - radius[:, ::-1], centre + radius], axis=1)
-    mass = objective.members(np.arange(objective.shift.size)).tails(t)[0]
-    above = np.where(t < mean, 1.0 + mass, mass)
-    count = radius.shape[1]
-    outside = above[:, count:] + 1.0 - above[:, count - 1 :: -1]
-    inside = np.cumsum((outside[:, :-1] - outside[:, 1:]) * radius[:, :-1] ** 2, axis=1)
-    enough = inside > best[:, None] + RESOLUTION * objective.power[:, None]
-    found = enough.any(axis=1)
-    last = radius[np.arange(found.size), np.argmax(enough, axis=1) + 1]
-    low, high = objective.density.support
-    far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
-    return 2 * np.minimum(np.where(found, last, np.inf), np.minimum(far, 1e3 * radius[:, -1])) / smallest
+        A - MSE <= E[y^2; |y| > s m / 2], m the smallest nonzero |level|: whatever lies closer to z than to any such
+        level gains nothing. So the scales with E[y^2; |y| <= s m / 2] > best are out.
+        """
+        objective = self._objective
+        levels = np.abs(objective.grid.levels)
+        smallest = levels[levels > 0].min()
+        enough = self._inside > (best + RESOLUTION * objective.power)[:, None]
+        found = enough.any(axis=1)
+        shell = self._radius[np.arange(found.size), np.argmax(enough, axis=1) + 1]
+        low, high = objective.density.support
+        far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
+        return 2 * np.minimum(np.where(found, shell, np.inf), np.minimum(far, 1e3 * self._radius[:, -1])) / smallest
 
 
 def lower_bounds(objective: Objective, left: Points, right: Points) -> Array:
@@ -124,7 +128,7 @@ def split(objective: Objective, points: Points, place: Index, goal: Array) -> tu
     row = left.row
     floor = np.maximum(1e-12 * goal[row], RESOLUTION * objective.power[row])
     widths = [
-        1.8 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)
+        1.4 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)
     ]
     length = np.log(right.scale / left.scale)
     ratio = np.log(widths[1] / widths[0])

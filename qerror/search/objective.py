@@ -7,6 +7,7 @@ rounding of A, not of the MSE: the error of a result comes from `error.quantizat
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -71,7 +72,7 @@ class Objective:
         self.power = np.square(density.std) + self.offset**2
         self.convex = rounding == "nearest" and model == "exact"
         self.accurate = not self.convex or fine_grids.pays(density, grid)
-        self._tails = _Symmetric(grid) if density.symmetric and not self.offset.any() else _Tails(grid)
+        self._tails = (_symmetric if density.symmetric and not self.offset.any() else _Tails)(grid)
 
     def members(self, row: Index) -> Density:
         return self.density.take(row) if self.density.shape else self.density
@@ -146,3 +147,8 @@ class _Symmetric:
         level = self._home + np.einsum("ij,j->i", mass, self._signed)
         square = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
         return level, square, np.einsum("ij,j->i", first, self._gaps)
+
+
+@functools.lru_cache(maxsize=128)
+def _symmetric(grid: Grid) -> _Symmetric:
+    return _Symmetric(grid)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
+# Relative width of a bracket that ends its search.
+_WIDTH = 1e-6
+
 
 def bracketed_roots(
     function: Callable[[Index, Array], Array], low: Array, high: Array, at_low: Array, at_high: Array, noise: Array
@@ -33,34 +36,54 @@ def bracketed_roots(
     -------
     ndarray of shape (n,)
     """
-    root = np.where(np.abs(at_high) < np.abs(at_low), high, low)
-    active = np.flatnonzero((np.abs(at_low) > noise) & (np.abs(at_high) > noise))
-    a, b, fa, fb = high[active], low[active], at_high[active], at_low[active]
-    t = fa / (fa - fb)
+    problems = [
+        _Bracket(*ends) for ends in zip(*(v.tolist() for v in (low, high, at_low, at_high, noise)), strict=True)
+    ]
+    # A few problems of a few steps: plain floats are faster than arrays of them.
+    active = [i for i, problem in enumerate(problems) if not problem.closed]
     for _ in range(100):
-        if not active.size:
+        if not active:
             break
-        x = a + t * (b - a)
-        fx = function(active, x)
-        same = (fx < 0) == (fa < 0)
-        # The new point a, its neighbour b across the root, and c, the point given up.
-        c, fc = np.where(same, a, b), np.where(same, fa, fb)
-        b, fb = np.where(same, b, a), np.where(same, fb, fa)
-        a, fa = x, fx
-        root[active] = np.where(fa == fb, a, a + fa / np.where(fa == fb, 1.0, fa - fb) * (b - a))
-        keep = (np.abs(fa) > noise[active]) & (np.abs(b - a) > 1e-6 * np.abs(a))
-        active = active[keep]
-        if active.size:
-            a, b, c, fa, fb, fc = (v[keep] for v in (a, b, c, fa, fb, fc))
-            t = _next(a, b, c, fa, fb, fc)
-    return root
+        x = [problems[i].next() for i in active]
+        values = function(np.array(active), np.array(x)).tolist()
+        active = [i for i, place, value in zip(active, x, values, strict=True) if not problems[i].narrow(place, value)]
+    return np.array([problem.root for problem in problems])
 
 
-def _next(a: Array, b: Array, c: Array, fa: Array, fb: Array, fc: Array) -> Array:
-    """Where to go between a (0) and b (1): inverse quadratic interpolation if it is safe, else the middle."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+class _Bracket:
+    """A bracket: its newest end a, the end b across the root, and c, the point that was given up last."""
+
+    def __init__(self, low: float, high: float, at_low: float, at_high: float, noise: float) -> None:
+        self.a, self.b, self.c = high, low, high
+        self.fa, self.fb, self.fc = at_high, at_low, at_high
+        self.noise = noise
+        self.root = high if abs(at_high) < abs(at_low) else low
+        self.closed = min(abs(at_low), abs(at_high)) <= noise
+        self.share = 0.0 if self.closed else at_high / (at_high - at_low)
+
+    def next(self) -> float:
+        """Where to evaluate."""
+        return self.a + self.share * (self.b - self.a)
+
+    def narrow(self, x: float, fx: float) -> bool:
+        """Take in a value; say whether that settles the root."""
+        if (fx < 0) == (self.fa < 0):
+            self.c, self.fc = self.a, self.fa
+        else:
+            self.c, self.fc, self.b, self.fb = self.b, self.fb, self.a, self.fa
+        self.a, self.fa = x, fx
+        width = abs(self.b - x)
+        if abs(fx) <= self.noise or width <= _WIDTH * abs(x):
+            self.root = x if abs(fx) <= self.noise else x + fx / (fx - self.fb) * (self.b - x)
+            return True
+        least = min(0.25 * _WIDTH * abs(x) / width, 0.5)
+        self.share = min(max(self._step(), least), 1 - least)
+        return False
+
+    def _step(self) -> float:
+        """From a (0) towards b (1): inverse quadratic interpolation where it is safe, else the middle."""
+        a, b, c, fa, fb, fc = self.a, self.b, self.c, self.fa, self.fb, self.fc
         xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
-        quadratic = (phi * phi < xi) & ((1 - phi) * (1 - phi) < 1 - xi)
-        step = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
-    least = np.minimum(2.5e-7 * np.abs(a / (b - a)), 0.5)
-    return np.clip(np.where(quadratic, step, 0.5), least, 1 - least)
+        if not (phi * phi < xi and (1 - phi) ** 2 < 1 - xi):
+            return 0.5
+        return fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)

@@ -26,6 +26,7 @@ _DEAR_PROOF = 40_000_000
 # On a sample: pieces from which a descent starts, and its longest way.
 _DESCENTS = 8
 _STEPS = 200
+_TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
 
 
 class Found(NamedTuple):
@@ -53,8 +54,8 @@ class Search:
         self.rows = objective.shift.size
         self.sample = objective.density.has_atoms and objective.density.panels().shape[-1] == 0
         self.certify = certify
-        self.reach = bounds.reach(objective)
-        self.live = self.reach > 0
+        self.reach = bounds.Reach(objective)
+        self.live = self.reach.slope > 0
         self.status = np.full(self.rows, Status.SCANNED, object)
         if not self.live.all():
             zero = bool((objective.grid.levels == 0).any())
@@ -97,7 +98,7 @@ class Search:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
         objective = self.objective
         rows = np.flatnonzero(self.live)
-        power, reach = objective.power[rows], self.reach[rows]
+        power, reach = objective.power[rows], self.reach.slope[rows]
         levels = np.abs(objective.grid.levels)
         per_octave = _PER_OCTAVE_OF_A_SAMPLE if self.sample else _PER_OCTAVE
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
@@ -108,7 +109,7 @@ class Search:
         best = self.least
         gain = np.maximum((objective.power - best)[rows], 1e-3 * power)
         least = np.minimum(start, np.floor(per_octave * np.log2(0.5 * gain / reach / low)))
-        most = np.ceil(per_octave * np.log2(bounds.largest_scale(objective, best)[rows] / low))
+        most = np.ceil(per_octave * np.log2(self.reach.largest_scale(best)[rows] / low))
         for first, last in ((least, start - 1), (stop + 1, most)):
             if (first <= last).any():
                 self.evaluate(*_ladder(rows, low, first, last, per_octave))
@@ -224,35 +225,48 @@ class Search:
         # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
         if self.live.any():
             beaten = mse[first] > self.least * (1 + TOLERANCE) + bounds.RESOLUTION * objective.power
-            self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
-        chosen = ErrorTerms(*(np.asarray(getattr(terms, field.name))[first] for field in dataclasses.fields(terms)))
+            if beaten.any():
+                self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
+        chosen = ErrorTerms(*(np.asarray(getattr(terms, name))[first] for name in _TERMS))
         interval = self._interval(scale[first], mse[first]) if self.live.any() else np.full((2, self.rows), np.nan)
         return Found(scale[first], chosen, minima, interval, self.status)
 
     def _interval(self, best: Array, mse: Array) -> Array:
         """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
-        points, goal = self.points, 1.01 * mse
+        points, ends = self.points, np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
+        ends[:, ~self.live] = np.nan
+        place, goal = np.arange(points.row.size), 1.01 * mse
         above, beyond = points.mse > goal[points.row], points.scale - best[points.row]
-        ends = np.stack([np.where(self.live, end, np.nan) for end in (0.0, np.inf)])
-        sides, rows, inner, outer = [], [], [], []
-        for side, sign in enumerate((-1, 1)):
-            over = np.flatnonzero(above & (sign * beyond > 0))[::sign]
-            row, nearest = np.unique(points.row[over], return_index=True)
-            over = over[nearest]
-            # From the next evaluated scale towards the best one, or from that one itself.
-            before = np.clip(over - sign, 0, points.row.size - 1)
-            between = (points.row[before] == row) & (sign * beyond[before] > 0)
-            sides.append(np.full(row.size, side))
-            rows.append(row)
-            inner.append(np.where(between, points.scale[before], best[row]))
-            outer.append(points.scale[over])
-        row = np.concatenate(rows)
-        ends[np.concatenate(sides), row] = self._crossing(row, np.concatenate(inner), np.concatenate(outer), goal[row])
+        start = np.searchsorted(points.row, points.row[np.append(True, points.row[1:] != points.row[:-1])])
+        last = np.append(start[1:], place.size) - 1
+        rows = points.row[start]
+        # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
+        outer = np.concatenate([
+            np.maximum.reduceat(np.where(above & (beyond < 0), place, -1), start),
+            np.minimum.reduceat(np.where(above & (beyond > 0), place, place.size), start),
+        ])  # fmt: skip
+        side, row = np.repeat([0, 1], rows.size), np.tile(rows, 2)
+        closed = (outer >= 0) & (outer < place.size)
+        side, row, outer = side[closed], row[closed], outer[closed]
+        inner = np.minimum(np.maximum(outer + np.where(side == 0, 1, -1), start[0]), last[-1])
+        between = (points.row[inner] == row) & (beyond[inner] * beyond[outer] > 0)
+        near = np.where(between, points.scale[inner], best[row])
+        below = np.where(between, points.mse[inner], mse[row]) - goal[row]
+        slope = np.where(between, points.slope[inner], 0.0)
+        ends[side, row] = self._crossing(row, near, points.scale[outer], goal[row], below, slope, points.mse[outer])
         return ends
 
-    def _crossing(self, row: Index, inner: Array, outer: Array, goal: Array) -> Array:
-        """Newton's method for MSE = goal, kept between `inner` (below) and `outer` (above)."""
-        x = 0.5 * (inner + outer)
+    def _crossing(
+        self, row: Index, inner: Array, outer: Array, goal: Array, below: Array, slope: Array, at_outer: Array
+    ) -> Array:
+        """Newton's method for MSE = goal between `inner` (below it) and `outer`, from the parabola through both."""
+        reach = outer - inner
+        linear = slope * reach
+        square = at_outer - goal - below - linear
+        root = np.sqrt(np.maximum(linear * linear - 4 * square * below, 0.0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = -2 * below / (linear + root)
+        x = inner + np.where((share > 0) & (share < 1), share, 0.5) * reach
         for _ in range(60):
             point = self.objective(row, x)
             excess = point.mse - goal
@@ -260,7 +274,7 @@ class Search:
             inner, outer = np.where(over, inner, x), np.where(over, x, outer)
             with np.errstate(divide="ignore", invalid="ignore"):
                 step = x - excess / point.slope
-            held = (step - inner) * (step - outer) < 0
+            held = (step - inner) * (step - outer) <= 0
             previous, x = x, np.where(held, step, 0.5 * (inner + outer))
             if (np.abs(x - previous) <= 1e-6 * x).all():
                 break
