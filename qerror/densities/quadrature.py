@@ -102,13 +102,18 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
     rows, cells = about.shape
     row, cell, lower, upper = _cut(panels, edges)
     above, below = lower >= panels[row, -1], upper <= panels[row, 0]
-    outside = above | below
-    inside = ~outside
+    inside = ~(above | below)
+    # The end of a bounded support is the last panel edge: there is nothing beyond it.
+    low, high = (np.broadcast_to(np.isinf(end), rows)[row] for end in density.support)
+    outside = (above & high) | (below & low)
     pieces = _Pieces(row[inside], cell[inside], lower[inside], upper[inside] - lower[inside])
     rest = None
     if outside.any():
         row, cell, lower, upper, above = (a[outside] for a in (row, cell, lower, upper, above))
         near, far = np.where(above, lower, upper), np.where(above, upper, lower)
+        # Where the pdf has underflowed it stays so.
+        left = (density.take(row) if density.shape else density).pdf_from(origin[row], near) > 0
+        row, cell, near, far, above = (a[left] for a in (row, cell, near, far, above))
         beyond, rest = _tail_pieces(density, _Tail(row, cell, near, far, above), about, origin)
         pieces = pieces.join(beyond)
     moments = _gauss(density, pieces, about[pieces.row, pieces.cell], origin[pieces.row])
