@@ -134,8 +134,8 @@ class Density(abc.ABC):
         Examples
         --------
         >>> import numpy as np, qerror as qe
-        >>> qe.Laplace(std=1).moments(-np.inf, np.inf, 0.0).round(12).tolist()
-        [1.0, 0.0, 1.0]
+        >>> qe.Laplace(std=2).moments(0.0, np.inf, 0.0).round(12).tolist()
+        [0.5, 0.707106781187, 2.0]
         """
         low, up, centre = np.broadcast_arrays(lower, upper, about)
         edges = np.stack([low, np.maximum(low, up)], axis=-1).astype(np.float64)

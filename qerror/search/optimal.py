@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import check_choice, check_finite
+from .._check import check_choice, check_shift
 from ..densities.base import Density
 from ..error import MODELS, ROUNDINGS, Model, Rounding, quantization_error
 from ..grids.formats import grid as as_grid
@@ -74,8 +74,7 @@ def optimal_scale(
             return optimal_scale_and_shift(density, levels, model=model, rounding=rounding)
         fixed = np.asarray(density.mean, np.float64)
     else:
-        fixed = np.asarray(shift, np.float64)
-        check_finite("shift", fixed)
+        fixed = check_shift(shift)
     shape = np.broadcast_shapes(density.shape, fixed.shape)
     members = density
     if density.shape:

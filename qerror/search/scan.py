@@ -106,21 +106,35 @@ class Search:
         high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
         start, stop = np.zeros(rows.size), np.ceil(per_octave * np.log2(high / low))
         self.evaluate(*_ladder(rows, low, start, stop, per_octave))
-        best = self.least
-        gain = np.maximum((objective.power - best)[rows], 1e-3 * power)
-        least = np.minimum(start, np.floor(per_octave * np.log2(0.5 * gain / reach / low)))
-        most = np.ceil(per_octave * np.log2(self.reach.largest_scale(best)[rows] / low))
-        for first, last in ((least, start - 1), (stop + 1, most)):
-            if (first <= last).any():
-                self.evaluate(*_ladder(rows, low, first, last, per_octave))
+        most = np.ceil(per_octave * np.log2(self.reach.largest_scale(self.least)[rows] / low))
+        if (most > stop).any():
+            self.evaluate(*_ladder(rows, low, stop + 1, most, per_octave))
+        least = self._downwards(rows, low, per_octave)
         if objective.density.kinks.shape[-1] and levels.size <= 512:
             self.evaluate(*self._breakpoints(low * np.exp2(least / per_octave), low * np.exp2(most / per_octave)))
 
+    def _downwards(self, rows: Index, low: Array, per_octave: int) -> Array:
+        """Extend the ladder until no smaller scale can gain more than the best known one; return its lowest step."""
+        objective, least = self.objective, np.zeros(rows.size)
+        for _ in range(200):
+            gain = np.maximum(objective.power - self.least, bounds.RESOLUTION * objective.power)[rows]
+            needed = np.floor(per_octave * np.log2(0.5 * gain / self.reach.slope[rows] / low))
+            if (needed >= least).all():
+                break
+            # Some octaves at a time: a gain found on the way ends it sooner.
+            first = np.minimum(least, np.maximum(needed, least - 4 * per_octave))
+            self.evaluate(*_ladder(rows, low, first, least - 1, per_octave))
+            least = first
+        return least
+
     def _breakpoints(self, low: Array, high: Array) -> tuple[Index, Array]:
-        """Scales at which a jump of the pdf meets a threshold: between them the MSE is smooth."""
+        """Scales at which a jump of the pdf meets a threshold or a level.
+
+        Between thresholds the MSE is smooth, at a level the slope changes its course: a dip lies between neighbours.
+        """
         rows = np.flatnonzero(self.live)
         kinks = np.broadcast_to(self.objective.density.kinks, (self.rows, self.objective.density.kinks.shape[-1]))
-        t = self.objective.grid.thresholds
+        t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
         distance = (kinks - self.objective.shift[:, None])[rows]
         scale = np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
         inside = (scale > low[:, None]) & (scale < high[:, None])
@@ -129,13 +143,19 @@ class Search:
 
     def refine(self) -> Points:
         """The local minima between scanned scales: roots of the slope from - to +."""
-        points, noise = self.points, bounds.RESOLUTION * self.objective.power[self.points.row] / self.points.scale
-        same = points.row[1:] == points.row[:-1]
-        place = np.flatnonzero(same & (points.slope[:-1] < 0) & (points.slope[1:] >= 0) & ~self._copies())
-        row, low, high = points.row[place], points.scale[place], points.scale[place + 1]
+        points = self.points
+        size = points.mse if self.objective.accurate else self.objective.power[points.row]
+        noise = 4 * bounds.RESOLUTION * size / points.scale
+        # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
+        steep = np.flatnonzero(np.abs(points.slope) > noise)
+        first, second = steep[:-1], steep[1:]
+        dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
+        dips &= ~self._copies()[first]
+        place, after = first[dips], second[dips]
+        row, low, high = points.row[place], points.scale[place], points.scale[after]
         scale = bracketed_roots(
             lambda index, s: self.objective(row[index], s).slope,
-            low, high, points.slope[place], points.slope[place + 1], noise[place],
+            low, high, points.slope[place], points.slope[after], noise[place],
         )  # fmt: skip
         return self.evaluate(row, scale) if scale.size else Points.none()
 
