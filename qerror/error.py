@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import fine_grids, high_resolution
-from ._check import check_choice, check_finite, check_scale
+from ._check import check_choice, check_scale, check_shift
 from .densities.base import Density
 from .grids.formats import grid as as_grid
 from .grids.grid import Grid
@@ -109,8 +109,7 @@ def quantization_error(
 def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Density, Array, Array, tuple[int, ...]]:
     """One row for each (density, scale, shift) of the broadcast shape."""
     scale = check_scale(scale)
-    shift = np.asarray(shift, np.float64)
-    check_finite("shift", shift)
+    shift = check_shift(shift)
     try:
         shape = np.broadcast_shapes(density.shape, scale.shape, shift.shape)
     except ValueError:
