@@ -1,0 +1,201 @@
+"""Bad input: a ValueError that names the argument, shows the value and says the fix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qerror as qe
+
+NAN, INF = float("nan"), float("inf")
+GAUSSIAN = qe.Gaussian()
+SAMPLE = qe.Empirical([0.5, -1.0, 2.0])
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "quantization_error": qe.quantization_error,
+    "code_probabilities": qe.code_probabilities,
+    "code_entropy": qe.code_entropy,
+    "excess_db": qe.excess_db,
+}
+
+
+def refuses(text: str, function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """`function` raises ValueError with exactly this text in it."""
+    with pytest.raises(ValueError, match=re.escape(text)):
+        function(*args, **options)
+
+
+@pytest.mark.parametrize("density", [GAUSSIAN, SAMPLE], ids=["density", "sample"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("scale", "text"),
+    [
+        (0.0, "scale must be positive and finite, got 0.0"),
+        (-0.5, "scale must be positive and finite, got -0.5"),
+        (NAN, "scale must be positive and finite, got nan"),
+        (INF, "scale must be positive and finite, got inf"),
+        ([0.1, -1.0, 0.0], "scale must be positive and finite, got -1.0 at index 1 (2 such values of 3)"),
+        ("0.5", "scale must be a real number or an array of real numbers, got '0.5'"),
+        (None, "scale must be a real number or an array of real numbers, got None"),
+        (1j, "scale must be a real number or an array of real numbers, got 1j"),
+    ],
+)
+def test_scale(name: str, density: qe.Density, scale: Any, text: str) -> None:
+    refuses(text, FUNCTIONS[name], density, "int4", scale)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("shift", "text"),
+    [(NAN, "shift must be finite, got"), (-INF, "shift must be finite, got"), ([0.0, NAN], "nan at index 1")],
+)
+def test_shift(name: str, shift: Any, text: str) -> None:
+    refuses(text, FUNCTIONS[name], GAUSSIAN, "int4", 0.5, shift)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("shift", ["half", [None], 1j])
+def test_shift_that_is_no_number(name: str, shift: Any) -> None:
+    refuses("shift must be", FUNCTIONS[name], GAUSSIAN, "int4", 0.5, shift)
+
+
+@pytest.mark.parametrize(
+    ("shift", "text"),
+    [
+        (NAN, "shift must be finite, got"),
+        ([0.0, INF], "inf at index 1"),
+        ("median", "shift must be 'mean' or 'optimal', got 'median'"),
+        ([None], "shift must be"),
+        (1j, "shift must be"),
+    ],
+)
+def test_shift_of_a_search(shift: Any, text: str) -> None:
+    refuses(text, qe.optimal_scale, GAUSSIAN, "int4", shift=shift)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "optimal_scale"])
+@pytest.mark.parametrize(
+    ("grid", "text"),
+    [
+        ("int5_", "'int5_'"),
+        ("int44", "'int44'"),
+        ("e4m3", "'e4m3' is ambiguous, say which of e4m3fn, e4m3fnuz, e4m3_ieee"),
+        ("mxfp4", "mxfp4"),
+        ("", "''"),
+        (4, "4"),
+        ([0.0, 1.0], "[0.0, 1.0]"),
+    ],
+)
+def test_grid(name: str, grid: Any, text: str) -> None:
+    arguments = (GAUSSIAN, grid) if name == "optimal_scale" else (GAUSSIAN, grid, 0.5)
+    refuses(text, FUNCTIONS.get(name, qe.optimal_scale), *arguments)
+
+
+def test_texts_of_grids() -> None:
+    refuses("did you mean 'int4'", qe.grid, "itn4")
+    refuses("'mxfp4' is a block format, not a grid: give it to qe.fit", qe.grid, "mxfp4")
+
+
+@pytest.mark.parametrize(
+    ("levels", "text"),
+    [
+        ([1.0, 0.0], "levels must be strictly increasing, got 1, 0 at index 0; use np.unique(levels) to sort them"),
+        ([0.0, 1.0, 1.0], "levels must be strictly increasing, got 1, 1 at index 1"),
+        ([0.0, NAN], "levels must be finite, got 1 NaN of 2 values, the first is nan at index 1"),
+        ([0.0, INF], "levels must be finite, got 1 infinite of 2 values"),
+        ([0.0], "levels must be a one-dimensional array of at least two values, got shape (1,)"),
+        ([], "levels must be a one-dimensional array of at least two values, got shape (0,)"),
+        ([[0.0, 1.0]], "levels must be a one-dimensional array of at least two values, got shape (1, 2)"),
+        (["0", "1"], "levels must be"),
+    ],
+)
+def test_levels(levels: Any, text: str) -> None:
+    refuses(text, qe.Grid, levels)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "optimal_scale"])
+def test_rounding(name: str) -> None:
+    arguments = (GAUSSIAN, "int4") if name == "optimal_scale" else (GAUSSIAN, "int4", 0.5)
+    text = "rounding must be 'nearest' or 'stochastic', got 'up'"
+    refuses(text, FUNCTIONS.get(name, qe.optimal_scale), *arguments, rounding="up")
+
+
+def test_model() -> None:
+    text = "model must be 'exact' or 'high_resolution', got 'statqat'"
+    refuses(text, qe.quantization_error, GAUSSIAN, "int4", 0.5, model="statqat")
+    refuses(text, qe.optimal_scale, GAUSSIAN, "int4", model="statqat")
+    refuses(text, qe.excess_db, GAUSSIAN, "int4", 0.5, model="statqat")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_shapes_that_do_not_fit(name: str) -> None:
+    function = FUNCTIONS[name]
+    refuses("scale (2,) and shift (3,) do not broadcast", function, GAUSSIAN, "int4", [0.1, 0.2], [0.0, 0.1, 0.2])
+    density = qe.Gaussian(0, [1.0, 2.0])
+    refuses("do not broadcast against the density (2,); add axes of length 1", function, density, "int4", [0.1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "text"),
+    [
+        ([], {}, "x must have at least one value, got shape (0,)"),
+        (np.zeros((3, 0)), {"axis": 0}, "x must have at least one value, got shape (3, 0)"),
+        ([1.0, NAN], {}, "x must be finite, got 1 NaN of 2 values, the first is nan at index 1"),
+        ([[1.0, INF], [NAN, 2.0]], {}, "x must be finite, got 1 NaN and 1 infinite of 4 values"),
+        ([[1.0, 2.0], [-INF, 2.0]], {"axis": 0}, "the first is -inf at index (1, 0)"),
+        (np.full(20_000, NAN, np.float16), {}, "x must be finite, got 20000 NaN of 20000 values"),
+        (np.full(20_000, INF, np.float32), {}, "x must be finite, got 20000 infinite of 20000 values"),
+        ("text", {}, "x must be"),
+        (["1.0"], {}, "x must be"),
+        ([1j], {}, "x must be real numbers, got dtype complex128"),
+        ([None], {}, "x must be"),
+        ([1.0, 2.0], {"weights": [1.0, -1.0]}, "weights must be >= 0, got -1"),
+        ([1.0, 2.0], {"weights": [0.0, 0.0]}, "weights must not all be 0"),
+        ([[1.0, 2.0], [3.0, 4.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]], "axis": 0}, "weights must not all be 0"),
+        ([1.0, 2.0], {"weights": [1.0, NAN]}, "weights must be finite, got 1 NaN of 2 values"),
+        ([1.0, 2.0], {"weights": [1.0, INF]}, "weights must be finite, got 1 infinite of 2 values"),
+        ([1.0, 2.0], {"weights": [1.0, 1.0, 1.0]}, "weights (3,) do not broadcast to x (2,)"),
+    ],
+)
+def test_data(x: Any, options: dict[str, Any], text: str) -> None:
+    refuses(text, qe.Empirical, x, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: qe.Gaussian(std=0.0), "std must be positive and finite, got 0.0"),
+        (lambda: qe.Laplace(std=-1.0), "std must be positive and finite, got -1.0"),
+        (lambda: qe.Gaussian(mean=NAN), "mean must be finite, got"),
+        (lambda: qe.StudentT(2.0), "df must be"),
+        (lambda: qe.StudentT(1.5), "1.5"),
+        (lambda: qe.StudentT(NAN), "df must be"),
+        (lambda: qe.GeneralizedGaussian(0.0), "beta must be"),
+        (lambda: qe.Mixture([GAUSSIAN, GAUSSIAN], [0.5, -0.5]), "weights must be finite, >= 0 and not all 0"),
+        (lambda: qe.Mixture([GAUSSIAN], [1.0, 2.0]), "weights must hold one number for each of 1 components"),
+        (lambda: qe.Mixture([], []), "components must hold at least one density"),
+        (lambda: qe.Rectified(SAMPLE), "base must"),
+        (lambda: qe.density("gausian"), "did you mean 'gaussian'"),
+        (lambda: qe.density("student-t:df=2"), "df must be"),
+    ],
+)
+def test_densities(make: Callable[[], Any], text: str) -> None:
+    refuses(text, make)
+
+
+@pytest.mark.parametrize("n", [1, 0, -4, 2.5, "4", True])
+def test_n_levels(n: Any) -> None:
+    refuses(f"n_levels must be an integer of at least 2, got {n!r}", qe.lloyd_max, GAUSSIAN, n)
+
+
+def test_lloyd_max_of_an_array() -> None:
+    refuses(
+        "density must have shape (), got (2,); call lloyd_max for each member", qe.lloyd_max, qe.Gaussian(0, [1, 2]), 4
+    )
+
+
+def test_high_resolution_of_samples() -> None:
+    refuses("use 'exact'", qe.quantization_error, SAMPLE, "int4", 0.5, model="high_resolution")
