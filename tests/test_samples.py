@@ -91,7 +91,7 @@ def test_other_types(dtype: Any) -> None:
 @pytest.mark.parametrize(("dtype", "weighted"), [(np.float32, False), (np.float64, True)], ids=["plain", "weighted"])
 @pytest.mark.parametrize("size", [1_000_000, 1_100_000])
 def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
-    """Below and above the size from which values are summed in blocks of 64."""
+    """Below and above the size from which values are summed in blocks."""
     x = RNG.standard_normal(size).astype(dtype)
     weights = RNG.random(size) if weighted else None
     density = qe.Empirical(x, weights=weights)
@@ -103,12 +103,12 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
         assert_equal(qe.quantization_error(density, levels, scale, 0.01), expected, tolerance)
 
 
-@pytest.mark.parametrize("block", [1, 64])
+@pytest.mark.parametrize("block", [1, samples._BLOCK])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> None:
     """Small rows through both ways of summing: ends of rows and blocks, cells inside one block, empty cells."""
     monkeypatch.setattr(samples, "_SMALL", 1 << 20 if block == 1 else 0)
-    for size in (1, 2, 63, 64, 65, 127, 128, 1000):
+    for size in (1, 2, block - 1 or 3, block, block + 1, 2 * block - 1, 2 * block, 1000):
         x = RNG.standard_normal(size)
         weights = RNG.random(size) + 0.01 if weighted else None
         density = qe.Empirical(x, weights=weights)
@@ -121,7 +121,7 @@ def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> 
                 assert_equal(qe.quantization_error(density, levels, scale, 0.05), expected)
 
 
-@pytest.mark.parametrize("block", [1, 64])
+@pytest.mark.parametrize("block", [1, samples._BLOCK])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 2), (2, 0), (0, 1, 2)])
 def test_rows(monkeypatch: pytest.MonkeyPatch, axis: Any, block: int) -> None:
     """Axes that keep a distribution of their own, in the order given; weights go along."""
