@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._check import as_rng
 from . import quadrature
 
 Array = NDArray[np.float64]
@@ -110,9 +111,15 @@ class Density(abc.ABC):
         return None
 
     @property
+    def atom_count(self) -> int:
+        """How many point masses a member has (asked often: a sample need not list them for the answer)."""
+        atoms = self.atoms
+        return 0 if atoms is None else int(atoms[0].shape[-1])
+
+    @property
     def has_atoms(self) -> bool:
-        """Whether there are point masses (asked often: a sample need not list them for the answer)."""
-        return self.atoms is not None
+        """Whether there are point masses."""
+        return self.atom_count > 0
 
     # -- moments -------------------------------------------------------------------------------------------------
 
@@ -195,7 +202,7 @@ class Density(abc.ABC):
 
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw `size` independent values, shape `size` + `shape`."""
-        generator = np.random.default_rng(rng)
+        generator = as_rng(rng)
         size = (size,) if isinstance(size, int | np.integer) else tuple(size)
         # random() may return 0: the midpoint of its 2^-53 lattice keeps quantile() finite.
         uniform = generator.random((*size, *self.shape)) + 2.0**-54

@@ -55,7 +55,7 @@ class Empirical(Density):
         self, x: ArrayLike, weights: ArrayLike | None = None, axis: int | tuple[int, ...] | None = None
     ) -> None:
         rows, self.shape = sorted_rows(x, weights, axis)
-        self._sums = _Sums(rows)
+        self._sums = _Sums(rows, *rows.block_sums())
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
 
     def take(self, index: NDArray[np.intp]) -> Self:
@@ -96,8 +96,9 @@ class Empirical(Density):
         return np.empty((*self.shape, 0))
 
     @property
-    def has_atoms(self) -> bool:
-        return True
+    def atom_count(self) -> int:
+        """Length of the longest row (of the distinct values, where they were counted)."""
+        return int(self._sums.rows.values.shape[1])
 
     @property
     def atoms(self) -> tuple[Array, Array]:
@@ -156,20 +157,20 @@ class _Sums:
     """Sorted rows with prefix sums over their blocks."""
 
     rows: Rows
-
-    @cached_property
-    def _blocks(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
-        return self.rows.block_sums()
+    zero: dd.Pair | None
+    one: dd.Pair
+    two: dd.Pair
 
     @cached_property
     def total(self) -> Array:
         """Sum of the weights of each row (the number of its values, where unweighted)."""
-        zero = self._blocks[0]
-        return self.rows.count.astype(np.float64) if zero is None else zero[0][:, -1] + zero[1][:, -1]
+        if self.zero is None:
+            return self.rows.count.astype(np.float64)
+        return self.zero[0][:, -1] + self.zero[1][:, -1]
 
     @cached_property
     def mean(self) -> Array:
-        high, low = (part[:, -1] for part in self._blocks[1])
+        high, low = (part[:, -1] for part in self.one)
         return (high + low) / self.total
 
     @cached_property
@@ -185,7 +186,7 @@ class _Sums:
         return self.rows.rank(np.broadcast_to(row, shape), np.broadcast_to(t, shape))
 
     def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
-        pair = self._blocks[j]
+        pair = (self.zero, self.one, self.two)[j]
         if pair is None:
             full = np.minimum(block * self.rows.block, self.rows.count[row]).astype(np.float64)
             return full, np.zeros_like(full)
@@ -197,21 +198,21 @@ class _Sums:
             return rank.astype(np.float64)
         block, inside = np.divmod(rank, self.rows.block)
         high, low = self._prefix(0, row, block)
-        return high + low if self.rows.block == 1 else high + low + self.rows.broken(row, block, 0, inside)[0]
+        return high + low if self.rows.block == 1 else high + low + self.rows.mass(row, block, inside)
 
     def _first(self, row: Index, rank: Index) -> dd.Pair:
         block, inside = np.divmod(rank, self.rows.block)
         pair = self._prefix(1, row, block)
         if self.rows.block == 1:
             return pair
-        return dd.two_sum(pair[0], pair[1] + self.rows.broken(row, block, 0, inside)[1])
+        return dd.two_sum(pair[0], pair[1] + self.rows.first_moment(row, block, inside))
 
     def tails(self, row: Index, t: Array) -> tuple[Array, Array]:
         rank = self.rank(row, t)
         total, mean = self.total[row], self.mean[row]
         below = self.mass(row, rank)
         high, low = self._first(row, rank)
-        end_high, end_low = (part[row, -1] for part in self._blocks[1])
+        end_high, end_low = (part[row, -1] for part in self.one)
         upper = t >= mean
         mass = np.where(upper, total - below, -below) / total
         share = np.where(upper, (end_high - high) + (end_low - low), -high - low) / total

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_finite
-from .._threads import thread_map
+from .._threads import chunk_slices, thread_map
 from . import double_double as dd
 from .base import Array
 
@@ -17,7 +17,7 @@ Index = NDArray[np.intp]
 
 # Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
 _SMALL = 1 << 20
-_BLOCK = 64
+_BLOCK = 16
 # Below this many values sorting is as fast as counting 65 536 bit patterns.
 _COUNTED = 1 << 14
 _CHUNK = 1 << 20
@@ -49,7 +49,7 @@ class Rows:
         # Comparing float32 values with the largest float32 <= t keeps them from being converted.
         key = round_down(t, self.values.dtype)
         if self.count.size == 1:
-            return np.searchsorted(self.values[0, : self.count[0]], key, side="right")
+            return self._rank_in_one(key)
         least, most = np.zeros(t.shape, np.intp), self.count[row]
         flat, start = self.values.ravel(), row * self.values.shape[1]
         for _ in range(int(self.count.max()).bit_length()):
@@ -58,10 +58,24 @@ class Rows:
             least, most = np.where(below, middle + 1, least), np.where(below, most, middle)
         return least
 
-    def broken(self, row: Index, block: Index, start: Index | int, stop: Index) -> Array:
-        """Weight and first moment about 0 of the values `start` <= i < `stop` of a block, shape (2, ...)."""
-        first = block * self.block + start
-        return self.direct(row, first, first - start + stop, np.zeros(row.shape), order=1)
+    def _rank_in_one(self, key: NDArray[Any]) -> Index:
+        values, flat = self.values[0, : self.count[0]], key.ravel()
+        parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), chunk_slices(flat.size, 1 << 13))
+        return np.concatenate([*parts, np.empty(0, np.intp)]).reshape(key.shape)
+
+    def first_moment(self, row: Index, block: Index, count: Index) -> Array:
+        """Sum of w x over the first `count` values of a block."""
+        shape = (self.values.shape[0], -1, self.block)
+        inside = np.arange(self.block) < count[..., None]
+        last = self.values.shape[1] // self.block - 1
+        values = self.values.reshape(shape)[row, np.minimum(block, last)]
+        weight = inside if self.weights is None else inside * self.weights.reshape(shape)[row, np.minimum(block, last)]
+        return (weight * values.astype(np.float64)).sum(axis=-1)
+
+    def mass(self, row: Index, block: Index, count: Index) -> Array:
+        """Sum of w over the first `count` values of a block."""
+        start = block * self.block
+        return self.direct(row, start, start + count, np.zeros(row.shape), order=0)[0]
 
     def direct(self, row: Index, start: Index, stop: Index, about: Array, order: int = 2) -> Array:
         """Moments 0 to `order` of the values of rank `start` to `stop` (fewer than a block), one by one."""
@@ -83,9 +97,10 @@ class Rows:
         weight = inside.astype(np.float64)
         if self.weights is not None:
             weight *= self.weights[row[:, None], place]
-        out = [weight.sum(axis=1), np.einsum("ij,ij->i", weight, distance)]
+        out = [weight.sum(axis=1)]
         if order == 2:
-            out.append(np.einsum("ij,ij,ij->i", weight, distance, distance))
+            first = weight * distance
+            out += [first.sum(axis=1), np.einsum("ij,ij->i", first, distance)]
         return np.array(out)
 
     def block_sums(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
@@ -203,7 +218,8 @@ def _sorted(rows: NDArray[Any], weight: Array | None, values: NDArray[Any]) -> R
     count, length = rows.shape
     dtype = np.float32 if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
     block = 1 if rows.size <= _SMALL else _BLOCK
-    padded = np.zeros((count, -(-length // block) * block), dtype)
+    padded = np.empty((count, -(-length // block) * block), dtype)
+    padded[:, length:] = 0
     held = padded[:, :length]
     held[:] = rows
     sorted_weight = None

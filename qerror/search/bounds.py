@@ -106,7 +106,7 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
 
 
 def undecided(objective: Objective, points: Points, best: Array, tolerance: float) -> tuple[Index, Array]:
-    """Intervals (index of their left end) that may still hold a better scale, and the MSE that would be one."""
+    """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one."""
     goal = best - np.maximum(tolerance * best, RESOLUTION * objective.power)
     # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
     # A - B^2 / C is known. (A density without point masses never gives that.)
@@ -115,7 +115,9 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
     place = np.flatnonzero((points.row[1:] == points.row[:-1]) & ~closed)
     left = points.select(place)
     bound = lower_bounds(objective, left, points.select(place + 1))
-    return place[bound < goal[left.row]], goal
+    promise = goal[left.row] - bound
+    order = np.argsort(-promise, kind="stable")
+    return place[order[: np.count_nonzero(promise > 0)]], goal
 
 
 def split(objective: Objective, points: Points, place: Index, goal: Array) -> tuple[Index, Array]:

@@ -72,6 +72,11 @@ class Objective:
         self.power = np.square(density.std) + self.offset**2
         self.convex = rounding == "nearest" and model == "exact"
         self.accurate = not self.convex or fine_grids.pays(density, grid)
+        self.sample = density.has_atoms and density.panels().shape[-1] == 0
+        # What one evaluation looks at: the values themselves where they are fewer than the thresholds.
+        self._direct = _Direct(density, grid) if self.sample and density.atom_count < grid.thresholds.size else None
+        per_value = 1 if grid.step is not None else 4
+        self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * (16 if self.sample else 1)
         self._tails = (_symmetric if density.symmetric and not self.offset.any() else _Tails)(grid)
 
     def members(self, row: Index) -> Density:
@@ -81,7 +86,7 @@ class Objective:
         """Evaluate at `scale[i]` for the density of `row[i]`."""
         if self.accurate:
             return self._accurate(row, scale)
-        step = max(1, _CHUNK // self._tails.thresholds.size)
+        step = max(1, _CHUNK // (self.density.atom_count if self._direct else self._tails.thresholds.size))
         if scale.size <= step:
             b, c = self._sums(row, scale)
         else:
@@ -94,6 +99,8 @@ class Objective:
 
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:
         shift, offset = self.shift[row], self.offset[row]
+        if self._direct:
+            return self._direct.sums(row if self.density.shape else np.zeros_like(row), scale, shift)
         t = scale[:, None] * self._tails.thresholds + shift[:, None]
         mass, first = self.members(row).tails(t)
         level, square, with_level = self._tails.expectations(t, self.mean[row], mass, first)
@@ -147,6 +154,27 @@ class _Symmetric:
         level = self._home + np.einsum("ij,j->i", mass, self._signed)
         square = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
         return level, square, np.einsum("ij,j->i", first, self._gaps)
+
+
+class _Direct:
+    """B and C of a sample value by value."""
+
+    def __init__(self, density: Density, grid: Grid) -> None:
+        atoms = density.atoms
+        assert atoms is not None
+        self._points, self._masses = (np.reshape(a, (-1, a.shape[-1])) for a in atoms)
+        self._grid = grid
+
+    def sums(self, row: Index, scale: Array, shift: Array) -> tuple[Array, Array]:
+        y = self._points[row] - shift[:, None]
+        t, grid = y / scale[:, None], self._grid
+        if grid.step is not None:
+            # Which way a tie goes changes neither the error nor the bound.
+            level = grid.min + grid.step * np.clip(np.rint((t - grid.min) / grid.step), 0, len(grid) - 1)
+        else:
+            level = grid.levels[np.searchsorted(grid.thresholds, t)]
+        weighted = self._masses[row] * level
+        return np.einsum("ij,ij->i", weighted, y), np.einsum("ij,ij->i", weighted, level)
 
 
 @functools.lru_cache(maxsize=128)

@@ -20,9 +20,13 @@ _PER_OCTAVE = 8
 _PER_OCTAVE_OF_A_SAMPLE = 2
 # MSEs closer than this (relative) are one minimum, and a proof stops there.
 TOLERANCE = 1e-12
-# Thresholds that a proof may look at before it becomes an option (about 10 ms), and before it is given up.
+# Thresholds that a proof may look at before it becomes an option (about 10 ms), and before it is given up; and
+# evaluations that it must be able to afford to be tried on a sample.
 _CHEAP_PROOF = 400_000
-_DEAR_PROOF = 40_000_000
+_DEAR_PROOF = 100_000_000
+_FEWEST = 500
+# Evaluations still made where a proof is given up, at the places of most promise.
+_LAST_EVALUATIONS = 5_000
 # On a sample: pieces from which a descent starts, and its longest way.
 _DESCENTS = 8
 _STEPS = 200
@@ -52,7 +56,8 @@ class Search:
     def __init__(self, objective: Objective, certify: bool | None) -> None:
         self.objective = objective
         self.rows = objective.shift.size
-        self.sample = objective.density.has_atoms and objective.density.panels().shape[-1] == 0
+        # A sample whose evaluations are too dear for a proof is searched as if it were smooth.
+        self.sample = objective.sample and objective.convex and _FEWEST * objective.cost <= _DEAR_PROOF
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
@@ -73,6 +78,8 @@ class Search:
             if self.certify is not False and self.objective.model == "exact":
                 self.prove()
             found = join(found, self.descend() if self.sample else self._rescue(found))
+            if self.objective.sample and self.objective.grid.float_spec is not None:
+                found = join(found, self._octaves_below(found))
         return self._evaluated(found)
 
     def evaluate(self, row: Index, scale: Array) -> Points:
@@ -170,6 +177,15 @@ class Search:
         same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
         return same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
 
+    def _octaves_below(self, found: Points) -> Points:
+        """On a sample, floating grids give the very same error at half the scale, until they clip."""
+        order = np.lexsort((found.mse, found.row))
+        best = found.select(order[np.append(True, found.row[order][1:] != found.row[order][:-1])])
+        octaves = np.arange(1, 1 + int(np.ceil(np.log2(best.scale.max() / self.points.scale.min()))))
+        row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
+        below = self.objective(row, scale)
+        return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
+
     def _rescue(self, found: Points) -> Points:
         """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
         least = np.full(self.rows, np.inf)
@@ -201,16 +217,22 @@ class Search:
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
         budget = _DEAR_PROOF * self.rows if self.sample or self.certify else _CHEAP_PROOF
-        spent, thresholds = 0, self.objective.grid.thresholds.size
+        left = max(1, budget // self.objective.cost)
         proven = self.live.copy()
-        for _ in range(200):
+        for _ in range(1000):
             place, goal = bounds.undecided(self.objective, self.points, self.least, TOLERANCE)
             if not place.size:
                 break
             row, scale = bounds.split(self.objective, self.points, place, goal)
-            spent += row.size * thresholds
-            if spent > budget:
+            if row.size > left:
+                # Too dear: what is left goes where a better scale is most likely.
                 proven[self.points.row[place]] = False
+                if not self.sample:
+                    break
+                left = min(left, _LAST_EVALUATIONS)
+                row, scale = row[: _FEWEST // 2], scale[: _FEWEST // 2]
+            left -= row.size
+            if left < 0:
                 break
             self.evaluate(row, scale)
         self.status[proven] = Status.EXACT
