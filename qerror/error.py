@@ -137,6 +137,27 @@ def _member(density: Density, part: slice | NDArray[np.intp]) -> Density:
     return density.take(np.arange(density.shape[0])[part]) if density.shape else density
 
 
+def _last_below(grid: Grid, scale: Array, shift: Array) -> Array:
+    """The greatest x that casting sends below each threshold: (x - z) / s in float64 is less, or ties that way."""
+    t, lower = grid.thresholds, grid.ties_to_lower
+    s, z = scale[:, None], shift[:, None]
+
+    def below(x: Array) -> NDArray[np.bool_]:
+        q = (x - z) / s
+        return (q < t) | ((q == t) & lower)
+
+    middle = z + s * t
+    slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(z)))
+    low, high = middle - slack, middle + slack
+    while True:
+        middle = low + 0.5 * (high - low)
+        open_ = (middle > low) & (middle < high)
+        if not open_.any():
+            return low
+        under = below(middle)
+        low, high = np.where(open_ & under, middle, low), np.where(open_ & ~under, middle, high)
+
+
 def _ends(inner: Array) -> Array:
     """Edges from minus to plus infinity around `inner`."""
     end = np.full((inner.shape[0], 1), np.inf)
@@ -146,9 +167,12 @@ def _ends(inner: Array) -> Array:
 def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:
     levels = np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]])
     inner = np.concatenate([grid.levels[:1], grid.thresholds, grid.levels[-1:]])
-    ties = np.concatenate([[True, True], grid.ties_to_lower, [True, True]])
-    value = scale[:, None] * levels
-    moments = density.cell_moments(_ends(scale[:, None] * inner), value, shift, ties)
+    value, edges = scale[:, None] * levels, _ends(scale[:, None] * inner)
+    last = None
+    if density.has_atoms:
+        last = shift[:, None] + edges
+        last[:, 2:-2] = _last_below(grid, scale, shift)
+    moments = density.cell_moments(edges, value, shift, last)
     _, first, second = moments
     clipping = second[:, 0] + second[:, -1]
     rounding = second[:, 1:-1].sum(axis=1)
@@ -221,8 +245,8 @@ def code_probabilities(
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
     unit = flat_scale[:, None]
     if rounding == "nearest":
-        ties = np.concatenate([[True], levels.ties_to_lower, [True]])
-        out = members.cell_moments(_ends(unit * levels.thresholds), unit * levels.levels, flat_shift, ties)[0]
+        last = _ends(_last_below(levels, flat_scale, flat_shift)) if members.has_atoms else None
+        out = members.cell_moments(_ends(unit * levels.thresholds), unit * levels.levels, flat_shift, last)[0]
     else:
         centre = unit * np.concatenate([levels.levels[:1], levels.levels])
         mass, first, _ = members.cell_moments(_ends(unit * levels.levels), centre, flat_shift)

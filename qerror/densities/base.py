@@ -149,7 +149,7 @@ class Density(abc.ABC):
         return self.cell_moments(edges, np.asarray(centre, np.float64)[..., None])[..., 0]
 
     def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
+        self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None
     ) -> Array:
         """Moments of neighbouring cells, each about its own value: what an error is summed from.
 
@@ -161,14 +161,14 @@ class Density(abc.ABC):
             The value of each cell, relative to `origin`.
         origin : array_like of shape (...)
             Added to both: cells far from zero keep their precision.
-        ties_to_lower : ndarray of bool, shape (M + 1,), optional
-            Whether a point mass exactly on an edge belongs to the cell below it (default: yes).
+        last : ndarray of shape (..., M + 1), optional
+            For point masses: the greatest x that belongs to the cell below each edge (default: origin + edges).
 
         Returns
         -------
         ndarray of shape (3, ..., M)
         """
-        return quadrature.cell_moments(self, edges, about, np.asarray(origin, np.float64), ties_to_lower)
+        return quadrature.cell_moments(self, edges, about, np.asarray(origin, np.float64), last)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
         """Mass and first moment beyond `t`, ascending along its last axis, for fast searches.

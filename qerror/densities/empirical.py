@@ -110,12 +110,10 @@ class Empirical(Density):
         return values[self._row].astype(np.float64), masses[self._row]
 
     def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
+        self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None
     ) -> Array:
         shift = np.asarray(origin, np.float64)[..., None]
-        ends = shift + edges
-        if ties_to_lower is not None:
-            ends = np.where(ties_to_lower, ends, np.nextafter(ends, -np.inf))
+        ends = shift + edges if last is None else last
         lead = np.broadcast_shapes(ends.shape[:-1], self.shape)
         row = np.broadcast_to(self._row, lead)[..., None]
         rank = self._sums.rank(row, ends)

@@ -56,7 +56,7 @@ def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
 
 
 def cell_moments(
-    density: Density, edges: Array, about: Array, origin: Array, ties_to_lower: NDArray[np.bool_] | None = None
+    density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None
 ) -> Array:
     """Moments (3, ..., M) of neighbouring cells about their values; see `Density.cell_moments`."""
     rows = _rows(density, edges, about, origin)
@@ -70,16 +70,16 @@ def cell_moments(
         near = panels[member] - shift[:, None]
         out[:, part] = _continuous(density.take(member), near, rows.edges[part], rows.about[part], shift)
     if density.has_atoms:
-        out += _atoms(density, rows, ties_to_lower)
+        out += _atoms(density, rows, last)
     return out.reshape(3, *rows.lead, cells)
 
 
 def atom_moments(
-    density: Density, edges: Array, about: Array, origin: Array, ties_to_lower: NDArray[np.bool_] | None = None
+    density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None
 ) -> Array:
     """What the point masses add to `cell_moments`."""
     rows = _rows(density, edges, about, origin)
-    return _atoms(density, rows, ties_to_lower).reshape(3, *rows.lead, about.shape[-1])
+    return _atoms(density, rows, last).reshape(3, *rows.lead, about.shape[-1])
 
 
 class _Pieces(NamedTuple):
@@ -183,15 +183,15 @@ def _gauss(density: Density, pieces: _Pieces, about: Array, origin: Array) -> Ar
     return half * np.array([f0, offset * f0 + first, offset * (offset * f0 + 2 * first) + half * half * f2])
 
 
-def _atoms(density: Density, rows: _Rows, ties: NDArray[np.bool_] | None) -> Array:
-    """Moments (3, rows, M) of a few point masses per row; ties on an edge go where `ties` says."""
+def _atoms(density: Density, rows: _Rows, last: Array | None) -> Array:
+    """Moments (3, rows, M) of a few point masses per row; `last` says what lies on which side of an edge."""
     atoms = density.atoms
     if atoms is None:
         return np.zeros((3, *rows.about.shape))
     points, masses = (a.reshape(math.prod(density.shape), -1)[rows.member] for a in atoms)
     ends = rows.origin[:, None] + rows.edges
-    if ties is not None:
-        ends = np.where(ties, ends, np.nextafter(ends, -np.inf))
+    if last is not None:
+        ends = np.broadcast_to(last, (*rows.lead, ends.shape[-1])).reshape(ends.shape)
     inside = (points[:, :, None] > ends[:, None, :-1]) & (points[:, :, None] <= ends[:, None, 1:])
     mass = np.where(inside, masses[:, :, None], 0.0)
     distance = np.where(inside, points[:, :, None] - (rows.origin[:, None] + rows.about)[:, None, :], 0.0)

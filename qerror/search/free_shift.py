@@ -66,7 +66,8 @@ class _Free:
         gap = scale[0] * np.median(np.diff(self.grid.levels))
         middle = self.mean - scale[0] * 0.5 * (self.grid.min + self.grid.max)
         fine = np.concatenate([start + gap * np.linspace(-0.5, 0.5, 17) for start in (shift[0], middle)])
-        scale, shift, _ = self.profile(np.unique(np.concatenate([fine, shift, [self.mean]])))
+        special = np.concatenate([[self.mean, 0.0], self._atoms_on_levels(scale[0])])
+        scale, shift, _ = self.profile(np.unique(np.concatenate([fine, shift, special])))
         # The twin that a symmetric density has.
         mirrored = 2 * self.mean - shift - scale * (self.grid.min + self.grid.max)
         scale, shift = np.tile(scale, 2), np.concatenate([shift, mirrored])
@@ -74,6 +75,15 @@ class _Free:
         mse = self._mse(scale, shift)
         order = self._ties_first(np.argsort(mse, kind="stable"), mse, shift)
         return self._distinct(order, scale, shift, mse)
+
+    def _atoms_on_levels(self, scale: float) -> Array:
+        """Shifts that put the greatest point mass of a density onto a level."""
+        atoms = self.density.atoms if self.density.has_atoms and not self.sample else None
+        if atoms is None:
+            return np.empty(0)
+        points, masses = atoms
+        levels = self.grid.levels[:: max(1, len(self.grid) // 64)]
+        return np.append(points[np.argmax(masses)] - scale * levels, points[np.argmax(masses)])
 
     def _constant(self) -> tuple[Minimum, ...]:
         """All values equal: a shift onto them leaves no error where 0 is a level, any level will do elsewhere."""

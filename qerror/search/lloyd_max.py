@@ -20,8 +20,8 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     """The levels, in units of x, that minimize the mean squared error of rounding to the nearest of them.
 
     Each level is the mean of its cell, each threshold the midpoint of its neighbours (Max 1960, Lloyd 1957). For a
-    log-concave density this has one solution, found by Newton's method; for others the result is the local optimum
-    reached from companding with f^(1/3). On a sample: the global optimum, by dynamic programming over the sorted
+    log-concave density this has one solution. Newton's method finds it from the best grid for the density gathered into
+    some thousand cells, which settles the choice where there are several. On a sample: the global optimum, by dynamic programming over the sorted
     values (Wu 1991).
 
     Parameters
@@ -55,29 +55,52 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
 
 
 def _newton(density: Density, count: int) -> Array:
-    """Newton on F_k = first moment of cell k about its level; the Jacobian is tridiagonal. Lloyd steps as fallback."""
-    levels = _compand(density, count)
+    """Newton on F_k = first moment of cell k about its level, from the best partition of a fine histogram.
+
+    The Jacobian is tridiagonal. Lloyd's step (each level to the mean of its cell) is the fallback: it never fails.
+    """
+    levels = _coarse(density, count)
     residual, mse, mass, flow = _state(density, levels)
-    for _ in range(1000):
-        lloyd = residual / mass
+    index = np.arange(count - 1)
+    for _ in range(200):
         jacobian = np.diag(-mass)
-        index = np.arange(count - 1)
         jacobian[index, index] += flow
         jacobian[index + 1, index + 1] += flow
         jacobian[index, index + 1] += flow
         jacobian[index + 1, index] += flow
-        # Least squares: for the Laplace density with two levels the Jacobian is singular at the solution.
-        step = np.linalg.lstsq(jacobian, -residual, rcond=1e-9)[0]
-        trial = levels + step
-        if np.abs(step).max() <= 1e-10 * np.abs(levels).max():
-            # Convergence is quadratic: this step is the last digit.
-            return trial
-        state = _state(density, trial) if (np.diff(trial) > 0).all() else None
-        if state is None or not state[1] <= mse * (1 + 1e-14):
-            trial = levels + lloyd
-            state = _state(density, trial)
-        levels, (residual, mse, mass, flow) = trial, state
+        step = _solve(jacobian, -residual)
+        state = _state(density, levels + step) if (np.diff(levels + step) > 0).all() else None
+        if state is None or state[1] > mse * (1 + 1e-14):
+            step = residual / mass
+            state = _state(density, levels + step)
+        levels = levels + step
+        residual, mse, mass, flow = state
+        if np.abs(step).max() <= 1e-12 * float(density.std):
+            break
     return levels
+
+
+def _solve(jacobian: Array, residual: Array) -> Array:
+    # Least squares for few levels: of the Laplace density with two the Jacobian is singular at the solution.
+    if residual.size <= 8:
+        step: Array = np.linalg.lstsq(jacobian, residual, rcond=1e-9)[0]
+        return step
+    return np.linalg.solve(jacobian, residual)
+
+
+def _coarse(density: Density, count: int) -> Array:
+    """The best levels for the density gathered into cells, by the dynamic program for samples."""
+    cells = min(max(1024, 16 * count), 4096)
+    p = np.linspace(0, 1, cells // 2 + 1)[1:-1]
+    low, high = float(density.quantile(1e-9)), float(density.isf(1e-9))
+    # Equal masses resolve the bulk, equal widths the tails.
+    edges = np.unique(np.concatenate([density.quantile(p), np.linspace(low, high, cells // 2)]))
+    ends = np.concatenate([[-np.inf], edges, [np.inf]])
+    centre = np.concatenate([edges[:1], 0.5 * (edges[1:] + edges[:-1]), edges[-1:]])
+    mass, first, _ = density.cell_moments(ends, centre)
+    held = mass > 1e-14
+    x, order = np.unique(centre[held] + first[held] / mass[held], return_index=True)
+    return _best_partition(x, mass[held][order], count)
 
 
 def _state(density: Density, levels: Array) -> tuple[Array, float, Array, Array]:
@@ -88,20 +111,15 @@ def _state(density: Density, levels: Array) -> tuple[Array, float, Array, Array]
     return first, float(second.sum()), np.maximum(mass, 1e-300), 0.25 * np.diff(levels) * density.pdf(thresholds)
 
 
-def _compand(density: Density, count: int) -> Array:
-    """Levels spread like the integral of f^(1/3), the best density of levels at high rate (Panter and Dite 1951)."""
-    low, high = float(density.quantile(1e-9)), float(density.isf(1e-9))
-    x = np.unique(np.concatenate([np.linspace(low, high, 4097), density.quantile(np.linspace(1e-6, 1 - 1e-6, 2049))]))
-    middle = 0.5 * (x[1:] + x[:-1])
-    share = np.concatenate([[0.0], np.cumsum(np.cbrt(density.pdf(middle)) * np.diff(x))])
-    return np.interp((np.arange(count) + 0.5) / count * share[-1], share, x)
-
-
 def _partition(density: Density, count: int) -> Array:
-    """Optimal cut of sorted values into `count` runs, each sent to its mean."""
     x, weight = _distinct_values(density)
     if x.size < count:
         raise ValueError(f"n_levels must be at most the number of distinct values, {x.size}, got {count}")
+    return _best_partition(x, weight, count)
+
+
+def _best_partition(x: Array, weight: Array, count: int) -> Array:
+    """Means of the optimal cut of sorted values into `count` runs."""
     cost = _Runs(x, weight)
     best = cost.between(np.zeros(x.size, np.intp), np.arange(1, x.size + 1))
     cuts = []

@@ -164,7 +164,12 @@ class Search:
             lambda index, s: self.objective(row[index], s).slope,
             low, high, points.slope[place], points.slope[after], noise[place],
         )  # fmt: skip
-        return self.evaluate(row, scale) if scale.size else Points.none()
+        if not scale.size:
+            return Points.none()
+        # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
+        for end in (place, after):
+            scale = np.where(points.mse[end] < self.objective(row, scale).mse, points.scale[end], scale)
+        return self.evaluate(row, scale)
 
     def _copies(self) -> NDArray[np.bool_]:
         """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
@@ -275,9 +280,11 @@ class Search:
 
     def _interval(self, best: Array, mse: Array) -> Array:
         """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
+        goal = 1.01 * mse
+        self._fence(goal)
         points, ends = self.points, np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
         ends[:, ~self.live] = np.nan
-        place, goal = np.arange(points.row.size), 1.01 * mse
+        place = np.arange(points.row.size)
         above, beyond = points.mse > goal[points.row], points.scale - best[points.row]
         start = np.searchsorted(points.row, points.row[np.append(True, points.row[1:] != points.row[:-1])])
         last = np.append(start[1:], place.size) - 1
@@ -297,6 +304,28 @@ class Search:
         slope = np.where(between, points.slope[inner], 0.0)
         ends[side, row] = self._crossing(row, near, points.scale[outer], goal[row], below, slope, points.mse[outer])
         return ends
+
+    def _fence(self, goal: Array) -> None:
+        """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
+        points, objective = self.points, self.objective
+        rows = np.flatnonzero(self.live)
+        ends = np.searchsorted(points.row, np.array([rows, rows + 1])) - np.array([[0], [1]])
+        lowest, highest = points.scale[ends]
+        short = points.mse[ends] <= goal[rows]
+        # A - MSE <= 2 s reach; and beyond `largest_scale` every MSE is larger.
+        far = np.array([
+            0.49 * (objective.power - goal)[rows] / self.reach.slope[rows], 1.01 * self.reach.largest_scale(goal)[rows]
+        ])  # fmt: skip
+        for side, steps in ((0, np.log2(np.maximum(lowest / np.maximum(far[0], 1e-300), 1))), (1, far[1] / highest)):
+            needed = short[side] & (far[side] > 0) & np.isfinite(far[side])
+            if not needed.any():
+                continue
+            count = np.ceil(_PER_OCTAVE * (steps if side == 0 else np.log2(np.maximum(steps, 1))))[needed]
+            sign = -1.0 if side == 0 else 1.0
+            start = (lowest, highest)[side][needed]
+            row, scale = _ladder(rows[needed], start, np.ones(count.size), np.minimum(count, 8000.0), _PER_OCTAVE)
+            known = start[np.searchsorted(rows[needed], row)]
+            self.evaluate(row, known * (scale / known) ** sign)
 
     def _crossing(
         self, row: Index, inner: Array, outer: Array, goal: Array, below: Array, slope: Array, at_outer: Array
