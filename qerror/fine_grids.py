@@ -31,6 +31,8 @@ _NODES, _GAUSS = np.polynomial.legendre.leggauss(_COUNT)
 _FEWEST_LEVELS = 1024
 # Pieces of fewer gaps are integrated gap by gap: the series would cancel, and nothing is gained.
 _FEWEST_GAPS = 24
+# Edges beyond the panels of a density on a float grid: an exponential tail needs seven, a power law hardly any.
+_FLOAT_KNOTS = 8
 # Rows (scales) in flight: their pieces and nodes stay in cache.
 _CHUNK_ROWS = 16
 
@@ -123,7 +125,9 @@ def _tail_knots(density: Density, grid: Grid, panels: Array, scale: Array, shift
         end = panels[:, column]
         length = np.broadcast_to(density.decay_length(end + shift, np.full(end.shape, sign)), end.shape)
         power_law = density.far_moments(end + shift, end + shift, np.full(end.shape, sign)) is not None
+        # The binades of a float grid double by themselves; other grids need a power law cut to their end.
         most = 64 if power_law else density.tail_doublings
+        most = most if grid.float_spec is None else min(most, _FLOAT_KNOTS)
         reach = float(np.max(sign * (scale * level - end) / length, initial=1.0))
         doublings = min(most, math.ceil(math.log2(max(reach, 1.0))))
         out.append(end[:, None] + sign * length[:, None] * 2.0 ** np.arange(doublings))

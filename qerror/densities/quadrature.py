@@ -55,9 +55,7 @@ def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
     )
 
 
-def cell_moments(
-    density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None
-) -> Array:
+def cell_moments(density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """Moments (3, ..., M) of neighbouring cells about their values; see `Density.cell_moments`."""
     rows = _rows(density, edges, about, origin)
     count, cells = rows.about.shape
@@ -74,9 +72,7 @@ def cell_moments(
     return out.reshape(3, *rows.lead, cells)
 
 
-def atom_moments(
-    density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None
-) -> Array:
+def atom_moments(density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """What the point masses add to `cell_moments`."""
     rows = _rows(density, edges, about, origin)
     return _atoms(density, rows, last).reshape(3, *rows.lead, about.shape[-1])
@@ -91,7 +87,9 @@ class _Pieces(NamedTuple):
     width: Array
 
     def join(self, other: _Pieces) -> _Pieces:
-        return _Pieces(*map(np.concatenate, zip(self, other, strict=True)))
+        row, cell = np.concatenate([self.row, other.row]), np.concatenate([self.cell, other.cell])
+        lower, width = np.concatenate([self.lower, other.lower]), np.concatenate([self.width, other.width])
+        return _Pieces(row, cell, lower, width)
 
 
 def _continuous(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> Array:
@@ -118,11 +116,10 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
         pieces = pieces.join(beyond)
     moments = _gauss(density, pieces, about[pieces.row, pieces.cell], origin[pieces.row])
     place = pieces.row * cells + pieces.cell
-    out = np.array([np.bincount(place, weights=part, minlength=rows * cells) for part in moments])
-    out = out.reshape(3, rows, cells)
     if rest is not None:
-        np.add.at(out, (slice(None), row, cell), rest)
-    return out
+        place, moments = np.append(place, row * cells + cell), np.append(moments, rest, axis=1)
+    sums = [np.bincount(place, weights=part, minlength=rows * cells) for part in moments]
+    return np.array(sums).reshape(3, rows, cells)
 
 
 def _cut(panels: Array, edges: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]:
@@ -160,14 +157,27 @@ def _tail_pieces(density: Density, tail: _Tail, about: Array, origin: Array) -> 
     # Narrow cells end within the first panels: the others are left out.
     place, panel = np.nonzero(width > 0)
     pieces = _Pieces(row[place], cell[place], lower[place, panel], width[place, panel])
-    end, value = shift + near + sign * knots[:, -1], shift + about[row, cell]
-    rest = members.far_moments(end, value, sign)
-    if rest is None:
-        return pieces, None
+    rest = np.flatnonzero(knots[:, -1] < reach)
+    return pieces, _far(density, tail, rest, knots[:, -1], shift, about[row, cell]) if rest.size else None
+
+
+def _far(density: Density, tail: _Tail, rest: NDArray[np.intp], end: Array, shift: Array, about: Array) -> Array | None:
+    """Moments (3, n) of what lies beyond the last panel of the tails at `rest`; 0 for the others."""
+    row, _, near, far, above = (part[rest] for part in tail)
+    sign, origin = np.where(above, 1.0, -1.0), shift[rest]
+    members = density.take(row) if density.shape else density
+    value = origin + about[rest]
+    beyond = members.far_moments(origin + near + sign * end[rest], value, sign)
+    if beyond is None:
+        return None
     bounded = np.isfinite(far)
-    beyond = members.far_moments(np.where(bounded, shift + far, end), value, sign)
-    assert beyond is not None
-    return pieces, np.where(knots[:, -1] < reach, rest - np.where(bounded, beyond, 0.0), 0.0)
+    if bounded.any():
+        outer = members.far_moments(np.where(bounded, origin + far, origin + near), value, sign)
+        assert outer is not None
+        beyond = beyond - np.where(bounded, outer, 0.0)
+    out = np.zeros((3, tail.row.size))
+    out[:, rest] = beyond
+    return out
 
 
 def _gauss(density: Density, pieces: _Pieces, about: Array, origin: Array) -> Array:
@@ -180,7 +190,8 @@ def _gauss(density: Density, pieces: _Pieces, about: Array, origin: Array) -> Ar
     # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
     offset = (pieces.lower - about) + half
     first = half * f1
-    return half * np.array([f0, offset * f0 + first, offset * (offset * f0 + 2 * first) + half * half * f2])
+    out: Array = half * np.array([f0, offset * f0 + first, offset * (offset * f0 + 2 * first) + half * half * f2])
+    return out
 
 
 def _atoms(density: Density, rows: _Rows, last: Array | None) -> Array:

@@ -111,14 +111,26 @@ class Search:
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
         low = 0.25 * power / reach
         high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
-        start, stop = np.zeros(rows.size), np.ceil(per_octave * np.log2(high / low))
-        self.evaluate(*_ladder(rows, low, start, stop, per_octave))
+        stop = per_octave * np.ceil(np.log2(high / low))
+        self._climb(rows, low, stop, per_octave)
         most = np.ceil(per_octave * np.log2(self.reach.largest_scale(self.least)[rows] / low))
         if (most > stop).any():
             self.evaluate(*_ladder(rows, low, stop + 1, most, per_octave))
         least = self._downwards(rows, low, per_octave)
         if objective.density.kinks.shape[-1] and levels.size <= 512:
             self.evaluate(*self._breakpoints(low * np.exp2(least / per_octave), low * np.exp2(most / per_octave)))
+
+    def _climb(self, rows: Index, low: Array, stop: Array, per_octave: int) -> None:
+        """Evaluate steps 0 to `stop` of the ladder; of a float grid, one octave stands for all that repeat it."""
+        if self.sample or self.objective.grid.float_spec is None:
+            self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop, per_octave))
+            return
+        ends = self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop / per_octave, 1))
+        level = (ends.row[1:] == ends.row[:-1]) & (np.abs(np.diff(ends.mse)) <= 0.1 * TOLERANCE * ends.mse[1:])
+        inner = ends.row[1:] == ends.row[:-1]
+        inner[1:] &= ~(level[1:] & level[:-1])
+        row, scale = np.repeat(ends.row[:-1][inner], per_octave - 1), np.repeat(ends.scale[:-1][inner], per_octave - 1)
+        self.evaluate(row, scale * np.tile(np.exp2(np.arange(1, per_octave) / per_octave), int(inner.sum())))
 
     def _downwards(self, rows: Index, low: Array, per_octave: int) -> Array:
         """Extend the ladder until no smaller scale can gain more than the best known one; return its lowest step."""
