@@ -144,11 +144,13 @@ def _last_below(grid: Grid, scale: Array, shift: Array) -> Array:
 
     def below(x: Array) -> NDArray[np.bool_]:
         q = (x - z) / s
-        return (q < t) | ((q == t) & lower)
+        under: NDArray[np.bool_] = (q < t) | ((q == t) & lower)
+        return under
 
-    middle = z + s * t
+    middle: Array = z + s * t
     slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(z)))
-    low, high = middle - slack, middle + slack
+    low: Array = middle - slack
+    high: Array = middle + slack
     while True:
         middle = low + 0.5 * (high - low)
         open_ = (middle > low) & (middle < high)
@@ -191,7 +193,8 @@ def _coarse_cross(density: Density, grid: Grid, scale: Array, shift: Array) -> A
     home = grid.levels[(t < mean[:, None]).sum(axis=1)]
     level = home + np.einsum("ij,j->i", mass, gaps)
     with_x = np.einsum("ij,j->i", first, gaps) + mean * level
-    return scale * with_x + shift * mean - (np.square(std) + np.square(mean))
+    cross: Array = scale * with_x + shift * mean - (np.square(std) + np.square(mean))
+    return cross
 
 
 def _stochastic(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:
@@ -243,6 +246,7 @@ def code_probabilities(
     check_choice("rounding", rounding, ROUNDINGS)
     levels = as_grid(grid)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
+    out: Array
     unit = flat_scale[:, None]
     if rounding == "nearest":
         last = _ends(_last_below(levels, flat_scale, flat_shift)) if members.has_atoms else None

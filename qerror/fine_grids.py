@@ -126,7 +126,7 @@ def _tail_knots(density: Density, grid: Grid, panels: Array, scale: Array, shift
         length = np.broadcast_to(density.decay_length(end + shift, np.full(end.shape, sign)), end.shape)
         power_law = density.far_moments(end + shift, end + shift, np.full(end.shape, sign)) is not None
         # The binades of a float grid double by themselves; other grids need a power law cut to their end.
-        most = 64 if power_law else density.tail_doublings
+        most = 64 if power_law else density.tail_doublings + 2
         most = most if grid.float_spec is None else min(most, _FLOAT_KNOTS)
         reach = float(np.max(sign * (scale * level - end) / length, initial=1.0))
         doublings = min(most, math.ceil(math.log2(max(reach, 1.0))))
@@ -199,4 +199,4 @@ def _jump(n: int, i: int) -> float:
     """The i-th derivative of the Legendre polynomial P_n at 1 minus that at -1."""
     if i > n or (n + i) % 2 == 0:
         return 0.0
-    return 2.0 * math.factorial(n + i) / (2**i * math.factorial(i) * math.factorial(n - i))
+    return 2.0 * (math.factorial(n + i) / (math.factorial(i) * math.factorial(n - i) << i))

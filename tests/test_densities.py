@@ -363,8 +363,8 @@ def test_cells_add_up(case: tuple[str, qe.Density]) -> None:
 def test_ties_go_where_they_are_sent() -> None:
     density = qe.Rectified(qe.Gaussian())
     edges, about = np.array([-1.0, 0.0, 1.0]), np.array([0.0, 0.0])
-    lower = density.cell_moments(edges, about, 0.0, np.array([True, True, True]))
-    upper = density.cell_moments(edges, about, 0.0, np.array([True, False, True]))
+    lower = density.cell_moments(edges, about, 0.0, edges)
+    upper = density.cell_moments(edges, about, 0.0, np.array([-1.0, np.nextafter(0.0, -1.0), 1.0]))
     np.testing.assert_allclose(lower[0], [0.5, 0.5 - float(density.sf(1.0))], rtol=1e-14)
     np.testing.assert_allclose(upper[0], [0.0, 1.0 - float(density.sf(1.0))], rtol=1e-14)
 

@@ -45,26 +45,30 @@ class Density(abc.ABC):
 
     shape: tuple[int, ...] = ()
     status: str = ""
-    # How many times a tail panel doubles before the rest is left to `far_moments`: 2^7 decay lengths hold all but
-    # exp(-128) of an exponential tail.
-    tail_doublings: int = 7
+    # How many times a tail panel doubles before the rest is left to `far_moments`: 62 decay lengths hold all but
+    # exp(-62) of an exponential tail.
+    tail_doublings: int = 5
     # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.
     symmetric: bool = False
 
     @property
     @abc.abstractmethod
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What `qerror.density` reads."""
 
     @property
     @abc.abstractmethod
-    def mean(self) -> Any: ...
+    def mean(self) -> Any:
+        """Expectation, units of x."""
 
     @property
     @abc.abstractmethod
-    def std(self) -> Any: ...
+    def std(self) -> Any:
+        """Standard deviation, units of x."""
 
     @property
     def support(self) -> tuple[Any, Any]:
+        """The closed interval outside of which there is no mass."""
         return (-np.inf, np.inf)
 
     # -- the continuous part -------------------------------------------------------------------------------------
@@ -75,7 +79,8 @@ class Density(abc.ABC):
 
     def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
         """`pdf` at origin + offset; a family keeps the digits of a small offset from a large origin where it can."""
-        return self.pdf(np.asarray(origin, np.float64) + offset)
+        x: Array = np.add(origin, offset)
+        return self.pdf(x)
 
     @abc.abstractmethod
     def panels(self) -> Array:
@@ -148,9 +153,7 @@ class Density(abc.ABC):
         edges = np.stack([low, np.maximum(low, up)], axis=-1).astype(np.float64)
         return self.cell_moments(edges, np.asarray(centre, np.float64)[..., None])[..., 0]
 
-    def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None
-    ) -> Array:
+    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """Moments of neighbouring cells, each about its own value: what an error is summed from.
 
         Parameters
@@ -186,11 +189,13 @@ class Density(abc.ABC):
 
     def cdf(self, x: ArrayLike) -> Array:
         """P(X <= x)."""
-        return self.moments(-np.inf, x, 0.0)[0]
+        mass: Array = self.moments(-np.inf, x, 0.0)[0]
+        return mass
 
     def sf(self, x: ArrayLike) -> Array:
         """P(X > x), accurate in the upper tail."""
-        return self.moments(x, np.inf, 0.0)[0]
+        mass: Array = self.moments(x, np.inf, 0.0)[0]
+        return mass
 
     def quantile(self, p: ArrayLike) -> Array:
         """The smallest x with cdf(x) >= p."""

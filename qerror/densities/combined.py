@@ -143,13 +143,11 @@ class Mixture(Density):
         order = np.argsort(points, axis=-1, kind="stable")
         return np.take_along_axis(points, order, axis=-1), np.take_along_axis(masses, order, axis=-1)
 
-    def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
-    ) -> Array:
+    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """The weighted sum: each component keeps its own panels."""
         lead = np.broadcast_shapes(edges.shape[:-1], about.shape[:-1], np.shape(origin), self.shape)
         values = np.broadcast_to(about, (*lead, about.shape[-1]))
-        parts = (w * part.cell_moments(edges, values, origin, ties_to_lower) for w, part in self._each())
+        parts = (w * part.cell_moments(edges, values, origin, last) for w, part in self._each())
         return np.asarray(sum(parts))
 
     def tails(self, t: Array) -> tuple[Array, Array]:

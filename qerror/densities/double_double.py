@@ -16,14 +16,14 @@ _SPLIT = 134217729.0  # 2^27 + 1 cuts 53 bits into two halves whose products are
 
 
 def two_sum(a: Array, b: Array) -> Pair:
-    """a + b and its rounding error, exactly."""
+    """Sum a + b and its rounding error, exactly."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 def two_product(a: Array, b: Array) -> Pair:
-    """a * b and its rounding error, exactly (short of over- and underflow)."""
+    """Product a * b and its rounding error, exactly (short of over- and underflow)."""
     product = a * b
     high_a, high_b = _SPLIT * a, _SPLIT * b
     high_a, high_b = high_a - (high_a - a), high_b - (high_b - b)

@@ -59,6 +59,7 @@ class Empirical(Density):
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
 
     def take(self, index: NDArray[np.intp]) -> Self:
+        """Members by flat index: they share the sorted rows."""
         if self.shape == ():
             return self
         new = object.__new__(type(self))
@@ -68,6 +69,7 @@ class Empirical(Density):
 
     @property
     def name(self) -> str:
+        """The word "empirical": no text describes a sample."""
         return "empirical"
 
     @property
@@ -77,14 +79,17 @@ class Empirical(Density):
 
     @property
     def mean(self) -> Any:
+        """Weighted mean of the values, units of x."""
         return self._sums.mean[self._row][()]
 
     @property
     def std(self) -> Any:
+        """Root of the weighted mean square distance from the mean, units of x."""
         return self._sums.std[self._row][()]
 
     @property
     def support(self) -> tuple[Any, Any]:
+        """The least and the greatest value."""
         rows = self._sums.rows
         return rows.least[self._row][()], rows.greatest[self._row][()]
 
@@ -93,6 +98,7 @@ class Empirical(Density):
         return np.zeros(np.broadcast_shapes(np.shape(x), self.shape))
 
     def panels(self) -> Array:
+        """None: there is no continuous part."""
         return np.empty((*self.shape, 0))
 
     @property
@@ -109,9 +115,8 @@ class Empirical(Density):
         masses = weight / self._sums.total[:, None]
         return values[self._row].astype(np.float64), masses[self._row]
 
-    def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None
-    ) -> Array:
+    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
+        """Moments of neighbouring cells about their values; see `Density.cell_moments`."""
         shift = np.asarray(origin, np.float64)[..., None]
         ends = shift + edges if last is None else last
         lead = np.broadcast_shapes(ends.shape[:-1], self.shape)
@@ -121,16 +126,19 @@ class Empirical(Density):
         return self._sums.moments(np.broadcast_to(row, value.shape), rank[..., :-1], rank[..., 1:], value)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
+        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         row = np.broadcast_to(self._row[..., None], np.broadcast_shapes((*self.shape, 1), t.shape))
         return self._sums.tails(row, t)
 
     def cdf(self, x: ArrayLike) -> Array:
+        """P(X <= x): the share of the weight at or below x."""
         points = np.asarray(x, np.float64)
         row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, points.shape))
         flat = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
         return (self._sums.mass(row, flat) / self._sums.total[row])[()]
 
     def sf(self, x: ArrayLike) -> Array:
+        """P(X > x)."""
         return 1.0 - self.cdf(x)
 
     def quantile(self, p: ArrayLike) -> Array:
@@ -140,9 +148,11 @@ class Empirical(Density):
         return self._sums.select(row, np.broadcast_to(share, row.shape))[()]
 
     def isf(self, p: ArrayLike) -> Array:
+        """The smallest value with at most the share `p` above it."""
         return self.quantile(1.0 - np.asarray(p, np.float64))
 
     def sample(self, size: Any, rng: int | np.random.Generator | None = None) -> Array:
+        """Draw values of the sample, with replacement, by weight; shape `size` + `shape`."""
         size = (size,) if isinstance(size, int | np.integer) else tuple(size)
         return self.quantile(1.0 - as_rng(rng).random((*size, *self.shape)))
 

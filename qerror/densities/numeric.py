@@ -85,12 +85,10 @@ class Numeric(Density):
         flat[inside.ravel()] = self._pdf(x[inside])
         return unwrap(flat.reshape(x.shape))
 
-    def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
-    ) -> Array:
+    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """Moments in absolute coordinates: next to a pole, panels are narrower than any origin resolves."""
         shift = np.asarray(origin, np.float64)[..., None]
-        return super().cell_moments(edges + shift, about + shift, 0.0, ties_to_lower)
+        return super().cell_moments(edges + shift, about + shift, 0.0, last)
 
     def decay_length(self, x: Array, sign: Array) -> Array:
         """From the pdf a little further out; on a power law it grows with the distance."""

@@ -113,14 +113,12 @@ class Rectified(Density):
         """The point mass P(Y <= 0) at 0."""
         return np.zeros((*self.shape, 1)), self._zero[..., None]
 
-    def cell_moments(
-        self, edges: Array, about: Array, origin: ArrayLike = 0.0, ties_to_lower: NDArray[np.bool_] | None = None
-    ) -> Array:
+    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """Moments of the base over what of each cell is above 0, and the point mass."""
         start = np.asarray(origin, np.float64)
         above = np.maximum(edges, -start[..., None])
         out = self.base.cell_moments(above, about, start)
-        return out + quadrature.atom_moments(self, edges, about, start, ties_to_lower)
+        return out + quadrature.atom_moments(self, edges, about, start, last)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
         """Signed mass and first moment beyond `t`; see `Density.tails`."""

@@ -38,11 +38,15 @@ class Rows:
 
     @property
     def least(self) -> Array:
-        return self.values[:, 0].astype(np.float64)
+        """Smallest value of each row."""
+        out: Array = self.values[:, 0].astype(np.float64)
+        return out
 
     @property
     def greatest(self) -> Array:
-        return self.values[np.arange(self.count.size), self.count - 1].astype(np.float64)
+        """Largest value of each row."""
+        out: Array = self.values[np.arange(self.count.size), self.count - 1].astype(np.float64)
+        return out
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -60,7 +64,8 @@ class Rows:
 
     def _rank_in_one(self, key: NDArray[Any]) -> Index:
         values, flat = self.values[0, : self.count[0]], key.ravel()
-        parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), chunk_slices(flat.size, 1 << 13))
+        slices = chunk_slices(flat.size, 1 << 13)
+        parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), slices)
         return np.concatenate([*parts, np.empty(0, np.intp)]).reshape(key.shape)
 
     def first_moment(self, row: Index, block: Index, count: Index) -> Array:
@@ -70,17 +75,20 @@ class Rows:
         last = self.values.shape[1] // self.block - 1
         values = self.values.reshape(shape)[row, np.minimum(block, last)]
         weight = inside if self.weights is None else inside * self.weights.reshape(shape)[row, np.minimum(block, last)]
-        return (weight * values.astype(np.float64)).sum(axis=-1)
+        out: Array = (weight * values.astype(np.float64)).sum(axis=-1)
+        return out
 
     def mass(self, row: Index, block: Index, count: Index) -> Array:
         """Sum of w over the first `count` values of a block."""
         start = block * self.block
-        return self.direct(row, start, start + count, np.zeros(row.shape), order=0)[0]
+        out: Array = self.direct(row, start, start + count, np.zeros(row.shape), order=0)[0]
+        return out
 
     def direct(self, row: Index, start: Index, stop: Index, about: Array, order: int = 2) -> Array:
         """Moments 0 to `order` of the values of rank `start` to `stop` (fewer than a block), one by one."""
         shape = start.shape
-        row, start, stop, about = (np.broadcast_to(a, shape).ravel() for a in (row, start, stop, about))
+        row, start, stop = (np.broadcast_to(a, shape).ravel() for a in (row, start, stop))
+        about = np.broadcast_to(about, shape).ravel()
         out = np.zeros((order + 1, start.size))
         busy = np.flatnonzero(start < stop)
         step = _CHUNK // (4 * self.block)

@@ -1,0 +1,1 @@
+"""The scale, the shift and the levels of least error."""

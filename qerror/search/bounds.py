@@ -8,7 +8,6 @@ Stochastic rounding: (MSE + A) u^2 is the mean of a convex interpolant of (u y)^
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .objective import Array, Index, Objective, Points
 
@@ -62,7 +61,9 @@ class Reach:
         shell = self._radius[np.arange(found.size), np.argmax(enough, axis=1) + 1]
         low, high = objective.density.support
         far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
-        return 2 * np.minimum(np.where(found, shell, np.inf), np.minimum(far, 1e3 * self._radius[:, -1])) / smallest
+        reach: Array = np.minimum(np.where(found, shell, np.inf), np.minimum(far, 1e3 * self._radius[:, -1]))
+        reach *= 2 / smallest
+        return reach
 
 
 def lower_bounds(objective: Objective, left: Points, right: Points) -> Array:
@@ -102,7 +103,8 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.where(square > 0, -0.5 * linear / square, low)
     inner = np.clip(best, low, high)
-    return np.min([s * (linear + s * square) for s in (low, inner, high)], axis=0)
+    least: Array = np.min([s * (linear + s * square) for s in (low, inner, high)], axis=0)
+    return least
 
 
 def undecided(objective: Objective, points: Points, best: Array, tolerance: float) -> tuple[Index, Array]:
@@ -129,9 +131,7 @@ def split(objective: Objective, points: Points, place: Index, goal: Array) -> tu
     left, right = points.select(place), points.select(place + 1)
     row = left.row
     floor = np.maximum(1e-12 * goal[row], RESOLUTION * objective.power[row])
-    widths = [
-        1.4 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)
-    ]
+    widths = [1.4 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)]
     length = np.log(right.scale / left.scale)
     ratio = np.log(widths[1] / widths[0])
     flat = np.abs(ratio) < 1e-6

@@ -21,8 +21,8 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
 
     Each level is the mean of its cell, each threshold the midpoint of its neighbours (Max 1960, Lloyd 1957). For a
     log-concave density this has one solution. Newton's method finds it from the best grid for the density gathered into
-    some thousand cells, which settles the choice where there are several. On a sample: the global optimum, by dynamic programming over the sorted
-    values (Wu 1991).
+    some thousand cells, which settles the choice where there are several. On a sample: the global optimum, by dynamic
+    programming over the sorted values (Wu 1991).
 
     Parameters
     ----------
@@ -83,9 +83,8 @@ def _newton(density: Density, count: int) -> Array:
 def _solve(jacobian: Array, residual: Array) -> Array:
     # Least squares for few levels: of the Laplace density with two the Jacobian is singular at the solution.
     if residual.size <= 8:
-        step: Array = np.linalg.lstsq(jacobian, residual, rcond=1e-9)[0]
-        return step
-    return np.linalg.solve(jacobian, residual)
+        return np.asarray(np.linalg.lstsq(jacobian, residual, rcond=1e-9)[0], np.float64)
+    return np.asarray(np.linalg.solve(jacobian, residual), np.float64)
 
 
 def _coarse(density: Density, count: int) -> Array:
@@ -153,11 +152,13 @@ class _Runs:
 
     def between(self, start: NDArray[np.intp], stop: NDArray[np.intp]) -> Array:
         zero, one, two = self._between(start, stop)
-        return np.maximum(two - one * one / zero, 0.0).astype(np.float64)
+        cost: Array = np.maximum(two - one * one / zero, 0.0).astype(np.float64)
+        return cost
 
     def means(self, start: NDArray[np.intp], stop: NDArray[np.intp]) -> Array:
         zero, one, _ = self._between(start, stop)
-        return self.centre + (one / zero).astype(np.float64)
+        means: Array = self.centre + (one / zero).astype(np.float64)
+        return means
 
 
 def _layer(cost: _Runs, before: Array, used: int) -> tuple[Array, NDArray[np.intp]]:

@@ -36,11 +36,14 @@ class Points(NamedTuple):
 
     @classmethod
     def none(cls) -> Self:
+        """No points."""
         nowhere = np.empty(0)
         return cls(np.empty(0, np.intp), nowhere, nowhere, nowhere, nowhere, nowhere)
 
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
-        return Points(*(field[index] for field in self))
+        """Those at `index`, in its order."""
+        row, *values = self
+        return Points(row[index], *(value[index] for value in values))
 
 
 def join(*parts: Points) -> Points:
@@ -64,7 +67,9 @@ class Objective:
         As in `quantization_error`.
     """
 
-    def __init__(self, density: Density, grid: Grid, shift: Array, rounding: str, model: str) -> None:
+    def __init__(
+        self, density: Density, grid: Grid, shift: Array, rounding: error.Rounding, model: error.Model
+    ) -> None:
         self.density, self.grid, self.shift = density, grid, shift
         self.rounding, self.model = rounding, model
         self.mean = np.broadcast_to(np.asarray(density.mean, np.float64), shift.shape)
@@ -76,10 +81,12 @@ class Objective:
         # What one evaluation looks at: the values themselves where they are fewer than the thresholds.
         self._direct = _Direct(density, grid) if self.sample and density.atom_count < grid.thresholds.size else None
         per_value = 1 if grid.step is not None else 4
-        self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * (16 if self.sample else 1)
+        per_threshold = 16 if self.sample else 1
+        self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * per_threshold
         self._tails = (_symmetric if density.symmetric and not self.offset.any() else _Tails)(grid)
 
     def members(self, row: Index) -> Density:
+        """The density of each row (one for all where there is only one)."""
         return self.density.take(row) if self.density.shape else self.density
 
     def __call__(self, row: Index, scale: Array) -> Points:

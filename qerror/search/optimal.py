@@ -21,6 +21,7 @@ __all__ = ["excess_db", "optimal_scale"]
 
 Shift = Literal["mean", "optimal"]
 
+
 def optimal_scale(
     density: Density,
     grid: Grid | str,

@@ -192,7 +192,8 @@ class Search:
         key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
         below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
         same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
-        return same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
+        copies: NDArray[np.bool_] = same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
+        return copies
 
     def _octaves_below(self, found: Points) -> Points:
         """On a sample, floating grids give the very same error at half the scale, until they clip."""
