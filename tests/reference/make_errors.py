@@ -193,7 +193,10 @@ class StudentT(Family):
         return mp.gamma((nu + 1) / 2) / (mp.gamma(nu / 2) * mp.sqrt((nu - 2) * mp.pi))
 
     def width(self, y: Number) -> Number:
-        return mp.hypot(y, mp.sqrt(mpf(self.df) - 2)) / 2  # poles at +-i sqrt(nu - 2)
+        nu = mpf(self.df)
+        pole = mp.hypot(y, mp.sqrt(nu - 2))  # distance to those at +-i sqrt(nu - 2)
+        # With many degrees of freedom the pdf falls within that distance as a Gaussian does.
+        return min(pole / 2, 4 * pole / mp.sqrt(nu + 1), 8 * pole**2 / ((nu + 1) * max(y, mpf(1))))
 
     def tail(self, c: Number) -> tuple[Number, Number, Number]:
         nu = mpf(self.df)
@@ -623,6 +626,8 @@ SWEEPS: list[tuple[Spec, str, str, float, str]] = [
     ("student-t:df=5", "nf4", "3.2", -0.3, N),
     ("student-t:df=10", "int4", "0.37 1e2", 0.1, N),
     ("student-t:df=10", "e5m2", "1e-3", 0, N),
+    ("student-t:df=100", "int4", "0.35 1.7", 0.05, N),
+    ("student-t:df=100", "e4m3fn", "0.02", 0, S),
     # Generalized Gaussian: cusps, singular second derivatives, flat tops.
     ("generalized-gaussian:beta=0.3", "int4", "1e-6 1e-3 0.3 2 100 1e6", 0, N),
     ("generalized-gaussian:beta=0.3", "int8", "0.05 0.5", 0.02, N),
@@ -640,6 +645,21 @@ SWEEPS: list[tuple[Spec, str, str, float, str]] = [
     ("generalized-gaussian:beta=8", "int4", "1e-3 0.24 0.5", 0, N),
     ("generalized-gaussian:beta=8", "e4m3fn", "0.004", 0, S),
     ("generalized-gaussian:beta=8", "uint4", "0.1", 1.5, N),
+    # The whole mass far from the value of its cell, or from the range, by many times its own width.
+    ("gaussian", "int4", "1e6", 3e5, N),
+    ("laplace", "int4", "1e6", 3e5, N),
+    ("laplace", "int4", "1e4", 3e3, S),
+    ("uniform", "int4", "1e6", 3e5, N),
+    ("logistic", "int4", "1e6", 3e5, N),
+    ("student-t:df=5", "int4", "1e5", 3e4, N),
+    ("student-t:df=5", "int4", "1e3", 3e2, N),
+    ("student-t:df=4", "uint8", "4e3", 5887.5, N),
+    ("student-t:df=2.001", "int4", "0.077", -260.5, N),
+    ("student-t:df=2.001", "int8", "7.7e4", 5.2e4, N),
+    ("generalized-gaussian:beta=0.3", "int3", "2e4", 2400.0, N),
+    ("generalized-gaussian:beta=4", "e3m0", "4e5", 1.2e5, N),
+    (MIXTURE, "int4", "1e6", 3e5, N),
+    (RELU, "int4", "1e6", 3e5, N),
     # Mixtures and rectified densities (an atom at zero).
     (MIXTURE, "int4", "1e-6 0.02 0.4 8 1e6", 0, N),
     (MIXTURE, "int8", "0.05", -0.5, N),
