@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_rng
+from .._check import as_rng, shown
 from . import quadrature
 
 Array = NDArray[np.float64]
 
-__all__ = ["Density"]
+__all__ = ["Density", "check_density"]
 
 
 class Density(abc.ABC):
@@ -221,3 +221,32 @@ class Density(abc.ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})" if self.shape == () else f"{type(self).__name__}{self.shape}"
+
+
+def check_density(density: Any) -> None:
+    """Refuse what is no density, a name or raw data above all.
+
+    Parameters
+    ----------
+    density : Density
+        The argument of that name.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else: with what makes a density of it.
+
+    Examples
+    --------
+    >>> check_density("gaussian")
+    Traceback (most recent call last):
+        ...
+    ValueError: density must be a Density, got 'gaussian'; qerror.density('gaussian') makes one
+    """
+    if isinstance(density, Density):
+        return
+    if isinstance(density, str):
+        remedy = f"qerror.density({density!r}) makes one"
+    else:
+        remedy = "qerror.Empirical(x) makes one of data, qerror.density(name) of a name"
+    raise ValueError(f"density must be a Density, got {shown(density)}; {remedy}")

@@ -44,10 +44,14 @@ class Gaussian(LocationScale):
     """
 
     family = "gaussian"
-    unit_panels = np.array([0.0, 1.0, 2.0, 3.0, 4.5])
+    unit_panels = np.array([0.0, 1.5, 3.0, 4.5])
 
     def _pdf(self, t: Array) -> Array:
-        return np.exp(-0.5 * t * t) / _SQRT_2PI
+        f = np.asarray(t * t)
+        f *= -0.5
+        np.exp(f, out=f)
+        f /= _SQRT_2PI
+        return f
 
     def _sf(self, t: Array) -> Array:
         return np.asarray(ndtr(-t))

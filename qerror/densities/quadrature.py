@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from .base import Density
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 _WEIGHTS_1 = WEIGHTS * NODES
 _WEIGHTS_2 = WEIGHTS * NODES * NODES
 # Nodes evaluated at a time: three temporaries of this many float64 stay in a core's second-level cache.
-_CHUNK = 1 << 15
+_CHUNK = 1 << 14
 
 
 class _Rows(NamedTuple):
@@ -65,8 +66,7 @@ def cell_moments(density: Density, edges: Array, about: Array, origin: Array, la
     for start in range(0, count, step):
         part = slice(start, start + step)
         member, shift = rows.member[part], rows.origin[part]
-        near = panels[member] - shift[:, None]
-        out[:, part] = _continuous(density.take(member), near, rows.edges[part], rows.about[part], shift)
+        out[:, part] = _continuous(density.take(member), panels[member], rows.edges[part], rows.about[part], shift)
     if density.has_atoms:
         out += _atoms(density, rows, last)
     return out.reshape(3, *rows.lead, cells)
@@ -79,17 +79,32 @@ def atom_moments(density: Density, edges: Array, about: Array, origin: Array, la
 
 
 class _Pieces(NamedTuple):
-    """Intervals that no panel edge divides: a flat list, each for one cell of one row."""
+    """Intervals that no panel edge divides: a flat list, each for one cell of one row.
 
-    row: NDArray[np.intp]
-    cell: NDArray[np.intp]
+    `lower` and `about`, the value of the cell, are relative to `origin`.
+    """
+
+    row: Index
+    cell: Index
     lower: Array
     width: Array
+    about: Array
+    origin: Array
 
     def join(self, other: _Pieces) -> _Pieces:
-        row, cell = np.concatenate([self.row, other.row]), np.concatenate([self.cell, other.cell])
-        lower, width = np.concatenate([self.lower, other.lower]), np.concatenate([self.width, other.width])
-        return _Pieces(row, cell, lower, width)
+        return _Pieces(*map(np.concatenate, zip(self, other, strict=True)))
+
+
+class _Tail(NamedTuple):
+    """Intervals outside of the panels, from their end near these to the other, upwards or downwards."""
+
+    row: Index
+    cell: Index
+    near: Array
+    far: Array
+    about: Array
+    origin: Array
+    above: NDArray[np.bool_]
 
 
 def _continuous(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> Array:
@@ -98,81 +113,104 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
     `density`, `origin` have shape (rows,) (or (), the density).
     """
     rows, cells = about.shape
-    row, cell, lower, upper = _cut(panels, edges)
-    above, below = lower >= panels[row, -1], upper <= panels[row, 0]
+    pieces, tail = _cut(density, panels, edges, about, origin)
+    beyond = None
+    if tail.row.size:
+        # Where the pdf has underflowed it stays so.
+        members = density.take(tail.row) if density.shape else density
+        tail = _Tail(*(part[members.pdf_from(tail.origin, tail.near) > 0] for part in tail))
+        outer, beyond = _tail_pieces(density, tail)
+        pieces = pieces.join(outer)
+    moments = _gauss(density, pieces)
+    place = pieces.row * cells + pieces.cell
+    if beyond is not None:
+        place, moments = np.append(place, tail.row * cells + tail.cell), np.append(moments, beyond, axis=1)
+    sums = [np.bincount(place, weights=part, minlength=rows * cells) for part in moments]
+    out: Array = np.array(sums, np.float64).reshape(3, rows, cells)
+    return out
+
+
+def _cut(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> tuple[_Pieces, _Tail]:
+    """The cells between edges, cut at the panels: what lies between these, and what outside.
+
+    A piece is placed relative to `origin` (where the cells are exact) or to the mean (where the panels are), whichever
+    is nearer: neither a narrow cell far from the mean nor a density far from the origin loses its digits.
+    """
+    rows, cells = about.shape
+    mean = np.broadcast_to(np.asarray(density.mean, np.float64), origin.shape)
+    both, order = _merge(edges, panels - origin[:, None])
+    wide = both[:, :-1] < both[:, 1:]
+    moved = both
+    if (mean != origin).any():
+        offset = (origin - mean)[:, None]
+        moved, _ = _merge(edges + offset, panels - mean[:, None], order)
+        wide |= moved[:, :-1] < moved[:, 1:]
+    row, column = np.nonzero(wide)
+    cell = np.cumsum(order <= cells, axis=1)[row, column] - 1
+    lower, upper, centre, value = both[row, column], both[row, column + 1], origin[row], about[row, cell]
+    first, last = (panels[:, [0, -1]] - origin[:, None]).T
+    above, below = lower >= last[row], upper <= first[row]
+    if moved is not both:
+        low, high = moved[row, column], moved[row, column + 1]
+        nearer = np.minimum(np.abs(low), np.abs(high)) < np.minimum(np.abs(lower), np.abs(upper))
+        lower, upper = np.where(nearer, low, lower), np.where(nearer, high, upper)
+        centre, value = np.where(nearer, mean[row], centre), np.where(nearer, value + offset[row, 0], value)
     inside = ~(above | below)
     # The end of a bounded support is the last panel edge: there is nothing beyond it.
-    low, high = (np.broadcast_to(np.isinf(end), rows)[row] for end in density.support)
+    low, high = (np.isinf(end) if np.ndim(end) == 0 else np.isinf(end)[row] for end in density.support)
     outside = (above & high) | (below & low)
-    pieces = _Pieces(row[inside], cell[inside], lower[inside], upper[inside] - lower[inside])
-    rest = None
-    if outside.any():
-        row, cell, lower, upper, above = (a[outside] for a in (row, cell, lower, upper, above))
-        near, far = np.where(above, lower, upper), np.where(above, upper, lower)
-        # Where the pdf has underflowed it stays so.
-        left = (density.take(row) if density.shape else density).pdf_from(origin[row], near) > 0
-        row, cell, near, far, above = (a[left] for a in (row, cell, near, far, above))
-        beyond, rest = _tail_pieces(density, _Tail(row, cell, near, far, above), about, origin)
-        pieces = pieces.join(beyond)
-    moments = _gauss(density, pieces, about[pieces.row, pieces.cell], origin[pieces.row])
-    place = pieces.row * cells + pieces.cell
-    if rest is not None:
-        place, moments = np.append(place, row * cells + cell), np.append(moments, rest, axis=1)
-    sums = [np.bincount(place, weights=part, minlength=rows * cells) for part in moments]
-    return np.array(sums).reshape(3, rows, cells)
+    pieces = _Pieces(
+        row[inside], cell[inside], lower[inside], upper[inside] - lower[inside],
+        value[inside], centre[inside],
+    )  # fmt: skip
+    row, cell, lower, upper, value, centre, above = (
+        part[outside] for part in (row, cell, lower, upper, value, centre, above)
+    )
+    near, far = np.where(above, lower, upper), np.where(above, upper, lower)
+    return pieces, _Tail(row, cell, near, far, value, centre, above)
 
 
-def _cut(panels: Array, edges: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]:
-    """The cells between edges, cut at the panels: row, cell, lower and upper end of each piece."""
-    rows, cells = edges.shape[0], edges.shape[1] - 1
+def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Array, Index]:
+    """Edges and panels of each row in ascending order (or in the `order` of another merge), edges first where equal."""
     both = np.concatenate([edges, np.minimum(np.maximum(panels, edges[:, :1]), edges[:, -1:])], axis=1)
-    order = np.argsort(both, axis=1, kind="stable")
-    both = both.ravel()[order + (np.arange(rows) * both.shape[1])[:, None]]
-    row, column = np.nonzero(both[:, :-1] < both[:, 1:])
-    cell = np.cumsum(order <= cells, axis=1)[row, column] - 1
-    return row, cell, both[row, column], both[row, column + 1]
+    if order is None:
+        order = np.argsort(both, axis=1, kind="stable")
+    return both.ravel()[order + (np.arange(both.shape[0]) * both.shape[1])[:, None]], order
 
 
-class _Tail(NamedTuple):
-    """Intervals outside of the panels, from their end near these to the other, upwards or downwards."""
-
-    row: NDArray[np.intp]
-    cell: NDArray[np.intp]
-    near: Array
-    far: Array
-    above: NDArray[np.bool_]
-
-
-def _tail_pieces(density: Density, tail: _Tail, about: Array, origin: Array) -> tuple[_Pieces, Array | None]:
+def _tail_pieces(density: Density, tail: _Tail) -> tuple[_Pieces, Array | None]:
     """Panels that double from the decay length on, and the moments of what a power law has beyond them."""
-    row, cell, near, far, above = tail
-    members = density.take(row) if density.shape else density
-    sign, shift = np.where(above, 1.0, -1.0), origin[row]
-    reach = np.abs(far - near)
-    length = members.decay_length(shift + near, sign)
-    grow = np.concatenate([[0.0], 2.0 ** np.arange(density.tail_doublings)])
+    members = density.take(tail.row) if density.shape else density
+    reach = np.abs(tail.far - tail.near)
+    length = members.decay_length(tail.origin + tail.near, np.where(tail.above, 1.0, -1.0))
+    # Widths 2, 4, 8, ... decay lengths: the mass has gone where twelve nodes no longer resolve it.
+    grow = 2.0 * (2.0 ** np.arange(density.tail_doublings + 1) - 1.0)
     knots = np.minimum(length[:, None] * grow, reach[:, None])
-    width = np.diff(knots, axis=1)
-    lower = np.where(above[:, None], near[:, None] + knots[:, :-1], near[:, None] - knots[:, 1:])
+    width = knots[:, 1:] - knots[:, :-1]
+    near = tail.near[:, None]
+    lower = np.where(tail.above[:, None], near + knots[:, :-1], near - knots[:, 1:])
     # Narrow cells end within the first panels: the others are left out.
     place, panel = np.nonzero(width > 0)
-    pieces = _Pieces(row[place], cell[place], lower[place, panel], width[place, panel])
-    rest = np.flatnonzero(knots[:, -1] < reach)
-    return pieces, _far(density, tail, rest, knots[:, -1], shift, about[row, cell]) if rest.size else None
+    pieces = _Pieces(
+        tail.row[place], tail.cell[place], lower[place, panel], width[place, panel], tail.about[place], tail.origin[place]
+    )
+    return pieces, _far(density, tail, knots[:, -1], reach)
 
 
-def _far(density: Density, tail: _Tail, rest: NDArray[np.intp], end: Array, shift: Array, about: Array) -> Array | None:
-    """Moments (3, n) of what lies beyond the last panel of the tails at `rest`; 0 for the others."""
-    row, _, near, far, above = (part[rest] for part in tail)
-    sign, origin = np.where(above, 1.0, -1.0), shift[rest]
+def _far(density: Density, tail: _Tail, end: Array, reach: Array) -> Array | None:
+    """Moments (3, n) of what a power law has beyond the distance `end`; 0 for tails that are no longer."""
+    rest = np.flatnonzero(end < reach)
+    if not rest.size:
+        return None
+    row, _, near, far, about, origin, above = (part[rest] for part in tail)
+    sign = np.where(above, 1.0, -1.0)
     members = density.take(row) if density.shape else density
-    value = origin + about[rest]
-    beyond = members.far_moments(origin + near + sign * end[rest], value, sign)
+    beyond = members.far_moments(origin + near + sign * end[rest], origin + about, sign)
     if beyond is None:
         return None
     bounded = np.isfinite(far)
     if bounded.any():
-        outer = members.far_moments(np.where(bounded, origin + far, origin + near), value, sign)
+        outer = members.far_moments(np.where(bounded, origin + far, origin + near), origin + about, sign)
         assert outer is not None
         beyond = beyond - np.where(bounded, outer, 0.0)
     out = np.zeros((3, tail.row.size))
@@ -180,15 +218,16 @@ def _far(density: Density, tail: _Tail, rest: NDArray[np.intp], end: Array, shif
     return out
 
 
-def _gauss(density: Density, pieces: _Pieces, about: Array, origin: Array) -> Array:
+def _gauss(density: Density, pieces: _Pieces) -> Array:
     """Moments (3, n) of the pieces by 12 nodes each."""
     half = 0.5 * pieces.width
-    middle = pieces.lower + half
+    nodes = half[:, None] * NODES
+    nodes += (pieces.lower + half)[:, None]
     members = density.take(pieces.row[:, None]) if density.shape else density
-    f = members.pdf_from(origin[:, None], middle[:, None] + half[:, None] * NODES)
+    f = members.pdf_from(pieces.origin[:, None], nodes)
     f0, f1, f2 = (np.einsum("ij,j->i", f, weights) for weights in (WEIGHTS, _WEIGHTS_1, _WEIGHTS_2))
     # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
-    offset = (pieces.lower - about) + half
+    offset = (pieces.lower - pieces.about) + half
     first = half * f1
     out: Array = half * np.array([f0, offset * f0 + first, offset * (offset * f0 + 2 * first) + half * half * f2])
     return out

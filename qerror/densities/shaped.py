@@ -48,6 +48,8 @@ class StudentT(LocationScale):
         self._w2 = self.df - 2.0
         self._peak = _gamma_ratio(0.5 * self.df) / math.sqrt(math.pi * self._w2)
         self.unit_panels = _student_panels(self.df)
+        # Near df = 2 the remainders of a long tail are large numbers of which a small difference counts.
+        self.tail_doublings = 24 if self.df < 3 else type(self).tail_doublings
         super().__init__(mean, std)
 
     def _parameters(self) -> dict[str, Any]:
