@@ -118,7 +118,8 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
     if tail.row.size:
         # Where the pdf has underflowed it stays so.
         members = density.take(tail.row) if density.shape else density
-        tail = _Tail(*(part[members.pdf_from(tail.origin, tail.near) > 0] for part in tail))
+        left = members.pdf_from(tail.origin, tail.near) > 0
+        tail = _Tail(*(part[left] for part in tail))
         outer, beyond = _tail_pieces(density, tail)
         pieces = pieces.join(outer)
     moments = _gauss(density, pieces)

@@ -122,7 +122,7 @@ class Search:
 
     def _climb(self, rows: Index, low: Array, stop: Array, per_octave: int) -> None:
         """Evaluate steps 0 to `stop` of the ladder; of a float grid, one octave stands for all that repeat it."""
-        if self.sample or self.objective.grid.float_spec is None:
+        if self.sample or self.objective.grid.float_spec is None or stop.max() < 16 * per_octave:
             self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop, per_octave))
             return
         ends = self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop / per_octave, 1))
@@ -178,10 +178,15 @@ class Search:
         )  # fmt: skip
         if not scale.size:
             return Points.none()
-        # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-        for end in (place, after):
-            scale = np.where(points.mse[end] < self.objective(row, scale).mse, points.scale[end], scale)
-        return self.evaluate(row, scale)
+        new = self.evaluate(row, scale)
+        if self.objective.density.kinks.shape[-1]:
+            # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
+            low, high = points.select(place), points.select(after)
+            edge = np.where(low.mse < high.mse, low.scale, high.scale)
+            lower = np.minimum(low.mse, high.mse) < new.mse
+            if lower.any():
+                new = join(new.select(~lower), self.objective(row[lower], edge[lower]))
+        return new
 
     def _copies(self) -> NDArray[np.bool_]:
         """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
@@ -345,11 +350,12 @@ class Search:
     ) -> Array:
         """Newton's method for MSE = goal between `inner` (below it) and `outer`, from the parabola through both."""
         reach = outer - inner
-        linear = slope * reach
-        square = at_outer - goal - below - linear
-        root = np.sqrt(np.maximum(linear * linear - 4 * square * below, 0.0))
+        # In units of the outer error, whose squares then stay within float64.
+        linear, start = slope * reach / at_outer, below / at_outer
+        square = 1.0 - goal / at_outer - start - linear
+        root = np.sqrt(np.maximum(linear * linear - 4 * square * start, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = -2 * below / (linear + root)
+            share = -2 * start / (linear + root)
         x = inner + np.where((share > 0) & (share < 1), share, 0.5) * reach
         for _ in range(60):
             point = self.objective(row, x)
