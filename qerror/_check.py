@@ -23,6 +23,7 @@ __all__ = [
     "check_scale",
     "check_shift",
     "is_real_dtype",
+    "shown",
     "suggest",
 ]
 
@@ -58,11 +59,11 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     if array.dtype == np.float64:
         return array
     if not is_real_dtype(array.dtype):
-        raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}")
+        raise ValueError(f"{name} must be a real number or an array of real numbers, got {shown(value)}")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a real number or an array of real numbers, got {_short(value)}") from None
+        raise ValueError(f"{name} must be a real number or an array of real numbers, got {shown(value)}") from None
 
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:
@@ -243,7 +244,7 @@ def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | Non
         bounds = f" of at least {minimum}"
     else:
         bounds = "" if maximum is None else f" of at most {maximum}"
-    raise ValueError(f"{name} must be an integer{bounds}, got {_short(value)}")
+    raise ValueError(f"{name} must be an integer{bounds}, got {shown(value)}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -276,7 +277,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """
     if isinstance(value, str) and value in choices:
         return value
-    raise ValueError(f"{name} must be {_listing(choices)}, got {_short(value)}")
+    raise ValueError(f"{name} must be {_listing(choices)}, got {shown(value)}")
 
 
 def as_rng(rng: Any) -> np.random.Generator:
@@ -307,7 +308,7 @@ def as_rng(rng: Any) -> np.random.Generator:
         return np.random.default_rng()
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
         return np.random.default_rng(int(rng))
-    raise ValueError(f"rng must be a non-negative integer, a numpy.random.Generator or None, got {_short(rng)}")
+    raise ValueError(f"rng must be a non-negative integer, a numpy.random.Generator or None, got {shown(rng)}")
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
@@ -339,7 +340,23 @@ def _listing(words: Sequence[str]) -> str:
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return the repr of a value on one line, of at most 60 characters, for an error text.
+
+    Parameters
+    ----------
+    value : object
+        The value given.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> shown(np.arange(3))
+    'array([0, 1, 2])'
+    """
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 

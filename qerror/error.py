@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import fine_grids, high_resolution
 from ._check import check_choice, check_scale, check_shift
-from .densities.base import Density
+from .densities.base import Density, check_density
 from .grids.formats import grid as as_grid
 from .grids.grid import Grid
+from .grids.ties import last_below
 from .results import ErrorTerms
 
 __all__ = ["code_entropy", "code_probabilities", "quantization_error"]
@@ -79,7 +80,7 @@ def quantization_error(
     Raises
     ------
     ValueError
-        For a scale that is not positive and finite, an unknown grid, rounding or model.
+        For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model.
 
     Examples
     --------
@@ -108,6 +109,7 @@ def quantization_error(
 
 def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Density, Array, Array, tuple[int, ...]]:
     """One row for each (density, scale, shift) of the broadcast shape."""
+    check_density(density)
     scale = check_scale(scale)
     shift = check_shift(shift)
     try:
@@ -137,29 +139,6 @@ def _member(density: Density, part: slice | NDArray[np.intp]) -> Density:
     return density.take(np.arange(density.shape[0])[part]) if density.shape else density
 
 
-def _last_below(grid: Grid, scale: Array, shift: Array) -> Array:
-    """The greatest x that casting sends below each threshold: (x - z) / s in float64 is less, or ties that way."""
-    t, lower = grid.thresholds, grid.ties_to_lower
-    s, z = scale[:, None], shift[:, None]
-
-    def below(x: Array) -> NDArray[np.bool_]:
-        q = (x - z) / s
-        under: NDArray[np.bool_] = (q < t) | ((q == t) & lower)
-        return under
-
-    middle: Array = z + s * t
-    slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(z)))
-    low: Array = middle - slack
-    high: Array = middle + slack
-    while True:
-        middle = low + 0.5 * (high - low)
-        open_ = (middle > low) & (middle < high)
-        if not open_.any():
-            return low
-        under = below(middle)
-        low, high = np.where(open_ & under, middle, low), np.where(open_ & ~under, middle, high)
-
-
 def _ends(inner: Array) -> Array:
     """Edges from minus to plus infinity around `inner`."""
     end = np.full((inner.shape[0], 1), np.inf)
@@ -173,7 +152,7 @@ def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorS
     last = None
     if density.has_atoms:
         last = shift[:, None] + edges
-        last[:, 2:-2] = _last_below(grid, scale, shift)
+        last[:, 2:-2] = last_below(grid.thresholds, grid.ties_to_lower, scale[:, None], shift[:, None])
     moments = density.cell_moments(edges, value, shift, last)
     _, first, second = moments
     clipping = second[:, 0] + second[:, -1]
@@ -240,7 +219,7 @@ def code_probabilities(
     Examples
     --------
     >>> import qerror as qe
-    >>> qe.code_probabilities(qe.Gaussian(), "binary", 1.0).tolist()
+    >>> qe.code_probabilities(qe.Gaussian(), "binary", 1.0).round(12).tolist()
     [0.5, 0.5]
     """
     check_choice("rounding", rounding, ROUNDINGS)
@@ -249,7 +228,9 @@ def code_probabilities(
     out: Array
     unit = flat_scale[:, None]
     if rounding == "nearest":
-        last = _ends(_last_below(levels, flat_scale, flat_shift)) if members.has_atoms else None
+        last = None
+        if members.has_atoms:
+            last = _ends(last_below(levels.thresholds, levels.ties_to_lower, unit, flat_shift[:, None]))
         out = members.cell_moments(_ends(unit * levels.thresholds), unit * levels.levels, flat_shift, last)[0]
     else:
         centre = unit * np.concatenate([levels.levels[:1], levels.levels])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from .densities.base import Density
 from .grids.grid import Grid
+from .grids.ties import last_below
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -39,8 +40,8 @@ _CHUNK_ROWS = 16
 
 def pays(density: Density, grid: Grid) -> bool:
     """Whether product quadrature is the faster route: a smooth density, and long runs of equal gaps."""
-    levels = len(grid.levels)
-    return levels >= max(_FEWEST_LEVELS, 8 * len(grid.runs)) and density.panels().shape[-1] > 0
+    levels, extra = len(grid.levels), density.atom_count
+    return levels >= max(_FEWEST_LEVELS, 8 * len(grid.runs), 8 * extra) and density.panels().shape[-1] > 0
 
 
 def error_rows(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
@@ -56,7 +57,7 @@ def error_rows(density: Density, grid: Grid, scale: Array, shift: Array, roundin
 def _chunk(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
     row, low, gaps = _pieces(density, grid, scale, shift)
     long = gaps >= _FEWEST_GAPS
-    values = _Values(density, grid.levels, scale, shift, rounding)
+    values = _Values(density, grid, scale, shift, rounding)
     sums = _product(values, row[long], low[long], gaps[long])
     count = gaps[~long]
     if count.size:
@@ -82,13 +83,13 @@ class _Values(NamedTuple):
     """What a piece needs to know of its row."""
 
     density: Density
-    levels: Array
+    grid: Grid
     scale: Array
     shift: Array
     rounding: str
 
     def at(self, row: Index, level: Index) -> Array:
-        return self.scale[row] * self.levels[level]
+        return self.scale[row] * self.grid.levels[level]
 
     def add_up(self, row: Index, terms: tuple[Array, Array, Array]) -> Array:
         """Sums of the three terms over the pieces of each row."""
@@ -99,6 +100,11 @@ def _pieces(density: Density, grid: Grid, scale: Array, shift: Array) -> tuple[I
     """Runs of equal gaps, as (row, first level, number of gaps): cut so that every panel edge has a gap of its own."""
     panels = np.broadcast_to(density.panels(), (scale.size, density.panels().shape[-1])) - shift[:, None]
     edges = np.concatenate([panels, *_tail_knots(density, grid, panels, scale, shift)], axis=1)
+    if density.atoms is not None:
+        points = density.atoms[0]
+        edges = np.concatenate(
+            [edges, np.broadcast_to(points, (scale.size, points.shape[-1])) - shift[:, None]], axis=1
+        )
     gap = np.searchsorted(grid.levels, edges / scale[:, None], side="right") - 1
     last = len(grid.levels) - 1
     inside = (gap >= 0) & (gap < last)
@@ -156,7 +162,12 @@ def _by_gap(values: _Values, row: Index, low: Index) -> Array:
     edges = np.stack([a, 0.5 * (a + b), b], axis=1)
     about = edges[:, ::2]
     density = values.density.take(row) if values.density.shape else values.density
-    mass, first, second = density.cell_moments(edges, about, values.shift[row])
+    last = None
+    if density.has_atoms:
+        last = values.shift[row, None] + edges
+        grid = values.grid
+        last[:, 1] = last_below(grid.thresholds[low], grid.ties_to_lower[low], values.scale[row], values.shift[row])
+    mass, first, second = density.cell_moments(edges, about, values.shift[row], last)
     if values.rounding == "nearest":
         lever = second + about * first
         return values.add_up(row, (second.sum(axis=1), first.sum(axis=1), lever.sum(axis=1)))

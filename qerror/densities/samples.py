@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import check_finite
+from .._check import as_float_array, check_finite, is_real_dtype, shown
 from .._threads import chunk_slices, thread_map
 from . import double_double as dd
 from .base import Array
@@ -21,6 +21,8 @@ _BLOCK = 16
 # Below this many values sorting is as fast as counting 65 536 bit patterns.
 _COUNTED = 1 << 14
 _CHUNK = 1 << 20
+# Squares of values of this size, weighted, stay within float64 (every float32 does).
+_LARGEST = 1e100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +157,7 @@ def sorted_rows(
     if values.size == 0:
         raise ValueError(f"x must have at least one value, got shape {values.shape}")
     weight = None if weights is None else _as_weights(weights, values.shape)
-    kept = () if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, values.ndim)
+    kept = () if axis is None else _as_axes(axis, values.ndim)
     shape = tuple(values.shape[i] for i in kept)
     if kept:
         values = np.moveaxis(values, kept, range(len(kept))).reshape(int(np.prod(shape)), -1)
@@ -168,20 +170,32 @@ def sorted_rows(
     return _sorted(rows, None if weight is None else weight.reshape(rows.shape), values), shape
 
 
+def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    try:
+        return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
+    except (TypeError, ValueError):
+        known = f"an integer from {-ndim} to {ndim - 1}, or several different ones" if ndim else "None for one number"
+        raise ValueError(f"axis must be {known}, got {shown(axis)}") from None
+
+
 def as_values(x: ArrayLike) -> NDArray[Any]:
     """Real data as float16, float32 or float64, without a copy where it is one of these."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        remedy = "rows of different lengths make one Empirical each"
+        raise ValueError(f"x must be numbers in one shape, got {shown(x)}; {remedy}") from None
     if array.dtype.name == "bfloat16":
         return (np.ascontiguousarray(array).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"x must be real numbers, got dtype {array.dtype}")
+    if not is_real_dtype(array.dtype):
+        raise ValueError(f"x must be real numbers, got dtype {array.dtype}, {shown(x)}; convert it first")
     if array.dtype in (np.float16, np.float32, np.float64):
         return array
     return array.astype(np.float64)
 
 
 def _as_weights(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
-    array = np.asarray(weights, np.float64)
+    array = as_float_array("weights", weights)
     check_finite("weights", array)
     if (array < 0).any():
         raise ValueError(f"weights must be >= 0, got {array.min():g}")
@@ -238,10 +252,34 @@ def _sorted(rows: NDArray[Any], weight: Array | None, values: NDArray[Any]) -> R
         held[:] = np.take_along_axis(held, order, axis=1)
         sorted_weight = np.zeros(padded.shape)
         sorted_weight[:, :length] = np.take_along_axis(weight, order, axis=1)
-        if not (sorted_weight.sum(axis=1) > 0).all():
+        total = sorted_weight.sum(axis=1)
+        if not (total > 0).all():
             raise ValueError("weights must not all be 0, in any row")
+        _check_size("weights", total)
     # Sorting puts NaN and infinity at the ends.
     if not (np.isfinite(held[:, 0]).all() and np.isfinite(held[:, -1]).all()):
         check_finite("x", values)
+    _check_size("x", np.maximum(np.abs(held[:, 0]), np.abs(held[:, -1])))
     lengths = np.full(count, length)
+    if count == 1 and weight is None and _repeats(held[0]):
+        first = np.flatnonzero(np.append(True, held[0, 1:] != held[0, :-1]))
+        times = np.diff(first, append=length).astype(np.float64)
+        return Rows(held[:, first], times[None], np.array([first.size]), lengths, 1)
     return Rows(padded, sorted_weight, lengths, lengths, block)
+
+
+def _repeats(values: NDArray[Any]) -> bool:
+    """Whether most of the sorted values are repetitions, judged by some in the middle: then they are counted."""
+    middle = values.size // 2
+    some = values[max(0, middle - _COUNTED) : middle + _COUNTED]
+    distinct = 1 + int(np.count_nonzero(some[1:] != some[:-1]))
+    return some.size >= 64 and 4 * distinct <= some.size
+
+
+def _check_size(name: str, size: NDArray[Any]) -> None:
+    """Refuse rows whose weighted squares would over- or underflow: `size` is their largest value or total weight."""
+    size = size.astype(np.float64)
+    bad = (size > _LARGEST) | ((size > 0) & (size < 1 / _LARGEST))
+    if bad.any():
+        limits = f"its largest between {1 / _LARGEST:g} and {_LARGEST:g}, so that squares stay within float64"
+        raise ValueError(f"{name} must have {limits}, got {size[bad][0]:g}; multiply it by a power of two")

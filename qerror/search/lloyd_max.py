@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_int
-from ..densities.base import Density
+from ..densities.base import Density, check_density
 from ..grids.grid import Grid
 
 __all__ = ["lloyd_max"]
@@ -47,6 +47,7 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     >>> qe.lloyd_max(qe.Gaussian(), 4).levels.round(10).tolist()
     [-1.5104176085, -0.4527800346, 0.4527800346, 1.5104176085]
     """
+    check_density(density)
     count = as_int("n_levels", n_levels, minimum=2)
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; call lloyd_max for each member")

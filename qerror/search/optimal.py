@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_choice, check_shift
-from ..densities.base import Density
+from ..densities.base import Density, check_density
 from ..error import MODELS, ROUNDINGS, Model, Rounding, quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
@@ -55,7 +55,7 @@ def optimal_scale(
     Raises
     ------
     ValueError
-        For an unknown grid, shift, model or rounding, or a shift that is not finite.
+        For what is no density, an unknown grid, shift, model or rounding, or a shift that is not finite.
 
     Examples
     --------
@@ -66,6 +66,7 @@ def optimal_scale(
     """
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("model", model, MODELS)
+    check_density(density)
     levels = as_grid(grid)
     if isinstance(shift, str):
         check_choice("shift", shift, ("mean", "optimal"))
@@ -76,7 +77,11 @@ def optimal_scale(
         fixed = np.asarray(density.mean, np.float64)
     else:
         fixed = check_shift(shift)
-    shape = np.broadcast_shapes(density.shape, fixed.shape)
+    try:
+        shape = np.broadcast_shapes(density.shape, fixed.shape)
+    except ValueError:
+        message = f"shift {fixed.shape} does not broadcast against the density {density.shape}"
+        raise ValueError(f"{message}; add axes of length 1, as in shift[:, None]") from None
     members = density
     if density.shape:
         index = np.arange(int(np.prod(density.shape))).reshape(density.shape)

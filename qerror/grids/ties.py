@@ -1,0 +1,52 @@
+"""Where casting sends what lies on a threshold, to the last bit: point masses must go the same way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+__all__ = ["last_below"]
+
+
+def last_below(threshold: Array, to_lower: NDArray[np.bool_], scale: Array, shift: Array) -> Array:
+    """The greatest x that casting sends below each threshold: (x - z) / s in float64 is less, or ties that way.
+
+    Parameters
+    ----------
+    threshold : ndarray
+        Dimensionless.
+    to_lower : ndarray of bool
+        Whether a tie goes to the level below.
+    scale, shift : ndarray
+        Units of x; all four broadcast.
+
+    Returns
+    -------
+    ndarray of float64
+        Of the broadcast shape.
+
+    Examples
+    --------
+    >>> threshold, one = np.array([0.5, 1.5]), np.ones(1)
+    >>> last_below(threshold, np.array([True, False]), one, 0 * one) < threshold
+    array([False,  True])
+    """
+
+    def below(x: Array) -> NDArray[np.bool_]:
+        q = (x - shift) / scale
+        under: NDArray[np.bool_] = (q < threshold) | ((q == threshold) & to_lower)
+        return under
+
+    middle: Array = shift + scale * threshold
+    slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(shift)))
+    low: Array = middle - slack
+    high: Array = middle + slack
+    while True:
+        middle = low + 0.5 * (high - low)
+        open_ = (middle > low) & (middle < high)
+        if not open_.any():
+            return low
+        under = below(middle)
+        low, high = np.where(open_ & under, middle, low), np.where(open_ & ~under, middle, high)
