@@ -1,0 +1,86 @@
+"""Optimal scales of densities and of samples. No result is cached: every call searches and proves anew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+import qerror as qe
+
+SMALL = "int2 int3 int4 int5 int6 int7 int8 e2m1 e3m0 e2m3 e3m2 e4m3fn e5m2".split()
+FINE = ("int16", "fp16", "bf16")
+FAMILIES = ("gaussian", "laplace", "student-t:df=5", "logistic", "uniform")
+N = 10_000_000
+ROUNDS = 9
+
+
+def ratios() -> Iterator[tuple[str, float, float]]:
+    """Yield rows of claim (with its unit), measured value and limit."""
+    yield from _densities()
+    yield from _samples()
+
+
+def _densities() -> Iterator[tuple[str, float, float]]:
+    times = [
+        _median(lambda family=family, name=name: qe.optimal_scale(qe.density(family), name))
+        for family in FAMILIES
+        for name in SMALL
+    ]
+    yield "optimal_scale, median over grids x families [ms]", 1e3 * float(np.median(times)), 1.5
+    yield "optimal_scale, maximum over grids x families [ms]", 1e3 * max(times), 15.0
+    for name in FINE:
+        worst = max(_median(lambda f=family, n=name: qe.optimal_scale(qe.density(f), n), 1) for family in FAMILIES)
+        yield f"optimal_scale, maximum over families, {name} [s]", worst, 2.0
+    scales = np.linspace(0.05, 1.0, 1000)
+    seconds = _median(lambda: qe.quantization_error(qe.Gaussian(), "int4", scales))
+    yield "quantization_error at 1000 scales of int4 [ms]", 1e3 * seconds, 10.0
+
+
+def _samples() -> Iterator[tuple[str, float, float]]:
+    x = np.random.default_rng(0).standard_normal(N).astype(np.float32)
+    bits = (x.view(np.uint32) >> 16).astype(np.uint16)
+    half = (bits.astype(np.uint32) << 16).view(np.float32)
+    build, count = _turns(lambda: qe.Empirical(half), lambda: _bincount(bits))
+    yield "Empirical of 1e7 bf16 values / np.bincount of their bits in chunks", build / count, 3.0
+    build, sort = _turns(lambda: qe.Empirical(x), lambda: np.sort(x))
+    yield "Empirical of 1e7 float32 values / np.sort", build / sort, 1.6
+    for what, values in (("bf16", half), ("float32", x)):
+        sample = qe.Empirical(values)
+        for name, limit in (("int4", 20.0), ("e2m1", 20.0), ("e3m0", 20.0), ("int8", 150.0)):
+            seconds = _median(lambda sample=sample, name=name: qe.optimal_scale(sample, name))
+            yield f"exact optimum of 1e7 {what} values, {name} [ms]", 1e3 * seconds, limit
+
+
+def _bincount(bits: np.ndarray) -> np.ndarray:
+    counts = np.zeros(1 << 16, np.int64)
+    for start in range(0, bits.size, 1 << 20):
+        counts += np.bincount(bits[start : start + (1 << 20)], minlength=1 << 16)
+    return counts
+
+
+def _median(call: Callable[[], object], rounds: int = ROUNDS) -> float:
+    call()
+    return float(np.median([_seconds(call) for _ in range(rounds)]))
+
+
+def _turns(*calls: Callable[[], object]) -> list[float]:
+    """Median seconds of each call, taken in turns."""
+    for call in calls:
+        call()
+    seconds = [[_seconds(call) for call in calls] for _ in range(ROUNDS)]
+    return [float(np.median(column)) for column in zip(*seconds, strict=True)]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    result = call()
+    elapsed = time.perf_counter() - start
+    del result
+    return elapsed
+
+
+if __name__ == "__main__":
+    for claim, measured, limit in ratios():
+        print(f"{measured:8.3f}  (limit {limit:g})  {claim}")
