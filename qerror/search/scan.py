@@ -30,6 +30,8 @@ _LAST_EVALUATIONS = 5_000
 # On a sample: pieces from which a descent starts, and its longest way.
 _DESCENTS = 8
 _STEPS = 200
+# Scales evaluated at most to find where the 1 % interval ends.
+_FENCE = 8_000
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
 
 
@@ -321,29 +323,32 @@ class Search:
         below = np.where(between, points.mse[inner], mse[row]) - goal[row]
         slope = np.where(between, points.slope[inner], 0.0)
         ends[side, row] = self._crossing(row, near, points.scale[outer], goal[row], below, slope, points.mse[outer])
-        return ends
+        # Within 1 % of no error at all there is only the best scale.
+        return np.where(self.live & (mse <= 0), best, ends)
 
     def _fence(self, goal: Array) -> None:
         """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
-        points, objective = self.points, self.objective
-        rows = np.flatnonzero(self.live)
-        ends = np.searchsorted(points.row, np.array([rows, rows + 1])) - np.array([[0], [1]])
-        lowest, highest = points.scale[ends]
-        short = points.mse[ends] <= goal[rows]
-        # A - MSE <= 2 s reach; and beyond `largest_scale` every MSE is larger.
-        far = np.array([
-            0.49 * (objective.power - goal)[rows] / self.reach.slope[rows], 1.01 * self.reach.largest_scale(goal)[rows]
-        ])  # fmt: skip
-        for side, steps in ((0, np.log2(np.maximum(lowest / np.maximum(far[0], 1e-300), 1))), (1, far[1] / highest)):
-            needed = short[side] & (far[side] > 0) & np.isfinite(far[side])
-            if not needed.any():
+        points, power = self.points, self.objective.power
+        start = np.flatnonzero(np.append(True, points.row[1:] != points.row[:-1]))
+        last = np.append(start[1:], points.row.size) - 1
+        for end, sign in ((start, -1.0), (last, 1.0)):
+            end = end[points.mse[end] <= goal[points.row[end]]]
+            if not end.size:
                 continue
-            count = np.ceil(_PER_OCTAVE * (steps if side == 0 else np.log2(np.maximum(steps, 1))))[needed]
-            sign = -1.0 if side == 0 else 1.0
-            start = (lowest, highest)[side][needed]
-            row, scale = _ladder(rows[needed], start, np.ones(count.size), np.minimum(count, 8000.0), _PER_OCTAVE)
-            known = start[np.searchsorted(rows[needed], row)]
-            self.evaluate(row, known * (scale / known) ** sign)
+            row = points.row[end]
+            # A - MSE <= 2 s reach; and beyond `largest_scale` every MSE is larger.
+            far = (
+                0.49 * (power - goal) / np.where(self.live, self.reach.slope, 1.0)
+                if sign < 0
+                else 1.01 * self.reach.largest_scale(goal)
+            )[row]
+            there = (far > 0) & np.isfinite(far)
+            row, from_ = row[there], points.scale[end][there]
+            steps = np.ceil(sign * _PER_OCTAVE * np.log2(far[there] / from_))
+            member, scale = _ladder(row, from_, np.ones(row.size), np.clip(steps, 0, _FENCE), _PER_OCTAVE)
+            # A ladder climbs: downwards it is mirrored at its start.
+            base = from_[np.searchsorted(row, member)]
+            self.evaluate(member, base * (scale / base) ** sign)
 
     def _crossing(
         self, row: Index, inner: Array, outer: Array, goal: Array, below: Array, slope: Array, at_outer: Array
