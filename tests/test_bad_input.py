@@ -138,6 +138,34 @@ def test_shapes_that_do_not_fit(name: str) -> None:
     refuses("do not broadcast against the density (2,); add axes of length 1", function, density, "int4", [0.1] * 3)
 
 
+def test_shapes_that_do_not_fit_a_search() -> None:
+    density = qe.Gaussian(0, [1.0, 2.0])
+    text = "shift (3,) does not broadcast against the density (2,); add axes of length 1"
+    refuses(text, qe.optimal_scale, density, "int4", shift=[0.0, 0.1, 0.2])
+    refuses("density (2,); add axes of length 1", qe.excess_db, density, "int4", 0.5, [0.0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "optimal_scale", "lloyd_max"])
+@pytest.mark.parametrize(
+    ("density", "text"),
+    [
+        ("gaussian", "density must be a Density, got 'gaussian'; qerror.density('gaussian') makes one"),
+        (None, "density must be a Density, got None; qerror.Empirical(x) makes one of data"),
+        ([1.0, 2.0], "density must be a Density, got [1.0, 2.0]; qerror.Empirical(x) makes one of data"),
+        (np.zeros(3), "qerror.Empirical(x) makes one of data, qerror.density(name) of a name"),
+    ],
+    ids=["name", "none", "list", "array"],
+)
+def test_what_is_no_density(name: str, density: Any, text: str) -> None:
+    """A name or raw data in the place of the density: the text says what makes one of it."""
+    if name == "lloyd_max":
+        refuses(text, qe.lloyd_max, density, 4)
+    elif name == "optimal_scale":
+        refuses(text, qe.optimal_scale, density, "int4")
+    else:
+        refuses(text, FUNCTIONS[name], density, "int4", 0.5)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "text"),
     [
@@ -150,7 +178,18 @@ def test_shapes_that_do_not_fit(name: str) -> None:
         (np.full(20_000, INF, np.float32), {}, "x must be finite, got 20000 infinite of 20000 values"),
         ("text", {}, "x must be"),
         (["1.0"], {}, "x must be"),
-        ([1j], {}, "x must be real numbers, got dtype complex128"),
+        ([1j], {}, "x must be real numbers, got dtype complex128, [1j]; convert it first"),
+        ([[1.0], [1.0, 2.0]], {}, "x must be numbers in one shape, got [[1.0], [1.0, 2.0]]; rows of different lengths"),
+        ([1e200, 1.0], {}, "so that squares stay within float64, got 1e+200; multiply it by a power of two"),
+        ([[1.0, 1.0], [0.0, 1e-200]], {"axis": 0}, "x must have its largest between 1e-100 and 1e+100"),
+        ([1.0, 2.0], {"weights": [1e200, 1.0]}, "weights must have its largest between 1e-100 and 1e+100"),
+        ([1.0, 2.0], {"weights": "heavy"}, "weights must be a real number or an array of real numbers, got 'heavy'"),
+        ([1.0, 2.0], {"weights": [[1.0], [1.0, 2.0]]}, "weights must be an array of real numbers with one shape"),
+        ([1.0, 2.0], {"axis": 7}, "axis must be an integer from -1 to 0, or several different ones, got 7"),
+        ([1.0, 2.0], {"axis": "rows"}, "axis must be an integer from -1 to 0, or several different ones, got 'rows'"),
+        ([1.0, 2.0], {"axis": 0.5}, "axis must be an integer from -1 to 0, or several different ones, got 0.5"),
+        ([[1.0, 2.0]], {"axis": (0, 0)}, "axis must be an integer from -2 to 1, or several different ones, got (0, 0)"),
+        (3.0, {"axis": 0}, "axis must be None for one number, got 0"),
         ([None], {}, "x must be"),
         ([1.0, 2.0], {"weights": [1.0, -1.0]}, "weights must be >= 0, got -1"),
         ([1.0, 2.0], {"weights": [0.0, 0.0]}, "weights must not all be 0"),

@@ -165,3 +165,17 @@ def test_many_scales_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(high_resolution, "_CHUNK_CELLS", 40)
         np.testing.assert_array_equal(qe.quantization_error(density, "e2m1", scale, model="high_resolution").mse, whole)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("grid", ["e2m1", "sf4", "e3m0", "pot4", "apot4"])
+@pytest.mark.parametrize(
+    "density",
+    [qe.Uniform(), qe.Histogram([7, 2, 1, 4, 5, 5], [-4.0, -2.76, -2.05, -1.46, -0.8, 0.05, 0.8])],
+    ids=["uniform", "histogram"],
+)
+def test_edges_of_the_error_are_found(density: qe.Density, grid: str) -> None:
+    """Where a jump of the pdf meets a level the approximated error has an edge: no smooth minimum leads to it."""
+    best = qe.optimal_scale(density, grid, model="high_resolution")
+    near = best.scale * (1 + np.linspace(-1e-4, 1e-4, 2001))
+    least = qe.quantization_error(density, grid, near, model="high_resolution").mse.min()
+    assert best.error.mse <= least * (1 + 1e-9)

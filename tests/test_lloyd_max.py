@@ -170,3 +170,25 @@ def test_large_samples_approach_the_density() -> None:
     other = qe.quantization_error(sample, qe.lloyd_max(qe.Gaussian(), 8), 1.0).mse
     assert own <= other
     assert own == pytest.approx(float(MSE[GAUSSIAN][8]), rel=0.03)
+
+
+def test_no_level_is_wasted() -> None:
+    """Two narrow modes: the third level splits one of them instead of standing between them."""
+    density = qe.Mixture([qe.Gaussian(-3, 0.1), qe.Gaussian(3, 0.1)], [0.5, 0.5])
+    two, three = (qe.quantization_error(density, qe.lloyd_max(density, n), 1.0).mse for n in (2, 3))
+    assert three < 0.9 * two
+
+
+def test_no_saddle() -> None:
+    """The symmetric solution of two modes and three levels is stationary, and no minimum."""
+    density = qe.Mixture([qe.Gaussian(-2, 0.5), qe.Gaussian(2, 0.5)], [0.5, 0.5])
+    levels = qe.lloyd_max(density, 3).levels
+    moved = levels + np.array([0, 0.002, 0])
+    least, beside = (qe.quantization_error(density, qe.Grid(v), 1.0).mse for v in (levels, moved))
+    assert beside >= least * (1 - 1e-12)
+
+
+def test_far_from_zero() -> None:
+    levels = qe.lloyd_max(qe.Gaussian(5.0, 1e-6), 3).levels
+    # Levels near 5 are multiples of 9e-16, 9e-10 of the std.
+    assert (levels[2] - 5.0) / 1e-6 == pytest.approx(qe.lloyd_max(qe.Gaussian(), 3).levels[2], abs=5e-9)

@@ -333,3 +333,31 @@ def test_arithmetic_of_pairs(seed: int) -> None:
     ):
         unit = abs(exact_x) + abs(exact_y)
         assert abs(Fraction(float(found[0])) + Fraction(float(found[1])) - expected) <= Fraction(1e-30) * unit
+
+
+@pytest.mark.parametrize("scale", [0.1, 1 / 3, 0.7])
+@pytest.mark.parametrize("grid", ["int4", "int4_midrise", "e2m1", "uint4"])
+def test_ties_at_any_scale(grid: str, scale: float) -> None:
+    """Values on thresholds go where `quantize` sends them, by the rounding of (x - z) / s."""
+    levels = qe.grid(grid)
+    x = scale * levels.thresholds
+    sent = qe.dequantize(qe.quantize(x, levels, scale), levels, dtype=np.float64)
+    p = qe.code_probabilities(qe.Empirical(x), levels, scale)
+    np.testing.assert_allclose(p * x.size, [np.count_nonzero(sent == v) for v in levels.levels], atol=1e-9)
+    bias = math.fsum(scale * sent - x) / x.size
+    assert abs(qe.quantization_error(qe.Empirical(x), levels, scale).bias - bias) < 1e-13
+
+
+@pytest.mark.parametrize("size", [1e-95, 1e95])
+@pytest.mark.parametrize("weight", [None, 1e-99, 1e97])
+@pytest.mark.parametrize("grid", ["int4", "e2m1", "e8m0"])
+def test_values_of_any_size(grid: str, size: float, weight: float | None) -> None:
+    """Within 1e-100 to 1e+100 nothing over- or underflows, and units do not matter."""
+    x = np.random.default_rng(3).standard_normal(100)
+    unit = 2.0 ** round(math.log2(size))
+    weights = None if weight is None else np.full(x.size, weight)
+    best = qe.optimal_scale(qe.Empirical(unit * x, weights=weights), grid)
+    alone = qe.optimal_scale(qe.Empirical(x), grid)
+    assert best.status == alone.status
+    assert best.scale / unit == pytest.approx(alone.scale, rel=1e-12)
+    assert best.error.mse / unit**2 == pytest.approx(alone.error.mse, rel=1e-12)

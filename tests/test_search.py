@@ -534,3 +534,38 @@ def test_real_tensors(real_data: Any) -> None:
         for share in np.linspace(0.3, 1.2, 91):
             tried = qe.quantization_error(qe.Empirical(w, axis=0), grid, share * tops / qe.grid(grid).absmax).mse
             assert (best.error.mse <= tried * (1 + MSE_TOLERANCE)).all()
+
+
+@pytest.mark.parametrize("mean", [-2.5, -3, -3.5, -4, -5])
+@pytest.mark.parametrize("grid", ["uint4", "uint8"])
+def test_small_gains(mean: float, grid: str) -> None:
+    """Most of the mass out of a one-sided grid's reach: the best scale gains 1e-2 to 1e-10 of the power."""
+    density = qe.Gaussian(mean)
+    scales = np.geomspace(1e-5, 10, 20001)
+    best = qe.optimal_scale(density, grid)
+    # The difference of two errors of size 1 + mean^2 is known to their rounding.
+    assert best.error.mse <= qe.quantization_error(density, grid, scales).mse.min() * (1 + 1e-12) + 2e-14
+
+
+@pytest.mark.parametrize("model", ["exact", "high_resolution"])
+def test_a_small_gain_without_a_level_at_zero(model: str) -> None:
+    density, grid = qe.Laplace(-0.97, 0.6), qe.Grid([0.0769, 1, 2, 3.9])
+    scales = np.geomspace(1e-5, 10, 20001)
+    best = qe.optimal_scale(density, grid, model=model)
+    assert best.error.mse <= qe.quantization_error(density, grid, scales, model=model).mse.min() * (1 + 1e-9)
+
+
+def test_a_free_shift_is_never_worse_than_none() -> None:
+    density = qe.Rectified(qe.Gaussian())
+    free, fixed = qe.optimal_scale(density, "uint4", shift="optimal"), qe.optimal_scale(density, "uint4")
+    assert free.error.mse <= fixed.error.mse * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("levels", [[0, 1.0], [0, 0.175730221093, 0.182104863291]])
+def test_interval_of_a_one_sided_grid(levels: list[float]) -> None:
+    """Everywhere in the interval the error is within 1 % of the best, down to a lower end of 0."""
+    density, grid = qe.Gaussian(-1), qe.Grid(levels)
+    best = qe.optimal_scale(density, grid)
+    low, high = best.interval_1pct
+    scales = np.geomspace(max(low, 1e-6), high, 1001)
+    assert qe.quantization_error(density, grid, scales).mse.max() <= 1.01 * best.error.mse * (1 + 1e-8)
