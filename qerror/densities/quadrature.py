@@ -92,7 +92,8 @@ class _Pieces(NamedTuple):
     origin: Array
 
     def join(self, other: _Pieces) -> _Pieces:
-        return _Pieces(*map(np.concatenate, zip(self, other, strict=True)))
+        row, cell = np.concatenate([self.row, other.row]), np.concatenate([self.cell, other.cell])
+        return _Pieces(row, cell, *map(np.concatenate, zip(self[2:], other[2:], strict=True)))
 
 
 class _Tail(NamedTuple):
@@ -105,6 +106,10 @@ class _Tail(NamedTuple):
     about: Array
     origin: Array
     above: NDArray[np.bool_]
+
+    def select(self, index: Index | NDArray[np.bool_]) -> _Tail:
+        near, far, about, origin = (value[index] for value in self[2:6])
+        return _Tail(self.row[index], self.cell[index], near, far, about, origin, self.above[index])
 
 
 def _continuous(density: Density, panels: Array, edges: Array, about: Array, origin: Array) -> Array:
@@ -119,7 +124,7 @@ def _continuous(density: Density, panels: Array, edges: Array, about: Array, ori
         # Where the pdf has underflowed it stays so.
         members = density.take(tail.row) if density.shape else density
         left = members.pdf_from(tail.origin, tail.near) > 0
-        tail = _Tail(*(part[left] for part in tail))
+        tail = tail.select(left)
         outer, beyond = _tail_pieces(density, tail)
         pieces = pieces.join(outer)
     moments = _gauss(density, pieces)
@@ -137,7 +142,7 @@ def _cut(density: Density, panels: Array, edges: Array, about: Array, origin: Ar
     A piece is placed relative to `origin` (where the cells are exact) or to the mean (where the panels are), whichever
     is nearer: neither a narrow cell far from the mean nor a density far from the origin loses its digits.
     """
-    rows, cells = about.shape
+    cells = about.shape[1]
     mean = np.broadcast_to(np.asarray(density.mean, np.float64), origin.shape)
     both, order = _merge(edges, panels - origin[:, None])
     wide = both[:, :-1] < both[:, 1:]
@@ -193,7 +198,12 @@ def _tail_pieces(density: Density, tail: _Tail) -> tuple[_Pieces, Array | None]:
     # Narrow cells end within the first panels: the others are left out.
     place, panel = np.nonzero(width > 0)
     pieces = _Pieces(
-        tail.row[place], tail.cell[place], lower[place, panel], width[place, panel], tail.about[place], tail.origin[place]
+        tail.row[place],
+        tail.cell[place],
+        lower[place, panel],
+        width[place, panel],
+        tail.about[place],
+        tail.origin[place],
     )
     return pieces, _far(density, tail, knots[:, -1], reach)
 
@@ -203,7 +213,7 @@ def _far(density: Density, tail: _Tail, end: Array, reach: Array) -> Array | Non
     rest = np.flatnonzero(end < reach)
     if not rest.size:
         return None
-    row, _, near, far, about, origin, above = (part[rest] for part in tail)
+    row, _, near, far, about, origin, above = tail.select(rest)
     sign = np.where(above, 1.0, -1.0)
     members = density.take(row) if density.shape else density
     beyond = members.far_moments(origin + near + sign * end[rest], origin + about, sign)
