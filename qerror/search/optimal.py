@@ -44,8 +44,9 @@ def optimal_scale(
         What is minimized.
     rounding : {"nearest", "stochastic"}
     certify : bool, optional
-        Whether to prove the minimum global by the convexity of (A - MSE) / s^2 in 1 / s. None: always on a sample,
-        and on other densities where it is cheap (not where copies of a minimum an octave apart differ by 1e-12).
+        Whether to prove the minimum global by the convexity of (A - MSE) / s^2 in 1 / s. None: on a sample (whose
+        proof is given up on grids finer than 10 bits), and on other densities where it is cheap (not where copies of a
+        minimum an octave apart differ by 1e-12).
 
     Returns
     -------
