@@ -27,6 +27,9 @@ _DEAR_PROOF = 100_000_000
 _FEWEST = 500
 # Evaluations still made where a proof is given up, at the places of most promise.
 _LAST_EVALUATIONS = 5_000
+# On a sample: values x thresholds^2 (pieces, times what each looks at) up to which every local minimum within 1 % is
+# listed; above, those that the descents meet.
+_ENUMERATED = 3_000_000
 # On a sample: pieces from which a descent starts, and its longest way.
 _DESCENTS = 8
 _STEPS = 200
@@ -80,6 +83,9 @@ class Search:
             if self.certify is not False and self.objective.model == "exact":
                 self.prove()
             found = join(found, self.descend() if self.sample else self._rescue(found))
+            thresholds = self.objective.grid.thresholds.size
+            if self.sample and self.rows * self.objective.density.atom_count * thresholds**2 <= _ENUMERATED:
+                found = join(found, self._every_dip())
             if self.objective.sample and self.objective.grid.float_spec is not None:
                 found = join(found, self._octaves_below(found))
         return self._evaluated(found)
@@ -238,6 +244,34 @@ class Search:
         found = join(*settled, moving)
         self.remember(found)
         return found
+
+    def _every_dip(self) -> Points:
+        """On a small sample: all local minima within 1 % of the best, piece by piece where the bound allows them."""
+        points, objective = self.points, self.objective
+        wide = points.scale[1:] > points.scale[:-1] * (1 + 1e-15)
+        same = np.flatnonzero((points.row[1:] == points.row[:-1]) & wide)
+        bound = bounds.lower_bounds(objective, points.select(same), points.select(same + 1))
+        same = same[bound <= 1.01 * self.least[points.row[same]]]
+        values, _ = objective.density.atoms or (np.empty((self.rows, 0)), None)
+        values = np.reshape(values, (-1, values.shape[-1]))
+        t = objective.grid.thresholds[objective.grid.thresholds != 0]
+        found = [Points.none()]
+        for row in np.unique(points.row[same]):
+            left = same[points.row[same] == row]
+            low, high = points.scale[left], points.scale[left + 1]
+            breaks = np.unique((values[row if len(values) > 1 else 0] - objective.shift[row])[:, None] / t)
+            place = np.searchsorted(low, breaks, side="right") - 1
+            breaks = breaks[(place >= 0) & (breaks < high[place])]
+            ends = np.unique(np.concatenate([breaks, low, high]))
+            middle = np.sqrt(ends[1:] * ends[:-1])
+            piece = objective(np.full(middle.size, row), middle)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bottom = piece.b / piece.c
+            # At a breakpoint the MSE has a concave edge: a bottom that falls on one is no minimum.
+            margin = 4 * np.finfo(np.float64).eps * middle
+            dips = bottom[(bottom > ends[:-1] + margin) & (bottom < ends[1:] - margin)]
+            found.append(objective(np.full(dips.size, row), dips))
+        return join(*found)
 
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""

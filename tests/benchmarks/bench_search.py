@@ -9,7 +9,7 @@ import numpy as np
 
 import qerror as qe
 
-SMALL = "int2 int3 int4 int5 int6 int7 int8 e2m1 e3m0 e2m3 e3m2 e4m3fn e5m2".split()
+SMALL = ["int2", "int3", "int4", "int5", "int6", "int7", "int8", "e2m1", "e3m0", "e2m3", "e3m2", "e4m3fn", "e5m2"]
 FINE = ("int16", "fp16", "bf16")
 FAMILIES = ("gaussian", "laplace", "student-t:df=5", "logistic", "uniform")
 N = 10_000_000
