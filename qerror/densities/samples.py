@@ -17,7 +17,7 @@ Index = NDArray[np.intp]
 
 # Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
 _SMALL = 1 << 20
-_BLOCK = 16
+_BLOCK = 32
 # Below this many values sorting is as fast as counting 65 536 bit patterns.
 _COUNTED = 1 << 14
 _CHUNK = 1 << 20

@@ -80,7 +80,7 @@ class Objective:
         self.sample = density.has_atoms and density.panels().shape[-1] == 0
         # What one evaluation looks at: the values themselves where they are fewer than the thresholds.
         self._direct = _Direct(density, grid) if self.sample and density.atom_count < grid.thresholds.size else None
-        per_value = 1 if grid.step is not None else 4
+        per_value = 1 if grid.step is not None else 16
         per_threshold = 16 if self.sample else 1
         self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * per_threshold
         self._tails = (_symmetric if density.symmetric and not self.offset.any() else _Tails)(grid)

@@ -23,7 +23,8 @@ TOLERANCE = 1e-12
 # Thresholds that a proof may look at before it becomes an option (about 10 ms), and before it is given up; and
 # evaluations that it must be able to afford to be tried on a sample.
 _CHEAP_PROOF = 400_000
-_DEAR_PROOF = 100_000_000
+_DEAR_PROOF = 400_000_000
+_ASKED_PROOF = 5_000_000_000
 _FEWEST = 500
 # Evaluations still made where a proof is given up, at the places of most promise.
 _LAST_EVALUATIONS = 5_000
@@ -62,7 +63,8 @@ class Search:
         self.objective = objective
         self.rows = objective.shift.size
         # A sample whose evaluations are too dear for a proof is searched as if it were smooth.
-        self.sample = objective.sample and objective.convex and _FEWEST * objective.cost <= _DEAR_PROOF
+        self.budget = _ASKED_PROOF if certify else _DEAR_PROOF if objective.sample else _CHEAP_PROOF
+        self.sample = objective.sample and objective.convex and _FEWEST * objective.cost <= self.budget
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
@@ -275,8 +277,8 @@ class Search:
 
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
-        budget = _DEAR_PROOF * self.rows if self.sample or self.certify else _CHEAP_PROOF
-        left = max(1, budget // self.objective.cost)
+        many = self.rows if self.sample or self.certify else 1
+        left = max(1, self.budget * many // self.objective.cost)
         proven = self.live.copy()
         for _ in range(1000):
             place, goal = bounds.undecided(self.objective, self.points, self.least, TOLERANCE)
