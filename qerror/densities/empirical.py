@@ -130,16 +130,24 @@ class Empirical(Density):
         row = np.broadcast_to(self._row[..., None], np.broadcast_shapes((*self.shape, 1), t.shape))
         return self._sums.tails(row, t)
 
-    def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x): the share of the weight at or below x."""
+    def _mass_up_to(self, x: ArrayLike) -> tuple[Array, Array]:
+        """Weight of the values <= x, and that of all."""
         points = np.asarray(x, np.float64)
         row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, points.shape))
-        flat = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
-        return (self._sums.mass(row, flat) / self._sums.total[row])[()]
+        rank = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
+        return self._sums.mass(row, rank), self._sums.total[row]
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """P(X <= x)."""
+        below, total = self._mass_up_to(x)
+        share: Array = (below / total)[()]
+        return share
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x)."""
-        return 1.0 - self.cdf(x)
+        """P(X > x), exact where the values are not weighted."""
+        below, total = self._mass_up_to(x)
+        share: Array = ((total - below) / total)[()]
+        return share
 
     def quantile(self, p: ArrayLike) -> Array:
         """The smallest value whose cdf is at least `p` (the inverted cdf: always a value of the sample)."""
