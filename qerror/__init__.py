@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from qerror.results import ErrorTerms, Minimum, ScaleResult, Status
     from qerror.search.lloyd_max import lloyd_max
     from qerror.search.optimal import excess_db, optimal_scale
+    from qerror.tables.build import scale_table
+    from qerror.tables.files import load_table
+    from qerror.tables.table import ScaleTable
 
 __version__ = "0.1.0"
 
@@ -62,9 +65,12 @@ _HOMES = {
     "qerror.results": ("ErrorTerms", "Minimum", "ScaleResult", "Status"),
     "qerror.search.lloyd_max": ("lloyd_max",),
     "qerror.search.optimal": ("excess_db", "optimal_scale"),
+    "qerror.tables.build": ("scale_table",),
+    "qerror.tables.files": ("load_table",),
+    "qerror.tables.table": ("ScaleTable",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = frozenset({"densities", "grids", "search", "tensors"})
+_SUBPACKAGES = frozenset({"densities", "grids", "search", "tables", "tensors"})
 
 __all__ = [
     "BlockFormat",
@@ -81,6 +87,7 @@ __all__ = [
     "Mixture",
     "Rectified",
     "ScaleResult",
+    "ScaleTable",
     "Status",
     "StudentT",
     "Uniform",
@@ -99,9 +106,11 @@ __all__ = [
     "grid",
     "int_grid",
     "lloyd_max",
+    "load_table",
     "optimal_scale",
     "quantization_error",
     "quantize",
+    "scale_table",
 ]
 
 

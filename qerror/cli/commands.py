@@ -1,14 +1,17 @@
 """The commands. Each one reads its options, calls the library and prints what it says."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 import qerror as qe
 
+from ..error import MODELS, ROUNDINGS
+from ..tables.files import check_path
 from ..tensors import example_checkpoint
-from .group import OneLineErrors
+from .group import ManyValues, OneLineErrors
 from .render import print_json, print_legend, print_table, with_progress
 from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
 from .source import Request, Source, computes, load_source
@@ -64,6 +67,7 @@ certify_option = click.option(
         "qerror error int8 --scale 0.02 0.03 0.04",
         "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
         "qerror formats e2m1",
+        "qerror table --grids int4 e2m1 -o scales.h",
     ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -178,6 +182,45 @@ def formats(name: str | None, as_json: bool) -> None:
         print_table("named formats", rows, ("grid", "bits", "levels", "kind", "min", "max", "smallest"))
     else:
         _print_levels(name, rows)
+
+
+@qerror_command.command(
+    cls=ManyValues,
+    epilog=_examples(
+        "qerror table --grids int4 e2m1 --densities gaussian student-t:df=5",
+        "qerror table --grids int8 --rounding nearest stochastic -o scales.json",
+    ),
+)
+@click.option("--grids", metavar="GRID...", multiple=True, help="Default: every format of up to 8 bits.")
+@click.option("--densities", metavar="NAME...", multiple=True, help="Default: the parametric ones at usual shapes.")
+@click.option("--rounding", type=click.Choice(ROUNDINGS), multiple=True, default=["nearest"], show_default=True)
+@click.option("--model", type=click.Choice(MODELS), default="exact", show_default=True)
+@shift_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write .json, .csv, .safetensors, .h (C header) or .py (Python module) instead of printing.",
+)
+def table(
+    grids: tuple[str, ...],
+    densities: tuple[str, ...],
+    rounding: tuple[Any, ...],
+    model: Any,
+    shift: Any,
+    output: Path | None,
+) -> None:
+    """Optimal scales of many formats on many densities, as a table or as a file for other programs."""
+    if output is not None:
+        check_path(output)
+    options = {"model": model, "rounding": rounding, "shift": shift, "progress": with_progress}
+    found = qe.scale_table(grids or None, densities or None, **options)
+    if output is None:
+        click.echo(repr(found))
+        return
+    found.save(output)
+    click.echo(f"{len(found.rows)} scales written to {output}")
 
 
 def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import click
 
 from .._check import suggest
 
-__all__ = ["OneLineErrors"]
+__all__ = ["ManyValues", "OneLineErrors"]
 
 
 class OneLineErrors(click.Group):
@@ -44,6 +44,23 @@ class OneLineErrors(click.Group):
             hint = suggest(cmd_name, names) or f"; there are {', '.join(names)}"
             raise click.UsageError(f"there is no command {cmd_name!r}{hint}")
         return command
+
+
+class ManyValues(click.Command):
+    """A command without arguments, whose repeatable options take several values at once: ``--grids int4 e2m1``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write ``--grids a b`` as ``--grids a --grids b``, which click understands."""
+        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread: list[str] = []
+        current = None
+        for word in args:
+            if word.startswith("-"):
+                current = word if word in many else None
+            elif current is not None and spread[-1] != current:
+                spread.append(current)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
 
 
 def _fail(message: str) -> NoReturn:

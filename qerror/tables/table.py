@@ -1,0 +1,244 @@
+"""A table of optimal scales: one row for a grid, a density and a way of rounding."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._check import as_float_array, check_choice, check_finite, suggest
+from ..densities.base import Density
+from ..error import ROUNDINGS, Rounding
+from ..grids.grid import Grid
+from .names import density_name, grid_name
+
+__all__ = ["ScaleRow", "ScaleTable"]
+
+Shift = float | Literal["mean", "optimal"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScaleRow:
+    """One optimum, as plain text and numbers.
+
+    Attributes
+    ----------
+    grid, density, rounding : str
+        What it is the optimum of.
+    std : float
+        Standard deviation of the density; scale, shift and clip are in the same units.
+    scale, shift, clip : float
+        Representable values are shift + scale * levels; clip = scale * max(abs(levels)).
+    clipping_error, rounding_error, mse : float
+        Mean squared error beyond the end levels, between them, and their sum.
+    power : float
+        E[x^2] of the density.
+    status : str
+        Name of the `qe.Status`.
+    """
+
+    grid: str
+    density: str
+    rounding: str
+    std: float
+    scale: float
+    shift: float
+    clip: float
+    clipping_error: float
+    rounding_error: float
+    mse: float
+    power: float
+    status: str
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(power / mse), inf where nothing is lost."""
+        return math.inf if self.mse == 0 else 10 * math.log10(self.power / self.mse)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ScaleTable:
+    """Optimal scales by grid, density and rounding; made by `scale_table` or `load_table`.
+
+    Attributes
+    ----------
+    rows : tuple of ScaleRow
+    model : {"exact", "high_resolution"}
+        Whose minimum the scales are.
+    shift : float, "mean" or "optimal"
+        How the shift was chosen.
+    version : str
+        The qerror that computed it.
+    """
+
+    rows: tuple[ScaleRow, ...]
+    model: str
+    shift: Shift
+    version: str
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str], ScaleRow]:
+        return {(row.grid, row.density, row.rounding): row for row in self.rows}
+
+    @property
+    def grids(self) -> tuple[str, ...]:
+        """Names of the grids."""
+        return tuple(dict.fromkeys(row.grid for row in self.rows))
+
+    @property
+    def densities(self) -> tuple[str, ...]:
+        """Names of the densities."""
+        return tuple(dict.fromkeys(row.density for row in self.rows))
+
+    @property
+    def roundings(self) -> tuple[str, ...]:
+        """Ways of rounding."""
+        return tuple(dict.fromkeys(row.rounding for row in self.rows))
+
+    def lookup(self, grid: Grid | str, density: Density | str, *, rounding: Rounding = "nearest") -> ScaleRow:
+        """The row of a grid and a density.
+
+        Parameters
+        ----------
+        grid : Grid or str
+        density : Density or str
+        rounding : {"nearest", "stochastic"}
+
+        Returns
+        -------
+        ScaleRow
+
+        Raises
+        ------
+        ValueError
+            If there is no such row; near matches are shown.
+
+        Examples
+        --------
+        >>> import qerror as qe
+        >>> table = qe.load_table()
+        >>> round(table.lookup("int4", "gaussian").scale, 6)
+        0.338608
+        """
+        check_choice("rounding", rounding, ROUNDINGS)
+        names = grid_name(grid, self.grids), density_name(density, self.densities)
+        for what, name, known in zip(("grid", "density"), names, (self.grids, self.densities), strict=True):
+            if name not in known:
+                hint = suggest(name, known) or f"; it has {', '.join(known)}"
+                raise ValueError(f"the table has no {what} {name!r}{hint}")
+        row = self._index.get((*names, rounding))
+        if row is None:
+            found = [row.rounding for row in self.rows if (row.grid, row.density) == names] or "nothing"
+            raise ValueError(f"the table has no rounding {rounding!r} for {names[0]} on {names[1]}, it has {found}")
+        return row
+
+    def scale_for(
+        self,
+        x: ArrayLike,
+        grid: Grid | str,
+        density: Density | str,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        rounding: Rounding = "nearest",
+    ) -> Any:
+        """The scale for data by their standard deviation: scale(row) * std(x) / std(density).
+
+        The table's optimum is that of a density whose mean lies where the table's shift puts it; for the usual tables
+        (mean 0, shift 0) quantize with ``shift=x.mean()``, or without where the mean is small beside the std.
+
+        Parameters
+        ----------
+        x : array_like
+            Data in any units.
+        grid : Grid or str
+        density : Density or str
+            The family that x is taken for.
+        axis : int or tuple of int, optional
+            The axes that keep their own scale (per-channel weights: 0). None: one scale for all of x.
+        rounding : {"nearest", "stochastic"}
+
+        Returns
+        -------
+        float or ndarray
+            Units of x; with `axis` an array that broadcasts against x. 1.0 where the data are constant, for which
+            every scale is as good.
+
+        Raises
+        ------
+        ValueError
+            For what `lookup` refuses, empty data, NaN or infinity, an axis that x does not have.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import qerror as qe
+        >>> x = np.array([[1.0, -1.0], [3.0, -3.0]])
+        >>> qe.load_table().scale_for(x, "int4", "gaussian", axis=0).round(6)
+        array([[0.338608],
+               [1.015824]])
+        """
+        row = self.lookup(grid, density, rounding=rounding)
+        data = np.asarray(x) if np.asarray(x).dtype.kind == "f" else as_float_array("x", x)
+        if data.size == 0:
+            raise ValueError(f"x must hold at least one value, got shape {data.shape}")
+        check_finite("x", data)
+        # The largest magnitude is taken out first, so that squares neither overflow nor vanish.
+        reduced = _reduced_axes(data.ndim, axis)
+        keep = axis is not None
+        size = np.abs(data).max(axis=reduced, keepdims=True).astype(np.float64)
+        size[size == 0] = 1.0
+        std = size * np.std(data / size, axis=reduced, keepdims=True, dtype=np.float64)
+        scale = np.where(std > 0, std * (row.scale / row.std), 1.0)
+        return scale if keep else float(scale.item())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the table; the ending of the file says how.
+
+        .json, .csv and .safetensors can be loaded again to the last bit; .h is a C header and .py a Python module that
+        need nothing else. The file appears only when it is complete.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        ValueError
+            For any other ending, or a folder that does not exist.
+        """
+        from .files import save_table
+
+        save_table(self, path)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(_matrix(self, rounding) for rounding in self.roundings) or "ScaleTable without rows"
+
+
+def _reduced_axes(ndim: int, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    given = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    for one in given:
+        if not -ndim <= one < ndim:
+            raise ValueError(f"axis must be within -{ndim} .. {ndim - 1} for x of {ndim} axes, got {one}")
+    return tuple(sorted(set(range(ndim)) - {one % ndim for one in given}))
+
+
+def _matrix(table: ScaleTable, rounding: str) -> str:
+    """Scale and SQNR of every grid (down) on every density (across)."""
+    head = ["", *table.densities]
+    lines = [
+        [name, *(_cell(table._index.get((name, density, rounding))) for density in table.densities)]
+        for name in table.grids
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    form = "    ".join(f"{{:<{width}}}" for width in widths)
+    title = f"{rounding} rounding, model {table.model}, shift {table.shift}: scale of least error, SQNR in dB"
+    return "\n".join([title, *(form.format(*line).rstrip() for line in [head, *lines])])
+
+
+def _cell(row: ScaleRow | None) -> str:
+    return "" if row is None else f"{row.scale:#.6g}  {row.sqnr_db:.2f}"
