@@ -17,6 +17,10 @@ class Status(enum.Enum):
     EXACT = "proven: no scale has a smaller error (within 1e-12 of it, or what float64 resolves)"
     SCANNED = "not proven: the best minimum of a scan over all scales; certify=True asks for the proof"
     LOCAL = "not proven: the best of several starts, each followed to a local minimum"
+    RULE = "a rule's scale: nothing is claimed about its error"
+    FALLBACK = "the rule gives no positive scale here: the smallest one that clips nothing stands in for it"
+    UNCONVERGED = "the rule's iteration has not settled within its steps (n_iter)"
+    GIVEN = "given by the caller"
     DEGENERATE = "degenerate: every scale gives the same error, so any is optimal; 1.0 stands for them"
     DEGENERATE_NONE = "degenerate: no scale is optimal, the error only approaches its infimum; 1.0 is a placeholder"
 
