@@ -70,7 +70,7 @@ _HOMES = {
     "qerror.tables.table": ("ScaleTable",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = frozenset({"densities", "grids", "search", "tables", "tensors"})
+_SUBPACKAGES = frozenset({"densities", "grids", "literature", "search", "tables", "tensors"})
 
 __all__ = [
     "BlockFormat",

@@ -1,20 +1,19 @@
 """The commands. Each one reads its options, calls the library and prints what it says."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 import qerror as qe
 
-from ..error import MODELS, ROUNDINGS
-from ..tables.files import check_path
 from ..tensors import example_checkpoint
-from .group import ManyValues, OneLineErrors
+from .group import OneLineErrors
+from .options import certify_option, examples, shift_option
 from .render import print_json, print_legend, print_table, with_progress
 from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
 from .source import Request, Source, computes, load_source
+from .takeaway import audit, table
 
 __all__ = ["qerror_command"]
 
@@ -25,49 +24,16 @@ _DEMO_COLUMNS = ("grid", "bits", "scale", "clip", "clipping", "rounding", "mse",
 _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
 
 
-def _examples(*lines: str) -> str:
-    """Text below a command's options; the backspace keeps click from joining its lines."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-def _parse_shift(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
-    """Turn the option's text into a number where it is none of the words that `optimal_scale` understands."""
-    if value in ("mean", "optimal"):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"--shift must be a number, mean or optimal, got {value!r}") from None
-
-
-shift_option = click.option(
-    "--shift",
-    callback=_parse_shift,
-    default="0",
-    show_default=True,
-    metavar="Z",
-    help="Added to scale * levels: a number, mean (that of the data), or optimal (searched along with the scale).",
-)
-
-
-certify_option = click.option(
-    "--certify",
-    is_flag=True,
-    default=None,
-    flag_value=True,
-    help="Prove every minimum global, also where that takes longer than finding it (wide floating formats).",
-)
-
-
 @click.group(
     cls=OneLineErrors,
-    epilog=_examples(
+    epilog=examples(
         "qerror demo",
         "qerror scale int4 e2m1 nf4 --density laplace",
         "qerror error int8 --scale 0.02 0.03 0.04",
         "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
         "qerror formats e2m1",
         "qerror table --grids int4 e2m1 -o scales.h",
+        "qerror audit",
     ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -77,7 +43,7 @@ def qerror_command() -> None:
 
 
 @qerror_command.command(
-    epilog=_examples(
+    epilog=examples(
         "qerror scale int4 e2m1",
         "qerror scale int8 --density student-t:df=5 --shift mean",
         "qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json",
@@ -108,7 +74,7 @@ def scale(
 
 
 @qerror_command.command(
-    epilog=_examples(
+    epilog=examples(
         "qerror error int4 --scale 0.3",
         "qerror error e2m1 --scale 0.4 0.5 0.6 --density laplace --rounding stochastic",
     )
@@ -136,7 +102,7 @@ def error(
 
 
 @qerror_command.command(
-    epilog=_examples(
+    epilog=examples(
         "qerror compare --bits 4",
         "qerror compare --bits 8 --density laplace --shift mean",
     )
@@ -166,7 +132,7 @@ def compare(
 
 
 @qerror_command.command(
-    epilog=_examples(
+    epilog=examples(
         "qerror formats",
         "qerror formats e2m1",
     )
@@ -184,43 +150,8 @@ def formats(name: str | None, as_json: bool) -> None:
         _print_levels(name, rows)
 
 
-@qerror_command.command(
-    cls=ManyValues,
-    epilog=_examples(
-        "qerror table --grids int4 e2m1 --densities gaussian student-t:df=5",
-        "qerror table --grids int8 --rounding nearest stochastic -o scales.json",
-    ),
-)
-@click.option("--grids", metavar="GRID...", multiple=True, help="Default: every format of up to 8 bits.")
-@click.option("--densities", metavar="NAME...", multiple=True, help="Default: the parametric ones at usual shapes.")
-@click.option("--rounding", type=click.Choice(ROUNDINGS), multiple=True, default=["nearest"], show_default=True)
-@click.option("--model", type=click.Choice(MODELS), default="exact", show_default=True)
-@shift_option
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write .json, .csv, .safetensors, .h (C header) or .py (Python module) instead of printing.",
-)
-def table(
-    grids: tuple[str, ...],
-    densities: tuple[str, ...],
-    rounding: tuple[Any, ...],
-    model: Any,
-    shift: Any,
-    output: Path | None,
-) -> None:
-    """Optimal scales of many formats on many densities, as a table or as a file for other programs."""
-    if output is not None:
-        check_path(output)
-    options = {"model": model, "rounding": rounding, "shift": shift, "progress": with_progress}
-    found = qe.scale_table(grids or None, densities or None, **options)
-    if output is None:
-        click.echo(repr(found))
-        return
-    found.save(output)
-    click.echo(f"{len(found.rows)} scales written to {output}")
+qerror_command.add_command(table)
+qerror_command.add_command(audit)
 
 
 def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:

@@ -46,12 +46,18 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "from": ("1% from", "#.4g"),
     "to": ("to", "#.4g"),
     "status": ("status", "s"),
+    "item": ("case", "s"),
+    "printed": ("printed", "s"),
+    "exact": ("exact", ".12g"),
+    "relative_error": ("relative error", "+.1e"),
+    "lost_db": ("lost dB", "#.3g"),
+    "verdict": ("verdict", "s"),
     "code": ("code", "d"),
     "pattern": ("bits", "s"),
     "level": ("level", "exact"),
     "threshold": ("threshold above", "exact"),
 }
-_LEFT = frozenset({"grid", "kind", "status"})
+_LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict"})
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

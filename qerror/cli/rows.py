@@ -1,5 +1,6 @@
 """The rows of the commands' tables: pure functions from densities and grids to plain values."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import qerror as qe
 
 from ..error import Model, Rounding
+from ..literature import Entry, audit
 
-__all__ = ["DEMO_FORMATS", "error_rows", "format_rows", "level_rows", "ranked", "scale_row"]
+__all__ = ["DEMO_FORMATS", "audit_rows", "error_rows", "format_rows", "level_rows", "ranked", "scale_row"]
 
 Row = dict[str, Any]
 
@@ -106,6 +108,11 @@ def _format_row(name: str) -> Row:
         "max": grid.max,
         "smallest": float(positive[0]),
     }
+
+
+def audit_rows(entry: Entry) -> list[Row]:
+    """The numbers of one published entry beside ours."""
+    return [{**dataclasses.asdict(row), "verdict": row.verdict.name.lower()} for row in audit([entry])]
 
 
 def level_rows(name: str) -> list[Row]:

@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+import click
+
+__all__ = ["certify_option", "examples", "shift_option"]
+
+
+def examples(*lines: str) -> str:
+    """Text below a command's options; the backspace keeps click from joining its lines."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def _parse_shift(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
+    """Turn the option's text into a number where it is none of the words that `optimal_scale` understands."""
+    if value in ("mean", "optimal"):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"--shift must be a number, mean or optimal, got {value!r}") from None
+
+
+shift_option = click.option(
+    "--shift",
+    callback=_parse_shift,
+    default="0",
+    show_default=True,
+    metavar="Z",
+    help="Added to scale * levels: a number, mean (that of the data), or optimal (searched along with the scale).",
+)
+
+
+certify_option = click.option(
+    "--certify",
+    is_flag=True,
+    default=None,
+    flag_value=True,
+    help="Prove every minimum global, also where that takes longer than finding it (wide floating formats).",
+)

@@ -1,0 +1,81 @@
+"""Commands for what people take away: tables of scales, the audit of published constants."""
+
+import collections
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+import qerror as qe
+
+from .. import literature
+from ..error import MODELS, ROUNDINGS
+from ..tables.files import check_path
+from .group import ManyValues
+from .options import examples, shift_option
+from .render import print_json, print_table, with_progress
+from .rows import audit_rows
+
+__all__ = ["audit", "table"]
+
+
+@click.command(
+    cls=ManyValues,
+    epilog=examples(
+        "qerror table --grids int4 e2m1 --densities gaussian student-t:df=5",
+        "qerror table --grids int8 --rounding nearest stochastic -o scales.json",
+    ),
+)
+@click.option("--grids", metavar="GRID...", multiple=True, help="Default: every format of up to 8 bits.")
+@click.option("--densities", metavar="NAME...", multiple=True, help="Default: the parametric ones at usual shapes.")
+@click.option("--rounding", type=click.Choice(ROUNDINGS), multiple=True, default=["nearest"], show_default=True)
+@click.option("--model", type=click.Choice(MODELS), default="exact", show_default=True)
+@shift_option
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write .json, .csv, .safetensors, .h (C header) or .py (Python module) instead of printing.",
+)
+def table(
+    grids: tuple[str, ...],
+    densities: tuple[str, ...],
+    rounding: tuple[Any, ...],
+    model: Any,
+    shift: Any,
+    output: Path | None,
+) -> None:
+    """Optimal scales of many formats on many densities, as a table or as a file for other programs."""
+    if output is not None:
+        check_path(output)
+    options = {"model": model, "rounding": rounding, "shift": shift, "progress": with_progress}
+    found = qe.scale_table(grids or None, densities or None, **options)
+    if output is None:
+        click.echo(repr(found))
+        return
+    found.save(output)
+    click.echo(f"{len(found.rows)} scales written to {output}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of tables.")
+def audit(as_json: bool) -> None:
+    """Recompute the published constants: which digits are right, and how many dB each constant loses.
+
+    In brackets how the constant was seen: read in the text or code of its source (seen), printed by its code (ran),
+    attributed to it by another source (second-hand), or recalled (memory). Of a codebook the worst level is shown.
+    """
+    rows = [row for entry in with_progress(literature.entries()) for row in audit_rows(entry)]
+    if as_json:
+        print_json("audit", rows)
+        return
+    for name, of_entry in itertools.groupby(rows, key=lambda row: row["name"]):
+        group = list(of_entry)
+        title = f"{name} [{group[0]['seen']}]\n{group[0]['source']}\n{group[0]['claim']}"
+        columns = ["item", "printed", "exact", "relative_error", "lost_db", "verdict"]
+        print_table(title, group, [c for c in columns if any(row[c] is not None for row in group)])
+    counts = collections.Counter(row["verdict"] for row in rows)
+    for verdict in literature.Verdict:
+        click.echo(f"{counts[verdict.name.lower()]:4d} {verdict.name.lower()}: {verdict.value}")

@@ -1,0 +1,178 @@
+"""What the numbers of an entry should be, one function for each kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..densities.base import Density
+from ..densities.named import density as as_density
+from ..error import Model, quantization_error
+from ..grids.formats import float_grid
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..results import ErrorTerms, ScaleResult
+from ..search.lloyd_max import lloyd_max
+from ..search.optimal import excess_db, optimal_scale
+from ..tensors.rules import as_rule
+from .block_maximum import CRITERIA, block_maximum_codebook, block_maximum_error
+from .registry import Entry
+
+__all__ = ["Recomputed", "recompute"]
+
+Array = NDArray[np.float64]
+
+# How far our own numbers may be trusted, relative: the scale of a minimum, and everything else.
+_SCALE = 1e-8
+_ERROR = 1e-12
+_BLOCK = 1e-11
+
+
+class Recomputed(NamedTuple):
+    """One printed text beside what it should say; numbers are arrays for codebooks.
+
+    `texts` are the printed numbers one by one, none where a formula was printed. `value` is what the print stands for.
+    """
+
+    item: str
+    printed: str
+    texts: tuple[str, ...]
+    value: Array
+    exact: Array
+    accuracy: float
+    lost_db: float | None
+
+
+def recompute(entry: Entry) -> Iterator[Recomputed]:
+    """The cases of an entry, each recomputed."""
+    for at, printed in zip(entry.at, entry.printed, strict=True):
+        yield _BY_KIND[entry.kind](entry, at, " ".join(printed.split()))
+
+
+def _one(item: Any, printed: str, value: float, exact: float, accuracy: float, lost: float | None) -> Recomputed:
+    texts = (printed,) if _is_number(printed) else ()
+    return Recomputed(str(item), printed, texts, np.array([value]), np.array([exact]), accuracy, lost)
+
+
+def _optimum(entry: Entry, at: Any, printed: str) -> Recomputed:
+    density, grid = as_density(entry.density), _grid(entry.grid.format(at))
+    best = _best(entry.density, entry.grid.format(at), entry.model)
+    value, exact, lost = float(printed), _quantity(entry.quantity, grid, best), None
+    if entry.quantity in _PER_SCALE:
+        used_on = _grid(entry.used_on.format(at)) if entry.used_on else grid
+        lost = float(excess_db(density, used_on, value / _per_scale(entry.quantity, grid)))
+    elif entry.achieved:
+        lost = 10 * math.log10(value / exact)
+    return _one(at, printed, value, exact, _SCALE if entry.quantity in _PER_SCALE else _ERROR, lost)
+
+
+def _rule(entry: Entry, at: Any, printed: str) -> Recomputed:
+    density, grid = as_density(entry.density), _grid(entry.grid.format(at))
+    scale = as_rule(entry.rule)(density, grid, shift=0.0).scale
+    best = _best(entry.density, entry.grid.format(at), "exact")
+    lost = float(excess_db(density, grid, scale))
+    return _one(at, printed, float(scale) * grid.absmax, float(best.clip), _SCALE, lost)
+
+
+def _lloyd_max(entry: Entry, at: Any, printed: str) -> Recomputed:
+    codebook, error = _best_codebook(entry.density, at)
+    exact = {"mse": error.mse, "sqnr_db": error.sqnr_db, "largest": codebook.max}[entry.quantity]
+    return _one(at, printed, float(printed), float(exact), _SCALE if entry.quantity == "largest" else _ERROR, None)
+
+
+def _quantiles(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """NF4's recipe: quantiles at even steps from 1/2 to both ends, one more above than below, over the largest.
+
+    The end is half-way between 1 - 1 / (2 K) and 1 - 1 / (2 (K - 1)).
+    """
+    name = entry.density.format(at)
+    density = as_density(name)
+    texts = tuple(printed.split())
+    count = len(texts)
+    end = 1 - (1 / (2 * count) + 1 / (2 * (count - 1))) / 2
+    above = density.quantile(np.linspace(end, 0.5, count // 2 + 1)[:-1])
+    below = -density.quantile(np.linspace(end, 0.5, count // 2)[:-1])
+    levels = np.sort(np.concatenate([below, [0.0], above])) / above.max()
+    value = np.array([float(text) for text in texts])
+    best = optimal_scale(density, Grid(value)).error.mse
+    lost = 10 * math.log10(float(best) / float(_best_codebook(name, count)[1].mse))
+    return Recomputed(str(at), printed, texts, value, levels, _ERROR, lost)
+
+
+def _block_maximum(entry: Entry, at: Any, printed: str) -> Recomputed:
+    texts = tuple(printed.split())
+    value = np.array([float(text) for text in texts])
+    levels = _block_codebook(at, entry.criterion, entry.signed)
+    ratio = block_maximum_error(value, at, entry.criterion) / block_maximum_error(levels, at, entry.criterion)
+    # An absolute error is an amplitude: 20 dB a decade.
+    lost = 20 / CRITERIA[entry.criterion][0] * math.log10(ratio)
+    return Recomputed(str(at), printed, texts, value, levels, _BLOCK, lost)
+
+
+_BY_KIND: dict[str, Callable[[Entry, Any, str], Recomputed]] = {
+    "optimum": _optimum,
+    "rule": _rule,
+    "lloyd-max": _lloyd_max,
+    "quantiles": _quantiles,
+    "block-maximum": _block_maximum,
+}
+_PER_SCALE = ("scale", "step", "clip", "clip_over_b")
+
+
+def _per_scale(quantity: str, grid: Grid) -> float:
+    """What one unit of scale is in the quantity printed."""
+    if quantity == "step":
+        return grid.step or math.nan
+    # The b of a Laplace density is std / sqrt(2), and std is 1.
+    return {"scale": 1.0, "clip": grid.absmax, "clip_over_b": grid.absmax * math.sqrt(2)}[quantity]
+
+
+def _quantity(quantity: str, grid: Grid, best: ScaleResult) -> float:
+    if quantity in _PER_SCALE:
+        return float(best.scale) * _per_scale(quantity, grid)
+    return float(best.error.mse if quantity == "mse" else best.error.sqnr_db)
+
+
+def _grid(name: str) -> Grid:
+    """A grid by name; N levels of step 1 around 0, ACIQ's 2^M steps, floats without reserved codes."""
+    kind, _, numbers = name.partition(":")
+    if kind == "uniform":
+        count = int(numbers)
+        return Grid(np.arange(count) - 0.5 * (count - 1))
+    if kind == "aciq":
+        return _grid(f"uniform:{2 ** int(numbers) + 1}")
+    if kind == "all-finite":
+        exponent_bits, mantissa_bits = map(int, numbers.split(","))
+        return float_grid(exponent_bits, mantissa_bits)
+    return as_grid(name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Several entries ask for the same optimum.
+@cache
+def _best(density: str, grid: str, model: Model) -> ScaleResult:
+    return optimal_scale(as_density(density), _grid(grid), model=model)
+
+
+@cache
+def _best_codebook(density: str, count: int) -> tuple[Grid, ErrorTerms]:
+    member: Density = as_density(density)
+    codebook = lloyd_max(member, count)
+    return codebook, quantization_error(member, codebook, 1.0)
+
+
+@cache
+def _block_codebook(block_size: int, criterion: str, signed: bool) -> Array:
+    return block_maximum_codebook(block_size, criterion, signed=signed)

@@ -1,0 +1,77 @@
+"""The registry of published constants: what was printed, by whom, and what it is said to be."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .._check import check_choice
+
+__all__ = ["Entry", "entries"]
+
+KINDS = ("optimum", "rule", "lloyd-max", "quantiles", "block-maximum")
+SEEN = ("seen", "ran", "second-hand", "memory")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Numbers of one source that make one claim; `constants.toml` explains the fields.
+
+    Attributes
+    ----------
+    name, source, claim : str
+    seen : {"seen", "ran", "second-hand", "memory"}
+        Read in the text or code of the source, printed by its code, attributed to it by another source, or recalled.
+    kind : str
+        How the numbers are recomputed.
+    at : tuple
+        The cases: levels, bits, grids, degrees of freedom or block sizes.
+    printed : tuple of str
+        The text printed for each.
+    """
+
+    name: str
+    source: str
+    claim: str
+    seen: str
+    kind: str
+    at: tuple[Any, ...]
+    printed: tuple[str, ...]
+    quantity: str = "clip"
+    density: str = "gaussian"
+    grid: str = "{}"
+    used_on: str = ""
+    model: str = "exact"
+    achieved: bool = False
+    rule: str = ""
+    criterion: str = ""
+    signed: bool = False
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every entry of the registry.
+
+    Returns
+    -------
+    tuple of Entry
+
+    Examples
+    --------
+    >>> [entry.seen for entry in entries() if entry.name == "NF4"]
+    ['seen']
+    """
+    text = (Path(__file__).parent / "constants.toml").read_text(encoding="utf-8")
+    return tuple(_entry(fields) for fields in tomllib.loads(text)["entry"])
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    entry = Entry(**{**fields, "at": tuple(fields["at"]), "printed": tuple(fields["printed"])})
+    check_choice("kind", entry.kind, KINDS)
+    check_choice("seen", entry.seen, SEEN)
+    if len(entry.at) != len(entry.printed):
+        raise ValueError(f"at and printed of {entry.name!r} must be of one length")
+    return entry
