@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from qerror.grids.casting import dequantize, fake_quantize, quantize
     from qerror.grids.formats import BlockFormat, float_grid, formats, grid, int_grid
     from qerror.grids.grid import Grid
-    from qerror.results import ErrorTerms, Minimum, ScaleResult, Status
+    from qerror.results import ErrorTerms, FitResult, Minimum, ScaleResult, Status
     from qerror.search.lloyd_max import lloyd_max
     from qerror.search.optimal import excess_db, optimal_scale
     from qerror.tables.build import scale_table
     from qerror.tables.files import load_table
     from qerror.tables.table import ScaleTable
+    from qerror.tensors.fitting import evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -62,12 +63,13 @@ _HOMES = {
     "qerror.grids.casting": ("dequantize", "fake_quantize", "quantize"),
     "qerror.grids.formats": ("BlockFormat", "float_grid", "formats", "grid", "int_grid"),
     "qerror.grids.grid": ("Grid",),
-    "qerror.results": ("ErrorTerms", "Minimum", "ScaleResult", "Status"),
+    "qerror.results": ("ErrorTerms", "FitResult", "Minimum", "ScaleResult", "Status"),
     "qerror.search.lloyd_max": ("lloyd_max",),
     "qerror.search.optimal": ("excess_db", "optimal_scale"),
     "qerror.tables.build": ("scale_table",),
     "qerror.tables.files": ("load_table",),
     "qerror.tables.table": ("ScaleTable",),
+    "qerror.tensors.fitting": ("evaluate", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBPACKAGES = frozenset({"densities", "grids", "literature", "search", "tables", "tensors"})
@@ -77,6 +79,7 @@ __all__ = [
     "Density",
     "Empirical",
     "ErrorTerms",
+    "FitResult",
     "Gaussian",
     "GeneralizedGaussian",
     "Grid",
@@ -96,8 +99,10 @@ __all__ = [
     "code_probabilities",
     "density",
     "dequantize",
+    "evaluate",
     "excess_db",
     "fake_quantize",
+    "fit",
     "fit_density",
     "float_grid",
     "formats",

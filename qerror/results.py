@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ErrorTerms", "Minimum", "ScaleResult", "Status"]
+__all__ = ["ErrorTerms", "FitResult", "Minimum", "ScaleResult", "Status"]
 
 
 class Status(enum.Enum):
@@ -142,3 +142,84 @@ class ScaleResult(_Readable):
         if isinstance(self.minima, tuple):
             lines["minima"] = f"{len(self.minima)} at scale " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
         return {**lines, "status": "; ".join(statuses)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class FitResult(_Readable):
+    """Scales of a tensor, one for each of its groups, and what they cost; made by `qerror.fit` and `qerror.evaluate`.
+
+    Attributes
+    ----------
+    grid : Grid
+    rule : str
+        What chose the scales.
+    scale, shift : float or ndarray
+        Units of x, one entry a group: (), keepdims of the kept axes, or (..., n_blocks).
+    zero_point : int, ndarray of int64 or None
+        -shift / scale where integers were asked for.
+    tensor_scale : float or None
+        What the stored block scales are multiplied with: `scale / tensor_scale` is in the scale format.
+    status : Status or object ndarray of Status
+    groups : Groups
+        How the tensor is divided.
+    costs : object
+        Holder of `error`, `total`, `clipped_fraction`, `excess_db`, `total_excess_db`; see `qerror.fit` for when they
+        are computed.
+    """
+
+    grid: Any
+    rule: str
+    scale: Any
+    shift: Any
+    zero_point: Any
+    tensor_scale: float | None
+    status: Any
+    groups: Any
+    costs: Any
+
+    @property
+    def error(self) -> ErrorTerms:
+        """The exact error of each group."""
+        error: ErrorTerms = self.costs.error
+        return error
+
+    @property
+    def total(self) -> ErrorTerms:
+        """The exact error over the whole tensor: that of the groups, weighted by their sizes (or weights)."""
+        total: ErrorTerms = self.costs.total
+        return total
+
+    @property
+    def clipped_fraction(self) -> Any:
+        """Share of each group (by weight) that lies beyond the end values."""
+        return self.costs.clipped_fraction
+
+    @property
+    def excess_db(self) -> Any:
+        """Decibels that each group loses against rule "optimal" with all else the same; >= 0."""
+        return self.costs.excess_db
+
+    @property
+    def total_excess_db(self) -> float:
+        """Decibels that the whole tensor loses against rule "optimal" with all else the same; >= 0."""
+        lost: float = self.costs.total_excess_db
+        return lost
+
+    def quantize(self, x: Any, **options: Any) -> Any:
+        """Codes of a tensor of the same shape; options as in `qerror.quantize`."""
+        return self.groups.quantize(x, self.grid, self.scale, self.shift, **options)
+
+    def dequantize(self, codes: Any, **options: Any) -> Any:
+        """Values of codes of the same shape; options as in `qerror.dequantize`."""
+        return self.groups.dequantize(codes, self.grid, self.scale, self.shift, **options)
+
+    def fake_quantize(self, x: Any, **options: Any) -> Any:
+        """The values that x is replaced by; options as in `qerror.fake_quantize`."""
+        return self.groups.fake_quantize(x, self.grid, self.scale, self.shift, **options)
+
+    def _lines(self) -> dict[str, str]:
+        lines = {"grid": str(self.grid.name or self.grid), "rule": self.rule}
+        lines |= {name: _number(getattr(self, name)) for name in ("scale", "shift")}
+        lines |= {name: _number(v) for name in ("zero_point", "tensor_scale") if (v := getattr(self, name)) is not None}
+        statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
+        return {**lines, **self.costs.lines(), "status": "; ".join(statuses)}

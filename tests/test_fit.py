@@ -1,0 +1,418 @@
+"""Scales of tensors: groups, optimality against every rule and a dense scan, costs, edge cases."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import qerror as qe
+from qerror.results import Status
+from qerror.tensors import open_checkpoint
+from qerror.tensors.rules import RULES, RuleResult, as_rule
+
+RNG = np.random.default_rng(20250405)
+# The library and a test add float64 numbers in different orders.
+SUM_ORDER = 1e-12
+# The promise of rule "optimal" against 20 000 scales.
+SCAN = 1e-9
+GRIDS = ["int4", "e2m1", "e3m0", "nf4", "int8"]
+
+
+def heavy(shape: tuple[int, ...]) -> np.ndarray:
+    return RNG.standard_t(4, shape) * np.exp(RNG.standard_normal((shape[0], *[1] * (len(shape) - 1))))
+
+
+def groups_of(x: np.ndarray, **how: Any) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Index into the scales and elements of every group, by plain loops."""
+    if how.get("block_size"):
+        axis = how.get("block_axis", -1) % x.ndim
+        found = []
+        for index in np.ndindex(*(n for i, n in enumerate(x.shape) if i != axis)):
+            line = x[(*index[:axis], slice(None), *index[axis:])]
+            for block in range(-(-line.size // how["block_size"])):
+                part = line[block * how["block_size"] : (block + 1) * how["block_size"]]
+                found.append(((*index[:axis], block, *index[axis:]), part))
+        return found
+    axes = how.get("axis")
+    if axes is None:
+        return [((), x)]
+    kept = {a % x.ndim for a in (axes if isinstance(axes, tuple) else (axes,))}
+    found = []
+    for index in np.ndindex(*(n if i in kept else 1 for i, n in enumerate(x.shape))):
+        found.append((index, x[tuple(index[i] if i in kept else slice(None) for i in range(x.ndim))]))
+    return found
+
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"axis": 0},
+    {"axis": -1},
+    {"axis": (0, 2)},
+    {"axis": (-1, 1)},
+    {"block_size": 5},
+    {"block_size": 4, "block_axis": 1},
+    {"block_size": 100},
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("rule", ["optimal", "minmax", "percentile:p=90", "iterative"])
+def test_every_group_is_fitted_by_itself(layout: dict[str, Any], rule: str) -> None:
+    x = heavy((3, 6, 13)).astype(np.float32)
+    result = qe.fit(x, "int4", rule=rule, shift="mean", **layout)
+    pieces = groups_of(x, **layout)
+    assert np.size(result.scale) == len(pieces)
+    q = result.fake_quantize(x.astype(np.float64))
+    for (index, part), (_, rounded) in zip(pieces, groups_of(q, **layout), strict=True):
+        expected = as_rule(rule)(qe.Empirical(part), "int4", shift="mean")
+        assert result.scale[index] == pytest.approx(expected.scale, rel=SUM_ORDER)
+        assert result.shift[index] == pytest.approx(expected.shift, rel=SUM_ORDER)
+        direct = float(np.mean((part - rounded) ** 2))
+        # A value that is itself representable comes back within an ulp.
+        assert result.error.mse[index] == pytest.approx(direct, rel=SUM_ORDER, abs=1e-30 * float(np.mean(part**2)))
+
+
+def test_shapes_of_the_scales() -> None:
+    x = heavy((3, 6, 13))
+    shapes = [(), (3, 1, 1), (1, 1, 13), (3, 1, 13), (1, 6, 13), (3, 6, 3), (3, 2, 13), (3, 6, 1)]
+    for layout, shape in zip(LAYOUTS, shapes, strict=True):
+        result = qe.fit(x, "int4", rule="minmax", **layout)
+        assert np.shape(result.scale) == shape
+        for field in ("shift", "clipped_fraction", "excess_db", "status"):
+            assert np.shape(getattr(result, field)) == shape
+        assert np.shape(result.error.cross) == shape
+        assert np.shape(result.total.cross) == ()
+
+
+def test_rows_of_172_in_blocks_of_32() -> None:
+    x = heavy((7, 172)).astype(np.float32)
+    result = qe.fit(x, "e2m1", block_size=32)
+    assert result.scale.shape == (7, 6)
+    last = qe.optimal_scale(qe.Empirical(x[:, 160:], axis=0), "e2m1")
+    np.testing.assert_allclose(result.scale[:, 5], last.scale, rtol=SUM_ORDER)
+    np.testing.assert_allclose(result.total.mse, np.mean((x - result.fake_quantize(x)) ** 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rule", ["optimal", "minmax"])
+def test_costs_are_those_of_the_quantized_tensor(rule: str, weighted: bool) -> None:
+    x = heavy((5, 172))
+    w = RNG.uniform(0, 2, x.shape) if weighted else np.ones(x.shape)
+    result = qe.fit(x, "int4", rule=rule, block_size=32, shift=0.01, weights=w if weighted else None)
+    q = result.fake_quantize(x)
+    e, s = q - x, np.repeat(result.scale, 32, axis=1)[:, :172]
+    outside = (x < 0.01 - 8 * s) | (x > 0.01 + 7 * s)
+    total, mass = result.total, w.sum()
+    # Sums of terms of both signs are known to rounding of the sum of their magnitudes.
+    for value, terms in (
+        (total.clipping, np.where(outside, e**2, 0)),
+        (total.rounding, np.where(outside, 0, e**2)),
+        (total.bias, e),
+        (total.cross, x * e),
+        (total.power, x * x),
+        (total.mean, x),
+    ):
+        limit = SUM_ORDER * (w * np.abs(terms)).sum() / mass
+        assert value == pytest.approx((w * terms).sum() / mass, rel=0, abs=limit)
+    starts = range(0, 172, 32)
+    np.testing.assert_allclose(
+        result.clipped_fraction,
+        np.add.reduceat(w * outside, starts, axis=1) / np.add.reduceat(w, starts, axis=1),
+        atol=1e-15,
+    )
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("shift", [0.0, "mean"])
+def test_optimal_beats_every_rule_and_a_scan(grid: str, shift: float | str) -> None:
+    x = heavy((12, 90))
+    best = qe.fit(x, grid, axis=0, shift=shift)
+    assert (best.status == Status.EXACT).all()
+    for rule in RULES:
+        try:
+            other = qe.fit(x, grid, rule=rule, axis=0, shift=shift)
+        except ValueError as error:
+            assert "is not defined on" in str(error)  # noqa: PT017
+            continue
+        assert (best.error.mse <= other.error.mse * (1 + SUM_ORDER)).all(), rule
+        lost = 10 * np.log10(other.error.mse / best.error.mse)
+        np.testing.assert_allclose(other.excess_db, np.maximum(lost, 0), atol=1e-9)
+    assert_beats_scan(x, qe.grid(grid), best)
+
+
+def assert_beats_scan(x: np.ndarray, grid: qe.Grid, best: qe.FitResult, scales: int = 20_000) -> None:
+    """MSE of each row at log-spaced scales from far below to far above, by looking the nearest level up."""
+    for row, z, mse in zip(x, np.ravel(best.shift), np.ravel(best.error.mse), strict=True):
+        y = row - z
+        top = np.abs(y).max() / np.abs(grid.levels[grid.levels != 0]).min()
+        low = 1e-4 * np.abs(y).max() / grid.absmax
+        for part in np.array_split(np.geomspace(low, 3 * top, scales), 20):
+            t = y[:, None] / part
+            found = ((y[:, None] - part * grid.levels[np.searchsorted(grid.thresholds, t)]) ** 2).mean(axis=0)
+            assert mse <= found.min() * (1 + SCAN)
+
+
+@pytest.mark.slow
+def test_optimal_on_real_tensors(real_data: Any) -> None:
+    """Every tensor of every file: sampled rows, sampled blocks and the whole, against every rule and the scan."""
+    rng = np.random.default_rng(3)
+    for path in sorted(real_data.glob("*.safetensors")):
+        with open_checkpoint(path) as checkpoint:
+            for number, (name, values) in enumerate(checkpoint.items()):
+                x = np.array(values, np.float64).reshape(values.shape[0], -1)
+                picked = x[rng.permutation(len(x))[:2]]
+                grid = GRIDS[number % len(GRIDS)]
+                for layout in ({"axis": 0}, {"block_size": 32})[: 1 + (number % 4 == 0)]:
+                    best = qe.fit(picked, grid, **layout)
+                    for rule in RULES:
+                        if rule in ("aciq", "octav", "sawb") and grid not in ("int4", "int8"):
+                            continue
+                        other = qe.fit(picked, grid, rule=rule, **layout).error.mse
+                        assert (best.error.mse <= other * (1 + SUM_ORDER) + 1e-30).all(), (path.name, name, rule)
+                    proven = np.isin(best.status, [Status.EXACT, Status.DEGENERATE])
+                    assert proven.all(), (path.name, name)
+                live = np.abs(picked).max(axis=1) > 0
+                if live.any() and number % 5 == 0:
+                    assert_beats_scan(picked[live], qe.grid(grid), qe.fit(picked[live], grid, axis=0), 20_000)
+
+
+def test_evaluate_prices_scales_that_exist() -> None:
+    x = heavy((6, 64))
+    best = qe.fit(x, "int4", axis=0, shift="mean")
+    again = qe.evaluate(x, "int4", best.scale, best.shift, axis=0)
+    np.testing.assert_allclose(again.error.mse, best.error.mse, rtol=SUM_ORDER)
+    np.testing.assert_allclose(again.excess_db, 0, atol=1e-9)
+    assert (again.status == Status.GIVEN).all()
+    worse = qe.evaluate(x, "int4", 2 * best.scale, best.shift, axis=0)
+    expected = [
+        qe.excess_db(qe.Empirical(row), "int4", 2 * s, z)
+        for row, s, z in zip(x, best.scale.ravel(), best.shift.ravel(), strict=True)
+    ]
+    np.testing.assert_allclose(worse.excess_db.ravel(), expected, atol=1e-9)
+    assert np.shape(qe.evaluate(x, "int4", 0.3, block_size=16).error.mse) == (6, 4)
+    with pytest.raises(ValueError, match=r"scale of shape \(6, 1\) does not fit: the groups of x have shape \(\)"):
+        qe.evaluate(x, "int4", best.scale)
+
+
+def test_a_callable_is_a_rule() -> None:
+    x = heavy((4, 50))
+
+    def three_sigma(density: Any, grid: Any, *, shift: Any) -> Any:
+        return 3 * density.std / 7
+
+    result = qe.fit(x, "int4", rule=three_sigma, axis=0)
+    np.testing.assert_allclose(result.scale[:, 0], 3 * x.std(axis=1) / 7, rtol=SUM_ORDER)
+    assert result.rule == "three_sigma"
+    pair = qe.fit(x, "int4", rule=lambda d, g, shift: (d.std, d.mean), axis=0)
+    np.testing.assert_allclose(pair.shift[:, 0], x.mean(axis=1), rtol=1e-10)
+    full = qe.fit(x, "int4", rule=lambda d, g, shift: RuleResult(d.std, 0.0, Status.RULE), axis=0)
+    np.testing.assert_array_equal(full.scale, pair.scale)
+
+
+def test_analytic_auto_fits_one_family_to_the_whole_tensor() -> None:
+    x = np.random.default_rng(8).laplace(size=(40, 200)) * np.arange(1, 41)[:, None]
+    result = qe.fit(x, "int4", rule="analytic:family=auto", axis=0)
+    assert result.rule.startswith(("analytic:family=laplace", "analytic:family=generalized-gaussian"))
+    assert (result.excess_db >= 0).all()
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_shift_optimal_is_no_worse_than_the_mean(axis: int | None) -> None:
+    x = np.abs(heavy((2, 40))) + 1
+    free, centred = (qe.fit(x, "uint4", axis=axis, shift=z) for z in ("optimal", "mean"))
+    assert (np.asarray(free.error.mse) <= np.asarray(centred.error.mse) * (1 + 1e-9)).all()
+    assert np.all(np.asarray(free.status) == Status.LOCAL)
+
+
+# -- edge cases --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("x", [3.5, -2.0, 0.0, [1.25], [[[-7.0]]]], ids=str)
+def test_one_element(x: Any, rule: str) -> None:
+    result = qe.fit(x, "int4", rule=rule)
+    assert result.scale > 0
+    assert np.isfinite(result.scale)
+    if rule in ("optimal", "minmax", "percentile"):
+        assert result.error.mse <= 1e-30 * np.max(np.square(x))
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_all_zero_rows_beside_others(rule: str) -> None:
+    x = heavy((3, 40)).astype(np.float32)
+    x[1] = 0
+    result = qe.fit(x, "int4", rule=rule, axis=0)
+    assert result.error.mse[1, 0] == 0
+    assert result.excess_db[1, 0] == 0
+    assert result.scale[1, 0] == (2.0**-127 if rule == "ocp" else 1.0)
+    assert (result.fake_quantize(x)[1] == 0).all()
+    alone = qe.fit(x[[0, 2]], "int4", rule=rule, axis=0)
+    np.testing.assert_allclose(result.scale[[0, 2]], alone.scale, rtol=SUM_ORDER)
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"ocp"}))
+def test_tiny_rows_beside_rows_at_one(rule: str) -> None:
+    x = heavy((4, 64)).astype(np.float32)
+    tiny = 2.0**-106
+    both = np.concatenate([x, x * np.float32(tiny)])
+    result = qe.fit(both, "int4", rule=rule, axis=0)
+    # A power of two commutes with every step of every rule, up to the order of sums.
+    np.testing.assert_allclose(result.scale[4:], result.scale[:4] * tiny, rtol=1e-9)
+    np.testing.assert_allclose(result.error.mse[4:], result.error.mse[:4] * tiny**2, rtol=1e-9)
+
+
+def test_subnormals() -> None:
+    x = (RNG.integers(-1000, 1000, (3, 50)) * 2.0**-149).astype(np.float32)
+    result = qe.fit(x, "int8", axis=0)
+    np.testing.assert_allclose(result.scale, qe.fit(x.astype(np.float64) * 2.0**149, "int8", axis=0).scale * 2.0**-149)
+    assert np.abs(result.fake_quantize(x)).max() > 0
+
+
+def test_float16_near_its_maximum() -> None:
+    x = np.array([[65504, -65504, 60000, 3.0], [1.0, 2.0, -65504, 6e-8]], np.float16)
+    for rule in sorted(RULES):
+        result = qe.fit(x, "int8", rule=rule, axis=0)
+        wide = qe.fit(x.astype(np.float64), "int8", rule=rule, axis=0)
+        np.testing.assert_allclose(result.scale, wide.scale, rtol=1e-6)
+        assert np.isfinite(result.fake_quantize(x)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16, np.int8, ">f4"])
+def test_types(dtype: Any) -> None:
+    x = (heavy((3, 40)) * 9).astype(dtype)
+    result = qe.fit(x, "int4", axis=0)
+    np.testing.assert_allclose(result.scale, qe.fit(x.astype(np.float64), "int4", axis=0).scale, rtol=SUM_ORDER)
+    assert result.fake_quantize(x).dtype == (np.float64 if dtype == np.int8 else np.dtype(dtype))
+
+
+def test_layouts_in_memory_do_not_matter_and_x_is_never_changed() -> None:
+    x = heavy((6, 8, 10)).astype(np.float32)
+    x.flags.writeable = False
+    before = x.copy()
+    views = [x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], x[::-1][::-1]]
+    for layout in LAYOUTS:
+        for rule in ("optimal", "minmax", "octav") if layout == {"axis": 0} else ("minmax", "octav"):
+            results = [qe.fit(view, "int4", rule=rule, **layout).scale for view in views]
+            for other in results[1:]:
+                np.testing.assert_allclose(other, results[0], rtol=SUM_ORDER)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_negative_axes_are_the_same_axes() -> None:
+    x = heavy((4, 5, 6))
+    for positive, negative in ((0, -3), (1, -2), (2, -1)):
+        np.testing.assert_array_equal(
+            qe.fit(x, "int4", rule="minmax", axis=positive).scale, qe.fit(x, "int4", rule="minmax", axis=negative).scale
+        )
+        np.testing.assert_array_equal(
+            qe.fit(x, "int4", rule="minmax", block_size=2, block_axis=positive).scale,
+            qe.fit(x, "int4", rule="minmax", block_size=2, block_axis=negative).scale,
+        )
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "words"),
+    [
+        (np.empty((3, 0)), {"axis": 0}, r"x must have at least one value in every group, got shape \(3, 0\)"),
+        (np.empty((0, 4)), {}, "x must have at least one value in every group"),
+        ([1.0, np.nan], {}, "x must be finite, got 1 NaN of 2 values"),
+        ([1.0, np.inf], {"rule": "minmax"}, "x must be finite, got 1 infinite of 2 values"),
+        ([[1.0, np.nan]], {"rule": "minmax", "axis": 0}, "x must be finite, got 1 NaN"),
+        ([1j], {}, "x must be real numbers, got dtype complex128"),
+        ([1.0], {"axis": 1}, r"axis must be an integer from -1 to 0, got 1 for x of shape \(1,\)"),
+        (1.0, {"axis": 0}, "axis must be left out for a single number, got 0"),
+        ([1.0], {"axis": 0, "block_size": 2}, "axis must be None where block_size is given, got axis=0, block_size=2"),
+        ([1.0], {"block_size": 0}, "block_size must be an integer of at least 1, got 0"),
+        ([1.0], {"block_size": 2, "block_axis": 3}, "block_axis must be an integer from -1 to 0, got 3"),
+        ([1.0], {"rule": "best"}, "unknown rule 'best'"),
+        ([1.0], {"shift": "median"}, "shift must be 'mean' or 'optimal', got 'median'"),
+        ([1.0], {"shift": [1.0, 2.0]}, r"shift of shape \(2,\) does not fit: the groups of x have shape \(\)"),
+        ([1.0], {"shift": np.nan}, "shift must be finite, got nan"),
+        ([1.0], {"weights": [-1.0]}, "weights must be >= 0, got -1"),
+        ([1.0], {"weights": [1.0, 2.0]}, r"weights of shape \(2,\) must broadcast to x of shape \(1,\)"),
+        ([[1.0], [2.0]], {"weights": [[1.0], [0.0]], "axis": 0}, "weights must not all be 0 in a group"),
+    ],
+)
+def test_bad_input(x: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        qe.fit(x, "int4", **options)
+
+
+def test_torch_bfloat16_is_told_what_to_type() -> None:
+    class Tensor:
+        """What a torch.bfloat16 tensor does when it is made an array."""
+
+        def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    with pytest.raises(ValueError, match=r"unsupported ScalarType BFloat16; of a torch tensor give x\.detach\(\)"):
+        qe.fit(Tensor(), "int4")
+
+
+def test_quantize_wants_the_fitted_shape() -> None:
+    result = qe.fit(heavy((4, 10)), "int4", axis=0)
+    with pytest.raises(ValueError, match=r"x must have the shape \(4, 10\) of the fit, got \(10,\)"):
+        result.quantize(np.zeros(10))
+
+
+# -- what a result holds -----------------------------------------------------------------------------------------------
+
+
+def test_no_reference_to_x() -> None:
+    for rows in (4, 3000):
+        x = np.random.default_rng(1).standard_normal((rows, 100)).astype(np.float32)
+        results = [qe.fit(x, "int4", rule=rule, axis=0) for rule in ("minmax", "optimal")]
+        alive = weakref.ref(x)
+        del x
+        gc.collect()
+        assert alive() is None
+        assert (results[1].excess_db == 0).all()
+        if rows == 4:
+            assert (results[0].excess_db >= 0).all()
+        else:
+            with pytest.raises(ValueError, match="the array that was fitted is gone"):
+                _ = results[0].excess_db
+
+
+def test_large_tensors_are_measured_when_asked_while_x_is_there() -> None:
+    x = np.random.default_rng(1).standard_normal((3000, 100)).astype(np.float32)
+    result = qe.fit(x, "int4", rule="minmax", axis=0)
+    assert "not measured yet" in repr(result)
+    part = qe.fit(x[:5], "int4", rule="minmax", axis=0)
+    np.testing.assert_allclose(result.excess_db[:5], part.excess_db, atol=1e-9)
+    np.testing.assert_allclose(result.error.mse[:5], part.error.mse, rtol=SUM_ORDER)
+    changed = qe.fit(x, "int4", rule="minmax", axis=0)
+    _ = changed.error
+    x *= 2
+    with pytest.raises(ValueError, match="x has changed since it was fitted"):
+        _ = changed.excess_db
+
+
+def test_results_are_values() -> None:
+    result = qe.fit(heavy((4, 10)), "int4", rule="minmax", axis=0)
+    again = pickle.loads(pickle.dumps(result))
+    np.testing.assert_array_equal(again.excess_db, result.excess_db)
+    np.testing.assert_array_equal(again.error.mse, result.error.mse)
+    with pytest.raises(AttributeError):
+        result.scale = 1.0
+    text = repr(result)
+    for word in ("int4", "minmax", "scale", "sqnr_db", "a rule's scale"):
+        assert word in text
+
+
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(2).standard_normal((600, 2000)).astype(np.float32)
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("QERROR_NUM_THREADS", threads)
+        result = qe.fit(x, "e2m1", rule="minmax", axis=0)
+        whole = qe.fit(x, "e2m1", rule="analytic")
+        found.append((result.scale, result.error.mse, result.total.cross, whole.scale, whole.total.mse))
+    for one, three in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, three)
