@@ -130,9 +130,8 @@ def _tail_knots(density: Density, grid: Grid, panels: Array, scale: Array, shift
     for column, sign, level in ((0, -1.0, grid.min), (-1, 1.0, grid.max)):
         end = panels[:, column]
         length = np.broadcast_to(density.decay_length(end + shift, np.full(end.shape, sign)), end.shape)
-        power_law = density.far_moments(end + shift, end + shift, np.full(end.shape, sign)) is not None
         # The binades of a float grid double by themselves; other grids need a power law cut to their end.
-        most = 64 if power_law else density.tail_doublings + 2
+        most = 64 if density.power_law else density.tail_doublings + 2
         most = most if grid.float_spec is None else min(most, _FLOAT_KNOTS)
         reach = float(np.max(sign * (scale * level - end) / length, initial=1.0))
         doublings = min(most, math.ceil(math.log2(max(reach, 1.0))))

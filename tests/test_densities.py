@@ -481,7 +481,7 @@ def test_scaling_and_reflection(
     one = plain.moments(low, high, about)
     two = scaled.moments(low * scale, high * scale, about * scale)
     three = mirrored.moments(-high, -low, -about)
-    bound = np.array([one[0], math.sqrt(one[0] * one[2]), one[2]])
+    bound = np.array([one[0], math.sqrt(one[0]) * math.sqrt(one[2]), one[2]])
     # Rounding of the ends moves the mass of a narrow cell.
     slack = 1e-11 * bound + 1e-300
     assert (np.abs(two / scale ** np.arange(3) - one) <= slack).all()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_rng, shown
-from . import quadrature
+from . import inversion, quadrature
 
 Array = NDArray[np.float64]
 
@@ -48,6 +48,8 @@ class Density(abc.ABC):
     # How many times a tail panel doubles before the rest is left to `far_moments`: 62 decay lengths hold all but
     # exp(-62) of an exponential tail.
     tail_doublings: int = 5
+    # Whether `far_moments` knows what lies beyond the doubling panels of a tail.
+    power_law: bool = False
     # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.
     symmetric: bool = False
 
@@ -99,9 +101,9 @@ class Density(abc.ABC):
         std = np.broadcast_to(self.std, length.shape)
         return np.where((length > 0) & np.isfinite(length), np.clip(length, 1e-3 * std, 10 * std), std)
 
-    def far_moments(self, x: Array, about: Array, sign: Array) -> Array | None:
-        """Moments (3, ...) of the tail beyond `x`, for power laws whose panels would not end; None where they do."""
-        return None
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
+        """Moments (3, ...) of the tail beyond `x`: nothing but for a `power_law`, whose panels would not end."""
+        return np.zeros((3, *np.shape(x)))
 
     @property
     def kinks(self) -> Array:
@@ -199,11 +201,11 @@ class Density(abc.ABC):
 
     def quantile(self, p: ArrayLike) -> Array:
         """The smallest x with cdf(x) >= p."""
-        return quadrature.solve_quantile(self, np.asarray(p, np.float64), upper=False)
+        return inversion.solve_quantile(self, np.asarray(p, np.float64), upper=False)
 
     def isf(self, p: ArrayLike) -> Array:
         """The smallest x with sf(x) <= p, accurate for tiny p."""
-        return quadrature.solve_quantile(self, np.asarray(p, np.float64), upper=True)
+        return inversion.solve_quantile(self, np.asarray(p, np.float64), upper=True)
 
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw `size` independent values, shape `size` + `shape`."""

@@ -51,6 +51,7 @@ class Mixture(Density):
         self.shape = np.broadcast_shapes(*(part.shape for part in self.components))
         self.status = "; ".join(dict.fromkeys(part.status for part in self.components if part.status))
         self.tail_doublings = max(part.tail_doublings for part in self.components) + 4
+        self.power_law = any(part.power_law for part in self.components)
 
     @property
     def name(self) -> str:
@@ -115,11 +116,10 @@ class Mixture(Density):
         counts = weight >= 1e-6 * weight.max(axis=0)
         return np.asarray(np.min(np.where(counts, np.array(lengths), np.inf), axis=0))
 
-    def far_moments(self, x: Array, about: Array, sign: Array) -> Array | None:
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
         """The power laws among the components."""
-        found = [(w, part.far_moments(x, about, sign)) for w, part in self._each()]
-        known = [w * rest for w, rest in found if rest is not None]
-        return np.sum(known, axis=0) if known else None
+        parts = [w * part.far_moments(x, about, sign) for w, part in self._each()]
+        return np.asarray(np.sum(parts, axis=0))
 
     @property
     def kinks(self) -> Array:
@@ -227,7 +227,7 @@ def _tail_knots(part: Density, edges: Array, sign: float, width: float) -> Array
     end = edges[..., -1 if sign > 0 else 0]
     length = np.broadcast_to(part.decay_length(end, np.full(end.shape, sign)), end.shape)
     doublings = part.tail_doublings
-    if part.far_moments(end, end, np.full(end.shape, sign)) is not None:
+    if part.power_law:
         # A power law counts wherever another component still has panels.
         reach = np.log2(np.maximum(width / length, 1.0)).max(initial=0.0)
         doublings = max(doublings, min(1000, int(np.ceil(reach)) + 1))

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array, as_rng, check_finite
 from .base import Array, Density
+from .inversion import probability
 from .location_scale import said_value, unwrap
-from .quadrature import probability
 
 __all__ = ["Histogram"]
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_rng
 from .base import Array, Density
-from .quadrature import probability
+from .inversion import probability
 
 
 def shape_parameter(name: str, value: Any, lower: float, upper: float, why: str) -> float:

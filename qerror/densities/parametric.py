@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from .base import Array
+from .inversion import probability
 from .location_scale import LocationScale, unwrap
-from .quadrature import probability
 from .shaped import GeneralizedGaussian, StudentT
 
 __all__ = ["Gaussian", "GeneralizedGaussian", "Laplace", "Logistic", "StudentT", "Uniform"]

@@ -48,7 +48,7 @@ class Rectified(Density):
 
     def _complete(self, base: Density) -> None:
         self.base, self.shape, self.status = base, base.shape, base.status
-        self.tail_doublings = base.tail_doublings
+        self.tail_doublings, self.power_law = base.tail_doublings, base.power_law
         zero = np.zeros(self.shape)
         self._mean = base.moments(zero, np.inf, zero)[1]
         second = base.moments(zero, np.inf, self._mean)[2]
@@ -93,10 +93,9 @@ class Rectified(Density):
         """That of the base."""
         return self.base.decay_length(x, sign)
 
-    def far_moments(self, x: Array, about: Array, sign: Array) -> Array | None:
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
         """That of the base above, nothing below."""
-        rest = self.base.far_moments(x, about, sign)
-        return None if rest is None else np.where(sign > 0, rest, 0.0)
+        return np.where(sign > 0, self.base.far_moments(x, about, sign), 0.0)
 
     @property
     def kinks(self) -> Array:
@@ -156,6 +155,7 @@ class Rectified(Density):
             return self
         new = object.__new__(type(self))
         new.base = self.base.take(index)
-        new.__dict__.update(shape=new.base.shape, status=self.status, tail_doublings=self.tail_doublings)
+        new.__dict__.update(shape=new.base.shape, status=self.status)
+        new.__dict__.update(tail_doublings=self.tail_doublings, power_law=self.power_law)
         new._mean, new._std, new._zero = (a.ravel()[index] for a in (self._mean, self._std, self._zero))
         return new

@@ -50,6 +50,8 @@ class StudentT(LocationScale):
         self.unit_panels = _student_panels(self.df)
         # Near df = 2 the remainders of a long tail are large numbers of which a small difference counts.
         self.tail_doublings = 24 if self.df < 3 else type(self).tail_doublings
+        # Above, what 64 decay lengths leave is below 1e-18 of the tail.
+        self.power_law = self.df <= 60.0
         super().__init__(mean, std)
 
     def _parameters(self) -> dict[str, Any]:
@@ -88,14 +90,12 @@ class StudentT(LocationScale):
     def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return math.sqrt(self._w2 / self.df) * generator.standard_t(self.df, size)
 
-    def far_moments(self, x: Array, about: Array, sign: Array) -> Array | None:
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
         """Moments of the power-law tail beyond `x`, which lies well outside the panels.
 
         With y = w^2 / (w^2 + t^2) the raw moments are incomplete beta functions of y, summed as series of positive
-        terms; the mass that 64 decay lengths leave is below 1e-18 of the tail for df above 60.
+        terms.
         """
-        if self.df > 60.0:
-            return None
         t = np.maximum(sign * self._standard(x), 3.0 * math.sqrt(self._w2))
         c = sign * self._standard(about)
         w = math.sqrt(self._w2)
