@@ -72,7 +72,7 @@ _HOMES = {
     "qerror.tensors.fitting": ("evaluate", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = frozenset({"densities", "grids", "literature", "search", "tables", "tensors"})
+_SUBPACKAGES = frozenset({"densities", "grids", "literature", "search", "symbolic", "tables", "tensors"})
 
 __all__ = [
     "BlockFormat",

@@ -1,0 +1,106 @@
+"""The density of a sorted sample x[1] <= ... <= x[n]: integrals are sums over indices, closed by prefix sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from .integrals import X
+
+__all__ = ["PREFIX_SUMS", "Rank", "SampleSum", "SymbolicSample", "empirical"]
+
+# SymPy has no type hints: an expression is Any to mypy.
+Expr = Any
+
+VALUE = sp.IndexedBase("x", real=True)
+# S0[m] = m, S1[m] = x[1] + ... + x[m], S2[m] = x[1]^2 + ... + x[m]^2.
+PREFIX_SUMS = tuple(sp.IndexedBase(f"S{k}", real=True) for k in range(3))
+_I = sp.Symbol("i", integer=True, positive=True)
+
+
+class Rank(sp.Function):  # type: ignore[misc]
+    """How many values of the sample are <= t: constant between breakpoints, so its derivative there is 0."""
+
+    nargs = 1
+    is_integer = True
+    is_nonnegative = True
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """0 between two breakpoints."""
+        return sp.S.Zero
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        power = "" if exp is None else f"^{{{exp}}}"
+        return rf"r{power}\left({printer._print(self.args[0])}\right)"
+
+
+class SampleSum(sp.Sum):  # type: ignore[misc]
+    """Sum of a polynomial of degree <= 2 in x[i] over i; `.doit()` writes it with prefix sums."""
+
+    def doit(self, **hints: Any) -> Expr:
+        """Sum over k of the coefficient of x^k times S_k[last] - S_k[first - 1]."""
+        index, first, last = self.limits[0]
+        value = VALUE[index]
+        total = sp.S.Zero
+        for (k,), c in sp.Poly(self.function, value).terms():
+            if k >= len(PREFIX_SUMS):
+                raise ValueError(f"prefix sums reach to the power {len(PREFIX_SUMS) - 1}, got {self.function}")
+            total += c * (_prefix(k, last) - _prefix(k, first - 1))
+        return sp.expand(total)
+
+
+def _prefix(k: int, m: Expr) -> Expr:
+    return sp.S.Zero if m == 0 else PREFIX_SUMS[k][m]
+
+
+@dataclass(frozen=True)
+class SymbolicSample:
+    """n equally weighted values.
+
+    Attributes
+    ----------
+    n : Expr
+        How many values.
+    """
+
+    n: Expr
+    name: str = "sample"
+    mean: Expr = sp.S.Zero
+
+    def integral(self, loss: Expr, lower: Expr, upper: Expr) -> Expr:
+        """Mean of loss(x) over lower < x <= upper, as a folded sum over the sorted values."""
+        first = sp.Integer(1) if lower == -sp.oo else Rank(lower) + 1
+        last = self.n if upper is sp.oo else Rank(upper)
+        return SampleSum(loss.subs(X, VALUE[_I]), (_I, first, last)) / self.n
+
+    def pdf(self, x: Expr) -> Expr:
+        """0 between the values: a breakpoint passes over none of them."""
+        return sp.S.Zero
+
+    @cached_property
+    def variance(self) -> Expr:
+        """E[x^2], the second moment about 0."""
+        return self.integral(X**2, -sp.oo, sp.oo).doit()
+
+
+def empirical(n: Expr | None = None) -> SymbolicSample:
+    """The density of a sample of n sorted values x[1..n].
+
+    Parameters
+    ----------
+    n : Expr, optional
+        How many; the symbol n by default.
+
+    Returns
+    -------
+    SymbolicSample
+
+    Examples
+    --------
+    >>> empirical().variance
+    S2[n]/n
+    """
+    return SymbolicSample(sp.Symbol("n", integer=True, positive=True) if n is None else sp.sympify(n))
