@@ -30,10 +30,11 @@ if TYPE_CHECKING:
         Uniform,
     )
     from qerror.error import code_entropy, code_probabilities, quantization_error
+    from qerror.evidence.simulation import simulate
     from qerror.grids.casting import dequantize, fake_quantize, quantize
     from qerror.grids.formats import BlockFormat, float_grid, formats, grid, int_grid
     from qerror.grids.grid import Grid
-    from qerror.results import ErrorTerms, FitResult, Minimum, ScaleResult, Status
+    from qerror.results import ErrorTerms, FitResult, Minimum, ScaleResult, SimulatedTerms, StandardErrors, Status
     from qerror.search.lloyd_max import lloyd_max
     from qerror.search.optimal import excess_db, optimal_scale
     from qerror.tables.build import scale_table
@@ -60,10 +61,19 @@ _HOMES = {
         "Uniform",
     ),
     "qerror.error": ("code_entropy", "code_probabilities", "quantization_error"),
+    "qerror.evidence.simulation": ("simulate",),
     "qerror.grids.casting": ("dequantize", "fake_quantize", "quantize"),
     "qerror.grids.formats": ("BlockFormat", "float_grid", "formats", "grid", "int_grid"),
     "qerror.grids.grid": ("Grid",),
-    "qerror.results": ("ErrorTerms", "FitResult", "Minimum", "ScaleResult", "Status"),
+    "qerror.results": (
+        "ErrorTerms",
+        "FitResult",
+        "Minimum",
+        "ScaleResult",
+        "SimulatedTerms",
+        "StandardErrors",
+        "Status",
+    ),
     "qerror.search.lloyd_max": ("lloyd_max",),
     "qerror.search.optimal": ("excess_db", "optimal_scale"),
     "qerror.tables.build": ("scale_table",),
@@ -72,7 +82,7 @@ _HOMES = {
     "qerror.tensors.fitting": ("evaluate", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = frozenset({"densities", "grids", "literature", "search", "symbolic", "tables", "tensors"})
+_SUBPACKAGES = frozenset({"densities", "evidence", "grids", "literature", "search", "symbolic", "tables", "tensors"})
 
 __all__ = [
     "BlockFormat",
@@ -91,6 +101,8 @@ __all__ = [
     "Rectified",
     "ScaleResult",
     "ScaleTable",
+    "SimulatedTerms",
+    "StandardErrors",
     "Status",
     "StudentT",
     "Uniform",
@@ -116,6 +128,7 @@ __all__ = [
     "quantization_error",
     "quantize",
     "scale_table",
+    "simulate",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ErrorTerms", "FitResult", "Minimum", "ScaleResult", "Status"]
+__all__ = ["ErrorTerms", "FitResult", "Minimum", "ScaleResult", "SimulatedTerms", "StandardErrors", "Status"]
 
 
 class Status(enum.Enum):
@@ -223,3 +223,54 @@ class FitResult(_Readable):
         lines |= {name: _number(v) for name in ("zero_point", "tensor_scale") if (v := getattr(self, name)) is not None}
         statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
         return {**lines, **self.costs.lines(), "status": "; ".join(statuses)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class StandardErrors(_Readable):
+    """Standard errors of the terms of an `ErrorTerms`, and of its mse: standard errors do not add.
+
+    Each in the units and shape of its term; nan where none would be honest.
+    """
+
+    clipping: Any
+    rounding: Any
+    mse: Any
+    bias: Any
+    cross: Any
+    power: Any
+    mean: Any
+
+    def _lines(self) -> dict[str, str]:
+        return {field.name: _number(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class SimulatedTerms(_Readable):
+    """The error of a quantizer as a simulation finds it.
+
+    Attributes
+    ----------
+    estimate : ErrorTerms
+        Means over the samples.
+    stderr : StandardErrors
+        The standard error of every term, and of the mse.
+    n : int
+        How many samples were drawn.
+    rng : int
+        The seed that reproduces the simulation.
+    reason : str
+        Why a standard error is nan; empty where none is.
+    """
+
+    estimate: ErrorTerms
+    stderr: StandardErrors
+    n: int
+    rng: int
+    reason: str = ""
+
+    def _lines(self) -> dict[str, str]:
+        names = ("mse", "clipping", "rounding", "bias", "cross", "power", "mean")
+        said = ((name, getattr(self.estimate, name), getattr(self.stderr, name)) for name in names)
+        lines = {name: f"{_number(value)} +- {_number(error)}" for name, value, error in said}
+        lines |= {"n": str(self.n), "rng": str(self.rng)}
+        return lines | ({"reason": self.reason} if self.reason else {})

@@ -189,4 +189,7 @@ class LocationScale(Density):
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw independent values, shape `size` + `shape`; the same `rng` gives the same values."""
         lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
-        return unwrap(self._mean + self._std * self._draw(as_rng(rng), (*lead, *self.shape)))
+        x = self._draw(as_rng(rng), (*lead, *self.shape))
+        x *= self._std
+        x += self._mean
+        return unwrap(x)

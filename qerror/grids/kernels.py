@@ -223,7 +223,8 @@ def _floating_round(grid: Grid, layout: _Layout, stochastic: bool) -> Round:
     sign_code = integer(1 << (spec.bits - 1))
 
     def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
-        code, field = (scratch.take(slot, integer, q.size) for slot in ("code", "field"))
+        code = codes if codes.dtype == integer else scratch.take("code", integer, q.size)
+        field = scratch.take("field", integer, q.size)
         if spec.signed:
             sign = np.right_shift(q.view(integer), layout.sign_shift, out=scratch.take("sign", integer, q.size))
             sign &= sign_code
@@ -246,7 +247,8 @@ def _floating_round(grid: Grid, layout: _Layout, stochastic: bool) -> Round:
             code |= sign
             if spec.reserved == "fnuz":
                 code *= code != sign_code
-        np.copyto(codes, code, casting="unsafe")
+        if code is not codes:
+            np.copyto(codes, code, casting="unsafe")
 
     return write_codes
 

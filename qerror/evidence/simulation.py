@@ -1,0 +1,231 @@
+"""The random reader of the definition: draw values, cast them, average. No formula of the error is used here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._check import as_int, check_choice, check_scale, check_shift
+from .._threads import thread_map
+from ..densities.base import Density, check_density
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..grids.kernels import Scratch, ScratchPool
+from ..results import ErrorTerms, SimulatedTerms, StandardErrors
+from .estimation import (
+    EMPTY,
+    SCRATCH_SIZE,
+    TERMS,
+    BlockSums,
+    Cast,
+    Estimate,
+    Quantizer,
+    Tally,
+    block_sums,
+    combine,
+    stacked,
+    tally,
+)
+from .sampling import LEAST, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
+
+__all__ = ["Job", "run_jobs", "simulate"]
+
+Array = NDArray[np.float64]
+Sampler = Literal["pseudo", "sobol", "stratified"]
+SAMPLERS = ("pseudo", "sobol", "stratified")
+
+# Beyond, threads would take memory (16 MB each) and only wait for the interpreter lock.
+_MOST_THREADS = 12
+# Fewer clipped values than this say too little about their own scatter.
+_FEWEST_CLIPPED = 30
+# Terms that are quadratic in x beyond the range, so that their variance takes a fourth moment.
+_CLIPPING = TERMS.index("clipping")
+_QUADRATIC = [TERMS.index(term) for term in ("clipping", "mse", "cross", "power")]
+
+
+def simulate(
+    density: Density,
+    grid: Grid | str,
+    scale: ArrayLike,
+    shift: ArrayLike = 0.0,
+    *,
+    n: int,
+    rng: int | np.random.Generator | None = None,
+    rounding: Literal["nearest", "stochastic"] = "nearest",
+    sampler: Sampler = "pseudo",
+) -> SimulatedTerms:
+    """Estimate the error of rounding a density to shift + scale * levels from `n` random values.
+
+    The means of (x - Q(x))^2 over the values beyond the end levels and between them, of Q(x) - x, x (Q(x) - x), x^2
+    and x, with the standard error of each.
+
+    Parameters
+    ----------
+    density : Density
+        Of any `shape`; only its `sample`, `quantile`, `isf`, `cdf`, `sf` and `mean` are asked.
+    grid : Grid or str
+        Dimensionless levels.
+    scale, shift : array_like
+        Units of x; they broadcast against each other and `density.shape`. All share the same random numbers, and
+        none changes the result of another.
+    n : int
+        Samples for each scale: at least 100, 4096 for "sobol" (which uses the greatest multiple of a power of two
+        that makes 32 or more randomizations) and "stratified".
+    rng : int, numpy.random.Generator or None
+        A seed. A Generator gives one, None takes fresh entropy; the result's `rng` reproduces it.
+    rounding : {"nearest", "stochastic"}
+    sampler : {"pseudo", "sobol", "stratified"}
+        Independent values; scrambled Sobol' points through the quantile function, each randomization one replicate
+        (errors over their standard errors follow Student's t with 31 degrees of freedom or more); or strata below,
+        inside and above the clipping points with weighted tails: for rare clipping and heavy tails.
+
+    Returns
+    -------
+    SimulatedTerms
+        Of the broadcast shape. A standard error is nan where none is honest, and `reason` says why: a plain sampler
+        and an infinite fourth moment; fewer than 30 clipped values.
+
+    Raises
+    ------
+    ValueError
+        For what is no density, bad scales or shifts, unknown names, `n` too small, or no seed.
+
+    Notes
+    -----
+    Streams of 2^20 samples, each with its own NumPy PCG64 generator seeded by ``SeedSequence(rng).spawn``, are summed
+    in order: the result does not depend on the number of threads. Other NumPy versions or processors may differ in
+    the last digits (1e-12). Weighted strata: Owen, "Monte Carlo theory, methods and examples" (2013), chapters 8, 9.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> found = qe.simulate(qe.Gaussian(), "int4", 0.3, n=100_000, rng=1, sampler="stratified")
+    >>> exact = qe.quantization_error(qe.Gaussian(), "int4", 0.3)
+    >>> bool(abs(found.estimate.mse - exact.mse) < 5 * found.stderr.mse)
+    True
+    """
+    check_choice("rounding", rounding, ("nearest", "stochastic"))
+    check_choice("sampler", sampler, SAMPLERS)
+    check_density(density)
+    levels, scales, shifts = as_grid(grid), check_scale(scale), check_shift(shift)
+    shape = _broadcast_shape(density, scales, shifts)
+    total = as_int("n", n)
+    if total < LEAST[sampler]:
+        raise ValueError(f"n must be at least {LEAST[sampler]} for the sampler {sampler!r}, got {total}")
+    seed = seed_of(rng)
+    parts = streams(sampler, total, seed)
+    casts = [
+        Cast(levels, float(s), float(z), rounding)
+        for s, z in zip(np.broadcast_to(scales, shape).flat, np.broadcast_to(shifts, shape).flat, strict=True)
+    ]
+    jobs = _jobs(density, casts, shape, sampler, parts[-1].stop)
+    value, stderr, reason = run_jobs(jobs, parts)
+    return _result(value, stderr, shape, parts[-1].stop, seed, reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Rows of a simulation that read the same values."""
+
+    density: Density
+    plan: Plan
+    rows: Sequence[int]
+    casts: Sequence[Quantizer]
+
+
+def _jobs(density: Density, casts: Sequence[Cast], shape: tuple[int, ...], sampler: str, n: int) -> list[Job]:
+    """Rows of one member of the density together; with strata, which follow the range, each row by itself."""
+    members = np.broadcast_to(np.arange(math.prod(density.shape)).reshape(density.shape), shape).ravel()
+    jobs = []
+    for member in np.unique(members):
+        own = density.take(np.asarray(member)) if density.shape else density
+        rows = np.flatnonzero(members == member).tolist()
+        for group in [[row] for row in rows] if sampler == "stratified" else [rows]:
+            plan = make_plan(sampler, own, n, casts[group[0]].lower, casts[group[0]].upper)
+            jobs.append(Job(own, plan, group, [casts[row] for row in group]))
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], parts: Sequence[Stream], *, at_most: int = _MOST_THREADS) -> tuple[Array, Array, str]:
+    """Estimates and standard errors, (rows, terms), and why some of these are nan."""
+    pool = ScratchPool(SCRATCH_SIZE)
+    tasks = [(job, part) for job in jobs for part in parts]
+    tallies = thread_map(lambda task: _tally(*task, pool.of_thread()), tasks, at_most=at_most)
+    n_rows = sum(len(job.rows) for job in jobs)
+    value, stderr = np.empty((n_rows, len(TERMS))), np.empty((n_rows, len(TERMS)))
+    reasons: dict[str, None] = {}
+    for i, job in enumerate(jobs):
+        estimate = combine(job.plan, stacked(tallies[i * len(parts) : (i + 1) * len(parts)]))
+        centre = float(job.density.mean)
+        value[job.rows] = estimate.value + np.array([0.0, 0.0, 0.0, 0.0, 0.0, centre * centre, centre])
+        stderr[job.rows], why = _honest(job, estimate)
+        reasons |= dict.fromkeys(why)
+    return value, stderr, "; ".join(reasons)
+
+
+def _tally(job: Job, stream: Stream, scratch: Scratch) -> Tally:
+    """One stream through all casts of a job: (rows, groups, ...)."""
+    centre = float(job.density.mean)
+    groups = range(job.plan.mass.size)
+    sums: list[list[list[BlockSums]]] = [[[] for _ in groups] for _ in job.casts]
+    # Each row rounds by the same random numbers, whatever other rows there are.
+    rounders = [stream.generators(2)[1] for _ in job.casts]
+    for group, x, weight in job.plan.blocks(stream):
+        for cast, rounder, own in zip(job.casts, rounders, sums, strict=True):
+            scratch.rng = rounder
+            own[group].append(block_sums(cast, x, weight, centre, scratch))
+    return stacked([stacked([tally(blocks) if blocks else EMPTY for blocks in own]) for own in sums])
+
+
+def _honest(job: Job, estimate: Estimate) -> tuple[Array, list[str]]:
+    """Standard errors with nan where the samples cannot know them, and the reasons."""
+    stderr, reasons = estimate.stderr.copy(), []
+    index = tail_index(job.density)
+    if not can_promise(job.plan, index):
+        stderr[:, _QUADRATIC] = np.nan
+        tail = f"the tail of {job.density.name} falls as x^-{1.0 / index:.3g}"
+        if job.plan.exponent > 1.0:
+            reasons.append(f"{tail}: so much of its power is too far out to be drawn at all")
+        else:
+            reasons.append(f"{tail}: E[x^4] is infinite, use sampler='stratified'")
+    if job.plan.exponent > 1.0:
+        if job.plan.missed:
+            stderr[:, _CLIPPING] = np.nan
+            reasons.append(
+                f"only {job.plan.missed:.1g} of {job.density.name} lies beyond the range: too rare to be drawn"
+            )
+        return stderr, reasons
+    low, high = job.density.support
+    ends = np.array([(cast.lower, cast.upper) for cast in job.casts])
+    few = (estimate.clipped < _FEWEST_CLIPPED) & ((low < ends[:, 0]) | (high > ends[:, 1]))
+    # What clipping does to the other terms is as little known as itself.
+    unknown = few & (estimate.share > 0.1)
+    stderr[np.ix_(few, [_CLIPPING])] = np.nan
+    stderr[np.ix_(unknown, _QUADRATIC)] = np.nan
+    if few.any():
+        count = int(estimate.clipped[few].max())
+        reasons.append(
+            f"no more than {count} values were clipped (fewer than {_FEWEST_CLIPPED}): use sampler='stratified'"
+        )
+    return stderr, reasons
+
+
+def _broadcast_shape(density: Density, scale: Array, shift: Array) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(density.shape, scale.shape, shift.shape)
+    except ValueError:
+        message = f"scale {scale.shape} and shift {shift.shape} do not broadcast against the density {density.shape}"
+        raise ValueError(f"{message}; add axes of length 1, as in scale[:, None]") from None
+
+
+def _result(value: Array, stderr: Array, shape: tuple[int, ...], n: int, seed: int, reason: str) -> SimulatedTerms:
+    columns = {name: i for i, name in enumerate(TERMS)}
+    fields = [field.name for field in dataclasses.fields(ErrorTerms)]
+    estimate = ErrorTerms(*(value[:, columns[name]].reshape(shape)[()] for name in fields))
+    errors = StandardErrors(*(stderr[:, i].reshape(shape)[()] for i in range(len(TERMS))))
+    return SimulatedTerms(estimate, errors, n, seed, reason)
