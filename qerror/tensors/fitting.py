@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, check_choice, check_finite, check_scale, check_shift
+from .._check import as_float_array, check_choice, check_finite, check_scale, check_shift, shown
 from .._threads import thread_map
 from ..densities.named import fit_density
 from ..densities.parametric import Gaussian
 from ..densities.samples import as_values
-from ..grids.formats import BlockFormat
+from ..grids.formats import BlockFormat, block_format, block_formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms, FitResult, Status
@@ -23,6 +23,8 @@ from .costs import TERMS, Costs, GroupCosts
 from .groups import Groups, make_groups
 from .measure import measure
 from .rules import Rule, as_rule, optimal, rule_label
+from .stored_scales import Stored, scale_grid
+from .zero_points import check_affine
 
 __all__ = ["evaluate", "fit"]
 
@@ -43,7 +45,9 @@ def fit(
     block_size: int | None = None,
     block_axis: int = -1,
     shift: ArrayLike | str = 0.0,
+    zero_point: Literal["integer"] | None = None,
     weights: ArrayLike | None = None,
+    scale_format: str | Grid | None = None,
 ) -> FitResult:
     """Choose a scale for each group of a tensor.
 
@@ -51,7 +55,9 @@ def fit(
     ----------
     x : array_like
         Finite real numbers of any shape. Never changed, and not kept.
-    grid : Grid or str
+    grid : Grid, BlockFormat or str
+        Of a BlockFormat (mxfp4, mxfp6_e2m3, mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8, nvfp4) the block size and the
+        scale format come with it.
     rule : str or callable
         "optimal" (the exact minimum of the mean squared error), "minmax", "percentile", "analytic", "iterative",
         "aciq", "octav", "sawb", "shrink_search" or "ocp", with options as in "percentile:p=99.9"
@@ -64,8 +70,14 @@ def fit(
     block_axis : int
     shift : array_like, "mean" or "optimal"
         The value of level 0: given (broadcast to the scales), the mean of each group, or chosen with the scale.
+    zero_point : "integer", optional
+        Choose the shift too, as -zero_point * scale with an integer zero point, inside the codes or not: rule "optimal"
+        takes the best of all integers; others choose a shift (that of their own, else the mean), which is rounded.
     weights : array_like, optional
         Importance of each element, >= 0, broadcast against x.
+    scale_format : {"fp16", "bf16", "e4m3fn", "e8m0", "pow2"} or Grid, optional
+        What scales can be stored as, never 0. Rule "optimal" takes the best of all of them, others the nearest.
+        "e4m3fn" multiplies a float32 `tensor_scale` = max|x| / (448 max|l|), as NVFP4 does.
 
     Returns
     -------
@@ -91,22 +103,34 @@ def fit(
     [1.52, 0.89, 0.91, 0.58]
     """
     values = _as_array(x)
-    levels = as_grid(grid)
+    levels, block_size, stored_as, with_tensor = _format(grid, block_size, scale_format)
     groups = make_groups(values.shape, axis, block_size, block_axis)
     policy = _policy(shift, groups)
-    task = _Task(groups, Plan(levels, as_rule(rule)), policy)
+    if zero_point is not None:
+        check_choice("zero_point", zero_point, ("integer",))
+        check_affine(levels)
+        if isinstance(policy, str) or policy.any():
+            raise ValueError(f"shift must be left at 0 with zero_point='integer', which chooses it, got {shown(shift)}")
+    stored = None
+    if stored_as is not None:
+        stored = Stored(stored_as, _tensor_scale(values, levels, stored_as) if with_tensor else 1.0)
+    task = _Task(groups, Plan(levels, as_rule(rule), zero_point is not None, stored), policy)
     weight = _as_weights(weights, groups)
     label = rule_label(rule)
     task, label = _with_family(task, label, values, weight)
     chosen = task.run(values, weight)
     scale, at, status = (groups.join([getattr(part, name) for part in chosen]) for name in ("scale", "shift", "status"))
     costs = task.costs(chosen, values, weight)
-    return FitResult(levels, label, scale, at, None, None, status, groups, costs)
+    integers = None
+    if zero_point is not None:
+        integers = groups.join([part.zero_point for part in chosen if part.zero_point is not None])
+    tensor_scale = stored.unit if stored is not None and with_tensor else None
+    return FitResult(levels, label, scale, at, integers, tensor_scale, status, groups, costs)
 
 
 def evaluate(
     x: ArrayLike,
-    grid: Grid | str,
+    grid: Grid | BlockFormat | str,
     scale: ArrayLike,
     shift: ArrayLike = 0.0,
     *,
@@ -114,12 +138,13 @@ def evaluate(
     block_size: int | None = None,
     block_axis: int = -1,
     weights: ArrayLike | None = None,
+    scale_format: str | Grid | None = None,
 ) -> FitResult:
     """What given scales cost on a tensor: the result of `fit` for scales that the caller already has.
 
     Parameters
     ----------
-    x, grid, axis, block_size, block_axis, weights
+    x, grid, axis, block_size, block_axis, weights, scale_format
         As in `fit`.
     scale, shift : array_like
         One entry a group (see `fit` for the shape), or broadcast to that.
@@ -127,7 +152,8 @@ def evaluate(
     Returns
     -------
     FitResult
-        With status GIVEN; `excess_db` is against the best scales at the same shifts.
+        With status GIVEN; `excess_db` is against the best scales (of the scale format) at the same shifts. The scales
+        that are given are taken as they are, in the format or not.
 
     Examples
     --------
@@ -137,11 +163,14 @@ def evaluate(
     (0.25, 0.25)
     """
     values = _as_array(x)
-    levels = as_grid(grid)
+    levels, block_size, stored_as, with_tensor = _format(grid, block_size, scale_format)
     groups = make_groups(values.shape, axis, block_size, block_axis)
     s, z = (_spread(name, a, groups) for name, a in (("scale", check_scale(scale)), ("shift", check_shift(shift))))
     weight = _as_weights(weights, groups)
-    task = _Task(groups, Plan(levels, _given), z)
+    stored = None
+    if stored_as is not None:
+        stored = Stored(stored_as, _tensor_scale(values, levels, stored_as) if with_tensor else 1.0)
+    task = _Task(groups, Plan(levels, _given, False, stored), z)
     chosen = [
         Choice(a, b, np.full(a.size, Status.GIVEN, object))
         for a, b in zip(groups.split(s), groups.split(z), strict=True)
@@ -220,11 +249,13 @@ def _joined(parts: list[Choice]) -> Choice:
     scale, shift, status = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("scale", "shift", "status")
     )
+    integers = [part.zero_point for part in parts if part.zero_point is not None]
+    zero_point = np.concatenate(integers) if integers else None
     if any(part.terms is None or part.clipped is None for part in parts):
-        return Choice(scale, shift, status)
+        return Choice(scale, shift, status, zero_point)
     terms = (np.concatenate([getattr(part.terms, name) for part in parts]) for name in TERMS)
     clipped = np.concatenate([part.clipped for part in parts if part.clipped is not None])
-    return Choice(scale, shift, status, ErrorTerms(*terms), clipped)
+    return Choice(scale, shift, status, zero_point, ErrorTerms(*terms), clipped)
 
 
 def _as_array(x: ArrayLike) -> NDArray[Any]:
@@ -250,6 +281,30 @@ def _as_weights(weights: ArrayLike | None, groups: Groups) -> Array | None:
     if not all((rows.sum(axis=1) > 0).all() for rows in groups.rows(spread)):
         raise ValueError("weights must not all be 0 in a group; leave such groups out")
     return spread
+
+
+def _format(
+    grid: Any, block_size: int | None, scale_format: str | Grid | None
+) -> tuple[Grid, int | None, Grid | None, bool]:
+    """Grid, block size, scale format, and whether a tensor scale multiplies it."""
+    name = grid.strip().lower() if isinstance(grid, str) else None
+    if not isinstance(grid, BlockFormat) and name not in block_formats():
+        stored = None if scale_format is None else scale_grid(scale_format)
+        return as_grid(grid), block_size, stored, scale_format == "e4m3fn"
+    form = block_format(grid)
+    for argument, given in (("block_size", block_size), ("scale_format", scale_format)):
+        if given is not None:
+            raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
+    return form.grid, form.block_size, form.scale_format, form.tensor_scale
+
+
+def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
+    """The float32 scale with which the largest magnitude needs the largest stored scale; 1 for all zeros."""
+    largest = max(abs(float(values.max())), abs(float(values.min())))
+    if not np.isfinite(largest):
+        check_finite("x", values)
+    scale = np.float32(largest / (stored.max * grid.absmax))
+    return float(max(scale, np.finfo(np.float32).tiny)) if largest else 1.0
 
 
 def _policy(shift: Any, groups: Groups) -> Any:

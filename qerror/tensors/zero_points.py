@@ -1,0 +1,228 @@
+"""Scale and integer zero point together, as integer runtimes have them: the best of all integers.
+
+At zero point p the values are s (l_k - p): the grid l - p at shift 0. Each integer is its own search over the scale,
+but few need one: far integers are ruled out by what any interval of values must clip, near ones by the chord of the
+convex h(u) (see `qerror.search.bounds`) against the best error known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..densities.base import Density
+from ..error import quantization_error
+from ..grids.grid import Grid
+from ..results import Status
+from ..search import bounds
+from ..search.objective import Array, Index, Objective, join
+
+__all__ = ["best_zero_point", "check_affine"]
+
+# Zero points beyond the codes that are looked at: data whose mean is 10^5 times their spread would ask for more.
+_MOST = 1 << 12
+_MOST_TRIED = 1 << 13
+_TOLERANCE = 1e-12
+# Scales an octave to bound the error with, and how often what is left undecided is divided in four.
+_PER_OCTAVE = 8
+_ROUNDS = 2
+
+Search = Callable[[Density, Grid], tuple[Array, NDArray[np.object_]]]
+
+
+def check_affine(grid: Grid) -> None:
+    """Refuse grids that are no consecutive integers.
+
+    Raises
+    ------
+    ValueError
+        For any other grid.
+    """
+    if grid.step != 1.0 or grid.min != np.rint(grid.min):
+        known = "a grid of consecutive integers such as uint8 or int4"
+        raise ValueError(f"zero_point='integer' needs {known}, got {grid.name or repr(grid)}")
+
+
+def best_zero_point(
+    density: Density, grid: Grid, search: Search
+) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
+    """The scale and integer zero point of least error for each row of a sample.
+
+    Parameters
+    ----------
+    density : Density
+        A sample of shape (R,).
+    grid : Grid
+        Consecutive integers.
+    search : callable
+        From rows and a grid to the best scales at shift 0 and their status.
+
+    Returns
+    -------
+    scale : ndarray of shape (R,)
+    zero_point : ndarray of int64, shape (R,)
+        -shift / scale; any integer, inside the codes or not.
+    status : object ndarray of Status
+        EXACT where every integer is searched or ruled out.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> x = qe.Empirical([[1.0, 1.5, 2.0, 2.5]], axis=0)
+    >>> from qerror.tensors.choosing import best_scales
+    >>> [v.item() for v in best_zero_point(x, qe.grid("uint2"), best_scales)[:2]]
+    [0.5, -2]
+    """
+    return _Search(density, grid, search).run()
+
+
+class _Search:
+    """The best known of each row, improved zero point by zero point."""
+
+    def __init__(self, density: Density, grid: Grid, search: Search) -> None:
+        self.density, self.grid, self.search = density, grid, search
+        self.power = np.square(density.std) + np.square(density.mean)
+        count = density.shape[0]
+        self.least, self.scale = np.full(count, np.inf), np.ones(count)
+        self.zero_point = np.zeros(count, np.int64)
+        self.status = np.full(count, Status.DEGENERATE, object)
+        self.proven = np.ones(count, np.bool_)
+
+    def run(self) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
+        """Start near the range of the data, then go through all that may be better."""
+        first = self._guess()
+        for p in np.unique(first):
+            self._try(int(p), np.flatnonzero(first == p))
+        self._try(0, np.arange(first.size))
+        low, high = self._window()
+        middle = np.median(self.zero_point)
+        every = np.arange(low.min(), high.max() + 1)
+        every = every[np.argsort(np.abs(every - middle), kind="stable")]
+        for p in every[_MOST_TRIED:]:
+            self.proven[(low <= p) & (p <= high)] = False
+        for p in every[:_MOST_TRIED]:
+            rows = np.flatnonzero((low <= p) & (p <= high) & self._open)
+            self._try(int(p), self._may_win(int(p), rows))
+        searched = (self.status == Status.EXACT) & ~self.proven
+        return self.scale, self.zero_point, np.where(searched, np.asarray(Status.SCANNED, object), self.status)
+
+    @property
+    def _open(self) -> NDArray[np.bool_]:
+        """Rows whose error is above what float64 resolves."""
+        open_: NDArray[np.bool_] = self.least > bounds.RESOLUTION**2 * self.power
+        return open_
+
+    def _guess(self) -> NDArray[np.int64]:
+        """Where the ends of the grid lie on the ends of the data."""
+        least, most = self.density.support
+        scale = (most - least) / (self.grid.max - self.grid.min)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = np.rint(self.grid.min - least / scale)
+        limit = float(_MOST)
+        p = np.clip(np.nan_to_num(p, posinf=limit, neginf=-limit), -limit, limit)
+        guess: NDArray[np.int64] = p.astype(np.int64)
+        return guess
+
+    def _try(self, p: int, rows: Index) -> None:
+        """Search at zero point p for some rows."""
+        if not rows.size:
+            return
+        grid, members = Grid(self.grid.levels - p), self.density.take(rows)
+        scale, status = self.search(members, grid)
+        mse = np.asarray(quantization_error(members, grid, scale).mse)
+        self.proven[rows[status == Status.SCANNED]] = False
+        better = (mse < self.least[rows]) & ((status == Status.EXACT) | (status == Status.SCANNED))
+        # Where no scale gains anything at this zero point, any other is as good or better.
+        better |= np.isinf(self.least[rows])
+        won = rows[better]
+        self.least[won], self.scale[won], self.status[won] = mse[better], scale[better], status[better]
+        self.zero_point[won] = p
+
+    def _window(self) -> tuple[Index, Index]:
+        """The zero points that are not ruled out for each row by what lies beyond the ends of all values."""
+        beyond = []
+        for sign in (1.0, -1.0):
+            reach, left = np.zeros(self.least.size, np.intp), np.flatnonzero(self._open)
+            m = 1
+            while left.size:
+                left = left[self._clips_less(left, m, sign)]
+                if m > _MOST:
+                    self.proven[left] = False
+                    break
+                reach[left] = m = 2 * m
+            beyond.append(np.minimum(reach, _MOST))
+        return int(self.grid.min) - beyond[0], int(self.grid.max) + beyond[1]
+
+    def _clips_less(self, rows: Index, m: int, sign: float) -> NDArray[np.bool_]:
+        """Whether values from a to a (1 + (K - 1) / m), a > 0, on one side of 0 can clip less than the best error.
+
+        The mean square distance to that interval is convex in a: its minimum lies above the tangent at the lower end
+        of a bracket. It grows with m, so that what is excluded at m is excluded beyond.
+        """
+        density, ratio = self.density.take(rows), 1 + (self.grid.max - self.grid.min) / m
+        low, high = (np.asarray(end) for end in density.support)
+        farthest = np.maximum(sign * low, sign * high)
+        none = farthest <= 0
+        a, end = np.zeros(rows.size), np.where(none, 1.0, farthest)
+        for _ in range(50):
+            middle = 0.5 * (a + end)
+            falling = self._distance(density, middle, ratio, sign)[1] < 0
+            a, end = np.where(falling, middle, a), np.where(falling, end, middle)
+        value, slope = self._distance(density, a, ratio, sign)
+        bound = value + np.minimum(slope, 0.0) * (end - a)
+        less: NDArray[np.bool_] = ~none & (bound < self.least[rows])
+        return less
+
+    def _distance(self, density: Density, a: Array, ratio: float, sign: float) -> tuple[Array, Array]:
+        """E[dist(x, values)^2] and its derivative by a."""
+        near, far = sign * a, sign * a * ratio
+        if sign > 0:
+            inner, outer = density.moments(-np.inf, near, near), density.moments(far, np.inf, far)
+        else:
+            inner, outer = density.moments(near, np.inf, near), density.moments(-np.inf, far, far)
+        return inner[2] + outer[2], -2 * sign * (inner[1] + ratio * outer[1])
+
+    def _may_win(self, p: int, rows: Index) -> Index:
+        """Rows for which some scale at zero point p may be better than the best known."""
+        if not rows.size:
+            return rows
+        members = self.density.take(rows)
+        objective = Objective(members, Grid(self.grid.levels - p), np.zeros(rows.size), "nearest", "exact")
+        reach, best = np.broadcast_to(bounds.Reach(objective).slope, rows.shape), self.least[rows]
+        live = np.flatnonzero((reach > 0) & (self.zero_point[rows] != p))
+        if not live.size:
+            return rows[live]
+        hopeless = best[live] > 0.999 * objective.power[live]
+        if hopeless.any():
+            # Hardly anything is gained so far: a bound would have to look at the smallest scales.
+            return rows[live]
+        # A - MSE <= 2 s reach; and where s |l| > 2 |y| for every level but 0 nothing is gained.
+        low = 0.5 * (objective.power - best)[live] / reach[live] * (1 - 1e-9)
+        farthest = np.maximum(*(np.abs(end) for end in members.support))[live]
+        levels = np.abs(objective.grid.levels)
+        high = np.maximum(2 * farthest / levels[levels > 0].min(), 2 * low)
+        points = join(objective(*_ladder(live, low, high)))
+        for round_ in range(_ROUNDS + 1):
+            left, _ = bounds.undecided(objective, points, best, _TOLERANCE)
+            if round_ == _ROUNDS or not left.size:
+                break
+            one, two = points.select(left), points.select(left + 1)
+            share = np.array([0.25, 0.5, 0.75])
+            scale = (one.scale[:, None] * (two.scale / one.scale)[:, None] ** share).ravel()
+            points = join(points, objective(np.repeat(one.row, share.size), scale))
+        # An interval in which nothing changes its cell is decided: by the minimum of its parabola, A - B^2 / C.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(points.b > 0, points.b**2 / points.c, 0.0)
+        better = points.row[objective.power[points.row] - gain < best[points.row]]
+        winners: Index = rows[np.union1d(points.row[left], better)]
+        return winners
+
+
+def _ladder(row: Index, low: Array, high: Array) -> tuple[Index, Array]:
+    """Scales from low to high of each row in equal ratios."""
+    steps = np.ceil(_PER_OCTAVE * np.log2(high / low)).astype(np.intp)
+    owner = np.repeat(np.arange(row.size), steps + 1)
+    step = np.arange(owner.size) - np.repeat(np.cumsum(steps + 1) - (steps + 1), steps + 1)
+    return row[owner], low[owner] * (high / low)[owner] ** (step / steps[owner])

@@ -1,0 +1,275 @@
+"""Scales that a format stores, integer zero points, block formats: against enumeration of everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qerror as qe
+from qerror.grids.formats import block_formats
+from qerror.results import Status
+from qerror.tensors.rules import RULES
+
+RNG = np.random.default_rng(20250507)
+# The best error of an enumeration may differ from the library's by rounding, and ties may go either way.
+SAME = 1e-11
+STORED = {
+    "fp16": np.arange(1, 0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64),
+    "bf16": (np.arange(1, 0x7F80, dtype=np.uint32) << 16).view(np.float32).astype(np.float64),
+    "e4m3fn": np.arange(1, 0x7F, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float64),
+    "e8m0": 2.0 ** np.arange(-127, 128),
+    "pow2": 2.0 ** np.arange(-300, 301),
+}
+
+
+def heavy(shape: tuple[int, ...]) -> np.ndarray:
+    return RNG.standard_t(4, shape) * np.exp(RNG.standard_normal((shape[0], *[1] * (len(shape) - 1))))
+
+
+def errors(row: np.ndarray, levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """MSE at each scale, by looking the nearest level up."""
+    thresholds = (levels[1:] + levels[:-1]) / 2
+    found = []
+    for part in np.array_split(scales, max(1, scales.size * row.size // 500_000)):
+        nearest = levels[np.searchsorted(thresholds, row[:, None] / part)]
+        found.append(((row[:, None] - part * nearest) ** 2).mean(axis=0))
+    return np.concatenate(found)
+
+
+# -- stored scales -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", STORED)
+@pytest.mark.parametrize("grid", ["int4", "e2m1", "nf4", "e3m0", "int8", "binary", "uint4"])
+def test_the_stored_scale_is_the_best_of_all(grid: str, form: str) -> None:
+    x = heavy((6, 40)) * 10.0 ** RNG.integers(-3, 3, (6, 1))
+    levels = qe.grid(grid).levels
+    result = qe.fit(x, grid, axis=0, scale_format=form)
+    unit = 1.0
+    if form == "e4m3fn":
+        unit = float(np.float32(np.abs(x).max() / (448 * np.abs(levels).max())))
+        assert result.tensor_scale == unit
+    else:
+        assert result.tensor_scale is None
+    for row, scale, mse in zip(x, result.scale[:, 0], result.error.mse[:, 0], strict=True):
+        assert scale / unit in STORED[form]
+        every = errors(row, levels, STORED[form] * unit)
+        assert mse <= every.min() * (1 + SAME)
+    assert (result.status == Status.EXACT).all()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["int2", "e2m1", "ternary", "int4_midrise"]))
+def test_stored_scales_of_a_few_values(seed: int, grid: str) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.round(rng.standard_normal((4, rng.integers(1, 6))) * 4) / 4
+    levels = qe.grid(grid).levels
+    for form in ("fp16", "e8m0"):
+        result = qe.fit(x, grid, axis=0, scale_format=form, shift=0.0)
+        for row, mse in zip(x, result.error.mse[:, 0], strict=True):
+            assert mse <= errors(row, levels, STORED[form]).min() * (1 + SAME) + 1e-30
+
+
+@pytest.mark.parametrize("form", STORED)
+def test_stored_scales_far_outside_of_the_format_and_of_zeros(form: str) -> None:
+    x = np.stack([np.full(8, 1e30), np.full(8, 1e-30), np.zeros(8), np.arange(8.0)])
+    result = qe.fit(x, "int4", axis=0, scale_format=form)
+    assert (result.scale > 0).all()
+    unit = result.tensor_scale or 1.0
+    assert np.isin(result.scale / unit, STORED[form]).all()
+    assert result.status[2, 0] == Status.DEGENERATE
+    for row, mse in zip(x[:2], result.error.mse[:2, 0], strict=True):
+        assert mse <= errors(row, qe.grid("int4").levels, STORED[form] * unit).min() * (1 + SAME)
+
+
+@pytest.mark.parametrize("rule", ["minmax", "analytic", "iterative"])
+def test_other_rules_take_the_nearest_stored_scale(rule: str) -> None:
+    x = heavy((30, 32))
+    free = qe.fit(x, "e2m1", rule=rule, axis=0).scale
+    for form in ("fp16", "bf16", "e8m0", "pow2"):
+        stored = qe.fit(x, "e2m1", rule=rule, axis=0, scale_format=form).scale
+        every = STORED[form]
+        np.testing.assert_array_equal(np.abs(stored - free), np.abs(every - free).min(axis=1, keepdims=True))
+    if rule == "minmax":
+        np.testing.assert_array_equal(
+            qe.fit(x, "e2m1", rule=rule, axis=0, scale_format="fp16").scale, free.astype(np.float16).astype(np.float64)
+        )
+
+
+def test_excess_is_against_the_best_stored_scales() -> None:
+    x = heavy((10, 64))
+    best, other = (qe.fit(x, "e2m1", rule=r, block_size=32, scale_format="e8m0") for r in ("optimal", "ocp"))
+    lost = 10 * np.log10(other.error.mse / best.error.mse)
+    np.testing.assert_allclose(other.excess_db, np.maximum(lost, 0), atol=1e-9)
+    assert (other.excess_db > 0).any()
+    given_ones = qe.evaluate(x, "e2m1", other.scale, block_size=32, scale_format="e8m0")
+    np.testing.assert_allclose(given_ones.excess_db, other.excess_db, atol=1e-9)
+
+
+def test_stored_scales_with_a_shift() -> None:
+    x = heavy((5, 50)) + 2
+    centred = qe.fit(x, "int4", axis=0, shift="mean", scale_format="bf16")
+    for row, z, mse in zip(x, centred.shift[:, 0], centred.error.mse[:, 0], strict=True):
+        assert mse <= errors(row - z, qe.grid("int4").levels, STORED["bf16"]).min() * (1 + SAME)
+    assert (centred.status == Status.EXACT).all()
+    free = qe.fit(x[:2, :20], "int4", axis=0, shift="optimal", scale_format="bf16")
+    assert (free.status == Status.LOCAL).all()
+    assert np.isin(free.scale, STORED["bf16"]).all()
+
+
+# -- block formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", block_formats())
+@pytest.mark.parametrize("rule", ["optimal", "ocp", "minmax"])
+def test_block_formats(name: str, rule: str) -> None:
+    x = heavy((4, 172)).astype(np.float32)
+    result = qe.fit(x, name, rule=rule)
+    size = 16 if name == "nvfp4" else 32
+    assert result.scale.shape == (4, -(-172 // size))
+    unit = result.tensor_scale or 1.0
+    assert (result.tensor_scale is not None) == (name == "nvfp4")
+    assert np.isin(result.scale / unit, STORED["e4m3fn" if name == "nvfp4" else "e8m0"]).all()
+    q = result.fake_quantize(x.astype(np.float64))
+    assert result.total.mse == pytest.approx(np.mean((x - q) ** 2), rel=1e-12)
+    np.testing.assert_array_equal(result.dequantize(result.quantize(x), dtype=np.float64), q)
+    if rule == "optimal":
+        levels = result.grid.levels
+        for block in range(result.scale.shape[1]):
+            part = x[0, block * size : (block + 1) * size].astype(np.float64)
+            every = errors(part, levels, STORED["e4m3fn" if name == "nvfp4" else "e8m0"] * unit)
+            assert result.error.mse[0, block] <= every.min() * (1 + SAME)
+    else:
+        assert (result.excess_db >= 0).all()
+
+
+def test_ocp_on_mxfp4_follows_the_standard() -> None:
+    """MX v1.0: X = 2^(floor(log2 max) - 2) for E2M1, elements rounded to nearest even and saturated."""
+    x = (heavy((8, 64)) * 2.0 ** RNG.integers(-30, 30, (8, 1))).astype(np.float32)
+    result = qe.fit(x, "mxfp4", rule="ocp")
+    for i, j in np.ndindex(8, 2):
+        block = x[i, 32 * j : 32 * j + 32]
+        scale = 2.0 ** (np.floor(np.log2(np.abs(block).max())) - 2)
+        assert result.scale[i, j] == scale
+        scaled = np.clip(block / np.float32(scale), -6, 6)
+        expected = scaled.astype(ml_dtypes.float4_e2m1fn).view(np.uint8)
+        np.testing.assert_array_equal(result.quantize(x)[i, 32 * j : 32 * j + 32], expected)
+
+
+def test_nvfp4_tensor_scale() -> None:
+    x = heavy((3, 64)).astype(np.float32)
+    result = qe.fit(x, "nvfp4")
+    assert result.tensor_scale == float(np.float32(float(np.abs(x).max()) / (448 * 6)))
+    zeros = qe.fit(np.zeros((2, 32), np.float32), "nvfp4")
+    assert zeros.tensor_scale == 1.0
+    assert (zeros.error.mse == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"grid": "mxfp4", "block_size": 16}, "block_size must be left out with mxfp4, which brings its own, got 16"),
+        ({"grid": "nvfp4", "scale_format": "fp16"}, "scale_format must be left out with nvfp4"),
+        ({"grid": "mxfp4", "axis": 0}, "axis must be None where block_size is given"),
+        ({"grid": "int4", "scale_format": "fp8"}, "scale_format must be 'fp16', 'bf16', 'e4m3fn', 'e8m0' or 'pow2'"),
+        ({"grid": "e2m1", "zero_point": "integer"}, "zero_point='integer' needs a grid of consecutive integers"),
+        ({"grid": "int4_midrise", "zero_point": "integer"}, "needs a grid of consecutive integers"),
+        ({"grid": "int4", "zero_point": "float"}, "zero_point must be 'integer', got 'float'"),
+        ({"grid": "int4", "zero_point": "integer", "shift": "mean"}, "shift must be left at 0 with zero_point"),
+        ({"grid": "mxfp5"}, "unknown grid 'mxfp5'; did you mean"),
+    ],
+)
+def test_bad_formats(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        qe.fit(np.ones((2, 32)), **options)
+
+
+# -- integer zero points -----------------------------------------------------------------------------------------------
+
+
+def best_by_enumeration(row: np.ndarray, grid: qe.Grid, most: int = 30) -> float:
+    """Least MSE over integer zero points far beyond the codes, each by the exact search."""
+    found = np.inf
+    for p in range(int(grid.min) - most, int(grid.max) + most + 1):
+        best = qe.optimal_scale(qe.Empirical(row), qe.Grid(grid.levels - p))
+        if best.status in (Status.EXACT, Status.SCANNED):
+            found = min(found, float(best.error.mse))
+    return found
+
+
+@pytest.mark.parametrize("grid", ["uint2", "int2", "int3", "uint4"])
+@pytest.mark.parametrize("offset", [0.0, 0.4, 3.0, -9.0])
+def test_the_zero_point_is_the_best_of_all_integers(grid: str, offset: float) -> None:
+    x = RNG.standard_t(4, (3, 25)) + offset
+    result = qe.fit(x, grid, axis=0, zero_point="integer")
+    assert result.zero_point.dtype == np.int64
+    np.testing.assert_allclose(result.shift, -result.zero_point * result.scale, rtol=1e-15)
+    for row, mse, status in zip(x, result.error.mse[:, 0], result.status[:, 0], strict=True):
+        assert status == Status.EXACT
+        assert mse <= best_by_enumeration(row, qe.grid(grid)) * (1 + SAME)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_zero_points_of_a_few_values(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.round(rng.standard_normal((2, rng.integers(1, 7))) * 3) + rng.integers(-4, 5)
+    result = qe.fit(x, "uint2", axis=0, zero_point="integer")
+    for row, mse in zip(x, result.error.mse[:, 0], strict=True):
+        if np.any(row):
+            assert mse <= best_by_enumeration(row, qe.grid("uint2"), 25) * (1 + SAME) + 1e-28
+
+
+def test_data_far_from_zero_need_a_zero_point_beyond_the_codes() -> None:
+    x = RNG.uniform(20.0, 21.0, (1, 30))
+    result = qe.fit(x, "uint4", zero_point="integer")
+    assert result.zero_point < -15
+    assert result.status == Status.EXACT
+    # No better than any shift, and nearly as good.
+    free = qe.fit(x, "uint4", shift="optimal").error.mse
+    assert free * (1 - 1e-9) <= result.error.mse <= 1.2 * free
+
+
+def test_one_sided_data_and_ordinary_data_get_what_runtimes_give() -> None:
+    relu = np.maximum(RNG.standard_normal(400), 0)
+    best = qe.fit(relu, "uint8", zero_point="integer")
+    assert 0 <= best.zero_point < 16
+    assert best.error.mse <= qe.fit(relu, "uint8").error.mse
+    by_minmax = qe.fit(RNG.standard_normal(400) + 1, "uint8", rule="minmax", zero_point="integer")
+    assert 0 < by_minmax.zero_point < 255
+    assert by_minmax.excess_db >= 0
+
+
+def test_zero_point_of_constant_data_is_exact() -> None:
+    result = qe.fit(np.full((1, 9), -2.5), "uint4", zero_point="integer")
+    assert result.error.mse <= 1e-30
+    zeros = qe.fit(np.zeros(9), "uint4", zero_point="integer")
+    assert zeros.status == Status.DEGENERATE
+    assert zeros.error.mse == 0
+
+
+def test_zero_points_with_stored_scales() -> None:
+    x = RNG.standard_t(5, (2, 30)) + 1
+    result = qe.fit(x, "uint3", axis=0, zero_point="integer", scale_format="e8m0")
+    grid = qe.grid("uint3")
+    for row, mse in zip(x, result.error.mse[:, 0], strict=True):
+        every = [errors(row, grid.levels - p, 2.0 ** np.arange(-20, 20)).min() for p in range(-60, 70)]
+        assert mse <= min(every) * (1 + SAME)
+    np.testing.assert_array_equal(np.exp2(np.rint(np.log2(result.scale))), result.scale)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_rule_under_every_constraint(rule: str) -> None:
+    x = heavy((3, 64)).astype(np.float32)
+    for options in ({"zero_point": "integer"}, {"scale_format": "bf16"}, {"scale_format": "e4m3fn"}):
+        best = qe.fit(x, "int4", axis=0, **options)
+        other = qe.fit(x, "int4", rule=rule, axis=0, **options)
+        assert (best.error.mse <= other.error.mse * (1 + SAME)).all()
+        assert (other.excess_db >= 0).all()
+        codes = other.quantize(x)
+        assert np.abs(other.dequantize(codes) - other.fake_quantize(x)).max() <= 1e-6 * np.abs(x).max()
