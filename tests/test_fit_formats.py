@@ -239,7 +239,7 @@ def test_one_sided_data_and_ordinary_data_get_what_runtimes_give() -> None:
     relu = np.maximum(RNG.standard_normal(400), 0)
     best = qe.fit(relu, "uint8", zero_point="integer")
     assert 0 <= best.zero_point < 16
-    assert best.error.mse <= qe.fit(relu, "uint8").error.mse
+    assert best.error.mse <= qe.fit(relu, "uint8").error.mse * (1 + SAME)
     by_minmax = qe.fit(RNG.standard_normal(400) + 1, "uint8", rule="minmax", zero_point="integer")
     assert 0 < by_minmax.zero_point < 255
     assert by_minmax.excess_db >= 0
