@@ -82,7 +82,9 @@ _HOMES = {
     "qerror.tensors.fitting": ("evaluate", "fit"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBPACKAGES = frozenset({"densities", "evidence", "grids", "literature", "search", "symbolic", "tables", "tensors"})
+_SUBPACKAGES = frozenset(
+    {"densities", "evidence", "grids", "literature", "plotting", "search", "symbolic", "tables", "tensors"}
+)
 
 __all__ = [
     "BlockFormat",

@@ -13,7 +13,7 @@ from .options import certify_option, examples, shift_option
 from .render import print_json, print_legend, print_table, with_progress
 from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
 from .source import Request, Source, computes, load_source
-from .takeaway import audit, table
+from .takeaway import audit, figures, table
 
 __all__ = ["qerror_command"]
 
@@ -152,6 +152,7 @@ def formats(name: str | None, as_json: bool) -> None:
 
 qerror_command.add_command(table)
 qerror_command.add_command(audit)
+qerror_command.add_command(figures)
 
 
 def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:

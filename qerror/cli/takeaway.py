@@ -1,4 +1,4 @@
-"""Commands for what people take away: tables of scales, the audit of published constants."""
+"""Commands for what people take away: tables of scales, the audit of published constants, figures."""
 
 import collections
 import itertools
@@ -17,7 +17,7 @@ from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 from .rows import audit_rows
 
-__all__ = ["audit", "table"]
+__all__ = ["audit", "figures", "table"]
 
 
 @click.command(
@@ -79,3 +79,36 @@ def audit(as_json: bool) -> None:
     counts = collections.Counter(row["verdict"] for row in rows)
     for verdict in literature.Verdict:
         click.echo(f"{counts[verdict.name.lower()]:4d} {verdict.name.lower()}: {verdict.value}")
+
+
+@click.command(
+    epilog=examples(
+        "qerror figures",
+        "qerror figures uniform_error floating_levels -o paper",
+    )
+)
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("figures"),
+    show_default=True,
+    help="The folder to write to; made where it does not exist.",
+)
+def figures(names: tuple[str, ...], output: Path) -> None:
+    """Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs."""
+    # Imported here: matplotlib is for this command only.
+    from ..plotting import FIGURES, draw, save_figure
+    from ..plotting.figures import check_figure
+
+    chosen = list(names or FIGURES)
+    for name in chosen:
+        check_figure(name)
+    output.mkdir(exist_ok=True)
+    for name in with_progress(chosen):
+        drawn = draw(name)
+        for ending in ("svg", "png"):
+            save_figure(drawn, output / f"{name}.{ending}", title=name)
+    click.echo(f"{len(chosen)} figures written to {output}")

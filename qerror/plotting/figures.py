@@ -1,0 +1,67 @@
+"""The figures of the notebooks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from .._check import suggest
+from . import coded, floating, models, tensors, uniform
+from .style import style
+
+__all__ = ["FIGURES", "check_figure", "draw"]
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "uniform_error": uniform.error_of_integers,
+    "uniform_clip": uniform.clip_against_bits,
+    "uniform_integers": uniform.which_integer_grid,
+    "uniform_octav": uniform.octav_curve,
+    "floating_levels": floating.statqat_levels,
+    "floating_sqnr": floating.statqat_sqnr,
+    "floating_landscapes": floating.fp8_landscapes,
+    "floating_fp8_study": floating.fp8_study,
+    "floating_best_split": floating.best_split,
+    "codebooks_bits": coded.codebooks_against_bits,
+    "codebooks_formats": coded.formats_of_four_bits,
+    "tensors_theory": tensors.theory_against_data,
+    "tensors_rules": tensors.rules_on_tensors,
+    "tensors_report": tensors.tensors_report,
+    "models_error": models.model_errors,
+    "models_lost": models.lost_by_models,
+    "models_simulated": models.predictions_and_simulations,
+    "models_audit": models.audit_picture,
+}
+
+
+def draw(name: str) -> Figure:
+    """Draw one figure.
+
+    Parameters
+    ----------
+    name : str
+        One of `FIGURES`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no such figure; near matches are shown.
+
+    Examples
+    --------
+    >>> len(draw("uniform_clip").axes)
+    1
+    """
+    check_figure(name)
+    with style():
+        return FIGURES[name]()
+
+
+def check_figure(name: str) -> None:
+    """Raise unless there is a figure of that name."""
+    if name not in FIGURES:
+        raise ValueError(f"there is no figure {name!r}{suggest(name, FIGURES) or '; there are ' + ', '.join(FIGURES)}")

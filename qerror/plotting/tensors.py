@@ -1,0 +1,133 @@
+"""Figures of real tensors: theory against data, and what the scale rules lose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..densities.empirical import Empirical
+from ..densities.estimation import fit_density
+from ..densities.parametric import Gaussian
+from ..grids.formats import grid as as_grid
+from ..search.optimal import optimal_scale
+from ..tensors.checkpoints import example_checkpoint, open_checkpoint
+from ..tensors.fitting import evaluate, fit
+from ..tensors.rules import as_rule
+from .style import COLORS, GRAY, MARKERS, new_figure
+from .summaries import lost_by_rule, sqnr_report
+
+__all__ = ["RULES", "example_tensors", "rule_losses", "rules_on_tensors", "tensors_report", "theory_against_data"]
+
+RULES = ("minmax", "percentile:p=99.9", "analytic", "analytic:model=high_resolution", "aciq", "octav", "sawb",
+         "shrink_search", "iterative")  # fmt: skip
+_FORMATS = ("int4", "e2m1", "nf4", "int8", "e4m3fn")
+
+
+def example_tensors(kind: str = "weight") -> dict[str, NDArray[Any]]:
+    """The tensors of the shipped network: its weights, or the inputs of its layers.
+
+    Parameters
+    ----------
+    kind : {"weight", "input"}
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Examples
+    --------
+    >>> list(example_tensors())
+    ['layers.0.weight', 'layers.1.weight', 'layers.2.weight']
+    """
+    with open_checkpoint(example_checkpoint()) as checkpoint:
+        return {info.name: checkpoint[info.name] for info in checkpoint.tensors if info.name.endswith(f".{kind}")}
+
+
+def rule_losses(
+    tensors: Mapping[str, NDArray[Any]], grid: str, rules: tuple[str, ...] = RULES, *, by_row: bool = True
+) -> dict[str, NDArray[np.float64]]:
+    """DB lost by each rule that is defined on a grid, for every tensor, or every row of every tensor.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+    grid : str
+    rules : tuple of str
+        As `qe.fit` takes them.
+    by_row : bool
+        One scale for each slice of axis 0, else one for each tensor.
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Examples
+    --------
+    >>> lost = rule_losses({"w": np.array([[-1.0, 0.1, 1.0]])}, "int4", ("minmax", "octav"))
+    >>> sorted(lost)
+    ['minmax', 'octav']
+    """
+    chosen = [rule for rule in rules if _is_defined(rule, grid)]
+    parts = {
+        rule: [np.ravel(fit(x, grid, rule=rule, axis=0 if by_row else None).excess_db) for x in tensors.values()]
+        for rule in chosen
+    }
+    return {rule: np.concatenate(values) for rule, values in parts.items()}
+
+
+def _is_defined(rule: str, grid: str) -> bool:
+    """Whether a rule knows a grid: ACIQ, OCTAV and SAWB are for integers only."""
+    try:
+        as_rule(rule)(Empirical([-1.0, 0.5, 1.0]), as_grid(grid), shift=0.0)
+    except ValueError:
+        return False
+    return True
+
+
+def rules_on_tensors() -> Figure:
+    """DB lost by each rule on the rows of the shipped network's weights, at INT4 and E2M1."""
+    figure, panels = new_figure(2, height=3.0)
+    for ax, grid, title in zip(panels, ("int4", "e2m1"), ("INT4", "E2M1"), strict=True):
+        lost_by_rule(rule_losses(example_tensors(), grid), at_most=4.0, ax=ax)
+        ax.set(title=f"{title}, 170 rows of weights")
+    return figure
+
+
+def theory_against_data(tensors: Mapping[str, NDArray[Any]] | None = None) -> Figure:
+    """SQNR that a fitted density promises at its best scale, against what that scale reaches on the data."""
+    figure, ax = new_figure(height=3.0)
+    chosen = example_tensors() if tensors is None else tensors
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in _FORMATS}
+    for values in chosen.values():
+        family, variance = fit_density(values.ravel()), float(np.var(values, dtype=np.float64))
+        for name in _FORMATS:
+            best = optimal_scale(family, name, shift="mean")
+            reached = evaluate(values, name, best.scale, best.shift).error.mse
+            points[name].append((float(best.error.mse / family.std**2), float(reached) / variance))
+    for color, marker, (name, pairs) in zip(COLORS, MARKERS, points.items(), strict=False):
+        promised, found = -10 * np.log10(np.array(pairs)).T
+        ax.plot(promised, found, linestyle="", marker=marker, color=color, label=name, alpha=0.85)
+    ax.axline((20, 20), slope=1, color=GRAY, linewidth=0.9, zorder=1)
+    ax.set(xlabel="SQNR promised by the fitted density (dB)", ylabel="SQNR reached on the data (dB)")
+    ax.legend()
+    return figure
+
+
+def tensors_report(tensors: Mapping[str, NDArray[Any]] | None = None, grid: str = "int4") -> Figure:
+    """SQNR of every tensor of a checkpoint: the optimum, what theory promises, and the scale that clips nothing."""
+    chosen = {**example_tensors(), **example_tensors("input")} if tensors is None else tensors
+    found: dict[str, list[float]] = {"minmax": [], "Gaussian theory": [], "fitted density": [], "optimal": []}
+    for values in chosen.values():
+        for rule in ("minmax", "optimal"):
+            found[rule].append(float(fit(values, grid, rule=rule).error.sqnr_db))
+        for label, family in (("Gaussian theory", Gaussian()), ("fitted density", fit_density(values.ravel()))):
+            found[label].append(float(optimal_scale(family, grid).error.sqnr_db))
+    figure, ax = new_figure(wide=True, height=0.9 + 0.22 * len(chosen))
+    sqnr_report(list(chosen), found, ax=ax)
+    ax.set(title=f"{grid}, one scale a tensor")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
