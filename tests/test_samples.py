@@ -95,7 +95,7 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
     x = RNG.standard_normal(size).astype(dtype)
     weights = RNG.random(size) if weighted else None
     density = qe.Empirical(x, weights=weights)
-    assert density._sums.rows.block == (1 if size <= samples._SMALL else samples._BLOCK)
+    assert density._sums.rows.block == (1 if size <= rows._SMALL else rows._BLOCK)
     for grid, tolerance in (("int8", DIRECT_TOLERANCE), ("int16", FINE_TOLERANCE)):
         levels = qe.grid(grid)
         scale = 4.5 / levels.absmax
@@ -103,11 +103,11 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
         assert_equal(qe.quantization_error(density, levels, scale, 0.01), expected, tolerance)
 
 
-@pytest.mark.parametrize("block", [1, samples._BLOCK])
+@pytest.mark.parametrize("block", [1, rows._BLOCK])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> None:
     """Small rows through both ways of summing: ends of rows and blocks, cells inside one block, empty cells."""
-    monkeypatch.setattr(samples, "_SMALL", 1 << 20 if block == 1 else 0)
+    monkeypatch.setattr(rows, "_SMALL", 1 << 20 if block == 1 else 0)
     for size in (1, 2, block - 1 or 3, block, block + 1, 2 * block - 1, 2 * block, 1000):
         x = RNG.standard_normal(size)
         weights = RNG.random(size) + 0.01 if weighted else None
@@ -121,11 +121,11 @@ def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> 
                 assert_equal(qe.quantization_error(density, levels, scale, 0.05), expected)
 
 
-@pytest.mark.parametrize("block", [1, samples._BLOCK])
+@pytest.mark.parametrize("block", [1, rows._BLOCK])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 2), (2, 0), (0, 1, 2)])
 def test_rows(monkeypatch: pytest.MonkeyPatch, axis: Any, block: int) -> None:
     """Axes that keep a distribution of their own, in the order given; weights go along."""
-    monkeypatch.setattr(samples, "_SMALL", 1 << 20 if block == 1 else 0)
+    monkeypatch.setattr(rows, "_SMALL", 1 << 20 if block == 1 else 0)
     x, weights = RNG.standard_normal((3, 4, 5)), RNG.random((3, 4, 5))
     kept = tuple(a % 3 for a in np.atleast_1d(axis))
     for w in (None, weights):

@@ -1,12 +1,12 @@
 """A sample as a density: every sum over it exact, each scale in logarithmic time.
 
-The values of a row are sorted once and cut into blocks, whose sums of x and x^2 are accumulated in double-double
-precision. A cell is then whole blocks (a difference of prefix sums) and at most two broken ones (added up directly).
+The values of a row are sorted once and, when an error is asked for, cut into blocks, whose sums of x and x^2 are
+accumulated in double-double precision. A cell is then whole blocks (a difference of prefix sums) and at most two broken
+ones (added up directly).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._check import as_rng
 from . import double_double as dd
 from .base import Array, Density
-from .samples import Rows, sorted_rows
+from .rows import Rows
+from .samples import sorted_rows
 
 __all__ = ["Empirical"]
 
@@ -55,8 +56,13 @@ class Empirical(Density):
         self, x: ArrayLike, weights: ArrayLike | None = None, axis: int | tuple[int, ...] | None = None
     ) -> None:
         rows, self.shape = sorted_rows(x, weights, axis)
-        self._sums = _Sums(rows, *rows.block_sums())
+        self._sums = _Sums(rows)
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
+
+    @property
+    def rows(self) -> tuple[Rows, Index]:
+        """The sorted rows, and which of them each member is."""
+        return self._sums.rows, self._row.ravel()
 
     def take(self, index: NDArray[np.intp]) -> Self:
         """Members by flat index: they share the sorted rows."""
@@ -80,12 +86,12 @@ class Empirical(Density):
     @property
     def mean(self) -> Any:
         """Weighted mean of the values, units of x."""
-        return self._sums.mean[self._row][()]
+        return self._sums.rows.mean[self._row][()]
 
     @property
     def std(self) -> Any:
         """Root of the weighted mean square distance from the mean, units of x."""
-        return self._sums.std[self._row][()]
+        return np.sqrt(self._sums.rows.variance)[self._row][()]
 
     @property
     def support(self) -> tuple[Any, Any]:
@@ -103,17 +109,16 @@ class Empirical(Density):
 
     @property
     def atom_count(self) -> int:
-        """Length of the longest row (of the distinct values, where they were counted)."""
-        return int(self._sums.rows.values.shape[1])
+        """Values in a row (the distinct ones, where they were counted)."""
+        return self._sums.rows.n
 
     @property
     def atoms(self) -> tuple[Array, Array]:
-        """The sorted values and their masses, (..., n); rows that are shorter end in masses of 0."""
+        """The sorted values and their masses, (..., n)."""
         rows = self._sums.rows
-        weight = rows.weights if rows.weights is not None else np.arange(rows.values.shape[1]) < rows.count[:, None]
-        values = np.where(weight > 0, rows.values, 0.0)
-        masses = weight / self._sums.total[:, None]
-        return values[self._row].astype(np.float64), masses[self._row]
+        weight = np.ones(rows.values.shape) if rows.weights is None else rows.weights
+        masses = weight / rows.total[:, None]
+        return rows.values[self._row].astype(np.float64), masses[self._row]
 
     def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """Moments of neighbouring cells about their values; see `Density.cell_moments`."""
@@ -135,7 +140,7 @@ class Empirical(Density):
         points = np.asarray(x, np.float64)
         row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, points.shape))
         rank = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
-        return self._sums.mass(row, rank), self._sums.total[row]
+        return self._sums.mass(row, rank), self._sums.rows.total[row]
 
     def cdf(self, x: ArrayLike) -> Array:
         """P(X <= x)."""
@@ -168,71 +173,39 @@ class Empirical(Density):
         return f"Empirical(n={np.sum(self.count)}, shape={self.shape})"
 
 
-@dataclasses.dataclass(frozen=True)
 class _Sums:
-    """Sorted rows with prefix sums over their blocks."""
+    """Sums over cells of sorted rows, divided by the total weight."""
 
-    rows: Rows
-    zero: dd.Pair | None
-    one: dd.Pair
-    two: dd.Pair
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
 
     @cached_property
-    def total(self) -> Array:
-        """Sum of the weights of each row (the number of its values, where unweighted)."""
-        if self.zero is None:
-            return self.rows.count.astype(np.float64)
-        return self.zero[0][:, -1] + self.zero[1][:, -1]
-
-    @cached_property
-    def mean(self) -> Array:
-        high, low = (part[:, -1] for part in self.one)
-        return (high + low) / self.total
-
-    @cached_property
-    def std(self) -> Array:
-        rows = np.arange(self.total.size)[:, None]
-        every = np.broadcast_to(self.rows.count[:, None], rows.shape)
-        second = self.moments(rows, np.zeros_like(every), every, self.mean[:, None])[2, :, 0]
-        return np.sqrt(second)
+    def _blocks(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
+        return self.rows.block_sums()
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of the row are <= t."""
         shape = np.broadcast_shapes(row.shape, t.shape)
         return self.rows.rank(np.broadcast_to(row, shape), np.broadcast_to(t, shape))
 
-    def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
-        pair = (self.zero, self.one, self.two)[j]
-        if pair is None:
-            full = np.minimum(block * self.rows.block, self.rows.count[row]).astype(np.float64)
-            return full, np.zeros_like(full)
-        return pair[0][row, block], pair[1][row, block]
-
     def mass(self, row: Index, rank: Index) -> Array:
         """Weight of the first `rank` values."""
-        if self.rows.weights is None:
-            return rank.astype(np.float64)
-        block, inside = np.divmod(rank, self.rows.block)
-        high, low = self._prefix(0, row, block)
-        return high + low if self.rows.block == 1 else high + low + self.rows.mass(row, block, inside)
-
-    def _first(self, row: Index, rank: Index) -> dd.Pair:
-        block, inside = np.divmod(rank, self.rows.block)
-        pair = self._prefix(1, row, block)
-        if self.rows.block == 1:
-            return pair
-        return dd.two_sum(pair[0], pair[1] + self.rows.first_moment(row, block, inside))
+        return rank.astype(np.float64) if self.rows.masses is None else self.rows.masses[row, rank]
 
     def tails(self, row: Index, t: Array) -> tuple[Array, Array]:
         rank = self.rank(row, t)
-        total, mean = self.total[row], self.mean[row]
+        total = self.rows.total[row]
         below = self.mass(row, rank)
-        high, low = self._first(row, rank)
-        end_high, end_low = (part[row, -1] for part in self.one)
-        upper = t >= mean
-        mass = np.where(upper, total - below, -below) / total
-        share = np.where(upper, (end_high - high) + (end_low - low), -high - low) / total
-        return mass, share - mean * mass
+        mass = np.where(t >= self.rows.mean[row], total - below, -below) / total
+        # About the mean the first moments of both sides add up to 0.
+        return mass, -self.rows.first_moments[row, rank] / total
+
+    def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
+        pair = self._blocks[j]
+        if pair is None:
+            full = np.minimum(block * self.rows.block, self.rows.n).astype(np.float64)
+            return full, np.zeros_like(full)
+        return pair[0][row, block], pair[1][row, block]
 
     def moments(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
         """Moments (3, ...) about `about` of the values from rank `start` to `stop`, divided by the total weight."""
@@ -244,7 +217,7 @@ class _Sums:
         if size > 1:
             out += self.rows.direct(row, start, np.where(whole, first * size, stop), about)
             out += self.rows.direct(row, np.where(whole, last * size, stop), stop, about)
-        return out / self.total[row]
+        return out / self.rows.total[row]
 
     def _whole(self, row: Index, first: Index, last: Index, about: Array) -> Array:
         """Moments of whole blocks: S2 - 2 q S1 + q^2 S0 in double-double, so that the cancellation costs nothing."""
@@ -256,8 +229,8 @@ class _Sums:
 
     def select(self, row: Index, share: Array) -> Array:
         """Values at which the cdf reaches `share`."""
-        least, most = np.zeros(row.shape, np.intp), self.rows.count[row] - 1
-        goal = share * self.total[row]
+        least, most = np.zeros(row.shape, np.intp), np.full(row.shape, self.rows.n - 1)
+        goal = share * self.rows.total[row]
         while np.any(least < most):
             middle = (least + most) // 2
             # The relative slack keeps p = k / n at its k-th value when p * n rounds up.

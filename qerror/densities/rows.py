@@ -1,0 +1,229 @@
+"""Sorted rows of a sample: how values are found in them and added up."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._threads import chunk_slices, thread_map
+from . import double_double as dd
+from .base import Array
+
+Index = NDArray[np.intp]
+
+# Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
+_SMALL = 1 << 20
+_BLOCK = 32
+_CHUNK = 1 << 20
+# Values whose sums are accumulated plainly; what precedes them is added in double-double precision.
+_RUN = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of n values each, sorted along their last axis; `elements` is how many elements of the input a row holds."""
+
+    values: NDArray[Any]
+    weights: Array | None
+    elements: Index
+
+    def select(self, part: slice | Index) -> Rows:
+        """Some of the rows."""
+        weights = None if self.weights is None else self.weights[part]
+        return Rows(self.values[part], weights, self.elements[part])
+
+    @property
+    def n(self) -> int:
+        """Values in a row: the elements, or the distinct ones where they were counted."""
+        return int(self.values.shape[1])
+
+    @property
+    def least(self) -> Array:
+        """Smallest value of each row."""
+        out: Array = self.values[:, 0].astype(np.float64)
+        return out
+
+    @property
+    def greatest(self) -> Array:
+        """Largest value of each row."""
+        out: Array = self.values[:, -1].astype(np.float64)
+        return out
+
+    @cached_property
+    def total(self) -> Array:
+        """Sum of the weights of each row (the number of its values, where unweighted)."""
+        if self.weights is None:
+            return np.full(len(self.values), float(self.n))
+        out: Array = self.weights.sum(axis=1)
+        return out
+
+    @cached_property
+    def mean(self) -> Array:
+        """Weighted mean of each row."""
+        rough = self._sum(np.zeros(len(self.values)), 1) / self.total
+        # Deviations from a rough mean have small sums, whose rounding is smaller still.
+        return rough + self._sum(rough, 1) / self.total
+
+    @cached_property
+    def variance(self) -> Array:
+        """Weighted mean square distance from the mean of each row."""
+        return self._sum(self.mean, 2) / self.total
+
+    def _sum(self, centre: Array, order: int) -> Array:
+        """Sums of w (x - centre)^order over each row."""
+        rows = max(1, _CHUNK // self.n)
+
+        def of(part: tuple[slice, slice]) -> Array:
+            x = self.values[part] - centre[part[0], None]
+            term = x if order == 1 else np.square(x, out=x)
+            if self.weights is not None:
+                term *= self.weights[part]
+            out: Array = term.sum(axis=1)
+            return out
+
+        across = chunk_slices(self.n)
+        down = chunk_slices(len(self.values), rows)
+        sums = thread_map(of, [(i, j) for i in down for j in across])
+        return np.sum(np.concatenate(sums).reshape(-1, len(across)) if len(across) > 1 else
+                      np.concatenate(sums)[:, None], axis=1)
+
+    @cached_property
+    def masses(self) -> Array | None:
+        """Sums of the weights of the first 0, 1, ..., n values, shape (R, n + 1); None where a rank says as much."""
+        return None if self.weights is None else _prefix(self.weights)
+
+    @cached_property
+    def first_moments(self) -> Array:
+        """Sums of w (x - mean) of the first 0, 1, ..., n values, shape (R, n + 1), each within a few ulp."""
+        return _prefix(self.values, self.mean, self.weights)
+
+    def rank(self, row: Index, t: Array) -> Index:
+        """How many values of `row` are <= `t`, by bisection."""
+        # Comparing float32 values with the largest float32 <= t keeps them from being converted.
+        key = round_down(t, self.values.dtype)
+        if len(self.values) == 1:
+            return self._rank_in_one(key)
+        flat = self.values.ravel()
+        start = np.broadcast_to(row * self.n, key.shape)
+        place, value = start.copy(), np.empty(key.shape, key.dtype)
+        # All searches take the same steps: what is left of a row halves, whatever the comparison says.
+        left = self.n
+        while left > 1:
+            half = left // 2
+            flat.take(place + (half - 1), mode="clip", out=value)
+            place += (value <= key) * half
+            left -= half
+        place += flat.take(place) <= key
+        return place - start
+
+    def _rank_in_one(self, key: NDArray[Any]) -> Index:
+        values, flat = self.values[0], key.ravel()
+        slices = chunk_slices(flat.size, 1 << 13)
+        parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), slices)
+        return np.concatenate([*parts, np.empty(0, np.intp)]).reshape(key.shape)
+
+    @property
+    def block(self) -> int:
+        """Values in a block of `block_sums`."""
+        return 1 if self.values.size <= _SMALL else _BLOCK
+
+    def direct(self, row: Index, start: Index, stop: Index, about: Array, order: int = 2) -> Array:
+        """Moments 0 to `order` of the values of rank `start` to `stop` (fewer than a block), one by one."""
+        shape = start.shape
+        row, start, stop = (np.broadcast_to(a, shape).ravel() for a in (row, start, stop))
+        about = np.broadcast_to(about, shape).ravel()
+        out = np.zeros((order + 1, start.size))
+        busy = np.flatnonzero(start < stop)
+        step = _CHUNK // (4 * self.block)
+        for begin in range(0, busy.size, step):
+            part = busy[begin : begin + step]
+            out[:, part] = self._add_up(row[part], start[part], stop[part], about[part], order)
+        return out.reshape(order + 1, *shape)
+
+    def _add_up(self, row: Index, start: Index, stop: Index, about: Array, order: int) -> Array:
+        place = start[:, None] + np.arange(self.block)
+        inside = place < stop[:, None]
+        place = np.where(inside, place, start[:, None])
+        distance = self.values[row[:, None], place].astype(np.float64) - about[:, None]
+        weight = inside.astype(np.float64)
+        if self.weights is not None:
+            weight *= self.weights[row[:, None], place]
+        out = [weight.sum(axis=1)]
+        if order > 0:
+            first = weight * distance
+            out += [first.sum(axis=1), np.einsum("ij,ij->i", first, distance)]
+        return np.array(out[: order + 1])
+
+    def block_sums(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
+        """Prefix sums over the blocks of the weights (None: 1 each), of w x and of w x^2."""
+        if self.block == 1:
+            x = self.values.astype(np.float64)
+            if self.weights is None:
+                return None, dd.prefix_sums(x), dd.prefix_sums(*dd.two_product(x, x))
+            first = dd.two_product(self.weights, x)
+            return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.scale(first, x))
+        sums = thread_map(self._sums_of_blocks, chunk_slices(self.n, _CHUNK))
+        zero, one, two = (np.concatenate(column, axis=1) for column in zip(*sums, strict=True))
+        return None if self.weights is None else dd.prefix_sums(zero), dd.prefix_sums(one), dd.prefix_sums(two)
+
+    def _sums_of_blocks(self, part: slice) -> tuple[Array, Array, Array]:
+        """Sums over the blocks of a part of w, w x, w x^2 (of x, x, x^2 without weights: the first is unused)."""
+        x = _in_blocks(self.values[:, part], self.block)
+        if self.weights is None:
+            one = x.sum(axis=2)
+            return one, one, np.einsum("ijk,ijk->ij", x, x)
+        w = _in_blocks(self.weights[:, part], self.block)
+        return w.sum(axis=2), np.einsum("ijk,ijk->ij", w, x), np.einsum("ijk,ijk,ijk->ij", w, x, x)
+
+
+def _in_blocks(values: NDArray[Any], size: int) -> Array:
+    """Rows cut into blocks, the last one filled up with zeros."""
+    rows, n = values.shape
+    if n % size == 0:
+        return values.astype(np.float64).reshape(rows, -1, size)
+    out = np.zeros((rows, -(-n // size) * size))
+    out[:, :n] = values
+    return out.reshape(rows, -1, size)
+
+
+def _prefix(values: NDArray[Any], centre: Array | None = None, weights: Array | None = None) -> Array:
+    """Sums of the first 0, 1, ..., n values of w (x - centre) along the rows, shape (R, n + 1).
+
+    Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
+    """
+    rows, n = values.shape
+    # A run of zeros first, whose end is the empty sum.
+    out = np.empty((rows, 1 + -(-n // _RUN), _RUN))
+    flat = out.reshape(rows, -1)
+    flat[:, :_RUN], flat[:, _RUN + n :] = 0.0, 0.0
+
+    def run(part: slice) -> None:
+        to = flat[:, _RUN + part.start : _RUN + part.stop]
+        np.subtract(values[:, part], 0.0 if centre is None else centre[:, None], out=to)
+        if weights is not None:
+            to *= weights[:, part]
+        runs = out[:, 1 + part.start // _RUN : 1 + -(-part.stop // _RUN)]
+        np.cumsum(runs, axis=2, out=runs)
+
+    thread_map(run, chunk_slices(n))
+    high, low = dd.prefix_sums(out[:, 1:, -1])
+    before = (high + low)[:, :-1, None]
+
+    def shift(part: slice) -> None:
+        out[:, 1 + part.start : 1 + part.stop] += before[:, part]
+
+    thread_map(shift, chunk_slices(out.shape[1] - 1, _CHUNK // _RUN))
+    return flat[:, _RUN - 1 : _RUN + n]
+
+
+def round_down(t: Array, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The largest value of `dtype` that is <= t."""
+    if dtype == np.float64:
+        return t
+    with np.errstate(over="ignore"):
+        key = t.astype(dtype)
+    return np.where(key > t, np.nextafter(key, -np.inf, dtype=dtype), key)

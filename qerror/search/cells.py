@@ -1,0 +1,174 @@
+"""Rows of a sample cut into the cells of a grid, at many scales at once.
+
+With y = x - z and l the level that y / s goes to, MSE(s) = A - 2 s B + s^2 C, where B = E[y l] and C = E[l^2]. They change
+only where a value crosses a threshold, y_i = s t_k. Two routes find them: by thresholds (their ranks in the sorted
+row, the rest are prefix sums), and by values (their levels one by one), whichever are fewer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..densities.rows import Rows
+from ..grids.grid import Grid
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+# Cells in flight: enough for each step to be long against the hand-over between threads.
+_CHUNK = 1 << 18
+
+
+class Evaluated(NamedTuple):
+    """B and C at a scale, and how many crossings lie below it (up to a constant)."""
+
+    b: Array
+    c: Array
+    crossed: Index
+
+
+class Pairs(NamedTuple):
+    """Which value (by rank) crosses which threshold inside which interval."""
+
+    interval: Index
+    value: Index
+    threshold: Index
+
+
+class Cells:
+    """Rows of one length, a grid and the shift of each row.
+
+    Parameters
+    ----------
+    rows : Rows
+    grid : Grid
+    shift : ndarray of shape (R,)
+    """
+
+    def __init__(self, rows: Rows, grid: Grid, shift: Array) -> None:
+        self.rows, self.grid, self.shift = rows, grid, shift
+        self.n = rows.n
+        self._by_value = self.n < grid.thresholds.size
+        self.width = min(self.n, grid.thresholds.size)
+        self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
+        # The level of y = 0, and the side of it on which a threshold lies.
+        self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
+        self._outside = np.where(grid.thresholds < 0, 0.0, 1.0)
+
+    @cached_property
+    def offset(self) -> Array:
+        """E[y]."""
+        return self.rows.mean - self.shift
+
+    @cached_property
+    def power(self) -> Array:
+        """A = E[y^2]."""
+        return self.rows.variance + self.offset**2
+
+    def evaluate(self, row: Index, scale: Array) -> Evaluated:
+        """B, C and crossings for pairs of a row and a scale."""
+        step = max(1, _CHUNK // self.width)
+        route = self._from_values if self._by_value else self._from_thresholds
+        parts = [route(row[i : i + step], scale[i : i + step])[:3] for i in range(0, row.size, step)]
+        return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
+        t = scale[:, None] * self.grid.thresholds + self.shift[row, None]
+        rank = self.rows.rank(row[:, None], t)
+        total = self.rows.total[row]
+        # Each side of y = 0 by its own tail, so that no tail is lost in 1 - tail.
+        mass = (total[:, None] * self._outside - self._mass(row, rank)) / total[:, None]
+        first = self._beyond(row, rank)
+        level = self._home + np.einsum("ij,j->i", mass, self._gaps)
+        b = np.einsum("ij,j->i", first, self._gaps) + self.offset[row] * level
+        c = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
+        sign = np.sign(self.grid.thresholds).astype(np.intp)
+        return b, c, np.einsum("ij,j->i", rank, sign), rank
+
+    def _mass(self, row: Index, rank: Index) -> Array:
+        masses = self.rows.masses
+        return rank.astype(np.float64) if masses is None else masses[row[:, None], rank]
+
+    def _beyond(self, row: Index, rank: Index) -> Array:
+        """E[x - mean; x > t]: about the mean, what lies below a threshold is minus what lies above."""
+        first = self.rows.first_moments
+        return first[row[:, None], rank] / -self.rows.total[row, None]
+
+    def _from_values(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
+        y = self.rows.values[row].astype(np.float64) - self.shift[row, None]
+        grid, q = self.grid, y / scale[:, None]
+        if grid.step is not None:
+            # Which way a tie goes changes neither the error nor the bound.
+            code = np.clip(np.rint((q - grid.min) / grid.step), 0, len(grid) - 1).astype(np.intp)
+        else:
+            code = np.searchsorted(grid.thresholds, q)
+        level = grid.levels[code]
+        if self.rows.weights is None:
+            weighted = level / self.n
+        else:
+            weighted = level * self.rows.weights[row] / self.rows.total[row, None]
+        crossed = -np.einsum("ij,ij->i", code, np.sign(y).astype(np.intp))
+        return np.einsum("ij,ij->i", weighted, y), np.einsum("ij,ij->i", weighted, level), crossed, code
+
+    def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
+        """All crossings between two scales of each row."""
+        route = self._from_values if self._by_value else self._from_thresholds
+        one, two = route(row, low)[3], route(row, high)[3]
+        first, count = np.minimum(one, two).ravel(), np.abs(one - two).ravel()
+        owner = np.repeat(np.arange(count.size), count)
+        other = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count) + first[owner]
+        interval, own = np.divmod(owner, self.width)
+        return Pairs(interval, own, other) if self._by_value else Pairs(interval, other, own)
+
+    def crossings(self, row: Index, value: Index, threshold: Index) -> tuple[Array, Array, Array]:
+        """The u = 1 / s of each crossing, and what B and C grow by as u passes it."""
+        y = self.rows.values[row, value].astype(np.float64) - self.shift[row]
+        weight = 1.0 if self.rows.weights is None else self.rows.weights[row, value]
+        share = weight / self.rows.total[row]
+        t = self.grid.thresholds[threshold]
+        return t / y, self._gaps[threshold] * np.abs(y) * share, np.sign(t) * self._squares[threshold] * share
+
+    @cached_property
+    def at_home(self) -> tuple[Array, Array]:
+        """B and C where the scale is so large that all values go to the levels next to 0."""
+        grid, rows = self.grid, self.rows
+        above = grid.levels[np.count_nonzero(grid.thresholds <= 0)]
+        upper, lower, outer = self.sides
+        # On the threshold 0 both levels are equally far from y = 0.
+        c = self._home**2 + (above**2 - self._home**2) * outer
+        return above * upper - self._home * lower, c
+
+    @cached_property
+    def sides(self) -> tuple[Array, Array, Array]:
+        """E[y; y > 0], E[-y; y <= 0] and P(y > 0), each exactly 0 where there is nothing."""
+        rows = self.rows
+        every = np.arange(self.shift.size)[:, None]
+        rank = rows.rank(every, self.shift[:, None])
+        share = 1.0 - (self._mass(every[:, 0], rank) / rows.total[:, None])[:, 0]
+        upper = self._beyond(every[:, 0], rank)[:, 0] + self.offset * share
+        upper = np.where(rank[:, 0] == self.n, 0.0, upper)
+        lower = np.where(rank[:, 0] == 0, 0.0, upper - self.offset)
+        return upper, lower, share
+
+    @cached_property
+    def reach(self) -> Array:
+        """E[max_k y l_k]: A - MSE(s) <= 2 s times it. Where it is not positive no scale is better than another."""
+        upper, lower, _ = self.sides
+        out: Array = self.grid.max * upper - self.grid.min * lower
+        return out
+
+    @cached_property
+    def largest_scale(self) -> Array:
+        """Beyond this scale no value crosses a threshold (0 where none ever does)."""
+        t = self.grid.thresholds
+        high = self.rows.greatest - self.shift
+        low = self.rows.least - self.shift
+        above = high / t[t > 0][0] if (t > 0).any() else np.zeros_like(high)
+        below = low / t[t < 0][-1] if (t < 0).any() else np.zeros_like(low)
+        out: Array = np.maximum(np.maximum(above, below), 0.0)
+        return out
+

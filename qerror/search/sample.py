@@ -1,0 +1,248 @@
+"""The best scale of rows of a sample, proven.
+
+Intervals of scales are bounded from below by the chord of the convex h(u) = A u^2 - u^2 MSE(1 / u) (see `bounds`), and
+divided until the bound rules them out or few crossings are left inside, whose pieces are then looked at one by one.
+Short rows are looked at piece by piece at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._threads import chunk_slices, thread_map
+from ..densities.rows import Rows
+from ..grids.grid import Grid
+from . import bounds, pieces
+from .cells import Array, Cells, Index
+
+# MSEs closer than this (relative) are one minimum, and a proof stops there.
+TOLERANCE = 1e-12
+# Values of the rows that a worker searches together: their prefix sums stay in its cache.
+_CHUNK = 1 << 21
+# Crossings of a row up to which all its pieces are looked at.
+_SHORT = 1 << 10
+# A crossing costs about half as much as a cell of an evaluation.
+_PER_CELL = 2
+# Into how many parts an interval is divided at a time, and cells looked at in one round.
+_MOST_PARTS = 64
+_ROUND = 1 << 22
+# Cells and crossings after which the proof for a row is given up.
+BUDGET = 400_000_000
+
+
+class Best(NamedTuple):
+    """For each row: B and C of the best piece, whether any scale gains, and whether the piece is proven the best."""
+
+    b: Array
+    c: Array
+    live: NDArray[np.bool_]
+    proven: NDArray[np.bool_]
+
+
+class Intervals(NamedTuple):
+    """Between two evaluated scales of a row: MSE(s) <= A - 2 s B + s^2 C with the B and C of either end."""
+
+    row: Index
+    low: Array
+    low_b: Array
+    low_c: Array
+    high: Array
+    high_b: Array
+    high_c: Array
+    low_crossed: Index
+    crossings: Index
+
+    def select(self, index: Index | NDArray[np.bool_]) -> Intervals:
+        """Those at `index`."""
+        return Intervals(*(field[index] for field in self))
+
+
+def best_scales(rows: Rows, source: Index, grid: Grid, shift: Array, budget: float = BUDGET) -> Best:
+    """The best piece for each member, given by its row and shift."""
+    per = max(1, _CHUNK // rows.n)
+    if rows.values.shape[0] == 1:
+        per = 1
+
+    def work(part: slice) -> Best:
+        return search(Cells(rows.select(source[part]), grid, shift[part]), budget)
+
+    if rows.values.shape[0] == 1 and shift.size == 1:
+        return search(Cells(rows, grid, shift), budget)
+    found = thread_map(work, chunk_slices(shift.size, per))
+    return Best(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def search(cells: Cells, budget: float = BUDGET) -> Best:
+    """The best pieces of some rows."""
+    t = cells.grid.thresholds
+    crossings = cells.n * max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
+    if crossings <= _SHORT:
+        step = max(1, (1 << 18) // max(1, crossings))
+        found = [pieces.in_all(cells, part) for part in chunk_slices(cells.shift.size, step)]
+        b, c = np.concatenate([f.b for f in found]), np.concatenate([f.c for f in found])
+        return Best(b, c, b > 0, np.ones(b.shape, bool))
+    return _Search(cells, budget).run()
+
+
+class _Search:
+    def __init__(self, cells: Cells, budget: float) -> None:
+        self.cells, self.budget = cells, budget
+        self.live = cells.reach > 0
+        home_b, home_c = cells.at_home
+        self.b, self.c = np.where(self.live, np.maximum(home_b, 0.0), 0.0), home_c.copy()
+        self.gain = np.zeros(self.b.size)
+        self.proven = np.ones(self.b.size, bool)
+        self._offer(np.arange(self.b.size), home_b, home_c)
+
+    @property
+    def goal(self) -> Array:
+        """What a scale must fall below to be better than the best known."""
+        power = self.cells.power
+        least = power - self.gain
+        return least - np.maximum(TOLERANCE * least, bounds.RESOLUTION * power)
+
+    def _offer(self, row: Index, b: Array, c: Array) -> None:
+        """Keep the piece of largest B^2 / C of each row."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where((b > 0) & (c > 0), b * b / c, 0.0)
+        order = np.lexsort((gain, row))
+        last = order[np.append(row[order][1:] != row[order][:-1], True)] if order.size else order
+        better = last[gain[last] > self.gain[row[last]]]
+        self.gain[row[better]], self.b[row[better]], self.c[row[better]] = gain[better], b[better], c[better]
+
+    def run(self) -> Best:
+        left = self._ladder()
+        spent = 0.0
+        while left.row.size:
+            left = left.select(self._may_win(left))
+            left, now = self._next(left)
+            if not now.row.size:
+                break
+            left, cost = self._divide(left, now)
+            spent += cost
+            if spent > self.budget * self.b.size:
+                self.proven[left.select(self._may_win(left)).row] = False
+                break
+        return Best(self.b, self.c, self.live, self.proven)
+
+    def _ladder(self) -> Intervals:
+        """Intervals of an octave over all scales that may be the best."""
+        cells = self.cells
+        rows = np.flatnonzero(self.live)
+        reach, power = cells.reach[rows], cells.power[rows]
+        top = cells.largest_scale[rows] * (1 + 1e-9)
+        # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
+        low = 0.25 * power / reach
+        top = np.maximum(top, 2 * low)
+        steps = np.maximum(1, np.ceil(np.log2(top / low))).astype(np.intp)
+        found = self._intervals(rows, low, top, steps)
+        # Where half of the power is not gained, scales further down must be looked at.
+        bottom = 0.5 * self.gain[rows] / reach * (1 - 1e-9)
+        more = np.flatnonzero(bottom < low)
+        if more.size:
+            steps = np.maximum(1, np.ceil(np.log2(low[more] / bottom[more]))).astype(np.intp)
+            extra = self._intervals(rows[more], bottom[more], low[more], steps)
+            found = Intervals(*map(np.concatenate, zip(found, extra, strict=True)))
+        return found
+
+    def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
+        """Evaluate `steps` + 1 scales from low to high of each row, in equal ratios."""
+        owner = np.repeat(np.arange(rows.size), steps + 1)
+        step = np.arange(owner.size) - np.repeat(np.cumsum(steps + 1) - (steps + 1), steps + 1)
+        scale = low[owner] * (high / low)[owner] ** (step / steps[owner])
+        found = self.cells.evaluate(rows[owner], scale)
+        self._offer(rows[owner], found.b, found.c)
+        inner = np.flatnonzero(step < steps[owner])
+        return _between(rows[owner], scale, *found, inner)
+
+    def _may_win(self, intervals: Intervals) -> NDArray[np.bool_]:
+        """Whether the bound leaves a better scale possible; without crossings there is but one parabola, known."""
+        bound = below_chord(self.cells.power[intervals.row], intervals)
+        return (intervals.crossings > 0) & (bound < self.goal[intervals.row])
+
+    def _next(self, left: Intervals) -> tuple[Intervals, Intervals]:
+        """The intervals of this round, those of most promise first where there are too many."""
+        most = max(1, _ROUND // (self.cells.width * 8))
+        if left.row.size <= most:
+            return left.select(np.zeros(0, np.intp)), left
+        promise = (self.goal[left.row] - below_chord(self.cells.power[left.row], left)) / self.cells.power[left.row]
+        order = np.argsort(-promise, kind="stable")
+        return left.select(order[most:]), left.select(order[:most])
+
+    def _divide(self, left: Intervals, now: Intervals) -> tuple[Intervals, float]:
+        parts, uneven, ratio = self._spacing(now)
+        few = now.crossings <= np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
+        cost = float(now.crossings[few].sum()) + 2.0 * few.sum() * self.cells.width
+        self._look(now.select(few))
+        now, parts, uneven, ratio = now.select(~few), parts[~few], uneven[~few], ratio[~few]
+        cost += float((parts - 1).sum()) * self.cells.width
+        if not now.row.size:
+            return left, cost
+        owner = np.repeat(np.arange(now.row.size), parts + 1)
+        step = np.arange(owner.size) - np.repeat(np.cumsum(parts + 1) - (parts + 1), parts + 1)
+        share = step / parts[owner]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(uneven[owner], np.expm1(share * ratio[owner]) / np.expm1(ratio[owner]), share)
+        scale = now.low[owner] * (now.high / now.low)[owner] ** share
+        start, stop = step == 0, step == parts[owner]
+        scale[start], scale[stop] = now.low, now.high
+        b, c, crossed = np.empty(scale.size), np.empty(scale.size), np.empty(scale.size, np.intp)
+        inner = ~(start | stop)
+        found = self.cells.evaluate(now.row[owner[inner]], scale[inner])
+        self._offer(now.row[owner[inner]], found.b, found.c)
+        b[inner], c[inner], crossed[inner] = found
+        b[start], c[start], b[stop], c[stop] = now.low_b, now.low_c, now.high_b, now.high_c
+        crossed[start], crossed[stop] = now.low_crossed, now.low_crossed + now.crossings
+        new = _between(now.row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
+        return Intervals(*map(np.concatenate, zip(left, new, strict=True))), cost
+
+    def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
+        """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""
+        power, goal = self.cells.power[now.row], self.goal[now.row]
+        floor = np.maximum(TOLERANCE * goal, bounds.RESOLUTION * power)
+        # Half the curvature of h over the interval; A where it is even.
+        bend = (now.low_b - now.high_b) / (1 / now.low - 1 / now.high)
+        bend = np.maximum(bend, 1e-6 * power)
+        widths = []
+        for s, b, c in ((now.low, now.low_b, now.low_c), (now.high, now.high_b, now.high_c)):
+            excess = power - s * (2 * b - s * c) - goal
+            widths.append(1.4 * np.sqrt(np.maximum(excess, floor) / bend))
+        ratio = np.log(widths[1] / widths[0])
+        uneven = np.abs(ratio) > 1e-6
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(uneven, (widths[1] - widths[0]) / ratio, widths[0])
+        parts = np.clip(np.ceil(np.log(now.high / now.low) / mean), 2, _MOST_PARTS).astype(np.intp)
+        return parts, uneven, ratio
+
+    def _look(self, now: Intervals) -> None:
+        """Look at every piece of some intervals."""
+        step = max(1, (1 << 18) // (1 + int(now.crossings.max(initial=0))))
+        order = np.argsort(now.crossings)
+        for start in range(0, order.size, step):
+            some = now.select(order[start : start + step])
+            found = pieces.in_intervals(self.cells, some.row, some.low, some.high, some.high_b, some.high_c)
+            self._offer(some.row, found.b, found.c)
+
+
+def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left: Index) -> Intervals:
+    """Intervals from the points `left` to those that follow them."""
+    right = left + 1
+    return Intervals(
+        row[left], scale[left], b[left], c[left], scale[right], b[right], c[right], crossed[left], crossed[right] - crossed[left]
+    )
+
+
+def below_chord(power: Array, now: Intervals) -> Array:
+    """What the MSE nowhere falls below inside the intervals."""
+    u1, u2 = 1 / now.low, 1 / now.high
+    h1, h2 = 2 * u1 * now.low_b - now.low_c, 2 * u2 * now.high_b - now.high_c
+    slope = (h1 - h2) / (u1 - u2)
+    intercept = h2 - slope * u2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        best = np.where(intercept < 0, -0.5 * slope / intercept, now.high)
+    scale = np.clip(best, now.low, now.high)
+    out: Array = power - scale * (slope + scale * intercept)
+    return out
