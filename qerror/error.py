@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import fine_grids, high_resolution
+from . import fine_grids, high_resolution, sample_error
 from ._check import check_choice, check_scale, check_shift
 from .densities.base import Density, check_density
 from .grids.formats import grid as as_grid
@@ -128,6 +128,8 @@ def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, roundin
     """Terms and derivatives for flat `scale` and `shift`; density.shape is () or that of `scale`."""
     if fine_grids.pays(density, grid):
         return ErrorSums(*fine_grids.error_rows(density, grid, scale, shift, rounding))
+    if rounding == "nearest" and sample_error.pays(density, scale.size):
+        return ErrorSums(*sample_error.error_rows(density, grid, scale, shift))
     cells = _nearest if rounding == "nearest" else _stochastic
     step = max(1, _CHUNK_CELLS // len(grid.levels))
     parts = [slice(i, i + step) for i in range(0, scale.size, step)] or [slice(0, 0)]

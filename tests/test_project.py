@@ -23,7 +23,7 @@ LAYERS = (
     ("results",),
     ("grids",),
     ("densities",),
-    ("fine_grids", "high_resolution", "error"),
+    ("fine_grids", "high_resolution", "sample_error", "error"),
     ("search", "dot_product"),
     ("tensors",),
     ("evidence", "literature"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import qerror as qe
 from qerror.densities import double_double as dd
-from qerror.densities import samples
+from qerror.densities import rows
 
 # Promised against math.fsum over the quantized sample, relative; at int16 for a million values.
 DIRECT_TOLERANCE = 1e-12

@@ -220,6 +220,14 @@ def _prefix(values: NDArray[Any], centre: Array | None = None, weights: Array | 
     return flat[:, _RUN - 1 : _RUN + n]
 
 
+def rows_of_atoms(values: Array, masses: Array) -> tuple[Rows, Index]:
+    """Rows from point masses, shape (..., n), and the row of each member."""
+    values, masses = (np.reshape(a, (-1, a.shape[-1])) for a in np.broadcast_arrays(values, masses))
+    order = np.argsort(values, axis=1, kind="stable")
+    sorted_values, weights = (np.take_along_axis(a, order, axis=1) for a in (values, masses))
+    return Rows(sorted_values, weights, np.full(len(values), values.shape[1])), np.arange(len(values))
+
+
 def round_down(t: Array, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The largest value of `dtype` that is <= t."""
     if dtype == np.float64:

@@ -21,6 +21,8 @@ Index = NDArray[np.intp]
 
 # Cells in flight: enough for each step to be long against the hand-over between threads.
 _CHUNK = 1 << 18
+# Crossings of a row up to which all its pieces are looked at.
+_SHORT = 1 << 10
 
 
 class Evaluated(NamedTuple):
@@ -58,6 +60,17 @@ class Cells:
         # The level of y = 0, and the side of it on which a threshold lies.
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
         self._outside = np.where(grid.thresholds < 0, 0.0, 1.0)
+
+    @property
+    def most_crossings(self) -> int:
+        """How many thresholds all values of a row cross at most."""
+        t = self.grid.thresholds
+        return self.n * max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
+
+    @property
+    def short(self) -> bool:
+        """Whether looking at all pieces is cheaper than bounds."""
+        return self.most_crossings <= _SHORT
 
     @cached_property
     def offset(self) -> Array:
@@ -107,12 +120,17 @@ class Cells:
         else:
             code = np.searchsorted(grid.thresholds, q)
         level = grid.levels[code]
-        if self.rows.weights is None:
-            weighted = level / self.n
-        else:
-            weighted = level * self.rows.weights[row] / self.rows.total[row, None]
+        weighted = level if self.rows.weights is None else level * self.rows.weights[row]
         crossed = -np.einsum("ij,ij->i", code, np.sign(y).astype(np.intp))
-        return np.einsum("ij,ij->i", weighted, y), np.einsum("ij,ij->i", weighted, level), crossed, code
+        total = self.rows.total[row]
+        return np.einsum("ij,ij->i", weighted, y) / total, np.einsum("ij,ij->i", weighted, level) / total, crossed, code
+
+    def settle(self, row: Index, scale: Array) -> Array:
+        """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""
+        step = max(1, _CHUNK // self.n)
+        found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, row.size, step)]
+        out: Array = np.concatenate([b / c for b, c, *_ in found])
+        return out
 
     def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
         """All crossings between two scales of each row."""

@@ -15,6 +15,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, ScaleResult
 from .objective import Array, Objective
+from .sample_scale import found_in_rows
 from .scan import Search
 
 __all__ = ["excess_db", "optimal_scale"]
@@ -88,7 +89,10 @@ def optimal_scale(
         index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
         members = density.take(np.broadcast_to(index, shape).ravel())
     shifts = np.broadcast_to(fixed, shape).ravel()
-    found = Search(Objective(members, levels, shifts, rounding, model), certify).run()
+    if model == "exact" and rounding == "nearest" and members.rows is not None:
+        found = found_in_rows(members, levels, shifts, certify)
+    else:
+        found = Search(Objective(members, levels, shifts, rounding, model), certify).run()
     return assemble(levels, found.scale, shifts, found.terms, found.minima, found.interval, found.status, shape)
 
 

@@ -67,7 +67,7 @@ def best_pieces(u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Arra
     if enough is None:
         return Piece(sum_b[best], sum_c[best], np.empty(0, np.intp), np.empty(0))
     owner, at = np.nonzero((gain >= enough).T)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         bottom = sum_b[at, owner] / sum_c[at, owner]
         end = 1 / np.column_stack([np.zeros(n), (key & ~mask).view(np.float64), np.full(n, np.inf)])
     # A bottom that falls on a kink is no minimum.
@@ -87,7 +87,10 @@ def in_intervals(
     most = int(np.bincount(pairs.interval, minlength=1).max(initial=0))
     full_u, full_b, full_c = np.full((row.size, most), np.inf), np.zeros((row.size, most)), np.zeros((row.size, most))
     full_u[place], full_b[place], full_c[place] = u, db, dc
-    return best_pieces(full_u, full_b, full_c, b, c, enough)
+    found = best_pieces(full_u, full_b, full_c, b, c, enough)
+    # The first and the last piece go on beyond the interval.
+    inside = (found.dip > low[found.dip_of]) & (found.dip < high[found.dip_of])
+    return found._replace(dip_of=found.dip_of[inside], dip=found.dip[inside])
 
 
 def in_all(cells: Cells, part: slice, enough: Array | None = None) -> Piece:

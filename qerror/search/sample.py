@@ -12,25 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._threads import chunk_slices, thread_map
-from ..densities.rows import Rows
-from ..grids.grid import Grid
+from .._threads import chunk_slices
 from . import bounds, pieces
 from .cells import Array, Cells, Index
 
 # MSEs closer than this (relative) are one minimum, and a proof stops there.
 TOLERANCE = 1e-12
-# Values of the rows that a worker searches together: their prefix sums stay in its cache.
-_CHUNK = 1 << 21
-# Crossings of a row up to which all its pieces are looked at.
-_SHORT = 1 << 10
 # A crossing costs about half as much as a cell of an evaluation.
 _PER_CELL = 2
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 64
 _ROUND = 1 << 22
-# Cells and crossings after which the proof for a row is given up.
+# Cells and crossings after which the proof for a row is given up, and when it was asked for.
 BUDGET = 400_000_000
+ASKED = 20_000_000_000
 
 
 class Best(NamedTuple):
@@ -60,36 +55,41 @@ class Intervals(NamedTuple):
         return Intervals(*(field[index] for field in self))
 
 
-def best_scales(rows: Rows, source: Index, grid: Grid, shift: Array, budget: float = BUDGET) -> Best:
-    """The best piece for each member, given by its row and shift."""
-    per = max(1, _CHUNK // rows.n)
-    if rows.values.shape[0] == 1:
-        per = 1
-
-    def work(part: slice) -> Best:
-        return search(Cells(rows.select(source[part]), grid, shift[part]), budget)
-
-    if rows.values.shape[0] == 1 and shift.size == 1:
-        return search(Cells(rows, grid, shift), budget)
-    found = thread_map(work, chunk_slices(shift.size, per))
-    return Best(*map(np.concatenate, zip(*found, strict=True)))
-
-
 def search(cells: Cells, budget: float = BUDGET) -> Best:
     """The best pieces of some rows."""
-    t = cells.grid.thresholds
-    crossings = cells.n * max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
-    if crossings <= _SHORT:
-        step = max(1, (1 << 18) // max(1, crossings))
-        found = [pieces.in_all(cells, part) for part in chunk_slices(cells.shift.size, step)]
+    if cells.short:
+        found = [pieces.in_all(cells, part) for part in _short_parts(cells)]
         b, c = np.concatenate([f.b for f in found]), np.concatenate([f.c for f in found])
         return Best(b, c, b > 0, np.ones(b.shape, bool))
     return _Search(cells, budget).run()
 
 
+def minima(cells: Cells, best: Best, within: float, budget: float) -> tuple[Index, Array]:
+    """Row and scale of the local minima whose MSE is within this share of the best, none where they are too many."""
+    gain = np.where(best.live, best.b * best.b / np.where(best.c > 0, best.c, 1.0), 0.0)
+    enough = cells.power - (1 + within) * np.maximum(cells.power - gain, 0.0)
+    if cells.short:
+        found = [(part.start, pieces.in_all(cells, part, enough[part])) for part in _short_parts(cells)]
+        row = np.concatenate([start + piece.dip_of for start, piece in found])
+        scale = np.concatenate([piece.dip for _, piece in found])
+    else:
+        every = _Search(cells, budget, enough)
+        every.run()
+        row, scale = every.dips
+    kept = best.live[row]
+    return row[kept], scale[kept]
+
+
+def _short_parts(cells: Cells) -> list[slice]:
+    return chunk_slices(cells.shift.size, max(1, (1 << 18) // max(1, cells.most_crossings)))
+
+
 class _Search:
-    def __init__(self, cells: Cells, budget: float) -> None:
-        self.cells, self.budget = cells, budget
+    """A search for the best pieces, or for all local minima whose gain B^2 / C is `enough`."""
+
+    def __init__(self, cells: Cells, budget: float, enough: Array | None = None) -> None:
+        self.cells, self.budget, self.enough = cells, budget, enough
+        self._dips: list[tuple[Index, Array]] = []
         self.live = cells.reach > 0
         home_b, home_c = cells.at_home
         self.b, self.c = np.where(self.live, np.maximum(home_b, 0.0), 0.0), home_c.copy()
@@ -99,10 +99,21 @@ class _Search:
 
     @property
     def goal(self) -> Array:
-        """What a scale must fall below to be better than the best known."""
+        """What a scale must fall below to be better than the best known, or to be good enough."""
         power = self.cells.power
+        if self.enough is not None:
+            out: Array = power - self.enough
+            return out
         least = power - self.gain
         return least - np.maximum(TOLERANCE * least, bounds.RESOLUTION * power)
+
+    @property
+    def dips(self) -> tuple[Index, Array]:
+        """Row and scale of the local minima met."""
+        if not self._dips:
+            return np.empty(0, np.intp), np.empty(0)
+        row, scale = (np.concatenate(column) for column in zip(*self._dips, strict=True))
+        return row, scale
 
     def _offer(self, row: Index, b: Array, c: Array) -> None:
         """Keep the piece of largest B^2 / C of each row."""
@@ -140,7 +151,7 @@ class _Search:
         steps = np.maximum(1, np.ceil(np.log2(top / low))).astype(np.intp)
         found = self._intervals(rows, low, top, steps)
         # Where half of the power is not gained, scales further down must be looked at.
-        bottom = 0.5 * self.gain[rows] / reach * (1 - 1e-9)
+        bottom = 0.5 * (power - self.goal[rows]) / reach * (1 - 1e-9)
         more = np.flatnonzero(bottom < low)
         if more.size:
             steps = np.maximum(1, np.ceil(np.log2(low[more] / bottom[more]))).astype(np.intp)
@@ -161,7 +172,10 @@ class _Search:
     def _may_win(self, intervals: Intervals) -> NDArray[np.bool_]:
         """Whether the bound leaves a better scale possible; without crossings there is but one parabola, known."""
         bound = below_chord(self.cells.power[intervals.row], intervals)
-        return (intervals.crossings > 0) & (bound < self.goal[intervals.row])
+        open_ = bound < self.goal[intervals.row]
+        if self.enough is not None:
+            self._look(intervals.select(open_ & (intervals.crossings == 0)))
+        return open_ & (intervals.crossings > 0)
 
     def _next(self, left: Intervals) -> tuple[Intervals, Intervals]:
         """The intervals of this round, those of most promise first where there are too many."""
@@ -223,8 +237,10 @@ class _Search:
         order = np.argsort(now.crossings)
         for start in range(0, order.size, step):
             some = now.select(order[start : start + step])
-            found = pieces.in_intervals(self.cells, some.row, some.low, some.high, some.high_b, some.high_c)
+            enough = None if self.enough is None else self.enough[some.row]
+            found = pieces.in_intervals(self.cells, some.row, some.low, some.high, some.high_b, some.high_c, enough)
             self._offer(some.row, found.b, found.c)
+            self._dips.append((some.row[found.dip_of], found.dip))
 
 
 def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left: Index) -> Intervals:

@@ -321,7 +321,7 @@ class Search:
         minima, first = [], np.empty(self.rows, np.intp)
         order = np.lexsort((scale, mse, row))
         for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, self.rows)))):
-            kept = _distinct(here, scale, mse, self.sample)
+            kept = distinct(here, scale, mse, self.sample)
             first[member] = kept[0]
             shift = float(objective.shift[member])
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
@@ -422,7 +422,7 @@ def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int)
     return rows[owner], low[owner] * np.exp2(step / per_octave)
 
 
-def _distinct(order: Index, scale: Array, mse: Array, sample: bool) -> list[int]:
+def distinct(order: Index, scale: Array, mse: Array, sample: bool) -> list[int]:
     """Minima in `order` (best first), those with equal MSE (1e-12) once; of a sample those within 1 %."""
     kept: list[int] = []
     for i in order:

@@ -1,0 +1,64 @@
+"""The error of a sample value by value: what casting gives, with nothing to cancel and nothing prepared.
+
+For a few scales this is cheaper than sums over cells, whose prefix sums must first be made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._threads import chunk_slices, thread_map
+from .densities.base import Density
+from .densities.rows import Rows
+from .grids.casting import dequantize, quantize
+from .grids.grid import Grid
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+# Scales a row up to which its values are rounded one by one, and the row length from which sums over blocks are kept.
+_FEW = 8
+_LONG = 1 << 20
+# Values in flight.
+_CHUNK = 1 << 18
+
+
+def pays(density: Density, scales: int) -> bool:
+    """Whether so many scales of this density are evaluated faster value by value."""
+    held = density.rows
+    return held is not None and held[0].n <= _LONG and scales <= _FEW * held[0].values.shape[0]
+
+
+def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:
+    """Clipping, rounding, bias, cross and the derivatives by scale and shift, shape (6, n), rounding to nearest."""
+    held = density.rows
+    assert held is not None
+    rows, source = held
+    source = np.broadcast_to(source, scale.shape)
+    out = np.empty((6, scale.size))
+
+    def work(part: slice) -> None:
+        out[:, part] = _terms(rows, source[part], grid, scale[part], shift[part])
+
+    thread_map(work, chunk_slices(scale.size, max(1, _CHUNK // rows.n)))
+    return out
+
+
+def _terms(rows: Rows, source: Index, grid: Grid, scale: Array, shift: Array) -> Array:
+    x = rows.values[source].astype(np.float64)
+    s, z = scale[:, None], shift[:, None]
+    level = dequantize(quantize(x, grid, s, z), grid, dtype=np.float64)
+    y = x - z
+    error = s * level - y
+    share = np.broadcast_to(1.0 / rows.total[source, None], error.shape)
+    if rows.weights is not None:
+        share = share * rows.weights[source]
+    weighted = error * share
+    square = weighted * error
+    beyond = (y < s * grid.min) | (y > s * grid.max)
+    clipped, inside = np.where(beyond, square, 0.0).sum(axis=1), np.where(beyond, 0.0, square).sum(axis=1)
+    bias = weighted.sum(axis=1)
+    cross = np.einsum("ij,ij->i", weighted, x)
+    by_scale = 2 * np.einsum("ij,ij->i", weighted, level)
+    return np.array([clipped, inside, bias, cross, by_scale, 2 * bias])

@@ -1,0 +1,199 @@
+"""What a search on a sample answers: the best scale of each row, its local minima, and where the error is near the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._threads import chunk_slices, thread_map
+from ..densities.base import Density
+from ..error import quantization_error
+from ..grids.grid import Grid
+from ..results import ErrorTerms, Minimum, Status
+from . import bounds, sample
+from .cells import Array, Cells, Evaluated, Index
+from .roots import bracketed_roots
+from .scan import Found, distinct
+
+# Values of the rows that a worker searches together.
+_CHUNK = 1 << 21
+# Local minima within this share of the best are listed, where no more crossings than this lie near them.
+_WITHIN = 0.01
+_LISTED = 1 << 18
+# An error of this share of the power is seen through sums that are right to a few ulp of the power.
+_BARE = 1e-9
+# Steps by which the end of the 1 % interval is looked for, and how many at a time.
+_STEP = 2.0**0.125
+_AT_ONCE = 4
+
+
+T = TypeVar("T")
+
+
+class RowScales(NamedTuple):
+    """The best scale of each row (1.0 where none is better than another), and what is known of it."""
+
+    scale: Array
+    status: NDArray[np.object_]
+
+
+def best_of_rows(density: Density, grid: Grid, shift: Array, certify: bool | None = None) -> RowScales:
+    """The scale of least error for each member of a sample, rounding to nearest; `shift` has shape (R,)."""
+
+    def work(cells: Cells) -> RowScales:
+        return _scales(cells, sample.search(cells, _budget(certify)))
+
+    return RowScales(*map(np.concatenate, zip(*_by_chunks(density, grid, shift, work), strict=True)))
+
+
+def found_in_rows(density: Density, grid: Grid, shift: Array, certify: bool | None = None) -> Found:
+    """The same with the local minima near the best and the interval around it."""
+
+    def work(cells: Cells) -> tuple[RowScales, Index, Array, Array]:
+        best = sample.search(cells, _budget(certify))
+        answer = _scales(cells, best)
+        row, scale = _others(cells, best, answer.scale)
+        return answer, row, scale, _interval(cells, best, answer.scale)
+
+    parts = _by_chunks(density, grid, shift, work)
+    answer = RowScales(*map(np.concatenate, zip(*(part[0] for part in parts), strict=True)))
+    start = np.cumsum([0] + [part[0].scale.size for part in parts])
+    # The best scale of each row first, then its other minima.
+    row = np.concatenate([np.arange(shift.size), *(part[1] + at for part, at in zip(parts, start, strict=False))])
+    scale = np.concatenate([answer.scale, *(part[2] for part in parts)])
+    members = density.take(row) if density.shape else density
+    terms = quantization_error(members, grid, scale, shift[row])
+    mse, minima = np.asarray(terms.mse), []
+    order = np.lexsort((scale, mse, row))
+    first = np.arange(shift.size)
+    for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, shift.size)))):
+        kept = distinct(here, scale, mse, sample=True)
+        first[member] = kept[0]
+        live = answer.status[member] in (Status.EXACT, Status.SCANNED)
+        minima.append(tuple(Minimum(float(scale[i]), float(shift[member]), float(mse[i])) for i in kept if live))
+    chosen = ErrorTerms(*(np.asarray(value)[first] for value in vars(terms).values()))
+    interval = np.concatenate([part[3] for part in parts], axis=1)
+    interval = np.where(mse[first] > 0, interval, np.where(np.isnan(interval), interval, scale[first]))
+    return Found(scale[first], chosen, minima, interval, answer.status)
+
+
+def _budget(certify: bool | None) -> float:
+    return {None: sample.BUDGET, True: sample.ASKED, False: 0.0}[certify]
+
+
+def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells], T]) -> list[T]:
+    held = density.rows
+    assert held is not None
+    rows, source = held
+    source = np.broadcast_to(source, shift.shape)
+    if len(rows.values) == 1:
+        # Members that share a row share what is prepared of it.
+        return [work(Cells(rows, grid, shift[i : i + 1])) for i in range(shift.size)]
+    parts = chunk_slices(shift.size, max(1, _CHUNK // rows.n))
+    return thread_map(lambda part: work(Cells(rows.select(source[part]), grid, shift[part])), parts)
+
+
+def _scales(cells: Cells, best: sample.Best) -> RowScales:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(best.live, best.b / best.c, 1.0)
+    if cells.grid.float_spec is not None:
+        _halve(cells, scale, best.live)
+    # Where hardly any error is left, the rounding of prefix sums would show.
+    bare = np.flatnonzero(best.live & (best.b * scale >= (1 - _BARE) * cells.power))
+    if bare.size:
+        scale[bare] = cells.settle(bare, scale[bare])
+    status = np.full(scale.size, Status.SCANNED, object)
+    status[best.proven] = Status.EXACT
+    status[~best.live] = Status.DEGENERATE if bool((cells.grid.levels == 0).any()) else Status.DEGENERATE_NONE
+    return RowScales(scale, status)
+
+
+def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
+    """Floating grids give the very same error at half the scale, until they clip: the smallest scale stands for all."""
+    levels = np.abs(cells.grid.levels)
+    farthest = np.maximum(np.abs(cells.rows.least - cells.shift), np.abs(cells.rows.greatest - cells.shift))
+    row = np.flatnonzero(live)
+    while True:
+        # Half the scale does as well only if it clips nothing.
+        row = row[2 * farthest[row] < scale[row] * (3 * levels.max() - np.unique(levels)[-2])]
+        if not row.size:
+            return
+        both = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]))
+        mse = _mse(cells, np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]), both)
+        here, half = np.split(mse, 2)
+        same = half <= here * (1 + sample.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
+        row = row[same]
+        scale[row] *= 0.5
+
+
+def _mse(cells: Cells, row: Index, scale: Array, found: Evaluated) -> Array:
+    b, c, _ = found
+    out: Array = cells.power[row] - scale * (2 * b - scale * c)
+    return out
+
+
+def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array]:
+    """Local minima within 1 % of the best, of the rows where they are not too many to be listed."""
+    if cells.short:
+        return sample.minima(cells, best, _WITHIN, np.inf)
+    row = np.flatnonzero(best.live)
+    ends = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row] * 0.97, scale[row] * 1.03])).crossed
+    low, high = np.split(ends, 2)
+    if (high - low).max(initial=0) > _LISTED or best.live.sum() == 0:
+        return np.empty(0, np.intp), np.empty(0)
+    return sample.minima(cells, best, _WITHIN, sample.BUDGET)
+
+
+def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
+    """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
+    ends = np.array([np.zeros(scale.size), np.full(scale.size, np.inf)])
+    ends[:, ~best.live] = np.nan
+    row = np.flatnonzero(best.live)
+    if not row.size:
+        return ends
+    goal = np.zeros(scale.size)
+    goal[row] = 1.01 * np.maximum(_mse(cells, row, scale[row], cells.evaluate(row, scale[row])), 0.0)
+
+    def above(index: Index, s: Array) -> Array:
+        out: Array = _mse(cells, index, s, cells.evaluate(index, s)) - goal[index]
+        return out
+
+    for side, sign in enumerate((-1, 1)):
+        inner, outer, below, over = _bracket(cells, row, scale, goal, sign, above)
+        found = np.isfinite(outer)
+        owner = row[found]
+        low, high = (outer, inner) if sign < 0 else (inner, outer)
+        at_low, at_high = (over, below) if sign < 0 else (below, over)
+        ends[side, owner] = bracketed_roots(
+            lambda i, s, owner=owner: above(owner[i], s),  # type: ignore[misc]
+            low[found], high[found], at_low[found], at_high[found], np.zeros(owner.size),
+        )  # fmt: skip
+    return ends
+
+
+def _bracket(
+    cells: Cells, row: Index, scale: Array, goal: Array, sign: int, above: Callable[[Index, Array], Array]
+) -> tuple[Array, Array, Array, Array]:
+    """Two scales between which the error exceeds the goal, and its excess there; an outer one of inf where it never does."""
+    inner, outer = scale[row].copy(), np.full(row.size, np.inf)
+    below, over = -goal[row] / 101, np.full(row.size, np.nan)
+    power = cells.power[row]
+    # A - MSE <= 2 s reach; and beyond the largest scale the error is one parabola, constant where 0 is a level.
+    limit = 0.5 * (power - goal[row]) / cells.reach[row] if sign < 0 else 4 * cells.largest_scale[row]
+    open_ = np.flatnonzero(limit > 0)
+    while open_.size:
+        steps = inner[open_, None] * _STEP ** (sign * np.arange(1, _AT_ONCE + 1))
+        value = above(np.repeat(row[open_], _AT_ONCE), steps.ravel()).reshape(steps.shape)
+        first = np.argmax(value > 0, axis=1)
+        met = value[np.arange(open_.size), first] > 0
+        before = np.where(met, first - 1, _AT_ONCE - 1)
+        moved = before >= 0
+        inner[open_[moved]] = steps[moved, before[moved]]
+        below[open_[moved]] = value[moved, before[moved]]
+        outer[open_[met]], over[open_[met]] = steps[met, first[met]], value[met, first[met]]
+        open_ = open_[~met]
+        open_ = open_[(inner[open_] > limit[open_]) if sign < 0 else (inner[open_] < limit[open_])]
+    return inner, outer, below, over
