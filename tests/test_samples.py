@@ -95,7 +95,7 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
     x = RNG.standard_normal(size).astype(dtype)
     weights = RNG.random(size) if weighted else None
     density = qe.Empirical(x, weights=weights)
-    assert density._sums.rows.block == (1 if size <= rows._SMALL else rows._BLOCK)
+    assert density._sums.rows.block == (1 if size <= rows._SMALL else rows.RUN)
     for grid, tolerance in (("int8", DIRECT_TOLERANCE), ("int16", FINE_TOLERANCE)):
         levels = qe.grid(grid)
         scale = 4.5 / levels.absmax
@@ -103,7 +103,7 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
         assert_equal(qe.quantization_error(density, levels, scale, 0.01), expected, tolerance)
 
 
-@pytest.mark.parametrize("block", [1, rows._BLOCK])
+@pytest.mark.parametrize("block", [1, rows.RUN])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> None:
     """Small rows through both ways of summing: ends of rows and blocks, cells inside one block, empty cells."""
@@ -121,7 +121,7 @@ def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> 
                 assert_equal(qe.quantization_error(density, levels, scale, 0.05), expected)
 
 
-@pytest.mark.parametrize("block", [1, rows._BLOCK])
+@pytest.mark.parametrize("block", [1, rows.RUN])
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, (0, 2), (2, 0), (0, 1, 2)])
 def test_rows(monkeypatch: pytest.MonkeyPatch, axis: Any, block: int) -> None:
     """Axes that keep a distribution of their own, in the order given; weights go along."""

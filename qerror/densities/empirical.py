@@ -57,6 +57,9 @@ class Empirical(Density):
     ) -> None:
         rows, self.shape = sorted_rows(x, weights, axis)
         self._sums = _Sums(rows)
+        if len(rows.values) == 1:
+            # What every question needs is made at once; many rows make it part by part.
+            _ = rows.first_moments
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
 
     @property
@@ -221,6 +224,7 @@ class _Sums:
 
     def _whole(self, row: Index, first: Index, last: Index, about: Array) -> Array:
         """Moments of whole blocks: S2 - 2 q S1 + q^2 S0 in double-double, so that the cancellation costs nothing."""
+        about = about - self.rows.mean[row]
         zero, one, two = (dd.subtract(self._prefix(j, row, last), self._prefix(j, row, first)) for j in range(3))
         centred = dd.subtract(one, dd.scale(zero, about))
         second = dd.add(two, dd.scale(dd.add(one, centred), -about))

@@ -17,10 +17,11 @@ Index = NDArray[np.intp]
 
 # Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
 _SMALL = 1 << 20
-_BLOCK = 32
 _CHUNK = 1 << 20
-# Values whose sums are accumulated plainly; what precedes them is added in double-double precision.
-_RUN = 64
+# A part of a long row whose sums one thread makes: a multiple of a run.
+_PART = 1 << 18
+# Values that are added up plainly.
+RUN = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +95,70 @@ class Rows:
     @cached_property
     def masses(self) -> Array | None:
         """Sums of the weights of the first 0, 1, ..., n values, shape (R, n + 1); None where a rank says as much."""
-        return None if self.weights is None else _prefix(self.weights)
+        return None if self.weights is None else self._add_up(0)[0]
 
-    @cached_property
+    @property
     def first_moments(self) -> Array:
         """Sums of w (x - mean) of the first 0, 1, ..., n values, shape (R, n + 1), each within a few ulp."""
-        return _prefix(self.values, self.mean, self.weights)
+        return self._first_and_runs[0]
+
+    @cached_property
+    def _first_and_runs(self) -> tuple[Array, dd.Pair, dd.Pair]:
+        return self._add_up(1)
+
+    @property
+    def block(self) -> int:
+        """Values in a block of `block_sums`."""
+        return 1 if self.values.size <= _SMALL else RUN
+
+    def block_sums(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
+        """Prefix sums over the blocks of the weights (None: 1 each), of w d and of w d^2, d = x - mean."""
+        if self.block > 1:
+            zero = None if self.weights is None else self._add_up(0)[1]
+            return zero, *self._first_and_runs[1:]
+        # The mean and the deviations are rounded, and what is summed is exactly those.
+        d = self.values - self.mean[:, None]
+        if self.weights is None:
+            return None, dd.prefix_sums(d), dd.prefix_sums(*dd.two_product(d, d))
+        first = dd.two_product(self.weights, d)
+        return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.scale(first, d))
+
+    def _add_up(self, order: int) -> tuple[Array, dd.Pair, dd.Pair]:
+        """Prefix sums of w d^order; and over whole runs, in double-double precision, of that and of w d^(2 order).
+
+        Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
+        """
+        rows, n = self.values.shape
+        # A run of zeros first, whose end is the empty sum.
+        out = np.empty((rows, 1 + -(-n // RUN), RUN))
+        flat = out.reshape(rows, -1)
+        flat[:, :RUN], flat[:, RUN + n :] = 0.0, 0.0
+
+        def run(part: slice) -> Array:
+            to = flat[:, RUN + part.start : RUN + part.stop]
+            runs = out[:, 1 + part.start // RUN : 1 + -(-part.stop // RUN)]
+            if order:
+                np.subtract(self.values[:, part], self.mean[:, None], out=to)
+            else:
+                to[:] = 1.0
+            second = np.einsum("ijk,ijk->ij", runs, runs) if self.weights is None else np.empty(runs.shape[:2])
+            if self.weights is not None:
+                square = np.square(to) * self.weights[:, part]
+                to *= self.weights[:, part]
+                starts = np.arange(0, part.stop - part.start, RUN)
+                np.add.reduceat(square, starts, axis=1, out=second)
+            np.cumsum(runs, axis=2, out=runs)
+            return second
+
+        two = dd.prefix_sums(np.concatenate(thread_map(run, chunk_slices(n, _PART)), axis=1))
+        one = dd.prefix_sums(out[:, 1:, -1])
+        before = (one[0] + one[1])[:, :-1, None]
+
+        def shift(part: slice) -> None:
+            out[:, 1 + part.start : 1 + part.stop] += before[:, part]
+
+        thread_map(shift, chunk_slices(out.shape[1] - 1, _PART // RUN))
+        return flat[:, RUN - 1 : RUN + n], one, two
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -126,25 +185,20 @@ class Rows:
         parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), slices)
         return np.concatenate([*parts, np.empty(0, np.intp)]).reshape(key.shape)
 
-    @property
-    def block(self) -> int:
-        """Values in a block of `block_sums`."""
-        return 1 if self.values.size <= _SMALL else _BLOCK
-
-    def direct(self, row: Index, start: Index, stop: Index, about: Array, order: int = 2) -> Array:
-        """Moments 0 to `order` of the values of rank `start` to `stop` (fewer than a block), one by one."""
+    def direct(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
+        """Moments 0, 1 and 2 of the values of rank `start` to `stop` (fewer than a block), one by one."""
         shape = start.shape
         row, start, stop = (np.broadcast_to(a, shape).ravel() for a in (row, start, stop))
         about = np.broadcast_to(about, shape).ravel()
-        out = np.zeros((order + 1, start.size))
+        out = np.zeros((3, start.size))
         busy = np.flatnonzero(start < stop)
         step = _CHUNK // (4 * self.block)
         for begin in range(0, busy.size, step):
             part = busy[begin : begin + step]
-            out[:, part] = self._add_up(row[part], start[part], stop[part], about[part], order)
-        return out.reshape(order + 1, *shape)
+            out[:, part] = self._one_by_one(row[part], start[part], stop[part], about[part])
+        return out.reshape(3, *shape)
 
-    def _add_up(self, row: Index, start: Index, stop: Index, about: Array, order: int) -> Array:
+    def _one_by_one(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
         place = start[:, None] + np.arange(self.block)
         inside = place < stop[:, None]
         place = np.where(inside, place, start[:, None])
@@ -152,72 +206,8 @@ class Rows:
         weight = inside.astype(np.float64)
         if self.weights is not None:
             weight *= self.weights[row[:, None], place]
-        out = [weight.sum(axis=1)]
-        if order > 0:
-            first = weight * distance
-            out += [first.sum(axis=1), np.einsum("ij,ij->i", first, distance)]
-        return np.array(out[: order + 1])
-
-    def block_sums(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
-        """Prefix sums over the blocks of the weights (None: 1 each), of w x and of w x^2."""
-        if self.block == 1:
-            x = self.values.astype(np.float64)
-            if self.weights is None:
-                return None, dd.prefix_sums(x), dd.prefix_sums(*dd.two_product(x, x))
-            first = dd.two_product(self.weights, x)
-            return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.scale(first, x))
-        sums = thread_map(self._sums_of_blocks, chunk_slices(self.n, _CHUNK))
-        zero, one, two = (np.concatenate(column, axis=1) for column in zip(*sums, strict=True))
-        return None if self.weights is None else dd.prefix_sums(zero), dd.prefix_sums(one), dd.prefix_sums(two)
-
-    def _sums_of_blocks(self, part: slice) -> tuple[Array, Array, Array]:
-        """Sums over the blocks of a part of w, w x, w x^2 (of x, x, x^2 without weights: the first is unused)."""
-        x = _in_blocks(self.values[:, part], self.block)
-        if self.weights is None:
-            one = x.sum(axis=2)
-            return one, one, np.einsum("ijk,ijk->ij", x, x)
-        w = _in_blocks(self.weights[:, part], self.block)
-        return w.sum(axis=2), np.einsum("ijk,ijk->ij", w, x), np.einsum("ijk,ijk,ijk->ij", w, x, x)
-
-
-def _in_blocks(values: NDArray[Any], size: int) -> Array:
-    """Rows cut into blocks, the last one filled up with zeros."""
-    rows, n = values.shape
-    if n % size == 0:
-        return values.astype(np.float64).reshape(rows, -1, size)
-    out = np.zeros((rows, -(-n // size) * size))
-    out[:, :n] = values
-    return out.reshape(rows, -1, size)
-
-
-def _prefix(values: NDArray[Any], centre: Array | None = None, weights: Array | None = None) -> Array:
-    """Sums of the first 0, 1, ..., n values of w (x - centre) along the rows, shape (R, n + 1).
-
-    Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
-    """
-    rows, n = values.shape
-    # A run of zeros first, whose end is the empty sum.
-    out = np.empty((rows, 1 + -(-n // _RUN), _RUN))
-    flat = out.reshape(rows, -1)
-    flat[:, :_RUN], flat[:, _RUN + n :] = 0.0, 0.0
-
-    def run(part: slice) -> None:
-        to = flat[:, _RUN + part.start : _RUN + part.stop]
-        np.subtract(values[:, part], 0.0 if centre is None else centre[:, None], out=to)
-        if weights is not None:
-            to *= weights[:, part]
-        runs = out[:, 1 + part.start // _RUN : 1 + -(-part.stop // _RUN)]
-        np.cumsum(runs, axis=2, out=runs)
-
-    thread_map(run, chunk_slices(n))
-    high, low = dd.prefix_sums(out[:, 1:, -1])
-    before = (high + low)[:, :-1, None]
-
-    def shift(part: slice) -> None:
-        out[:, 1 + part.start : 1 + part.stop] += before[:, part]
-
-    thread_map(shift, chunk_slices(out.shape[1] - 1, _CHUNK // _RUN))
-    return flat[:, _RUN - 1 : _RUN + n]
+        first = weight * distance
+        return np.array([weight.sum(axis=1), first.sum(axis=1), np.einsum("ij,ij->i", first, distance)])
 
 
 def rows_of_atoms(values: Array, masses: Array) -> tuple[Rows, Index]:
