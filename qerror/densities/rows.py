@@ -65,32 +65,29 @@ class Rows:
     @cached_property
     def mean(self) -> Array:
         """Weighted mean of each row."""
-        rough = self._sum(np.zeros(len(self.values)), 1) / self.total
-        # Deviations from a rough mean have small sums, whose rounding is smaller still.
-        return rough + self._sum(rough, 1) / self.total
+        return self._sum(None) / self.total
 
     @cached_property
     def variance(self) -> Array:
         """Weighted mean square distance from the mean of each row."""
-        return self._sum(self.mean, 2) / self.total
+        return self._sum(self.mean) / self.total
 
-    def _sum(self, centre: Array, order: int) -> Array:
-        """Sums of w (x - centre)^order over each row."""
-        rows = max(1, _CHUNK // self.n)
+    def _sum(self, centre: Array | None) -> Array:
+        """Sums of w x over each row, or of w (x - centre)^2."""
 
         def of(part: tuple[slice, slice]) -> Array:
-            x = self.values[part] - centre[part[0], None]
-            term = x if order == 1 else np.square(x, out=x)
-            if self.weights is not None:
-                term *= self.weights[part]
-            out: Array = term.sum(axis=1)
+            x, weights = self.values[part], None if self.weights is None else self.weights[part]
+            if centre is None:
+                out: Array = x.sum(axis=1, dtype=np.float64) if weights is None else (x * weights).sum(axis=1)
+                return out
+            square = np.square(x - centre[part[0], None])
+            out = square.sum(axis=1) if weights is None else np.einsum("ij,ij->i", square, weights)
             return out
 
-        across = chunk_slices(self.n)
-        down = chunk_slices(len(self.values), rows)
+        across, down = chunk_slices(self.n), chunk_slices(len(self.values), max(1, _CHUNK // self.n))
         sums = thread_map(of, [(i, j) for i in down for j in across])
-        return np.sum(np.concatenate(sums).reshape(-1, len(across)) if len(across) > 1 else
-                      np.concatenate(sums)[:, None], axis=1)
+        table = [sums[i : i + len(across)] for i in range(0, len(sums), len(across))]
+        return np.concatenate([np.sum(row, axis=0) for row in table])
 
     @cached_property
     def masses(self) -> Array | None:
@@ -101,6 +98,19 @@ class Rows:
     def first_moments(self) -> Array:
         """Sums of w (x - mean) of the first 0, 1, ..., n values, shape (R, n + 1), each within a few ulp."""
         return self._first_and_runs[0]
+
+    def first_of(self, row: Index, rank: Index) -> Array:
+        """`first_moments` at pairs of a row and a rank."""
+        flat = self.first_moments.base
+        assert flat is not None
+        place = rank + (row * (flat.size // len(self.values)) + (RUN - 1))
+        return flat.ravel().take(place, mode="clip")
+
+    @property
+    def second_moment(self) -> Array:
+        """`variance`, as a by-product of the prefix sums."""
+        two = self._first_and_runs[2]
+        return (two[0][:, -1] + two[1][:, -1]) / self.total
 
     @cached_property
     def _first_and_runs(self) -> tuple[Array, dd.Pair, dd.Pair]:

@@ -80,7 +80,7 @@ class Cells:
     @cached_property
     def power(self) -> Array:
         """A = E[y^2]."""
-        return self.rows.variance + self.offset**2
+        return self.rows.second_moment + self.offset**2
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:
         """B, C and crossings for pairs of a row and a scale."""
@@ -108,8 +108,7 @@ class Cells:
 
     def _beyond(self, row: Index, rank: Index) -> Array:
         """E[x - mean; x > t]: about the mean, what lies below a threshold is minus what lies above."""
-        first = self.rows.first_moments
-        return first[row[:, None], rank] / -self.rows.total[row, None]
+        return self.rows.first_of(row[:, None], rank) / -self.rows.total[row, None]
 
     def _from_values(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
         y = self.rows.values[row].astype(np.float64) - self.shift[row, None]
@@ -129,8 +128,9 @@ class Cells:
         """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""
         step = max(1, _CHUNK // self.n)
         found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, row.size, step)]
-        out: Array = np.concatenate([b / c for b, c, *_ in found])
-        return out
+        b, c = (np.concatenate([part[i] for part in found]) for i in (0, 1))
+        # Data of the size of a rounding may all lie nearest to 0 after all.
+        return np.divide(b, c, out=scale.copy(), where=b > 0)
 
     def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
         """All crossings between two scales of each row."""
