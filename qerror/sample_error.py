@@ -26,13 +26,13 @@ _CHUNK = 1 << 18
 
 def pays(density: Density, scales: int) -> bool:
     """Whether so many scales of this density are evaluated faster value by value."""
-    held = density.rows
+    held = density.sorted_rows
     return held is not None and held[0].n <= _LONG and scales <= _FEW * held[0].values.shape[0]
 
 
 def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:
     """Clipping, rounding, bias, cross and the derivatives by scale and shift, shape (6, n), rounding to nearest."""
-    held = density.rows
+    held = density.sorted_rows
     assert held is not None
     rows, source = held
     source = np.broadcast_to(source, scale.shape)

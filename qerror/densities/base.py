@@ -156,7 +156,7 @@ class Density(abc.ABC):
         return self.cell_moments(edges, np.asarray(centre, np.float64)[..., None])[..., 0]
 
     @property
-    def rows(self) -> tuple[Any, NDArray[np.intp]] | None:
+    def sorted_rows(self) -> tuple[Any, NDArray[np.intp]] | None:
         """Sorted rows of values (`rows.Rows`) and the row of each member, where all mass is in atoms; else None."""
         if not self.has_atoms or self.panels().shape[-1]:
             return None

@@ -63,7 +63,7 @@ class Empirical(Density):
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
 
     @property
-    def rows(self) -> tuple[Rows, Index]:
+    def sorted_rows(self) -> tuple[Rows, Index]:
         """The sorted rows, and which of them each member is."""
         return self._sums.rows, self._row.ravel()
 

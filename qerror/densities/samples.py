@@ -140,7 +140,7 @@ def _sort(held: NDArray[Any]) -> None:
     elif length < _CHUNK:
         thread_map(lambda part: held[part].sort(axis=1), chunk_slices(count, max(1, _CHUNK // (4 * length))))
     else:
-        parts = [row for row in held]
+        parts = list(held)
         for _ in range(_HALVINGS):
             thread_map(lambda part: part.partition(part.size // 2), parts)
             parts = [half for part in parts for half in np.array_split(part, [part.size // 2])]

@@ -1,8 +1,8 @@
 """Rows of a sample cut into the cells of a grid, at many scales at once.
 
-With y = x - z and l the level that y / s goes to, MSE(s) = A - 2 s B + s^2 C, where B = E[y l] and C = E[l^2]. They change
-only where a value crosses a threshold, y_i = s t_k. Two routes find them: by thresholds (their ranks in the sorted
-row, the rest are prefix sums), and by values (their levels one by one), whichever are fewer.
+With y = x - z and l the level that y / s goes to, MSE(s) = A - 2 s B + s^2 C, where B = E[y l] and C = E[l^2]. They
+change only where a value crosses a threshold, y_i = s t_k. Two routes find them: by thresholds (their ranks in the
+sorted row, the rest are prefix sums), and by values (their levels one by one), whichever are fewer.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Cells:
     def most_crossings(self) -> int:
         """How many thresholds all values of a row cross at most."""
         t = self.grid.thresholds
-        return self.n * max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
+        return self.n * int(max(np.count_nonzero(t > 0), np.count_nonzero(t < 0)))
 
     @property
     def short(self) -> bool:
@@ -130,7 +130,8 @@ class Cells:
         found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, row.size, step)]
         b, c = (np.concatenate([part[i] for part in found]) for i in (0, 1))
         # Data of the size of a rounding may all lie nearest to 0 after all.
-        return np.divide(b, c, out=scale.copy(), where=b > 0)
+        out: Array = np.divide(b, c, out=scale.copy(), where=b > 0)
+        return out
 
     def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
         """All crossings between two scales of each row."""
@@ -153,7 +154,7 @@ class Cells:
     @cached_property
     def at_home(self) -> tuple[Array, Array]:
         """B and C where the scale is so large that all values go to the levels next to 0."""
-        grid, rows = self.grid, self.rows
+        grid = self.grid
         above = grid.levels[np.count_nonzero(grid.thresholds <= 0)]
         upper, lower, outer = self.sides
         # On the threshold 0 both levels are equally far from y = 0.
@@ -164,6 +165,11 @@ class Cells:
     def sides(self) -> tuple[Array, Array, Array]:
         """E[y; y > 0], E[-y; y <= 0] and P(y > 0), each exactly 0 where there is nothing."""
         rows = self.rows
+        if self.short:
+            y = rows.values - self.shift[:, None]
+            share = (np.ones(y.shape) if rows.weights is None else rows.weights) / rows.total[:, None]
+            moment = y * share
+            return np.maximum(moment, 0).sum(axis=1), np.maximum(-moment, 0).sum(axis=1), (share * (y > 0)).sum(axis=1)
         every = np.arange(self.shift.size)[:, None]
         rank = rows.rank(every, self.shift[:, None])
         share = 1.0 - (self._mass(every[:, 0], rank) / rows.total[:, None])[:, 0]

@@ -89,7 +89,7 @@ def optimal_scale(
         index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
         members = density.take(np.broadcast_to(index, shape).ravel())
     shifts = np.broadcast_to(fixed, shape).ravel()
-    if model == "exact" and rounding == "nearest" and members.rows is not None:
+    if model == "exact" and rounding == "nearest" and members.sorted_rows is not None:
         found = found_in_rows(members, levels, shifts, certify)
     else:
         found = Search(Objective(members, levels, shifts, rounding, model), certify).run()

@@ -1,7 +1,8 @@
-"""The pieces of a sample's error: between two crossings MSE(s) = A - 2 s B + s^2 C with its minimum A - B^2 / C at B / C.
+"""The pieces of a sample's error.
 
-At a crossing the error has a concave kink, so every local minimum is inside a piece, and A - B^2 / C of any piece, be
-its minimum inside or not, is nowhere below the error at that scale: the largest B^2 / C is the global minimum.
+Between two crossings MSE(s) = A - 2 s B + s^2 C, a parabola whose minimum A - B^2 / C lies at B / C. At a crossing the
+error has a concave kink, so every local minimum is inside a piece, and A - B^2 / C of any piece, be its minimum inside
+or not, is nowhere below the error at that scale: the largest B^2 / C is the global minimum.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .cells import Array, Cells, Index
 

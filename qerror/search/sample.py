@@ -7,7 +7,7 @@ Short rows are looked at piece by piece at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,11 @@ class Intervals(NamedTuple):
 
     def select(self, index: Index | NDArray[np.bool_]) -> Intervals:
         """Those at `index`."""
-        return Intervals(*(field[index] for field in self))
+        row, low, low_b, low_c, high, high_b, high_c, below, inside = self
+        return Intervals(
+            row[index], low[index], low_b[index], low_c[index], high[index], high_b[index], high_c[index], below[index],
+            inside[index],
+        )  # fmt: skip
 
 
 def search(cells: Cells, budget: float = BUDGET) -> Best:
@@ -152,11 +156,13 @@ class _Search:
         found = self._intervals(rows, low, top, steps)
         # Where half of the power is not gained, scales further down must be looked at.
         bottom = 0.5 * (power - self.goal[rows]) / reach * (1 - 1e-9)
+        # Where all of the power is good enough every scale is: twenty octaves of them.
+        bottom = np.maximum(bottom, low * 2.0**-20)
         more = np.flatnonzero(bottom < low)
         if more.size:
             steps = np.maximum(1, np.ceil(np.log2(low[more] / bottom[more]))).astype(np.intp)
             extra = self._intervals(rows[more], bottom[more], low[more], steps)
-            found = Intervals(*map(np.concatenate, zip(found, extra, strict=True)))
+            found = _joined(found, extra)
         return found
 
     def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
@@ -211,7 +217,7 @@ class _Search:
         b[start], c[start], b[stop], c[stop] = now.low_b, now.low_c, now.high_b, now.high_c
         crossed[start], crossed[stop] = now.low_crossed, now.low_crossed + now.crossings
         new = _between(now.row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
-        return Intervals(*map(np.concatenate, zip(left, new, strict=True))), cost
+        return _joined(left, new), cost
 
     def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
         """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""
@@ -243,11 +249,17 @@ class _Search:
             self._dips.append((some.row[found.dip_of], found.dip))
 
 
+def _joined(*parts: Intervals) -> Intervals:
+    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Intervals(*columns)
+
+
 def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left: Index) -> Intervals:
     """Intervals from the points `left` to those that follow them."""
     right = left + 1
     return Intervals(
-        row[left], scale[left], b[left], c[left], scale[right], b[right], c[right], crossed[left], crossed[right] - crossed[left]
+        row[left], scale[left], b[left], c[left], scale[right], b[right], c[right], crossed[left],
+        crossed[right] - crossed[left],
     )
 
 

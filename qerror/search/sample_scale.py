@@ -1,4 +1,4 @@
-"""What a search on a sample answers: the best scale of each row, its local minima, and where the error is near the best."""
+"""What a search on a sample answers: the best scale of each row, its local minima, the interval around it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _budget(certify: bool | None) -> float:
 
 
 def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells], T]) -> list[T]:
-    held = density.rows
+    held = density.sorted_rows
     assert held is not None
     rows, source = held
     source = np.broadcast_to(source, shift.shape)
@@ -177,7 +177,7 @@ def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
 def _bracket(
     cells: Cells, row: Index, scale: Array, goal: Array, sign: int, above: Callable[[Index, Array], Array]
 ) -> tuple[Array, Array, Array, Array]:
-    """Two scales between which the error exceeds the goal, and its excess there; an outer one of inf where it never does."""
+    """Two scales on either side of where the error meets the goal, and its excess there; inf where it never does."""
     inner, outer = scale[row].copy(), np.full(row.size, np.inf)
     below, over = -goal[row] / 101, np.full(row.size, np.nan)
     power = cells.power[row]
