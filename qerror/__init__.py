@@ -29,12 +29,23 @@ if TYPE_CHECKING:
         StudentT,
         Uniform,
     )
+    from qerror.dot_product import dot_product_error
     from qerror.error import code_entropy, code_probabilities, quantization_error
+    from qerror.evidence.dot_product import simulate_dot_product
     from qerror.evidence.simulation import simulate
     from qerror.grids.casting import dequantize, fake_quantize, quantize
     from qerror.grids.formats import BlockFormat, float_grid, formats, grid, int_grid
     from qerror.grids.grid import Grid
-    from qerror.results import ErrorTerms, FitResult, Minimum, ScaleResult, SimulatedTerms, StandardErrors, Status
+    from qerror.results import (
+        DotProductError,
+        ErrorTerms,
+        FitResult,
+        Minimum,
+        ScaleResult,
+        SimulatedTerms,
+        StandardErrors,
+        Status,
+    )
     from qerror.search.lloyd_max import lloyd_max
     from qerror.search.optimal import excess_db, optimal_scale
     from qerror.tables.build import scale_table
@@ -60,12 +71,15 @@ _HOMES = {
         "StudentT",
         "Uniform",
     ),
+    "qerror.dot_product": ("dot_product_error",),
     "qerror.error": ("code_entropy", "code_probabilities", "quantization_error"),
+    "qerror.evidence.dot_product": ("simulate_dot_product",),
     "qerror.evidence.simulation": ("simulate",),
     "qerror.grids.casting": ("dequantize", "fake_quantize", "quantize"),
     "qerror.grids.formats": ("BlockFormat", "float_grid", "formats", "grid", "int_grid"),
     "qerror.grids.grid": ("Grid",),
     "qerror.results": (
+        "DotProductError",
         "ErrorTerms",
         "FitResult",
         "Minimum",
@@ -89,6 +103,7 @@ _SUBPACKAGES = frozenset(
 __all__ = [
     "BlockFormat",
     "Density",
+    "DotProductError",
     "Empirical",
     "ErrorTerms",
     "FitResult",
@@ -113,6 +128,7 @@ __all__ = [
     "code_probabilities",
     "density",
     "dequantize",
+    "dot_product_error",
     "evaluate",
     "excess_db",
     "fake_quantize",
@@ -131,6 +147,7 @@ __all__ = [
     "quantize",
     "scale_table",
     "simulate",
+    "simulate_dot_product",
 ]
 
 

@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ErrorTerms", "FitResult", "Minimum", "ScaleResult", "SimulatedTerms", "StandardErrors", "Status"]
+__all__ = [
+    "DotProductError",
+    "DotProductStandardErrors",
+    "ErrorTerms",
+    "FitResult",
+    "Minimum",
+    "ScaleResult",
+    "SimulatedDotProduct",
+    "SimulatedTerms",
+    "StandardErrors",
+    "Status",
+]
 
 
 class Status(enum.Enum):
@@ -34,6 +45,12 @@ def _number(value: Any) -> str:
         return f"{float(array):.10g}"
     with np.printoptions(precision=6, threshold=6, edgeitems=3):
         return str(array).replace("\n", "")
+
+
+def _decibels(power: Any, mse: Any) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(np.equal(power, 0), np.nan, np.asarray(power) / np.asarray(mse))
+        return (10 * np.log10(ratio))[()]
 
 
 class _Readable:
@@ -84,9 +101,7 @@ class ErrorTerms(_Readable):
     @property
     def sqnr_db(self) -> Any:
         """Signal to quantization noise ratio, 10 log10(power / mse); inf where mse is 0, nan where power is 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(np.equal(self.power, 0), np.nan, np.asarray(self.power) / np.asarray(self.mse))
-            return (10 * np.log10(ratio))[()]
+        return _decibels(self.power, self.mse)
 
     def _lines(self) -> dict[str, str]:
         names = ("mse", "clipping", "rounding", "bias", "cross", "power", "mean", "sqnr_db")
@@ -274,3 +289,53 @@ class SimulatedTerms(_Readable):
         lines = {name: f"{_number(value)} +- {_number(error)}" for name, value, error in said}
         lines |= {"n": str(self.n), "rng": str(self.rng)}
         return lines | ({"reason": self.reason} if self.reason else {})
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class DotProductError(_Readable):
+    """The error of a dot product of quantized vectors.
+
+    Attributes
+    ----------
+    mse : float or ndarray
+        E[(sum Q(x_i) Q(w_i) - sum x_i w_i)^2].
+    bias : float or ndarray
+        The expectation of that difference.
+    power : float or ndarray
+        E[(sum x_i w_i)^2].
+    length : int
+        Number of products in the sum.
+    """
+
+    mse: Any
+    bias: Any
+    power: Any
+    length: int = 1
+
+    @property
+    def sqnr_db(self) -> Any:
+        """10 log10(power / mse); inf where mse is 0, nan where power is 0."""
+        return _decibels(self.power, self.mse)
+
+    def _lines(self) -> dict[str, str]:
+        return {name: _number(getattr(self, name)) for name in ("mse", "bias", "power", "sqnr_db", "length")}
+
+
+@dataclasses.dataclass(frozen=True)
+class DotProductStandardErrors:
+    """Standard errors of the terms of a `DotProductError`; nan where none would be honest."""
+
+    mse: float
+    bias: float
+    power: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulatedDotProduct:
+    """The error of a dot product as a simulation finds it; fields as in `SimulatedTerms`."""
+
+    estimate: DotProductError
+    stderr: DotProductStandardErrors
+    n: int
+    rng: int
+    reason: str = ""

@@ -20,12 +20,14 @@ from .._check import shown
 from .._threads import CHUNK, chunk_slices
 from ..densities.base import Density
 
-__all__ = ["BLOCK", "LEAST", "Plan", "Stream", "make_plan", "seed_of", "streams", "tail_index"]
+__all__ = ["BLOCK", "HEAVY", "LEAST", "MOST_THREADS", "Plan", "Stream", "make_plan", "seed_of", "streams", "tail_index"]
 
 Array = NDArray[np.float64]
 
 # Values in flight: long calls, so that threads seldom meet at the interpreter lock (16 MB a thread).
 BLOCK = 1 << 18
+# More threads would take memory (16 MB each) and only wait for the interpreter lock.
+MOST_THREADS = 12
 # With fewer samples a mean is not normal enough for its standard error to be one (each stratum needs some fifty).
 LEAST = {"pseudo": 100, "sobol": 4096, "stratified": 4096}
 # Independent scramblings of the Sobol' points: at least this many, less than twice as many below 2^26 samples.
@@ -37,6 +39,8 @@ _PIECES = 4
 # Exponents of p = b v^k. The least resolves exponential tails (a ninth of the variance that k = 1 leaves of y^2). With
 # the greatest, 1e-14 of the power of a heavy tail lies where p is no double: beyond, nothing can be promised.
 _LEAST_EXPONENT, _GREATEST_EXPONENT = 2.0, 10.0
+# Tail index from which on the fourth moment is infinite, less what `tail_index` may be off by.
+HEAVY = 0.25 - 1e-6
 # Probabilities below are no arguments for quantile functions any more.
 _LEAST_PROBABILITY = 1e-306
 
@@ -96,11 +100,10 @@ def seed_of(rng: Any) -> int:
     raise ValueError(f"rng must be a non-negative integer, a numpy.random.Generator or None, got {shown(rng)}")
 
 
-def streams(sampler: str, n: int, seed: int) -> list[Stream]:
+def streams(sampler: str, n: int, seed: int, size: int = CHUNK) -> list[Stream]:
     """Cut `n` samples into streams of 2^20 (the last one shorter; Sobol' points into equal powers of two)."""
-    size = CHUNK
     if sampler == "sobol":
-        size = min(CHUNK, 1 << int(math.log2(n // _SCRAMBLINGS)))
+        size = min(size, 1 << int(math.log2(n // _SCRAMBLINGS)))
         n -= n % size
     parts = chunk_slices(n, size)
     seeds = np.random.SeedSequence(seed).spawn(len(parts))
@@ -214,4 +217,4 @@ def _stratified_blocks(density: Density, strata: list[_Stratum], count: list[int
 
 def can_promise(plan: Plan, index: float) -> bool:
     """Whether squares of x have standard errors: finite fourth moments, or weights that make up for them."""
-    return plan.exponent <= _GREATEST_EXPONENT if plan.exponent > 1.0 else index < 0.25 - 1e-6
+    return plan.exponent <= _GREATEST_EXPONENT if plan.exponent > 1.0 else index < HEAVY

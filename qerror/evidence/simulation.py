@@ -31,7 +31,7 @@ from .estimation import (
     stacked,
     tally,
 )
-from .sampling import LEAST, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
+from .sampling import LEAST, MOST_THREADS, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
 
 __all__ = ["Job", "run_jobs", "simulate"]
 
@@ -39,8 +39,6 @@ Array = NDArray[np.float64]
 Sampler = Literal["pseudo", "sobol", "stratified"]
 SAMPLERS = ("pseudo", "sobol", "stratified")
 
-# Beyond, threads would take memory (16 MB each) and only wait for the interpreter lock.
-_MOST_THREADS = 12
 # Fewer clipped values than this say too little about their own scatter.
 _FEWEST_CLIPPED = 30
 # Terms that are quadratic in x beyond the range, so that their variance takes a fourth moment.
@@ -151,7 +149,7 @@ def _jobs(density: Density, casts: Sequence[Cast], shape: tuple[int, ...], sampl
     return jobs
 
 
-def run_jobs(jobs: Sequence[Job], parts: Sequence[Stream], *, at_most: int = _MOST_THREADS) -> tuple[Array, Array, str]:
+def run_jobs(jobs: Sequence[Job], parts: Sequence[Stream], *, at_most: int = MOST_THREADS) -> tuple[Array, Array, str]:
     """Estimates and standard errors, (rows, terms), and why some of these are nan."""
     pool = ScratchPool(SCRATCH_SIZE)
     tasks = [(job, part) for job in jobs for part in parts]
