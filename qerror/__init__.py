@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qerror.error import code_entropy, code_probabilities, quantization_error
     from qerror.evidence.dot_product import simulate_dot_product
     from qerror.evidence.simulation import simulate
+    from qerror.evidence.verification import VerificationReport, verify
     from qerror.grids.casting import dequantize, fake_quantize, quantize
     from qerror.grids.formats import BlockFormat, float_grid, formats, grid, int_grid
     from qerror.grids.grid import Grid
@@ -75,6 +76,7 @@ _HOMES = {
     "qerror.error": ("code_entropy", "code_probabilities", "quantization_error"),
     "qerror.evidence.dot_product": ("simulate_dot_product",),
     "qerror.evidence.simulation": ("simulate",),
+    "qerror.evidence.verification": ("VerificationReport", "verify"),
     "qerror.grids.casting": ("dequantize", "fake_quantize", "quantize"),
     "qerror.grids.formats": ("BlockFormat", "float_grid", "formats", "grid", "int_grid"),
     "qerror.grids.grid": ("Grid",),
@@ -123,6 +125,7 @@ __all__ = [
     "Status",
     "StudentT",
     "Uniform",
+    "VerificationReport",
     "__version__",
     "code_entropy",
     "code_probabilities",
@@ -148,6 +151,7 @@ __all__ = [
     "scale_table",
     "simulate",
     "simulate_dot_product",
+    "verify",
 ]
 
 

@@ -14,6 +14,7 @@ from .render import print_json, print_legend, print_table, with_progress
 from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
 from .source import Request, Source, computes, load_source
 from .takeaway import audit, figures, table
+from .verification import verify
 
 __all__ = ["qerror_command"]
 
@@ -34,6 +35,7 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
         "qerror formats e2m1",
         "qerror table --grids int4 e2m1 -o scales.h",
         "qerror audit",
+        "qerror verify --n 1e6",
     ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -153,6 +155,7 @@ def formats(name: str | None, as_json: bool) -> None:
 qerror_command.add_command(table)
 qerror_command.add_command(audit)
 qerror_command.add_command(figures)
+qerror_command.add_command(verify)
 
 
 def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:

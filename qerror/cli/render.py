@@ -52,12 +52,20 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "relative_error": ("relative error", "+.1e"),
     "lost_db": ("lost dB", "#.3g"),
     "verdict": ("verdict", "s"),
+    "density": ("density", "s"),
+    "mode": ("rounding", "s"),
+    "place": ("scale is", "s"),
+    "z_clipping": ("z clipping", "+.2f"),
+    "z_rounding": ("z rounding", "+.2f"),
+    "z_mse": ("z MSE", "+.2f"),
+    "z_bias": ("z bias", "+.2f"),
+    "z_cross": ("z cross", "+.2f"),
     "code": ("code", "d"),
     "pattern": ("bits", "s"),
     "level": ("level", "exact"),
     "threshold": ("threshold above", "exact"),
 }
-_LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict"})
+_LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"})
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -79,7 +79,8 @@ def simulate_dot_product(
     parts = streams("pseudo", total, seed, max(1, BLOCK // size))
     whole = merged(stacked(thread_map(lambda part: _draw(sides, size, part), parts, at_most=MOST_THREADS)))
     scatter = np.sqrt(whole.m2 / (total * (total - 1.0)))
-    estimate = DotProductError(*whole.mean, length=size)
+    mse, bias, power = whole.mean
+    estimate = DotProductError(mse=mse, bias=bias, power=power, length=size)
     heavy = [side.density.name for side in sides if tail_index(side.density) >= HEAVY]
     if heavy:
         scatter[[0, 2]] = np.nan
