@@ -258,9 +258,30 @@ def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: in
     assert bound >= least - 2 * power * (high / low - 1)
 
 
+@pytest.mark.parametrize("name", ["int2", "int8", "e2m1", "e3m2", "nf4"])
+@pytest.mark.parametrize("density", ["gaussian", "laplace", "uniform", "t:df=3", "generalized-gaussian:beta=0.5"])
+def test_parabolas_are_close(density: str, name: str) -> None:
+    """A falling pdf bounds the curvature: a gap of third order in the spacing, where that of chords is of second."""
+    from qerror.search.objective import Objective
+
+    objective = Objective(qe.density(density), qe.grid(name), np.zeros(1), "nearest", "exact")
+    mse = mse_at(qe.density(density), qe.grid(name), 0.0)
+    assert objective.bounded
+    for width in (1e-1, 1e-2, 1e-3):
+        scale = np.geomspace(0.05, 1.5, 40) / qe.grid(name).absmax * 4
+        ends = [objective(np.zeros(40, np.intp), scale), objective(np.zeros(40, np.intp), scale * (1 + width))]
+        bound = bounds._above_parabolas(objective, *ends)
+        least = mse(np.geomspace(scale, scale * (1 + width), 50)).min(axis=0)
+        assert (bound <= least + bounds.RESOLUTION).all()
+        # A jump of the pdf at a threshold adds a term of second order.
+        gap = (least - bound) / width ** (2 if density == "uniform" else 3)
+        assert gap.max() < 2.0
+
+
 def test_a_wrong_bound_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that never exclude anything must not end in EXACT: the status is proven, not assumed."""
-    monkeypatch.setattr(bounds, "lower_bounds", lambda objective, left, right: np.full(left.row.size, -np.inf))
+    monkeypatch.setattr(bounds, "_below_chord", lambda objective, left, right: np.full(left.row.size, -np.inf))
+    monkeypatch.setattr(bounds, "_above_parabolas", lambda objective, left, right: np.full(left.row.size, -np.inf))
     assert qe.optimal_scale(qe.Gaussian(), "int4").status == qe.Status.SCANNED
 
 

@@ -52,6 +52,8 @@ class Density(abc.ABC):
     power_law: bool = False
     # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.
     symmetric: bool = False
+    # Whether the pdf nowhere rises with the distance from the mean: searches then know bounds of its values.
+    unimodal: bool = False
 
     @property
     @abc.abstractmethod

@@ -44,11 +44,11 @@ def unwrap(values: Any) -> Array:
 class LocationScale(Density):
     """A symmetric density given by its standard form on the half-line t >= 0.
 
-    f(x) = g(|x - mean| / std) / std, where g has mean 0 and standard deviation 1.
+    f(x) = g(|x - mean| / std) / std, where g nowhere rises and has mean 0 and standard deviation 1.
     """
 
     family: str
-    symmetric = True
+    symmetric = unimodal = True
     # Panel edges at unit standard deviation, t >= 0, ascending.
     unit_panels: Array
     # Arrays that `take` picks from, beside those of a subclass.
@@ -60,9 +60,12 @@ class LocationScale(Density):
             raise ValueError(f"mean must be finite, got {mean!r}")
         if not (np.isfinite(self._std) & (self._std > 0)).all():
             raise ValueError(f"std must be positive and finite, got {std!r}")
-        self.shape = np.broadcast_shapes(self._mean.shape, self._std.shape)
-        # Read-only views of the full shape: broadcasting anew at every look-up would dominate a search.
-        self._mean, self._std = np.broadcast_to(self._mean, self.shape), np.broadcast_to(self._std, self.shape)
+        self.shape: tuple[int, ...] = ()
+        if self._mean.ndim or self._std.ndim:
+            # Read-only views of the full shape: broadcasting anew at every look-up would dominate a search.
+            self._mean, self._std = np.broadcast_arrays(self._mean, self._std)
+            self.shape = self._mean.shape
+        self._mean.flags.writeable = self._std.flags.writeable = False
 
     @property
     def mean(self) -> Any:
@@ -144,7 +147,8 @@ class LocationScale(Density):
     def panels(self) -> Array:
         """Edges between which twelve nodes resolve the pdf."""
         unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
-        return np.asarray(np.asarray(self.mean)[..., None] + np.asarray(self.std)[..., None] * unit)
+        edges: Array = self._mean[..., None] + self._std[..., None] * unit
+        return edges
 
     def decay_length(self, x: Array, sign: Array) -> Array:
         """Distance over which the pdf falls by a factor e."""
@@ -152,8 +156,8 @@ class LocationScale(Density):
 
     def tails(self, t: Array) -> tuple[Array, Array]:
         """Signed mass and first moment beyond `t`; see `Density.tails`."""
-        std = np.asarray(self.std)[..., None]
-        u = (t - np.asarray(self.mean)[..., None]) / std
+        mean, std = (self._mean[..., None], self._std[..., None]) if self.shape else (self._mean, self._std)
+        u = (t - mean) / std
         mass, first = self._sf_and_first(np.abs(u))
         # Adding 0.0 turns -0.0 into 0.0: the mean itself counts as the upper side.
         return np.copysign(mass, u + 0.0), std * first

@@ -2,22 +2,29 @@
 
 Rounding to nearest: with u = 1 / s, h(u) = A u^2 - u^2 MSE(1/u) = E[max_k (2 u y l_k - l_k^2)], a mean of maxima of
 linear functions of u, is convex. Between two evaluated scales it lies under its chord, so MSE(s) >= A - s^2 chord(1/s).
+A pdf that falls with the distance from z bounds the curvature, too: MSE'' = 2 (C - D), where D is the sum of
+gap_k t_k^2 s f(z + s t_k) over the thresholds t_k. Between s1 and s2, C is at least C(s2) and each f at most what it
+was at s1: MSE'' >= 2 C(s2) - 2 (s2 / s1) D(s1), and the MSE lies above the parabolas of that curvature which touch it.
 Stochastic rounding: (MSE + A) u^2 is the mean of a convex interpolant of (u y)^2, hence lies above its tangents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .objective import Array, Index, Objective, Points
+
+Bound = Callable[[Objective, Points, Points], Array]
 
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
 RESOLUTION = 8 * np.finfo(np.float64).eps
 
 # Radii, in rms of y, at which `largest_scale` looks.
 _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
-# Into how many parts an interval is divided at a time.
-_MOST_PARTS = 64
+# Into how many parts an interval is divided at a time, at least and at most.
+_FEWEST_PARTS, _MOST_PARTS = 4, 64
 
 
 class Reach:
@@ -68,12 +75,17 @@ class Reach:
 
 def lower_bounds(objective: Objective, left: Points, right: Points) -> Array:
     """A value that the MSE nowhere falls below between neighbouring evaluated scales."""
-    if objective.convex:
-        return _below_chord(objective.power[left.row], left, right)
-    return _above_tangents(objective.power[left.row], left, right)
+    return np.asarray(np.max([bound(objective, left, right) for bound in _kinds(objective)], axis=0))
 
 
-def _below_chord(power: Array, left: Points, right: Points) -> Array:
+def _kinds(objective: Objective) -> tuple[Bound, ...]:
+    """The bounds that hold, cheapest first."""
+    if not objective.convex:
+        return (_above_tangents,)
+    return (_below_chord, _above_parabolas) if objective.bounded else (_below_chord,)
+
+
+def _below_chord(objective: Objective, left: Points, right: Points) -> Array:
     u1, u2 = 1 / left.scale, 1 / right.scale
     h1, h2 = 2 * u1 * left.b - left.c, 2 * u2 * right.b - right.c
     slope = (h1 - h2) / (u1 - u2)
@@ -81,11 +93,32 @@ def _below_chord(power: Array, left: Points, right: Points) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.where(intercept < 0, -0.5 * slope / intercept, right.scale)
     scale = np.clip(best, left.scale, right.scale)
-    return power - scale * (slope + scale * intercept)
+    bound: Array = objective.power[left.row] - scale * (slope + scale * intercept)
+    return bound
 
 
-def _above_tangents(power: Array, left: Points, right: Points) -> Array:
+def _above_parabolas(objective: Objective, left: Points, right: Points) -> Array:
+    """Parabolas of least curvature that touch the MSE at both ends; each bounds it on its side of their crossing."""
+    half = right.c - right.scale / left.scale * objective.falling(left)
+    width = right.scale - left.scale
+    lean = half * width
+    apart = 2 * lean - (right.slope - left.slope)
+    ahead = right.mse - left.mse - (right.slope - lean) * width
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Where both parabolas meet, and the bottoms of those that have one on their side.
+        cross = np.where(apart < 0, np.minimum(np.maximum(ahead / apart, 0.0), width), 0.5 * width)
+        from_left, from_right = (np.where(half > 0, -0.5 * end.slope / half, 0.0) for end in (left, right))
+    from_left = np.minimum(np.maximum(from_left, 0.0), cross)
+    from_right = np.maximum(np.minimum(from_right, 0.0), cross - width)
+    least: Array = np.minimum(left.mse + cross * (left.slope + half * cross), np.minimum(left.mse, right.mse))
+    np.minimum(least, left.mse + from_left * (left.slope + half * from_left), out=least)
+    np.minimum(least, right.mse + from_right * (right.slope + half * from_right), out=least)
+    return least
+
+
+def _above_tangents(objective: Objective, left: Points, right: Points) -> Array:
     """Tangents of g(u) = (MSE + A) u^2 at both ends; each bounds MSE = g / u^2 - A on its side of their crossing."""
+    power = objective.power[left.row]
     u1, u2 = 1 / left.scale, 1 / right.scale
     g1, g2 = (left.mse + power) * u1**2, (right.mse + power) * u2**2
     # dg/du = 2 u (MSE + A) - dMSE/ds, since ds/du = -s^2.
@@ -95,7 +128,8 @@ def _above_tangents(power: Array, left: Points, right: Points) -> Array:
     middle = 1 / np.clip(cross, u2, u1)
     near_left = _least(g1 - d1 * u1, d1, left.scale, middle)
     near_right = _least(g2 - d2 * u2, d2, middle, right.scale)
-    return np.minimum(near_left, near_right) - power
+    bound: Array = np.minimum(near_left, near_right) - power
+    return bound
 
 
 def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
@@ -115,32 +149,49 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
     closed = (points.b[1:] == points.b[:-1]) & (points.c[1:] == points.c[:-1])
     closed |= points.scale[1:] <= points.scale[:-1] * (1 + 1e-15)
     place = np.flatnonzero((points.row[1:] == points.row[:-1]) & ~closed)
-    left = points.select(place)
-    bound = lower_bounds(objective, left, points.select(place + 1))
-    promise = goal[left.row] - bound
-    order = np.argsort(-promise, kind="stable")
-    return place[order[: np.count_nonzero(promise > 0)]], goal
+    promise = np.empty(0)
+    for bound in _kinds(objective):
+        left = points.select(place)
+        promise = goal[left.row] - bound(objective, left, points.select(place + 1))
+        open_ = promise > 0
+        place, promise = place[open_], promise[open_]
+        if not place.size:
+            break
+    return place[np.argsort(-promise, kind="stable")], goal
 
 
 def split(objective: Objective, points: Points, place: Index, goal: Array) -> tuple[Index, Array]:
     """New scales inside the intervals at `place`, as dense as their proof needs and no denser.
 
     The gap between h and its chord is about A w^2 / 4 for an interval of relative width w, and may be as large as the
-    MSE lies above the goal. That excess grows from the best scale outwards, and the spacing with its square root.
+    MSE lies above the goal. That excess grows with the square of the distance from the best scale, hence w like the
+    distance; with parabolas, whose gap is about A w^3, like its power 2/3.
     """
     left, right = points.select(place), points.select(place + 1)
-    row = left.row
-    floor = np.maximum(1e-12 * goal[row], RESOLUTION * objective.power[row])
-    widths = [1.4 * np.sqrt(np.maximum(end.mse - goal[row], floor) / objective.power[row]) for end in (left, right)]
+    row, power = left.row, objective.power[left.row]
+    floor = np.maximum(1e-12 * goal[row], RESOLUTION * power)
+    excess = [np.maximum(end.mse - goal[row], floor) / power for end in (left, right)]
     length = np.log(right.scale / left.scale)
-    ratio = np.log(widths[1] / widths[0])
-    flat = np.abs(ratio) < 1e-6
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_width = np.where(flat, widths[0], (widths[1] - widths[0]) / ratio)
-    count = np.clip(np.ceil(length / mean_width), 2, _MOST_PARTS).astype(np.intp)
-    owner = np.repeat(np.arange(place.size), count - 1)
-    step = np.arange(owner.size) - np.repeat(np.cumsum(count - 1) - (count - 1), count - 1) + 1
-    share = step / count[owner]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(flat[owner], share, np.expm1(share * ratio[owner]) / np.expm1(ratio[owner]))
+    if objective.bounded:
+        # Where the excess is K d^2, parts narrower than about K / 3 are seen to be convex.
+        convex = 0.2 * np.maximum(*excess) / length**2
+        a, b = (np.sqrt(np.maximum(0.7 * np.cbrt(e), convex)) for e in excess)
+        whole = a * a + a * b + b * b
+        owner, t = _parts(3 * length / whole)
+        a, rise = a[owner], (b - a)[owner] * t
+        share = t * (3 * a * a + rise * (3 * a + rise)) / whole[owner]
+    else:
+        first, second = (1.4 * np.sqrt(e) for e in excess)
+        ratio = np.log(second / first)
+        ratio[np.abs(ratio) < 1e-6] = 1e-6
+        owner, t = _parts(length * ratio / (first * np.expm1(ratio)))
+        share = np.expm1(t * ratio[owner]) / np.expm1(ratio[owner])
     return row[owner], left.scale[owner] * np.exp(share * length[owner])
+
+
+def _parts(count: Array) -> tuple[Index, Array]:
+    """Where about `count` parts of each interval meet: its index, and the share of the parts to the left."""
+    whole = np.minimum(np.maximum(np.ceil(count), _FEWEST_PARTS), _MOST_PARTS).astype(np.intp)
+    last = np.cumsum(whole - 1)
+    owner = np.arange(whole.size).repeat(whole - 1)
+    return owner, (np.arange(1, last[-1] + 1) - (last - whole + 1)[owner]) / whole[owner]

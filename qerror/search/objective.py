@@ -48,7 +48,8 @@ class Points(NamedTuple):
 
 def join(*parts: Points) -> Points:
     """All points, sorted by row and scale, each scale once."""
-    every = Points(*map(np.concatenate, zip(*parts, strict=True)))
+    filled = [part for part in parts if part.row.size] or [Points.none()]
+    every = filled[0] if len(filled) == 1 else Points(*map(np.concatenate, zip(*filled, strict=True)))
     every = every.select(np.lexsort((every.scale, every.row)))
     again = (every.row[1:] == every.row[:-1]) & (every.scale[1:] == every.scale[:-1])
     return every.select(np.append(True, ~again)) if again.any() else every
@@ -83,7 +84,10 @@ class Objective:
         per_value = 1 if grid.step is not None else 16
         per_threshold = 16 if self.sample else 1
         self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * per_threshold
-        self._tails = (_symmetric if density.symmetric and not self.offset.any() else _Tails)(grid)
+        centred = density.symmetric and not self.offset.any()
+        self._tails = (_symmetric if centred else _Tails)(grid)
+        # Whether `falling` bounds the curvature of the MSE (see `bounds`).
+        self.bounded = self.convex and not self.accurate and centred and density.unimodal
 
     def members(self, row: Index) -> Density:
         """The density of each row (one for all where there is only one)."""
@@ -104,14 +108,23 @@ class Objective:
         with_c = scale * c
         return Points(row, scale, self.power[row] - scale * (2 * b - with_c), 2 * (with_c - b), b, c)
 
+    def falling(self, points: Points) -> Array:
+        """D = sum of gap_k t_k^2 s f(z + s t_k) over the thresholds t_k: how fast C falls, dC/ds = -2 D / s."""
+        out, t = np.empty_like(points.scale), self._tails.thresholds
+        step = max(1, _CHUNK // t.size)
+        for start in range(0, out.size, step):
+            row, scale = points.row[start : start + step], points.scale[start : start + step]
+            pdf = self.members(row[:, None]).pdf_from(self.shift[row][:, None], scale[:, None] * t)
+            out[start : start + step] = scale * np.einsum("ij,j->i", pdf, self._tails.levers)
+        return out
+
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:
         shift, offset = self.shift[row], self.offset[row]
         if self._direct:
             return self._direct.sums(row if self.density.shape else np.zeros_like(row), scale, shift)
         t = scale[:, None] * self._tails.thresholds + shift[:, None]
         mass, first = self.members(row).tails(t)
-        level, square, with_level = self._tails.expectations(t, self.mean[row], mass, first)
-        return with_level + offset * level, square
+        return self._tails.sums(t, self.mean[row], offset, mass, first)
 
     def _accurate(self, row: Index, scale: Array) -> Points:
         shift = self.shift[row]
@@ -131,21 +144,23 @@ class Objective:
 
 
 class _Tails:
-    """E[l], E[l^2] and E[(x - mean) l] by summation over thresholds (Abel), each with its smaller tail."""
+    """B and C by summation over thresholds (Abel), each with its smaller tail."""
 
     def __init__(self, grid: Grid) -> None:
         self.thresholds, self._levels = grid.thresholds, grid.levels
         self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
+        self.levers = self._gaps * self.thresholds**2
 
-    def expectations(self, t: Array, mean: Array, mass: Array, first: Array) -> tuple[Array, Array, Array]:
+    def sums(self, t: Array, mean: Array, offset: Array, mass: Array, first: Array) -> tuple[Array, Array]:
         # Below the mean `mass` is P(x > t) - 1: the sums then are deviations from the level of the mean itself.
         home = self._levels[np.count_nonzero(t < mean[:, None], axis=1)]
         level = home + np.einsum("ij,j->i", mass, self._gaps)
-        return level, home * home + np.einsum("ij,j->i", mass, self._squares), np.einsum("ij,j->i", first, self._gaps)
+        b = np.einsum("ij,j->i", first, self._gaps) + offset * level
+        return b, home * home + np.einsum("ij,j->i", mass, self._squares)
 
 
 class _Symmetric:
-    """The same for a symmetric density whose mean is the shift: thresholds t and -t share their tails."""
+    """The same for a symmetric density whose mean is the shift (offset 0): thresholds t and -t share their tails."""
 
     def __init__(self, grid: Grid) -> None:
         self.thresholds, place = np.unique(np.abs(grid.thresholds), return_inverse=True)
@@ -153,14 +168,12 @@ class _Symmetric:
         side = np.where(grid.thresholds < 0, -1.0, 1.0)
         count = self.thresholds.size
         self._gaps = np.bincount(place, gaps, count)
-        self._signed = np.bincount(place, side * gaps, count)
+        self.levers = self._gaps * self.thresholds**2
         self._squares = np.bincount(place, side * squares, count)
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
 
-    def expectations(self, t: Array, mean: Array, mass: Array, first: Array) -> tuple[Array, Array, Array]:
-        level = self._home + np.einsum("ij,j->i", mass, self._signed)
-        square = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
-        return level, square, np.einsum("ij,j->i", first, self._gaps)
+    def sums(self, t: Array, mean: Array, offset: Array, mass: Array, first: Array) -> tuple[Array, Array]:
+        return np.einsum("ij,j->i", first, self._gaps), self._home**2 + np.einsum("ij,j->i", mass, self._squares)
 
 
 class _Direct:

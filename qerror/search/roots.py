@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,80 +11,101 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-# Relative width of a bracket that ends its search.
+# Relative width of a bracket that ends its search whatever is inside.
 _WIDTH = 1e-6
+# Interpolation in a bracket of relative width below the first is done when its last step is below the second.
+_NARROW, _SETTLED = 1e-3, 1e-9
 
 
-def bracketed_roots(
-    function: Callable[[Index, Array], Array], low: Array, high: Array, at_low: Array, at_high: Array, noise: Array
+def rising_roots(
+    function: Callable[[Index, Array], Array], problems: Iterable[tuple[list[float], list[float], int, float]]
 ) -> Array:
-    """Roots of a function that changes sign between `low` and `high`, by Chandrupatla's method (1997).
+    """Roots of functions that are negative at the lower end of a bracket and positive at the upper end.
 
-    Inverse quadratic interpolation where it is safe, else bisection: 3 to 5 evaluations on smooth functions, and
-    never more than bisection would take. A bracket of relative width 1e-6 ends with a secant step, which costs no
-    evaluation and leaves about the square of that.
+    Inverse interpolation through what is known, then three evaluations at a time: at the root expected and on either
+    side of it, as far as the estimate may be wrong. Most smooth functions need one such turn, and none more than
+    division of the bracket into four would take.
 
     Parameters
     ----------
     function : callable
         (indices of the problems, points) -> values.
-    low, high, at_low, at_high : ndarray of shape (n,)
-        Brackets and the values at their ends, of opposite sign (or 0).
-    noise : ndarray of shape (n,)
-        Values of this size count as zero.
+    problems : iterable of (points, values, above, noise)
+        Ascending points, of which those at `above` - 1 and `above` are the bracket. Values of the size of the noise
+        count as zero.
 
     Returns
     -------
     ndarray of shape (n,)
     """
-    problems = [
-        _Bracket(*ends) for ends in zip(*(v.tolist() for v in (low, high, at_low, at_high, noise)), strict=True)
-    ]
+    brackets = [_Bracket(*problem) for problem in problems]
     # A few problems of a few steps: plain floats are faster than arrays of them.
-    active = [i for i, problem in enumerate(problems) if not problem.closed]
+    active = [i for i, bracket in enumerate(brackets) if not bracket.settled]
     for _ in range(100):
         if not active:
             break
-        x = [problems[i].next() for i in active]
-        values = function(np.array(active), np.array(x)).tolist()
-        active = [i for i, place, value in zip(active, x, values, strict=True) if not problems[i].narrow(place, value)]
-    return np.array([problem.root for problem in problems])
+        points = [brackets[i].next() for i in active]
+        owner = [i for i, new in zip(active, points, strict=True) for _ in new]
+        values = iter(function(np.array(owner), np.array([x for new in points for x in new])).tolist())
+        for i, new in zip(active, points, strict=True):
+            brackets[i].narrow(new, [next(values) for _ in new])
+        active = [i for i in active if not brackets[i].settled]
+    return np.array([bracket.root for bracket in brackets])
 
 
 class _Bracket:
-    """A bracket: its newest end a, the end b across the root, and c, the point that was given up last."""
+    """Points and values around a root between the neighbours `low` and `high`."""
 
-    def __init__(self, low: float, high: float, at_low: float, at_high: float, noise: float) -> None:
-        self.a, self.b, self.c = high, low, high
-        self.fa, self.fb, self.fc = at_high, at_low, at_high
-        self.noise = noise
-        self.root = high if abs(at_high) < abs(at_low) else low
-        self.closed = min(abs(at_low), abs(at_high)) <= noise
-        self.share = 0.0 if self.closed else at_high / (at_high - at_low)
+    def __init__(self, x: list[float], f: list[float], above: int, noise: float) -> None:
+        self.x, self.f, self.noise = x, f, noise
+        self._aim(above)
 
-    def next(self) -> float:
-        """Where to evaluate."""
-        return self.a + self.share * (self.b - self.a)
+    def next(self) -> list[float]:
+        """Where to evaluate, ascending."""
+        width = self.high - self.low
+        margin = max(self.error, 0.1 * _WIDTH * abs(self.root))
+        if margin > 0.2 * width:
+            return [self.low + share * width for share in (0.25, 0.5, 0.75)]
+        near = [self.root - margin, self.root, self.root + margin]
+        return [x for x in near if self.low < x < self.high]
 
-    def narrow(self, x: float, fx: float) -> bool:
-        """Take in a value; say whether that settles the root."""
-        if (fx < 0) == (self.fa < 0):
-            self.c, self.fc = self.a, self.fa
-        else:
-            self.c, self.fc, self.b, self.fb = self.b, self.fb, self.a, self.fa
-        self.a, self.fa = x, fx
-        width = abs(self.b - x)
-        if abs(fx) <= self.noise or width <= _WIDTH * abs(x):
-            self.root = x if abs(fx) <= self.noise else x + fx / (fx - self.fb) * (self.b - x)
-            return True
-        least = min(0.25 * _WIDTH * abs(x) / width, 0.5)
-        self.share = min(max(self._step(), least), 1 - least)
-        return False
+    def narrow(self, x: list[float], f: list[float]) -> None:
+        """Take in values."""
+        at = bisect(self.x, self.low)
+        self.x[at:at], self.f[at:at] = x, f
+        self._aim(next(i for i in range(at, len(self.f)) if self.f[i] > 0))
 
-    def _step(self) -> float:
-        """From a (0) towards b (1): inverse quadratic interpolation where it is safe, else the middle."""
-        a, b, c, fa, fb, fc = self.a, self.b, self.c, self.fa, self.fb, self.fc
-        xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
-        if not (phi * phi < xi and (1 - phi) ** 2 < 1 - xi):
-            return 0.5
-        return fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
+    def _aim(self, above: int) -> None:
+        """The bracket below the point `above`, and the root expected in it."""
+        self.low, self.high = self.x[above - 1], self.x[above]
+        width, size = self.high - self.low, abs(self.high)
+        nearest = min(above - 1, above, key=lambda i: abs(self.f[i]))
+        if abs(self.f[nearest]) <= self.noise:
+            self.root, self.settled = self.x[nearest], True
+            return
+        self.root, self.error = self._interpolate(above)
+        good = width <= _NARROW * size and self.error <= _SETTLED * size
+        self.settled = good or width <= _WIDTH * size
+
+    def _interpolate(self, above: int) -> tuple[float, float]:
+        """Inverse interpolation by Aitken's scheme, through the bracket first, and what its last point changed."""
+        # About the middle: what is added up then has few digits to lose.
+        middle, error = 0.5 * (self.low + self.high), self.high - self.low
+        root, rows = 0.0, list[tuple[float, float]]()
+        for i in (above - 1, above, above - 2, above + 1, above - 3, above + 2):
+            if not 0 <= i < len(self.x):
+                continue
+            x, f = self.x[i] - middle, self.f[i]
+            for y, g in rows:
+                if f == g:
+                    return root + middle, error
+                x = (g * x - f * y) / (g - f)
+            if rows:
+                change = abs(x - root)
+                if change > error or not self.low < x + middle < self.high:
+                    # No longer the course of a smooth function.
+                    return root + middle, max(change, error)
+                error = change
+            root = x
+            rows.append((x, f))
+        return root + middle, error

@@ -15,7 +15,7 @@ from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds, sample
 from .cells import Array, Cells, Evaluated, Index
-from .roots import bracketed_roots
+from .roots import rising_roots
 from .scan import Found, distinct
 
 # Values of the rows that a worker searches together.
@@ -165,12 +165,12 @@ def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
         inner, outer, below, over = _bracket(cells, row, scale, goal, sign, above)
         found = np.isfinite(outer)
         owner = row[found]
-        low, high = (outer, inner) if sign < 0 else (inner, outer)
-        at_low, at_high = (over, below) if sign < 0 else (below, over)
-        ends[side, owner] = bracketed_roots(
-            lambda i, s, owner=owner: above(owner[i], s),  # type: ignore[misc]
-            low[found], high[found], at_low[found], at_high[found], np.zeros(owner.size),
-        )  # fmt: skip
+        start, stop = np.sort([inner[found], outer[found]], axis=0)
+        at_start, at_stop = np.sort([sign * below[found], sign * over[found]], axis=0)
+        ends[side, owner] = rising_roots(
+            lambda i, s, owner=owner, sign=sign: sign * above(owner[i], s),  # type: ignore[misc]
+            [([a, b], [fa, fb], 1, 0.0) for a, b, fa, fb in np.transpose([start, stop, at_start, at_stop]).tolist()],
+        )
     return ends
 
 

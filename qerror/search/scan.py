@@ -12,7 +12,7 @@ from ..error import quantization_error
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds
 from .objective import Array, Index, Objective, Points, join
-from .roots import bracketed_roots
+from .roots import rising_roots
 
 # Scales an octave: enough to separate the minima of every named format on a smooth density; a sample, where every
 # search ends in a proof, needs only a start.
@@ -181,13 +181,12 @@ class Search:
         dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
         dips &= ~self._copies()[first]
         place, after = first[dips], second[dips]
-        row, low, high = points.row[place], points.scale[place], points.scale[after]
-        scale = bracketed_roots(
-            lambda index, s: self.objective(row[index], s).slope,
-            low, high, points.slope[place], points.slope[after], noise[place],
-        )  # fmt: skip
-        if not scale.size:
+        if not place.size:
             return Points.none()
+        row = points.row[place]
+        known = (self._around(i, j, points.slope) for i, j in zip(place.tolist(), after.tolist(), strict=True))
+        problems = ((*around, limit) for around, limit in zip(known, noise[place].tolist(), strict=True))
+        scale = rising_roots(lambda index, s: self.objective(row[index], s).slope, problems)
         new = self.evaluate(row, scale)
         if self.objective.density.kinks.shape[-1]:
             # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
@@ -197,6 +196,14 @@ class Search:
             if lower.any():
                 new = join(new.select(~lower), self.objective(row[lower], edge[lower]))
         return new
+
+    def _around(self, left: int, right: int, values: Array) -> tuple[list[float], list[float], int]:
+        """Scales and values of the points `left`, `right` and two neighbours on either side; and where `right` is."""
+        row = self.points.row
+        lower, upper = slice(max(left - 2, 0), left), slice(right + 1, right + 3)
+        before, after = (int(np.count_nonzero(row[part] == row[left])) for part in (lower, upper))
+        place = [*range(left - before, left + 1), *range(right, right + 1 + after)]
+        return self.points.scale[place].tolist(), values[place].tolist(), before + 1
 
     def _copies(self) -> NDArray[np.bool_]:
         """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
@@ -340,29 +347,40 @@ class Search:
         """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
         goal = 1.01 * mse
         self._fence(goal)
-        points, ends = self.points, np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
+        at = self._locate(best)
+        points, noise = self.points, bounds.RESOLUTION * self.objective.power
+        excess = points.mse - goal[points.row]
+        over = np.flatnonzero(excess > 0)
+        ends = np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
         ends[:, ~self.live] = np.nan
-        place = np.arange(points.row.size)
-        above, beyond = points.mse > goal[points.row], points.scale - best[points.row]
-        start = np.searchsorted(points.row, points.row[np.append(True, points.row[1:] != points.row[:-1])])
-        last = np.append(start[1:], place.size) - 1
-        rows = points.row[start]
-        # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
-        outer = np.concatenate([
-            np.maximum.reduceat(np.where(above & (beyond < 0), place, -1), start),
-            np.minimum.reduceat(np.where(above & (beyond > 0), place, place.size), start),
-        ])  # fmt: skip
-        side, row = np.repeat([0, 1], rows.size), np.tile(rows, 2)
-        closed = (outer >= 0) & (outer < place.size)
-        side, row, outer = side[closed], row[closed], outer[closed]
-        inner = np.minimum(np.maximum(outer + np.where(side == 0, 1, -1), start[0]), last[-1])
-        between = (points.row[inner] == row) & (beyond[inner] * beyond[outer] > 0)
-        near = np.where(between, points.scale[inner], best[row])
-        below = np.where(between, points.mse[inner], mse[row]) - goal[row]
-        slope = np.where(between, points.slope[inner], 0.0)
-        ends[side, row] = self._crossing(row, near, points.scale[outer], goal[row], below, slope, points.mse[outer])
+        owner: list[tuple[int, int]] = []
+        problems = []
+        for row in np.flatnonzero(self.live).tolist():
+            # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
+            k = int(over.searchsorted(at[row]))
+            for side, i in enumerate(over[max(k - 1, 0) : k + 1].tolist() if k else [-1, *over[:1].tolist()]):
+                if i >= 0 and points.row[i] == row:
+                    owner.append((side, row))
+                    problems.append((*self._around(i - side, i + 1 - side, excess if side else -excess), noise[row]))
+        sides, rows = np.array(owner, np.intp).reshape(-1, 2).T
+        sign = 2.0 * sides - 1.0
+        ends[sides, rows] = rising_roots(
+            lambda index, s: sign[index] * (self.objective(rows[index], s).mse - goal[rows[index]]), problems
+        )
         # Within 1 % of no error at all there is only the best scale.
         return np.where(self.live & (mse <= 0), best, ends)
+
+    def _locate(self, scale: Array) -> Index:
+        """Where the points have `scale[row]`, for each row; evaluated now if they have it not."""
+        points = self.points
+        start = points.row.searchsorted(np.arange(self.rows + 1))
+        rows = zip(start[:-1], start[1:], scale, strict=True)
+        at = np.array([first + points.scale[first:stop].searchsorted(s) for first, stop, s in rows], np.intp)
+        lacking = self.live & ((at == start[1:]) | (points.scale[np.minimum(at, points.scale.size - 1)] != scale))
+        if lacking.any():
+            self.evaluate(np.flatnonzero(lacking), scale[lacking])
+            return self._locate(scale)
+        return at
 
     def _fence(self, goal: Array) -> None:
         """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
@@ -387,31 +405,6 @@ class Search:
             # A ladder climbs: downwards it is mirrored at its start.
             base = from_[np.searchsorted(row, member)]
             self.evaluate(member, base * (scale / base) ** sign)
-
-    def _crossing(
-        self, row: Index, inner: Array, outer: Array, goal: Array, below: Array, slope: Array, at_outer: Array
-    ) -> Array:
-        """Newton's method for MSE = goal between `inner` (below it) and `outer`, from the parabola through both."""
-        reach = outer - inner
-        # In units of the outer error, whose squares then stay within float64.
-        linear, start = slope * reach / at_outer, below / at_outer
-        square = 1.0 - goal / at_outer - start - linear
-        root = np.sqrt(np.maximum(linear * linear - 4 * square * start, 0.0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = -2 * start / (linear + root)
-        x = inner + np.where((share > 0) & (share < 1), share, 0.5) * reach
-        for _ in range(60):
-            point = self.objective(row, x)
-            excess = point.mse - goal
-            over = excess > 0
-            inner, outer = np.where(over, inner, x), np.where(over, x, outer)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = x - excess / point.slope
-            held = (step - inner) * (step - outer) <= 0
-            previous, x = x, np.where(held, step, 0.5 * (inner + outer))
-            if (np.abs(x - previous) <= 1e-6 * x).all():
-                break
-        return x
 
 
 def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int) -> tuple[Index, Array]:
