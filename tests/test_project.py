@@ -103,7 +103,8 @@ def test_imports_only_go_up_the_architecture(path):
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_package_imports_only_declared_dependencies(path):
     declared = {re.split(r"[<>=~! ]", text)[0] for text in pyproject()["project"]["dependencies"]}
-    optional = {"torch"} if "training" in path.parts else {"sklearn"} if path.parent.name == "data" else set()
+    extras = {"training": "torch", "testing": "hypothesis", "data": "sklearn"}
+    optional = {extras[part] for part in path.parts if part in extras}
     known = sys.stdlib_module_names | declared | optional | {"qerror"}
     assert {name.split(".")[0] for name in imported_modules(path)} <= known
 

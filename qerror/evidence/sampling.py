@@ -20,7 +20,19 @@ from .._check import shown
 from .._threads import CHUNK, chunk_slices
 from ..densities.base import Density
 
-__all__ = ["BLOCK", "HEAVY", "LEAST", "MOST_THREADS", "Plan", "Stream", "make_plan", "seed_of", "streams", "tail_index"]
+__all__ = [
+    "BLOCK",
+    "HEAVY",
+    "LEAST",
+    "MOST_THREADS",
+    "Blocks",
+    "Plan",
+    "Stream",
+    "make_plan",
+    "seed_of",
+    "streams",
+    "tail_index",
+]
 
 Array = NDArray[np.float64]
 

@@ -33,7 +33,7 @@ from .estimation import (
 )
 from .sampling import LEAST, MOST_THREADS, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
 
-__all__ = ["Job", "run_jobs", "simulate"]
+__all__ = ["Job", "result", "run_jobs", "simulate"]
 
 Array = NDArray[np.float64]
 Sampler = Literal["pseudo", "sobol", "stratified"]
@@ -123,7 +123,7 @@ def simulate(
     ]
     jobs = _jobs(density, casts, shape, sampler, parts[-1].stop)
     value, stderr, reason = run_jobs(jobs, parts)
-    return _result(value, stderr, shape, parts[-1].stop, seed, reason)
+    return result(value, stderr, shape, parts[-1].stop, seed, reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +221,8 @@ def _broadcast_shape(density: Density, scale: Array, shift: Array) -> tuple[int,
         raise ValueError(f"{message}; add axes of length 1, as in scale[:, None]") from None
 
 
-def _result(value: Array, stderr: Array, shape: tuple[int, ...], n: int, seed: int, reason: str) -> SimulatedTerms:
+def result(value: Array, stderr: Array, shape: tuple[int, ...], n: int, seed: int, reason: str) -> SimulatedTerms:
+    """Flat estimates and standard errors, (rows, terms), in their shape and with their names."""
     columns = {name: i for i, name in enumerate(TERMS)}
     fields = [field.name for field in dataclasses.fields(ErrorTerms)]
     estimate = ErrorTerms(*(value[:, columns[name]].reshape(shape)[()] for name in fields))

@@ -1,0 +1,255 @@
+"""The testing kit: good quantizers pass, every sabotage is caught and named."""
+
+from __future__ import annotations
+
+import re
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+
+import qerror as qe
+from qerror.testing import check_quantizer, densities, grids, scales, tensors
+
+GAUSSIAN = qe.Gaussian()
+N = 300_000
+
+
+def check(fn, grid="int4", scale=0.34, shift=0.0, *, density=GAUSSIAN, n=N, **options):
+    return check_quantizer(fn, grid, density, scale, shift, n=n, **options)
+
+
+def caught(cause, fn, *args, **options):
+    """The check fails, and names the cause; returns the message."""
+    with pytest.raises(AssertionError, match=re.escape("looks like " + cause)) as failure:
+        check(fn, *args, **options)
+    return str(failure.value)
+
+
+# -- good ones ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "scale", "shift"),
+    [
+        *(("int4", s, z) for s, z in ((0.34, 0.0), (0.25, 0.0), (0.25, 0.125), (0.3, 0.07))),
+        ("int4_midrise", 0.25, 0.0),
+        *(
+            (name, s, 0.0)
+            for name in ("binary", "ternary", "uint4", "int8", "e2m1", "e3m0", "nf4")
+            for s in (0.5, 0.21)
+        ),
+        ("e4m3fn", 0.0204, 0.0),
+        ("e4m3fnuz", 2.0**-6, 0.0),
+        ("e5m2", 0.001, 0.0),
+        ("int12", 0.002, 0.0),
+    ],
+)
+def test_ours(name, scale, shift, dtype):
+    found = check(lambda x: qe.fake_quantize(x, name, scale, shift), name, scale, shift, dtype=dtype)
+    exact = qe.quantization_error(GAUSSIAN, name, scale, shift)
+    assert abs(found.estimate.mse - exact.mse) < 5 * found.stderr.mse
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.31])
+@pytest.mark.parametrize("name", ["int4", "e2m1", "nf4", "int8"])
+def test_ours_stochastic(name, scale):
+    rng = np.random.default_rng(1)
+    options = {"rounding": "stochastic", "rng": rng}
+    check(lambda x: qe.fake_quantize(x, name, scale, **options), name, scale, n=1_000_000, rounding="stochastic")
+
+
+def test_half_precision():
+    check(lambda x: qe.fake_quantize(x, "int4", 0.25), dtype=np.float16, scale=0.25)
+    # Its values are rounded to 8 bits: that is no error of the quantizer.
+    check(lambda x: qe.fake_quantize(x, "int4", 0.34).astype(ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize("density", [qe.Laplace(0.3), qe.Uniform(), qe.StudentT(3), qe.Rectified(GAUSSIAN)])
+def test_other_densities(density):
+    check(lambda x: qe.fake_quantize(x, "e2m1", 0.5), "e2m1", 0.5, density=density)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("e4m3fn", ml_dtypes.float8_e4m3fn),
+        ("e5m2", ml_dtypes.float8_e5m2),
+        ("e2m1", ml_dtypes.float4_e2m1fn),
+        ("e2m3", ml_dtypes.float6_e2m3fn),
+        ("int4", ml_dtypes.int4),
+    ],
+)
+def test_ml_dtypes(name, dtype):
+    grid = qe.grid(name)
+
+    def cast(x):
+        q = np.clip(x / np.float32(0.25), grid.min, grid.max)
+        q = np.rint(q) if name == "int4" else q
+        return q.astype(dtype).astype(np.float32) * np.float32(0.25)
+
+    check(cast, name, 0.25)
+
+
+def test_torch():
+    torch = pytest.importorskip("torch")
+
+    def cast(x):
+        return torch.fake_quantize_per_tensor_affine(torch.from_numpy(x), 0.25, 0, -8, 7).numpy()
+
+    check(cast, "int4", 0.25)
+
+
+# -- sabotaged ones ----------------------------------------------------------------------------------------------------
+
+
+def integer(rounding, low=-8, high=7, scale=0.34):
+    return lambda x: (np.clip(rounding(x / np.float32(scale)), low, high) * scale).astype(np.float32)
+
+
+def test_truncation():
+    message = caught("truncation (rounding down)", integer(np.floor))
+    assert re.search(r"rounding error (3\.99|4\.0\d)x predicted", message)
+    assert re.search(r"bias -0\.(49|5)\d* step where -0\.0054 is predicted", message)
+    caught("truncation (rounding toward zero)", integer(np.trunc))
+    caught("rounding up", integer(np.ceil))
+
+
+@pytest.mark.parametrize(
+    ("rule", "cause"),
+    [
+        (lambda q: np.trunc(q + np.copysign(np.float32(0.5), q)), "ties away from zero"),
+        (lambda q: np.floor(q + np.float32(0.5)), "ties up"),
+        (lambda q: np.ceil(q - np.float32(0.5)), "ties down"),
+    ],
+)
+def test_ties(rule, cause):
+    message = caught(cause, integer(rule, scale=0.25), scale=0.25)
+    assert "ties do not go to the even code" in message
+    # With a scale that is no power of two no value lies on a threshold: the documented limit.
+    check(integer(rule))
+
+
+@pytest.mark.parametrize("name", ["int4", "e2m1", "nf4"])
+@pytest.mark.parametrize(
+    ("narrow", "cause"),
+    [(np.float16, "11 significant bits (float16)"), (ml_dtypes.bfloat16, "8 significant bits (bfloat16)")],
+)
+def test_double_rounding(name, narrow, cause):
+    def cast(x):
+        q = (x / np.float32(0.34)).astype(narrow).astype(np.float32)
+        return qe.fake_quantize(q, name) * np.float32(0.34)
+
+    caught(f"double rounding through a number of {cause}", cast, name)
+
+
+def test_clip_wrong_by_one_level():
+    caught("a clip that is wrong by one level (short of the end)", integer(np.rint, high=6))
+    caught("a clip that is wrong by one level (short of the end)", integer(np.rint, low=-7))
+    caught("a clip that is wrong by one level (beyond the end)", integer(np.rint, high=8))
+    caught("a missing clip", integer(np.rint, high=1000))
+    caught("integers that wrap around", lambda x: (((np.rint(x / 0.34) + 8) % 16 - 8) * 0.34).astype(np.float32))
+
+
+@pytest.mark.parametrize(("name", "scale"), [("e2m1", 0.48), ("e4m3fn", 0.0204), ("e5m2", 0.001)])
+def test_missing_subnormals(name, scale):
+    grid = qe.grid(name)
+    normal = 2.0 ** (1 - grid.float_spec.bias) * scale
+
+    def cast(x):
+        out = qe.fake_quantize(x, name, scale)
+        return np.where(np.abs(out) < normal * 0.999, np.float32(0.0), out)
+
+    caught("missing subnormals", cast, name, scale)
+
+
+@pytest.mark.parametrize("shift_up", [0.0, 0.5])
+@pytest.mark.parametrize(("bits", "n"), [(4, 300_000), (8, 3_000_000), (10, 10_000_000)])
+def test_few_random_bits(bits, n, shift_up):
+    rng = np.random.default_rng(5)
+
+    def cast(x):
+        q = np.clip(x / np.float32(0.25), -8, 7)
+        r = (rng.integers(0, 1 << bits, x.size) + shift_up) / (1 << bits)
+        return (np.clip(np.floor(q + r), -8, 7) * 0.25).astype(np.float32)
+
+    caught(f"stochastic rounding with a {bits}-bit random number", cast, scale=0.25, n=n, rounding="stochastic")
+
+
+def test_nearest_is_not_stochastic():
+    caught("deterministic rounding", lambda x: qe.fake_quantize(x, "int4", 0.34), rounding="stochastic")
+    rng = np.random.default_rng(1)
+    with pytest.raises(AssertionError, match="not monotone"):
+        check(lambda x: qe.fake_quantize(x, "int4", 0.34, rounding="stochastic", rng=rng))
+
+
+def test_other_defects_are_told():
+    for fn, text in (
+        (lambda x: qe.fake_quantize(x, "int4", 0.35), "are no values of the grid"),
+        (lambda x: qe.fake_quantize(x, "int4", 0.34) + np.float32(0.34), "codes that are off by 1"),
+        (lambda x: np.where(x > 0, 1, -1) * qe.fake_quantize(x, "int4", 0.34), "goes to"),
+        (lambda x: qe.fake_quantize(x * np.float32(1.01), "int4", 0.34), "points next to thresholds go wrong"),
+    ):
+        with pytest.raises(AssertionError, match=text):
+            check(fn)
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"fn": lambda x: x[:-1]}, "fn must return an array of the shape it is given"),
+        ({"fn": lambda x: x.sum()}, "got ()"),
+        ({"fn": lambda x: x * np.nan}, "fn(x) must be finite"),
+        ({"fn": lambda x: ["a"] * x.size}, "fn must return an array of real numbers"),
+        ({"fn": 3}, "fn must be a function from array to array, got 3"),
+        ({"scale": [0.1, 0.2]}, "scale and shift must be single numbers"),
+        ({"scale": 0.0}, "scale must be positive and finite"),
+        ({"density": qe.Gaussian([0.0, 1.0])}, "density must have shape ()"),
+        ({"density": "gaussian"}, "makes one"),
+        ({"dtype": np.int8}, "dtype must be a floating-point dtype of NumPy"),
+        ({"n": 10}, "n must be an integer of at least 4096, got 10"),
+        ({"rounding": "down"}, "rounding must be 'nearest' or 'stochastic'"),
+        ({"rng": -3}, "rng must be a non-negative integer"),
+    ],
+)
+def test_bad_input(changed, text):
+    arguments = {"fn": lambda x: x, "grid": "int4", "density": GAUSSIAN, "scale": 0.3, "n": 5000}
+    with pytest.raises(ValueError, match=re.escape(text)):
+        check_quantizer(**{**arguments, **changed})
+
+
+def test_a_function_that_changes_its_input_is_harmless():
+    def cast(x):
+        x[:] = qe.fake_quantize(x, "int4", 0.34)
+        return x
+
+    check(cast)
+
+
+# -- strategies --------------------------------------------------------------------------------------------------------
+
+
+@given(densities(), grids(), scales(0.05, 5.0))
+def test_strategies_give_what_the_library_takes(density, grid, scale):
+    error = qe.quantization_error(density, grid, scale)
+    assert error.clipping >= 0
+    assert error.rounding >= 0
+    assert np.isfinite(error.mse)
+
+
+@given(grids(4), scales(2.0**-4, 2.0**4), tensors())
+def test_fake_quantized_tensors_stay(grid, scale, x):
+    once = qe.fake_quantize(x.astype(np.float64), grid, scale)
+    np.testing.assert_array_equal(qe.fake_quantize(once, grid, scale), once)
+
+
+@given(tensors(np.float16, max_dims=2))
+def test_tensors_are_finite_and_of_their_type(x):
+    assert x.dtype == np.float16
+    assert np.isfinite(x).all()
+    assert 1 <= x.ndim <= 2
