@@ -97,8 +97,11 @@ def simulate(
     -----
     Streams of 2^20 samples, each with its own NumPy PCG64 generator seeded by ``SeedSequence(rng).spawn``, are summed
     in order: the result does not depend on the number of threads. Other NumPy versions or processors may differ in
-    the last digits (1e-12). A plain sampler's standard errors of clipping and mse are honest only slowly where the
-    eighth moment is infinite (Student's t up to 8 degrees of freedom: scores of -5 at n = 2e5): take strata. Weighted strata: Owen, "Monte Carlo theory, methods and examples" (2013), chapters 8, 9.
+    the last digits (1e-12).
+
+    Where the eighth moment is infinite (Student's t up to 8 degrees of freedom) a plain sampler's standard errors of
+    clipping and mse are only slowly honest: scores reach -5 at n = 2e5. Strata have no such trouble; weighted ones
+    are in Owen, "Monte Carlo theory, methods and examples" (2013), chapters 8 and 9.
 
     Examples
     --------
