@@ -41,8 +41,8 @@ class Costs:
     Parameters
     ----------
     groups : Groups
-    arrays : tuple of ndarray or None
-        x and the weights. They are held weakly.
+    arrays : tuple
+        x and the weights as they were given. They are held weakly, where that is possible, until all is measured.
     measure : callable
         From the arrays to the `GroupCosts` of the fit.
     optimum : callable or None
@@ -52,17 +52,17 @@ class Costs:
     def __init__(
         self,
         groups: Groups,
-        arrays: tuple[NDArray[Any], NDArray[Any] | None],
+        arrays: tuple[Any, Any],
         measure: Callable[..., GroupCosts],
         optimum: Callable[..., GroupCosts] | None,
     ) -> None:
         self._groups, self._measure, self._optimum = groups, measure, optimum
-        self._arrays = tuple(None if array is None else weakref.ref(array) for array in arrays)
+        self._arrays = [None if array is None else _reference(array) for array in arrays]
 
     def __getstate__(self) -> dict[str, Any]:
         """What is known so far; the arrays and the ways to measure them stay behind."""
         later = None if self._optimum is None else _nothing
-        known = {"_groups": self._groups, "_arrays": (_nothing,), "_measure": None, "_optimum": later}
+        known = {"_groups": self._groups, "_arrays": [_nothing], "_measure": None, "_optimum": later}
         return {**known, **{key: self.__dict__[key] for key in ("_own", "_best") if key in self.__dict__}}
 
     @cached_property
@@ -80,17 +80,23 @@ class Costs:
         return best
 
     def _alive(self) -> tuple[Any, ...]:
-        arrays = tuple(None if ref is None else ref() for ref in self._arrays)
+        arrays = [None if ref is None else ref() for ref in self._arrays]
         if any(array is None and ref is not None for array, ref in zip(arrays, self._arrays, strict=True)):
             raise ValueError(
                 "the array that was fitted is gone, and this was not measured before: keep the array, or read "
                 "the result's error and excess_db while it is there"
             )
-        return arrays
+        return tuple(arrays)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to measure now: the search for the optimum has done so already, or x cannot be held weakly."""
+        return self._optimum is None or not all(isinstance(ref, weakref.ref | type(None)) for ref in self._arrays)
 
     def compute(self) -> None:
         """Measure everything now."""
         _ = self._own, self._best
+        self._arrays = [_nothing]
 
     @cached_property
     def error(self) -> ErrorTerms:
@@ -133,6 +139,14 @@ def _decibels(mse: Any, best: Any, power: Any) -> Any:
     none = mse <= best + _ROUNDING * power
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(none, 0.0, 10 * np.log10(mse / best))
+
+
+def _reference(array: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(array)
+    except TypeError:
+        # A list or a number.
+        return lambda: array
 
 
 def _nothing() -> None:

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .._check import as_float_array, check_choice, check_finite, check_scale, check_shift, shown
-from .._threads import thread_map
-from ..densities.named import fit_density
-from ..densities.parametric import Gaussian
-from ..densities.samples import as_values
-from ..grids.formats import BlockFormat, block_format, block_formats
-from ..grids.formats import grid as as_grid
+from .._check import check_choice, check_scale, check_shift, shown
+from ..grids.formats import BlockFormat
 from ..grids.grid import Grid
-from ..results import ErrorTerms, FitResult, Status
-from .choosing import Choice, Plan, choose
-from .costs import TERMS, Costs, GroupCosts
-from .groups import Groups, make_groups
-from .measure import measure
+from ..results import FitResult, Status
+from .choosing import Choice, Plan
+from .groups import make_groups
 from .rules import Rule, as_rule, optimal, rule_label
-from .stored_scales import Stored, scale_grid
+from .task import Task, as_array, as_weights, resolve_format, shift_policy, spread, with_family
 from .zero_points import check_affine
 
-__all__ = ["evaluate", "fit"]
+__all__ = ["evaluate", "fit", "unmeasured_evaluate", "unmeasured_fit"]
 
-Array = NDArray[np.float64]
-
-# Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
-_CHUNK = 1 << 20
 # Up to this many elements everything is measured with the fit.
 _SMALL = 1 << 18
 
@@ -102,30 +89,11 @@ def fit(
     >>> qe.fit(x, "int4", rule="minmax", axis=0).excess_db.round(2).ravel().tolist()
     [1.52, 0.89, 0.91, 0.58]
     """
-    values = _as_array(x)
-    levels, block_size, stored_as, with_tensor = _format(grid, block_size, scale_format)
-    groups = make_groups(values.shape, axis, block_size, block_axis)
-    policy = _policy(shift, groups)
-    if zero_point is not None:
-        check_choice("zero_point", zero_point, ("integer",))
-        check_affine(levels)
-        if isinstance(policy, str) or policy.any():
-            raise ValueError(f"shift must be left at 0 with zero_point='integer', which chooses it, got {shown(shift)}")
-    stored = None
-    if stored_as is not None:
-        stored = Stored(stored_as, _tensor_scale(values, levels, stored_as) if with_tensor else 1.0)
-    task = _Task(groups, Plan(levels, as_rule(rule), zero_point is not None, stored), policy)
-    weight = _as_weights(weights, groups)
-    label = rule_label(rule)
-    task, label = _with_family(task, label, values, weight)
-    chosen = task.run(values, weight)
-    scale, at, status = (groups.join([getattr(part, name) for part in chosen]) for name in ("scale", "shift", "status"))
-    costs = task.costs(chosen, values, weight)
-    integers = None
-    if zero_point is not None:
-        integers = groups.join([part.zero_point for part in chosen if part.zero_point is not None])
-    tensor_scale = stored.unit if stored is not None and with_tensor else None
-    return FitResult(levels, label, scale, at, integers, tensor_scale, status, groups, costs)
+    result = unmeasured_fit(
+        x, grid, rule=rule, axis=axis, block_size=block_size, block_axis=block_axis, shift=shift, zero_point=zero_point,
+        weights=weights, scale_format=scale_format,
+    )  # fmt: skip
+    return _measured(result)
 
 
 def evaluate(
@@ -162,178 +130,77 @@ def evaluate(
     >>> float(result.error.mse), float(result.clipped_fraction)
     (0.25, 0.25)
     """
-    values = _as_array(x)
-    levels, block_size, stored_as, with_tensor = _format(grid, block_size, scale_format)
-    groups = make_groups(values.shape, axis, block_size, block_axis)
-    s, z = (_spread(name, a, groups) for name, a in (("scale", check_scale(scale)), ("shift", check_shift(shift))))
-    weight = _as_weights(weights, groups)
-    stored = None
-    if stored_as is not None:
-        stored = Stored(stored_as, _tensor_scale(values, levels, stored_as) if with_tensor else 1.0)
-    task = _Task(groups, Plan(levels, _given, False, stored), z)
-    chosen = [
-        Choice(a, b, np.full(a.size, Status.GIVEN, object))
-        for a, b in zip(groups.split(s), groups.split(z), strict=True)
-    ]
-    costs = task.costs(chosen, values, weight)
-    status = groups.join([part.status for part in chosen])
-    return FitResult(levels, "given", s[()], z[()], None, None, status, groups, costs)
+    result = unmeasured_evaluate(
+        x, grid, scale, shift, axis=axis, block_size=block_size, block_axis=block_axis, weights=weights,
+        scale_format=scale_format,
+    )  # fmt: skip
+    return _measured(result)
 
 
-def _given(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError
+def _measured(result: FitResult) -> FitResult:
+    if np.prod(result.groups.shape) <= _SMALL or result.costs.at_once:
+        result.costs.compute()
+    return result
 
 
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """The same plan for every group of a tensor."""
-
-    groups: Groups
-    plan: Plan
-    shift: Any
-
-    def run(self, values: NDArray[Any], weights: Array | None) -> list[Choice]:
-        """Choose for every group: one `Choice` for each part of the rows."""
-        return [
-            _joined(thread_map(lambda chunk: choose(*chunk, self.plan), chunks))
-            for chunks in self._chunks(values, weights)
-        ]
-
-    def _chunks(
-        self, values: NDArray[Any], weights: Array | None
-    ) -> list[list[tuple[NDArray[Any], Array | None, Any]]]:
-        parts = self.groups.rows(values)
-        weighted = [None] * len(parts) if weights is None else self.groups.rows(weights)
-        fixed = not isinstance(self.shift, str)
-        shifts = self.groups.split(self.shift) if fixed else [self.shift] * len(parts)
-        out = []
-        for rows, weight, shift in zip(parts, weighted, shifts, strict=True):
-            step = max(1, _CHUNK // rows.shape[1])
-            cuts = [slice(i, i + step) for i in range(0, rows.shape[0], step)]
-            out.append([(rows[c], None if weight is None else weight[c], shift[c] if fixed else shift) for c in cuts])
-        return out
-
-    def measured(self, chosen: list[Choice], values: NDArray[Any], weights: Array | None) -> GroupCosts:
-        """Costs of what was chosen: those of the search, else by quantizing."""
-        terms, weight, clipped = [], [], []
-        rows = self.groups.rows(values)
-        weighted = [None] * len(rows) if weights is None else self.groups.rows(weights)
-        for x, w, part in zip(rows, weighted, chosen, strict=True):
-            if part.terms is not None and part.clipped is not None:
-                terms.append(np.stack([getattr(part.terms, name) for name in TERMS]))
-                weight.append(np.full(len(x), float(x.shape[1])) if w is None else w.sum(axis=1))
-                clipped.append(part.clipped)
-            else:
-                found = measure(x, w, self.plan.grid, part.scale, part.shift)
-                terms.append(found.sums / found.weight)
-                weight.append(found.weight)
-                clipped.append(found.clipped / found.weight)
-        return GroupCosts(terms, weight, clipped)
-
-    def costs(self, chosen: list[Choice], values: NDArray[Any], weights: Array | None) -> Costs:
-        """The costs of what was chosen and of the optimum, at once or later."""
-        best = None if self.plan.rule is optimal else self._optimum
-        costs = Costs(self.groups, (values, weights), partial(self.measured, chosen), best)
-        if values.size <= _SMALL or best is None:
-            costs.compute()
-        return costs
-
-    def _optimum(self, values: NDArray[Any], weights: Array | None) -> GroupCosts:
-        task = dataclasses.replace(self, plan=dataclasses.replace(self.plan, rule=optimal))
-        return task.measured(task.run(values, weights), values, weights)
+def unmeasured_fit(
+    x: ArrayLike,
+    grid: Grid | BlockFormat | str,
+    *,
+    rule: str | Rule = "optimal",
+    axis: int | tuple[int, ...] | None = None,
+    block_size: int | None = None,
+    block_axis: int = -1,
+    shift: ArrayLike | str = 0.0,
+    zero_point: Literal["integer"] | None = None,
+    weights: ArrayLike | None = None,
+    scale_format: str | Grid | None = None,
+) -> FitResult:
+    """`fit`, where nothing is measured before it is asked for: x must live until then."""
+    values = as_array(x)
+    form = resolve_format(grid, block_size, scale_format)
+    groups = make_groups(values.shape, axis, form.block_size, block_axis)
+    policy = shift_policy(shift, groups)
+    if zero_point is not None:
+        check_choice("zero_point", zero_point, ("integer",))
+        check_affine(form.grid)
+        if isinstance(policy, str) or policy.any():
+            raise ValueError(f"shift must be left at 0 with zero_point='integer', which chooses it, got {shown(shift)}")
+    stored = form.stored(values)
+    weight = as_weights(weights, groups)
+    task = Task(groups, Plan(form.grid, as_rule(rule), zero_point is not None, stored), policy)
+    task, label = with_family(task, rule_label(rule), values)
+    chosen = task.run(values, weight)
+    scale, at, status = (groups.join([getattr(part, name) for part in chosen]) for name in ("scale", "shift", "status"))
+    integers = None
+    if zero_point is not None:
+        integers = groups.join([part.zero_point for part in chosen if part.zero_point is not None])
+    tensor_scale = stored.unit if stored is not None and form.tensor_scale else None
+    costs = task.costs(chosen, x, weights, best=task.plan.rule is optimal)
+    return FitResult(form.grid, label, scale, at, integers, tensor_scale, status, groups, costs)
 
 
-def _joined(parts: list[Choice]) -> Choice:
-    if len(parts) == 1:
-        return parts[0]
-    scale, shift, status = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("scale", "shift", "status")
-    )
-    integers = [part.zero_point for part in parts if part.zero_point is not None]
-    zero_point = np.concatenate(integers) if integers else None
-    if any(part.terms is None or part.clipped is None for part in parts):
-        return Choice(scale, shift, status, zero_point)
-    terms = (np.concatenate([getattr(part.terms, name) for part in parts]) for name in TERMS)
-    clipped = np.concatenate([part.clipped for part in parts if part.clipped is not None])
-    return Choice(scale, shift, status, zero_point, ErrorTerms(*terms), clipped)
-
-
-def _as_array(x: ArrayLike) -> NDArray[Any]:
-    try:
-        return as_values(x)
-    except (TypeError, RuntimeError) as error:
-        # What torch raises for bfloat16, for gradients and for other devices.
-        remedy = "of a torch tensor give x.detach().float().cpu().numpy()"
-        raise ValueError(f"x cannot be read as an array: {error}; {remedy}") from None
-
-
-def _as_weights(weights: ArrayLike | None, groups: Groups) -> Array | None:
-    if weights is None:
-        return None
-    array = as_float_array("weights", weights)
-    check_finite("weights", array)
-    if (array < 0).any():
-        raise ValueError(f"weights must be >= 0, got {array.min():g}")
-    try:
-        spread = np.broadcast_to(array, groups.shape)
-    except ValueError:
-        raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {groups.shape}") from None
-    if not all((rows.sum(axis=1) > 0).all() for rows in groups.rows(spread)):
-        raise ValueError("weights must not all be 0 in a group; leave such groups out")
-    return spread
-
-
-def _format(
-    grid: Any, block_size: int | None, scale_format: str | Grid | None
-) -> tuple[Grid, int | None, Grid | None, bool]:
-    """Grid, block size, scale format, and whether a tensor scale multiplies it."""
-    name = grid.strip().lower() if isinstance(grid, str) else None
-    if not isinstance(grid, BlockFormat) and name not in block_formats():
-        stored = None if scale_format is None else scale_grid(scale_format)
-        return as_grid(grid), block_size, stored, scale_format == "e4m3fn"
-    form = block_format(grid)
-    for argument, given in (("block_size", block_size), ("scale_format", scale_format)):
-        if given is not None:
-            raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
-    return form.grid, form.block_size, form.scale_format, form.tensor_scale
-
-
-def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
-    """The float32 scale with which the largest magnitude needs the largest stored scale; 1 for all zeros."""
-    largest = max(abs(float(values.max())), abs(float(values.min())))
-    if not np.isfinite(largest):
-        check_finite("x", values)
-    scale = np.float32(largest / (stored.max * grid.absmax))
-    return float(max(scale, np.finfo(np.float32).tiny)) if largest else 1.0
-
-
-def _policy(shift: Any, groups: Groups) -> Any:
-    if isinstance(shift, str):
-        return check_choice("shift", shift, ("mean", "optimal"))
-    return _spread("shift", check_shift(shift), groups)
-
-
-def _spread(name: str, values: Array, groups: Groups) -> Array:
-    try:
-        return np.broadcast_to(values, groups.scale_shape)
-    except ValueError:
-        known = f"the groups of x have shape {groups.scale_shape}; axis or block_size says which groups x has"
-        raise ValueError(f"{name} of shape {values.shape} does not fit: {known}") from None
-
-
-def _with_family(task: _Task, label: str, values: NDArray[Any], weights: Array | None) -> tuple[_Task, str]:
-    """Replace family="auto" by what fits the whole tensor: its groups pooled, each standardized."""
-    rule = task.plan.rule
-    if not (isinstance(rule, partial) and rule.keywords.get("family") == "auto"):
-        return task, label
-    pooled = []
-    for rows in task.groups.rows(values):
-        mean, std = rows.mean(axis=1, dtype=np.float64), rows.std(axis=1, dtype=np.float64)
-        used = std > 0
-        pooled.append(((rows[used] - mean[used, None]) / std[used, None]).ravel())
-    sample = np.concatenate(pooled)
-    family = fit_density(sample) if sample.size else Gaussian()
-    fixed = partial(rule.func, **{**rule.keywords, "family": family})
-    options = {**rule.keywords, "family": family.name}
-    label = f"{label.partition(':')[0]}:" + ",".join(f"{key}={value}" for key, value in options.items())
-    return dataclasses.replace(task, plan=dataclasses.replace(task.plan, rule=fixed)), label
+def unmeasured_evaluate(
+    x: ArrayLike,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike,
+    shift: ArrayLike = 0.0,
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    block_size: int | None = None,
+    block_axis: int = -1,
+    weights: ArrayLike | None = None,
+    scale_format: str | Grid | None = None,
+) -> FitResult:
+    """`evaluate`, where nothing is measured before it is asked for: x must live until then."""
+    values = as_array(x)
+    form = resolve_format(grid, block_size, scale_format)
+    groups = make_groups(values.shape, axis, form.block_size, block_axis)
+    as_weights(weights, groups)
+    s, z = (spread(name, a, groups) for name, a in (("scale", check_scale(scale)), ("shift", check_shift(shift))))
+    task = Task(groups, Plan(form.grid, optimal, stored=form.stored(values)), z)
+    parts = zip(groups.split(s), groups.split(z), strict=True)
+    chosen = [Choice(a, b, np.full(a.size, Status.GIVEN, object)) for a, b in parts]
+    costs = task.costs(chosen, x, weights, best=False)
+    status: Any = groups.join([part.status for part in chosen])
+    return FitResult(form.grid, "given", s[()], z[()], None, None, status, groups, costs)

@@ -1,0 +1,209 @@
+"""One plan for all groups of a tensor: checked arguments, chunks of rows, costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._check import as_float_array, check_choice, check_finite, check_shift, shown
+from .._threads import thread_map
+from ..densities.named import fit_density
+from ..densities.parametric import Gaussian
+from ..densities.samples import as_values
+from ..grids.formats import BlockFormat, block_format, block_formats
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..results import ErrorTerms
+from .choosing import Choice, Plan, choose
+from .costs import TERMS, Costs, GroupCosts
+from .groups import Groups
+from .measure import measure
+from .rules import optimal
+from .stored_scales import Stored, scale_grid
+
+__all__ = ["Task", "as_array", "as_weights", "resolve_format", "shift_policy", "spread", "with_family"]
+
+Array = NDArray[np.float64]
+
+# Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
+_CHUNK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The same plan for every group of a tensor."""
+
+    groups: Groups
+    plan: Plan
+    shift: Any
+
+    def run(self, values: NDArray[Any], weights: Array | None) -> list[Choice]:
+        """Choose for every group: one `Choice` for each part of the rows."""
+        return [
+            _joined(thread_map(lambda chunk: choose(*chunk, self.plan), chunks))
+            for chunks in self._chunks(values, weights)
+        ]
+
+    def _chunks(
+        self, values: NDArray[Any], weights: Array | None
+    ) -> list[list[tuple[NDArray[Any], Array | None, Any]]]:
+        parts = self.groups.rows(values)
+        weighted = [None] * len(parts) if weights is None else self.groups.rows(weights)
+        fixed = not isinstance(self.shift, str)
+        shifts = self.groups.split(self.shift) if fixed else [self.shift] * len(parts)
+        out = []
+        for rows, weight, shift in zip(parts, weighted, shifts, strict=True):
+            step = max(1, _CHUNK // rows.shape[1])
+            cuts = [slice(i, i + step) for i in range(0, rows.shape[0], step)]
+            out.append([(rows[c], None if weight is None else weight[c], shift[c] if fixed else shift) for c in cuts])
+        return out
+
+    def measured(self, chosen: list[Choice], values: NDArray[Any], weights: Array | None) -> GroupCosts:
+        """Costs of what was chosen: those of the search, else by quantizing."""
+        terms, weight, clipped = [], [], []
+        rows = self.groups.rows(values)
+        weighted = [None] * len(rows) if weights is None else self.groups.rows(weights)
+        for x, w, part in zip(rows, weighted, chosen, strict=True):
+            if part.terms is not None and part.clipped is not None:
+                terms.append(np.stack([getattr(part.terms, name) for name in TERMS]))
+                weight.append(np.full(len(x), float(x.shape[1])) if w is None else w.sum(axis=1))
+                clipped.append(part.clipped)
+            else:
+                found = measure(x, w, self.plan.grid, part.scale, part.shift)
+                terms.append(found.sums / found.weight)
+                weight.append(found.weight)
+                clipped.append(found.clipped / found.weight)
+        return GroupCosts(terms, weight, clipped)
+
+    def costs(self, chosen: list[Choice], x: Any, weights: Any, *, best: bool) -> Costs:
+        """The costs of what was chosen, to be measured later; `best` where it is the optimum itself."""
+
+        def measure_from(x: Any, weights: Any) -> GroupCosts:
+            return self.measured(chosen, as_array(x), as_weights(weights, self.groups))
+
+        def optimum_from(x: Any, weights: Any) -> GroupCosts:
+            values, weight = as_array(x), as_weights(weights, self.groups)
+            task = dataclasses.replace(self, plan=dataclasses.replace(self.plan, rule=optimal))
+            return task.measured(task.run(values, weight), values, weight)
+
+        return Costs(self.groups, (x, weights), measure_from, None if best else optimum_from)
+
+
+def _joined(parts: list[Choice]) -> Choice:
+    if len(parts) == 1:
+        return parts[0]
+    scale, shift, status = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("scale", "shift", "status")
+    )
+    integers = [part.zero_point for part in parts if part.zero_point is not None]
+    zero_point = np.concatenate(integers) if integers else None
+    if any(part.terms is None or part.clipped is None for part in parts):
+        return Choice(scale, shift, status, zero_point)
+    terms = (np.concatenate([getattr(part.terms, name) for part in parts]) for name in TERMS)
+    clipped = np.concatenate([part.clipped for part in parts if part.clipped is not None])
+    return Choice(scale, shift, status, zero_point, ErrorTerms(*terms), clipped)
+
+
+def as_array(x: ArrayLike) -> NDArray[Any]:
+    """Values as float16, float32 or float64; see `fit`."""
+    try:
+        return as_values(x)
+    except (TypeError, RuntimeError) as error:
+        # What torch raises for bfloat16, for gradients and for other devices.
+        remedy = "of a torch tensor give x.detach().float().cpu().numpy()"
+        raise ValueError(f"x cannot be read as an array: {error}; {remedy}") from None
+
+
+def as_weights(weights: ArrayLike | None, groups: Groups) -> Array | None:
+    """Weights broadcast to the tensor, none negative, no group without any."""
+    if weights is None:
+        return None
+    array = as_float_array("weights", weights)
+    check_finite("weights", array)
+    if (array < 0).any():
+        raise ValueError(f"weights must be >= 0, got {array.min():g}")
+    try:
+        spread = np.broadcast_to(array, groups.shape)
+    except ValueError:
+        raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {groups.shape}") from None
+    if not all((rows.sum(axis=1) > 0).all() for rows in groups.rows(spread)):
+        raise ValueError("weights must not all be 0 in a group; leave such groups out")
+    return spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A grid, the size of its blocks, what scales are stored as, and whether a tensor scale multiplies those."""
+
+    grid: Grid
+    block_size: int | None
+    scale_format: Grid | None
+    tensor_scale: bool
+
+    def stored(self, values: NDArray[Any]) -> Stored | None:
+        """The scales that a tensor can be given; None for all positive numbers."""
+        if self.scale_format is None:
+            return None
+        return Stored(
+            self.scale_format, _tensor_scale(values, self.grid, self.scale_format) if self.tensor_scale else 1.0
+        )
+
+
+def resolve_format(grid: Any, block_size: int | None, scale_format: str | Grid | None) -> Format:
+    """The format that a grid, a block format or the name of either stands for."""
+    name = grid.strip().lower() if isinstance(grid, str) else None
+    if not isinstance(grid, BlockFormat) and name not in block_formats():
+        stored = None if scale_format is None else scale_grid(scale_format)
+        return Format(as_grid(grid), block_size, stored, scale_format == "e4m3fn")
+    form = block_format(grid)
+    for argument, given in (("block_size", block_size), ("scale_format", scale_format)):
+        if given is not None:
+            raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
+    return Format(form.grid, form.block_size, form.scale_format, form.tensor_scale)
+
+
+def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
+    """The float32 scale with which the largest magnitude needs the largest stored scale; 1 for all zeros."""
+    largest = max(abs(float(values.max())), abs(float(values.min())))
+    if not np.isfinite(largest):
+        check_finite("x", values)
+    scale = np.float32(largest / (stored.max * grid.absmax))
+    return float(max(scale, np.finfo(np.float32).tiny)) if largest else 1.0
+
+
+def shift_policy(shift: Any, groups: Groups) -> Any:
+    """A word, or the shift of every group."""
+    if isinstance(shift, str):
+        return check_choice("shift", shift, ("mean", "optimal"))
+    return spread("shift", check_shift(shift), groups)
+
+
+def spread(name: str, values: Array, groups: Groups) -> Array:
+    """One entry a group of what may be given more shortly."""
+    try:
+        return np.broadcast_to(values, groups.scale_shape)
+    except ValueError:
+        known = f"the groups of x have shape {groups.scale_shape}; axis or block_size says which groups x has"
+        raise ValueError(f"{name} of shape {values.shape} does not fit: {known}") from None
+
+
+def with_family(task: Task, label: str, values: NDArray[Any]) -> tuple[Task, str]:
+    """Replace family="auto" by what fits the whole tensor: its groups pooled, each standardized."""
+    rule = task.plan.rule
+    if not (isinstance(rule, partial) and rule.keywords.get("family") == "auto"):
+        return task, label
+    pooled = []
+    for rows in task.groups.rows(values):
+        mean, std = rows.mean(axis=1, dtype=np.float64), rows.std(axis=1, dtype=np.float64)
+        used = std > 0
+        pooled.append(((rows[used] - mean[used, None]) / std[used, None]).ravel())
+    sample = np.concatenate(pooled)
+    family = fit_density(sample) if sample.size else Gaussian()
+    fixed = partial(rule.func, **{**rule.keywords, "family": family})
+    options = {**rule.keywords, "family": family.name}
+    label = f"{label.partition(':')[0]}:" + ",".join(f"{key}={value}" for key, value in options.items())
+    return dataclasses.replace(task, plan=dataclasses.replace(task.plan, rule=fixed)), label
