@@ -8,6 +8,7 @@ import click
 import qerror as qe
 
 from ..tensors import example_checkpoint
+from .fitting import fit
 from .group import OneLineErrors
 from .options import certify_option, examples, shift_option
 from .render import print_json, print_legend, print_table, with_progress
@@ -33,6 +34,7 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
         "qerror error int8 --scale 0.02 0.03 0.04",
         "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
         "qerror formats e2m1",
+        "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax --rule optimal",
         "qerror table --grids int4 e2m1 -o scales.h",
         "qerror audit",
         "qerror verify --n 1e6",
@@ -152,6 +154,7 @@ def formats(name: str | None, as_json: bool) -> None:
         _print_levels(name, rows)
 
 
+qerror_command.add_command(fit)
 qerror_command.add_command(table)
 qerror_command.add_command(audit)
 qerror_command.add_command(figures)

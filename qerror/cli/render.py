@@ -3,13 +3,13 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 import qerror as qe
@@ -41,6 +41,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "mse": ("MSE", "#.6g"),
     "bias": ("bias", "s"),
     "sqnr_db": ("SQNR dB", ".3f"),
+    "optimal_sqnr_db": ("best SQNR dB", ".3f"),
     "excess_db": ("lost dB", ".4f"),
     "behind_db": ("behind dB", ".3f"),
     "from": ("1% from", "#.4g"),
@@ -60,19 +61,29 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "z_mse": ("z MSE", "+.2f"),
     "z_bias": ("z bias", "+.2f"),
     "z_cross": ("z cross", "+.2f"),
+    "tensor": ("tensor", "s"),
+    "shape": ("shape", "s"),
+    "dtype": ("dtype", "s"),
+    "kurtosis": ("kurtosis", "#.3g"),
+    "groups": ("scales", "d"),
+    "scales": ("median scale [least, greatest]", "s"),
     "code": ("code", "d"),
     "pattern": ("bits", "s"),
     "level": ("level", "exact"),
     "threshold": ("threshold above", "exact"),
 }
-_LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"})
+_LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"}) | {
+    *("tensor", "shape", "dtype", "scales")
+}
+# A column for each of several: "lost minmax" is what minmax loses.
+_LOST = "lost "
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Print rows as an aligned table in its own width, in a pipe as on a terminal of any size."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(_COLUMNS[column][0], justify="left" if column in _LEFT else "right", no_wrap=True)
+        table.add_column(_heading(column)[0], justify="left" if column in _LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(column, row) for column in columns))
     console = Console(file=sys.stdout, highlight=False, markup=False, width=_ANY_WIDTH)
@@ -82,7 +93,18 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[st
     click.echo("\n".join([title, *(line for line in lines if line), ""]))
 
 
+def _heading(column: str) -> tuple[str, str]:
+    """Title and format of a column."""
+    if column.startswith(_LOST):
+        return f"{column.removeprefix(_LOST)} lost dB", ".3f"
+    return _COLUMNS[column]
+
+
 def _cell(column: str, row: dict[str, Any]) -> str:
+    if column.startswith(_LOST):
+        return _number(row.get(column), ".3f")
+    if column == "scales":
+        return _span(row["scales"])
     if column in ("from", "to"):
         return _number(row["interval_1pct"][column == "to"], "#.4g")
     value, form = row["scale" if column == "given" else column], _COLUMNS[column][1]
@@ -105,6 +127,14 @@ def _number(value: Any, form: str) -> str:
     if form == "exact":
         return repr(value).removesuffix(".0")
     return format(value, form)
+
+
+def _span(scales: list[float] | None) -> str:
+    """Median and ends of some scales; one number where they are all the same."""
+    if scales is None:
+        return ""
+    least, median, most = (format(scale, "#.4g") for scale in scales)
+    return median if least == most else f"{median} [{least}, {most}]"
 
 
 def _known(value: float, doubt: float) -> str:
@@ -135,7 +165,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def with_progress(items: Sequence[T]) -> Iterator[T]:
-    """Go through items with a progress bar where a person looks on, and none in a pipe."""
+def with_progress(items: Sequence[T], size: Callable[[T], float] = lambda item: 1.0) -> Iterator[T]:
+    """Go through items with a progress bar and the time left where a person looks on, and none in a pipe."""
     console = Console(stderr=True)
-    return iter(track(items, console=console, transient=True, disable=not console.is_terminal))
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Working...", total=sum(map(size, items)))
+        for item in items:
+            yield item
+            progress.advance(task, size(item))

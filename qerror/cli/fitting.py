@@ -1,0 +1,166 @@
+"""The command `qerror fit`: scales of a whole checkpoint, and what each rule loses on it."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import qerror as qe
+
+from ..tensors import open_checkpoint
+from ..tensors.checkpoint_fit import TensorFit, checkpoint_total, fit_tensors, select_tensors
+from ..tensors.rules import RULES
+from ..tensors.scale_files import check_output, open_scales, read_scales
+from ..tensors.stored_scales import SCALE_FORMATS
+from .options import examples, shift_option
+from .render import print_json, print_table, with_progress
+
+__all__ = ["fit"]
+
+_COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
+
+
+@click.command(
+    epilog=examples(
+        "qerror fit model.safetensors --grid int4 --axis 0",
+        "qerror fit model.safetensors --grid int4 --block 32 --rule minmax --rule octav --rule optimal",
+        "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
+    )
+)
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--grid", metavar="GRID", required=True, help="A format (int4, e2m1, ...) or block format (mxfp4, nvfp4)."
+)
+@click.option("--axis", metavar="N", type=int, help="The axis that keeps its own scales: 0 for output channels.")
+@click.option("--block", "block_size", metavar="N", type=click.IntRange(min=1), help="Elements that share a scale.")
+@click.option("--block-axis", metavar="N", type=int, default=-1, show_default=True, help="The axis cut into blocks.")
+@click.option(
+    "--rule",
+    "rules",
+    metavar="RULE",
+    multiple=True,
+    help=f"One or more of {', '.join(RULES)}, with options as in percentile:p=99.9.  [default: optimal]",
+)
+@shift_option
+@click.option("--zero-point", type=click.Choice(["integer"]), help="Choose an integer zero point with each scale.")
+@click.option("--scale-format", type=click.Choice(SCALE_FORMATS), help="What scales are stored as.")
+@click.option(
+    "--scales", metavar="FILE", type=click.Path(path_type=Path), help="NAME.scale to compare with, as 'given'."
+)
+@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@click.option("--include-1d", is_flag=True, help="Also biases, norms and other tensors of one dimension.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write .safetensors or .json.")
+@click.option("--codes", is_flag=True, help="Write the quantized tensors too, as NAME.codes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
+def fit(
+    file: Path,
+    grid: str,
+    rules: tuple[str, ...],
+    scales: Path | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    include_1d: bool,
+    output: Path | None,
+    codes: bool,
+    as_json: bool,
+    **layout: Any,
+) -> int:
+    """Fit scales to the tensors of FILE, one tensor in memory at a time.
+
+    Without --axis and --block a tensor has one scale. "lost dB" is what a rule's mean squared error lies above that
+    of the best scales with all else the same. -o writes NAME.scale and NAME.shift for every tensor,
+    and NAME.zero_point and NAME.tensor_scale where there are such. With a tensor that cannot be fitted (NaN), the rest
+    goes on and the exit status is 1.
+    """
+    rules = tuple(dict.fromkeys(rules or ("optimal",)))
+    options = {key: value for key, value in layout.items() if value is not None}
+    _check(grid, rules, options, output, scales, codes)
+    given = None if scales is None else read_scales(scales)
+    with open_checkpoint(file) as checkpoint, contextlib.ExitStack() as stack:
+        selected = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=include_1d)
+        metadata = {"made_by": f"qerror {qe.__version__}", "source": file.name, "grid": grid, "rule": rules[0]}
+        metadata |= {key: str(value) for key, value in options.items()}
+        sink = None if output is None else stack.enter_context(open_scales(output, metadata))
+        shown = with_progress(selected, lambda item: item[0].size)
+        done = list(fit_tensors(checkpoint, shown, grid, rules, given=given, sink=sink, codes=codes, **options))
+    title = ", ".join([file.name, grid, *(f"{key} {value}" for key, value in _said(options).items())])
+    _show(title, grid, done, as_json, options)
+    if output is not None and not as_json:
+        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {output}")
+    return 1 if any(fit.failed for fit in done) else 0
+
+
+def _check(
+    grid: str, rules: Sequence[str], options: dict[str, Any], output: Path | None, scales: Path | None, codes: bool
+) -> None:
+    """Refuse what no tensor could change, before the first one is read."""
+    if output is not None:
+        check_output(output)
+        if len(rules) > 1 or scales is not None:
+            raise ValueError("-o writes the scales of one rule, got several columns; leave out -o or give one --rule")
+    elif codes:
+        raise ValueError("--codes needs a file to write to: -o FILE")
+    trial = {**options, "axis": None} if "axis" in options else options
+    if "axis" in options and "block_size" in options:
+        raise ValueError(f"give --axis or --block, not both; got {options['axis']} and {options['block_size']}")
+    for rule in rules:
+        qe.fit(np.array([[-1.0, 0.5, 1.0]]), grid, rule=rule, **{**trial, "block_axis": -1})
+
+
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not the usual ones, in words."""
+    words = {"axis": "axis", "block_size": "blocks of", "zero_point": "zero point", "scale_format": "scales"}
+    said = {words[key]: options[key] for key in words if key in options}
+    if options.get("shift"):
+        said["shift"] = options["shift"]
+    return said
+
+
+def _show(title: str, grid: str, done: list[TensorFit], as_json: bool, options: dict[str, Any]) -> None:
+    total = checkpoint_total(done)
+    rows = [_row(fit) for fit in done if fit.mse]
+    if as_json:
+        left_out = [
+            {"tensor": fit.info.name, "skipped": fit.skipped, "failed": fit.failed} for fit in done if not fit.mse
+        ]
+        print_json("fit", rows, grid=grid, **options, total=_row(total) if total else None, left_out=left_out)
+        return
+    if total:
+        rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
+        # Of several rules each one's SQNR is the best less what it loses.
+        sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
+        print_table(title, [*rows, _row(total)], [*_COLUMNS, sqnr, *(f"lost {rule}" for rule in rules)])
+    for reason in dict.fromkeys(fit.skipped for fit in done if fit.skipped):
+        names = [fit.info.name for fit in done if fit.skipped == reason]
+        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
+        click.echo(f"left out, {reason}{hint}: {', '.join(names)}")
+    for fit in done:
+        if fit.failed:
+            click.echo(f"not fitted: {fit.info.name}: {fit.failed}", err=True)
+
+
+def _row(fit: TensorFit) -> dict[str, Any]:
+    first = next(iter(fit.mse.values()))
+    return {
+        "tensor": fit.info.name,
+        "shape": "x".join(map(str, fit.info.shape)) or "scalar",
+        "dtype": fit.info.dtype,
+        "kurtosis": None if math.isnan(fit.kurtosis) else fit.kurtosis,
+        "groups": fit.groups,
+        "scales": None if math.isnan(fit.scales[1]) else list(fit.scales),
+        "mse": dict(fit.mse),
+        "sqnr_db": _decibels(fit.power, first),
+        "optimal_sqnr_db": _decibels(fit.power, fit.optimum),
+        **{f"lost {rule}": max(0.0, _decibels(mse, fit.optimum)) for rule, mse in fit.mse.items()},
+    }
+
+
+def _decibels(power: float, mse: float) -> float:
+    if power == mse:
+        return 0.0
+    return math.inf if mse == 0 else 10 * math.log10(power / mse) if power > 0 else math.nan

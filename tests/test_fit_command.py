@@ -1,0 +1,228 @@
+"""Whole checkpoints: what `qerror fit` prints and writes, what it leaves out, how it fails."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from click.testing import CliRunner, Result
+
+import qerror as qe
+from qerror.cli.commands import qerror_command
+from qerror.tensors import checkpoint_fit, example_checkpoint, open_checkpoint, read_tensor
+from qerror.tensors.scale_files import open_scales, read_scales
+
+EXAMPLE = str(example_checkpoint())
+RNG = np.random.default_rng(11)
+# Sums over tensors in another order.
+SUM_ORDER = 1e-12
+
+
+def run(*args: Any, status: int = 0) -> Result:
+    result = CliRunner().invoke(qerror_command, ["fit", *map(str, args)])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def content(*args: Any, status: int = 0) -> Any:
+    return json.loads(run(*args, "--json", status=status).stdout)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Two weights, a bias, integers and an empty tensor."""
+    tensors = {
+        "a.weight": RNG.standard_t(4, (6, 40)).astype(np.float32),
+        "b.weight": RNG.standard_normal((4, 33)).astype(np.float16),
+        "b.bias": RNG.standard_normal(7).astype(np.float32),
+        "ids": np.arange(6, dtype=np.int64).reshape(2, 3),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def test_rows_are_what_fit_says(file: Path) -> None:
+    found = content(file, "--grid", "int4", "--axis", 0, "--rule", "minmax", "--rule", "octav")
+    assert [row["tensor"] for row in found["rows"]] == ["a.weight", "b.weight"]
+    row = found["rows"][0]
+    x = read_tensor(file, "a.weight")
+    for rule in ("minmax", "octav"):
+        result = qe.fit(x, "int4", rule=rule, axis=0)
+        assert row["mse"][rule] == pytest.approx(result.total.mse, rel=SUM_ORDER)
+        assert row[f"lost {rule}"] == pytest.approx(result.total_excess_db, abs=1e-9)
+    scales = qe.fit(x, "int4", rule="minmax", axis=0).scale
+    assert row["scales"] == pytest.approx([scales.min(), np.median(scales), scales.max()], rel=SUM_ORDER)
+    assert row["groups"] == 6
+    y = x.astype(np.float64) - x.mean(dtype=np.float64)
+    assert row["kurtosis"] == pytest.approx((y**4).mean() / (y**2).mean() ** 2 - 3, rel=1e-10)
+    assert {entry["tensor"]: entry["skipped"] for entry in found["left_out"]} == {
+        "b.bias": "1-D",
+        "ids": "element type I64",
+        "empty": "no elements",
+    }
+
+
+def test_the_total_counts_every_value_the_same(file: Path) -> None:
+    found = content(file, "--grid", "e2m1", "--block", 16, "--include-1d", "--rule", "minmax")
+    sizes = [math.prod(map(int, row["shape"].split("x"))) for row in found["rows"]]
+    assert sizes == [240, 7, 132]
+    mse = np.dot(sizes, [row["mse"]["minmax"] for row in found["rows"]]) / sum(sizes)
+    assert found["total"]["mse"]["minmax"] == pytest.approx(mse, rel=SUM_ORDER)
+    assert found["total"]["groups"] == sum(row["groups"] for row in found["rows"])
+
+
+def test_the_table_stands_side_by_side(file: Path) -> None:
+    out = run(file, "--grid", "int4", "--rule", "minmax", "--rule", "percentile:p=99", "--rule", "optimal").stdout
+    head = out.splitlines()[1]
+    for title in ("best SQNR dB", "minmax lost dB", "percentile:p=99 lost dB", "optimal lost dB"):
+        assert title in head
+    assert "total" in out
+    assert "left out, 1-D (--include-1d fits them): b.bias" in out
+    assert "left out, element type I64: ids" in out
+    single = run(file, "--grid", "nvfp4").stdout
+    assert "SQNR dB" in single
+    assert single.startswith("model.safetensors, nvfp4\n")
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "json"])
+def test_scales_are_written_and_read_again(file: Path, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"scales.{ending}"
+    run(file, "--grid", "int4", "--axis", 0, "--shift", "mean", "-o", out)
+    written = read_scales(out)
+    assert sorted(written) == ["a.weight.scale", "a.weight.shift", "b.weight.scale", "b.weight.shift"]
+    result = qe.fit(read_tensor(file, "a.weight"), "int4", axis=0, shift="mean")
+    np.testing.assert_allclose(written["a.weight.scale"], result.scale, rtol=1e-7)
+    np.testing.assert_allclose(written["a.weight.shift"], result.shift, rtol=1e-6, atol=1e-9)
+    again = content(file, "--grid", "int4", "--axis", 0, "--shift", "mean", "--scales", out)
+    assert [row["lost given"] for row in again["rows"]] == pytest.approx([0, 0], abs=1e-6)
+    text = json.loads(out.read_text())["metadata"] if ending == "json" else dict(open_checkpoint(out).metadata)
+    assert text["grid"] == "int4"
+    assert text["made_by"] == f"qerror {qe.__version__}"
+    assert text["axis"] == "0"
+
+
+def test_codes_zero_points_and_tensor_scales_are_written(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "q.safetensors"
+    run(file, "--grid", "uint4", "--axis", 0, "--zero-point", "integer", "--rule", "minmax", "--codes", "-o", out)
+    written = safetensors.numpy.load_file(out)
+    x = read_tensor(file, "a.weight")
+    result = qe.fit(x, "uint4", rule="minmax", axis=0, zero_point="integer")
+    np.testing.assert_array_equal(written["a.weight.zero_point"], result.zero_point)
+    np.testing.assert_array_equal(written["a.weight.codes"], result.quantize(x))
+    back = (written["a.weight.codes"] - written["a.weight.zero_point"]) * written["a.weight.scale"]
+    np.testing.assert_allclose(back, result.fake_quantize(x), rtol=1e-5, atol=1e-6)
+    run(file, "--grid", "nvfp4", "-o", out)
+    assert safetensors.numpy.load_file(out)["a.weight.tensor_scale"].shape == ()
+
+
+def test_patterns(file: Path) -> None:
+    assert [r["tensor"] for r in content(file, "--grid", "int4", "--include", "a.*")["rows"]] == ["a.weight"]
+    assert [r["tensor"] for r in content(file, "--grid", "int4", "--exclude", "a.*")["rows"]] == ["b.weight"]
+    result = run(file, "--grid", "int4", "--include", "nothing", status=2)
+    assert "include and exclude leave none of 5 tensors" in result.stderr
+
+
+def test_a_tensor_with_nan_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad = np.ones((2, 3), np.float32)
+    bad[1, 2] = np.nan
+    path, out = tmp_path / "m.safetensors", tmp_path / "s.safetensors"
+    safetensors.numpy.save_file({"bad": bad, "good": np.ones((2, 4), np.float32)}, path)
+    for rule in ("minmax", "optimal"):
+        result = run(path, "--grid", "int4", "--rule", rule, "-o", out, status=1)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("not fitted: bad: x must be finite, got 1 NaN of 6 values")
+        assert "good" in result.stdout
+        assert sorted(safetensors.numpy.load_file(out)) == ["good.scale", "good.shift"]
+    failed = content(path, "--grid", "int4", status=1)["left_out"]
+    assert failed[0]["tensor"] == "bad"
+    assert "NaN" in failed[0]["failed"]
+
+
+BAD = [
+    (["--grid", "int4", "--axis", "0", "--block", "8"], "give --axis or --block, not both; got 0 and 8"),
+    (["--grid", "int44"], "unknown grid 'int44'"),
+    (["--grid", "mxfp4", "--block", "8"], "block_size must be left out with mxfp4"),
+    (["--grid", "int4", "--rule", "minmacks"], "unknown rule 'minmacks'; did you mean 'minmax'"),
+    (["--grid", "e2m1", "--rule", "aciq"], "rule aciq is not defined on e2m1"),
+    (["--grid", "int4", "--rule", "octav", "--shift", "optimal"], "shift must be a number or 'mean' for rule octav"),
+    (["--grid", "int4", "--rule", "minmax", "--rule", "ocp", "-o", "s.json"], "-o writes the scales of one rule"),
+    (["--grid", "int4", "-o", "s.txt"], "-o must end in .safetensors or .json, got 's.txt'"),
+    (["--grid", "int4", "--codes"], "--codes needs a file to write to"),
+    (["--grid", "int4", "--scales", "nowhere.json"], "there is no file 'nowhere.json'"),
+    ([], "Missing option '--grid'"),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_bad_options_cost_one_line(args: list[str], words: str) -> None:
+    result = run(EXAMPLE, *args, status=2)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert words in line
+
+
+def test_an_interrupted_run_leaves_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(tmp_path.iterdir())
+    whole = checkpoint_fit._kurtosis
+    calls = []
+
+    def interrupted(values: Any) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(values)
+
+    monkeypatch.setattr(checkpoint_fit, "_kurtosis", interrupted)
+    for ending in ("safetensors", "json"):
+        calls.clear()
+        run(file, "--grid", "int4", "-o", tmp_path / f"s.{ending}", status=130)
+        assert len(calls) == 2
+        assert sorted(tmp_path.iterdir()) == before
+
+
+def test_scale_files_hold_every_shape_and_type(tmp_path: Path) -> None:
+    arrays = {
+        "a": np.float32(0.5),
+        "b": np.zeros((2, 0)),
+        "c": np.arange(6, dtype=np.int8).reshape(2, 3).T,
+        "d": np.arange(3, dtype=np.uint16),
+    }
+    with open_scales(tmp_path / "s.safetensors", {"k": "v"}) as sink:
+        for name, array in arrays.items():
+            sink.add(name, np.asarray(array))
+    loaded = safetensors.numpy.load_file(tmp_path / "s.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(loaded[name], array)
+        assert loaded[name].dtype == np.asarray(array).dtype
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(ValueError, match="holds no scales"):
+        read_scales(tmp_path / "x.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes only on Linux")
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["minmax", "octav"])
+def test_peak_memory_is_that_of_the_largest_tensor(tmp_path: Path, rule: str) -> None:
+    path = tmp_path / "m.safetensors"
+    x = np.random.default_rng(0).standard_normal((1024, 4096)).astype(np.float32)
+    safetensors.numpy.save_file({f"w{i}": x for i in range(6)}, path)
+    code = (
+        "import resource, sys; from qerror.cli.commands import qerror_command as q\n"
+        "try: q(sys.argv[1:])\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    args = ["fit", str(path), "--grid", "int4", "--block", "128", "--rule", rule, "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    peak = 1024 * int(done.stderr.split()[-1])
+    # The promise: 5 times the largest tensor plus 200 MB. (The rest of the file is mapped, and counted here too.)
+    assert peak <= 5 * x.nbytes + 200e6 + path.stat().st_size
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
