@@ -64,7 +64,7 @@ def search(cells: Cells, budget: float = BUDGET) -> Best:
     if cells.short:
         found = [pieces.in_all(cells, part) for part in _short_parts(cells)]
         b, c = np.concatenate([f.b for f in found]), np.concatenate([f.c for f in found])
-        return Best(b, c, b > 0, np.ones(b.shape, bool))
+        return Best(b, c, (b > 0) & (cells.reach > 0), np.ones(b.shape, bool))
     return _Search(cells, budget).run()
 
 

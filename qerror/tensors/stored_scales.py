@@ -99,7 +99,7 @@ def best_stored(density: Density, grid: Grid, shift: Array, stored: Stored) -> t
     -------
     scale : ndarray of shape (R,)
     status : object ndarray of Status
-        EXACT, or DEGENERATE where every scale gives the same error: the value nearest 1 stands for them.
+        EXACT, or DEGENERATE where every scale gives the same error: `unit` times the value nearest 1 stands for them.
 
     Examples
     --------
@@ -110,11 +110,14 @@ def best_stored(density: Density, grid: Grid, shift: Array, stored: Stored) -> t
     """
     objective = Objective(density, grid, shift, "nearest", "exact")
     reach = np.broadcast_to(bounds.Reach(objective).slope, shift.shape)
-    scale = np.full(shift.shape, stored.values[np.argmin(np.abs(np.log(stored.values / stored.unit)))])
+    # Nothing is gained at any scale: where 0 is a level all are alike, else the error grows with the scale.
+    alike = bool((grid.levels == 0).any())
+    idle = np.argmin(np.abs(np.log(stored.values / stored.unit))) if alike else 0
+    scale = np.full(shift.shape, stored.values[idle])
     rows = np.flatnonzero(reach > 0)
     if rows.size:
         scale[rows] = stored.values[_Search(objective, rows, reach[rows], stored.values).run()]
-    return scale, np.atleast_1d(either(reach > 0, Status.EXACT, Status.DEGENERATE))
+    return scale, np.atleast_1d(either(reach > 0, Status.EXACT, Status.DEGENERATE if alike else Status.EXACT))
 
 
 class _Search:
