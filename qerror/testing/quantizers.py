@@ -84,7 +84,7 @@ def check_quantizer(
     What cannot be seen: the rule for ties unless `scale` is a power of two and the thresholds are numbers of `dtype`
     (then no value lies on a threshold, and the rule changes nothing); double rounding through a type less than eight
     times coarser than `dtype`, which looks like the rounding of `fn`'s own arithmetic; random numbers of b bits
-    when n 2^-b is below a few thousand (11 bits at n = 1e7), and of more than 11.
+    when n 2^-b is below a few thousand (8 bits at n = 1e6, 11 at 1e7), and of more than 11.
 
     Examples
     --------
