@@ -71,7 +71,14 @@ def test_every_group_is_fitted_by_itself(layout: dict[str, Any], rule: str) -> N
     q = result.fake_quantize(x.astype(np.float64))
     for (index, part), (_, rounded) in zip(pieces, groups_of(q, **layout), strict=True):
         expected = as_rule(rule)(qe.Empirical(part), "int4", shift="mean")
-        assert result.scale[index] == pytest.approx(expected.scale, rel=SUM_ORDER)
+        if rule != "optimal":
+            assert result.scale[index] == pytest.approx(expected.scale, rel=SUM_ORDER)
+        # Of few values several scales may be as good as the best.
+        there = float(qe.quantization_error(qe.Empirical(part), "int4", expected.scale, expected.shift).mse)
+        # x - Q(x) is known to a few ulp of x.
+        power = float(np.mean(part.astype(np.float64) ** 2))
+        rounding = 1e-15 * np.sqrt(power * there) + 1e-30 * power
+        assert result.error.mse[index] == pytest.approx(there, rel=SUM_ORDER, abs=rounding)
         assert result.shift[index] == pytest.approx(expected.shift, rel=SUM_ORDER)
         direct = float(np.mean((part - rounded) ** 2))
         # A value that is itself representable comes back within an ulp.
@@ -95,7 +102,7 @@ def test_rows_of_172_in_blocks_of_32() -> None:
     result = qe.fit(x, "e2m1", block_size=32)
     assert result.scale.shape == (7, 6)
     last = qe.optimal_scale(qe.Empirical(x[:, 160:], axis=0), "e2m1")
-    np.testing.assert_allclose(result.scale[:, 5], last.scale, rtol=SUM_ORDER)
+    np.testing.assert_allclose(result.error.mse[:, 5], last.error.mse, rtol=SUM_ORDER)
     np.testing.assert_allclose(result.total.mse, np.mean((x - result.fake_quantize(x)) ** 2), rtol=1e-6)
 
 

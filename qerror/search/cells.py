@@ -86,7 +86,7 @@ class Cells:
         """B, C and crossings for pairs of a row and a scale."""
         step = max(1, _CHUNK // self.width)
         route = self._from_values if self._by_value else self._from_thresholds
-        parts = [route(row[i : i + step], scale[i : i + step])[:3] for i in range(0, row.size, step)]
+        parts = [route(row[i : i + step], scale[i : i + step])[:3] for i in range(0, max(row.size, 1), step)]
         return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
@@ -127,7 +127,7 @@ class Cells:
     def settle(self, row: Index, scale: Array) -> Array:
         """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""
         step = max(1, _CHUNK // self.n)
-        found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, row.size, step)]
+        found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, max(row.size, 1), step)]
         b, c = (np.concatenate([part[i] for part in found]) for i in (0, 1))
         # Data of the size of a rounding may all lie nearest to 0 after all.
         out: Array = np.divide(b, c, out=scale.copy(), where=b > 0)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ..densities.base import Density
 from ..densities.empirical import Empirical
 from ..grids.grid import Grid
-from ..results import ErrorTerms, Status
+from ..results import Status
 from ..search.optimal import optimal_scale
-from .rule_base import RuleResult, either
+from ..search.sample_scale import best_of_rows
+from .rule_base import RuleResult, either, is_word
 from .rules import Rule, aciq, analytic, iterative, minmax, ocp, optimal, sawb, shrink_search
 from .stored_scales import Stored, best_stored
 from .unsorted import Unsorted
@@ -50,14 +51,12 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Flat arrays, one entry a row; the error and the clipped share where the search found them on its way."""
+    """Flat arrays, one entry a row."""
 
     scale: Array
     shift: Array
     status: NDArray[np.object_]
     zero_point: NDArray[np.int64] | None = None
-    terms: ErrorTerms | None = None
-    clipped: Array | None = None
 
 
 def choose(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
@@ -92,35 +91,30 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
         scale, zero_point, status = best_zero_point(sample, plan.grid, search)
         return _with_integer(_flat(len(rows), scale, 0.0, status), zero_point.astype(np.float64))
-    if stored is None:
-        return _search(sorted_sample(rows, weights), shift, plan)
-    sample = Empirical(rows, weights, axis=0)
-    if isinstance(shift, str) and shift == "optimal":
+    sample = sorted_sample(rows, weights)
+    if is_word(shift, "optimal"):
         free = optimal_scale(sample, plan.grid, shift=shift)
-        scale, status = _stored(sample, plan.grid, free.shift, stored)
+        if stored is None:
+            return _flat(len(rows), free.scale, free.shift, free.status)
+        scale, status = _stored(sample, plan.grid, np.ravel(free.shift), stored)
         return _flat(len(rows), scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
-    shift = sample.mean if isinstance(shift, str) else shift
-    scale, status = _stored(sample, plan.grid, shift, stored)
-    return _flat(len(rows), scale, shift, status)
+    at = np.broadcast_to(sample.mean if isinstance(shift, str) else shift, len(rows))
+    if stored is not None:
+        scale, status = _stored(sample, plan.grid, at, stored)
+    else:
+        scale, status = best_of_rows(sample, plan.grid, at)
+    return _flat(len(rows), scale, at, status)
 
 
-def best_scales(density: Density, grid: Grid) -> tuple[Array, NDArray[np.object_]]:
-    """The best scale of each row at shift 0, and its status."""
-    best = optimal_scale(density, grid)
-    return np.ravel(best.scale), np.ravel(np.asarray(best.status, object))
+def best_scales(density: Density, grid: Grid, shift: Any = 0.0) -> tuple[Array, NDArray[np.object_]]:
+    """The best scale of each row at a given shift, and its status."""
+    found = best_of_rows(density, grid, np.broadcast_to(np.asarray(shift, np.float64), density.shape))
+    return found.scale, found.status
 
 
 def _stored(density: Density, grid: Grid, shift: Any, stored: Stored) -> tuple[Array, NDArray[np.object_]]:
-    return best_stored(density, grid, np.broadcast_to(np.asarray(shift, np.float64), density.shape), stored)
-
-
-def _search(sample: Empirical, shift: Any, plan: Plan) -> Choice:
-    best = optimal_scale(sample, plan.grid, shift=shift)
-    flat = (np.ravel(getattr(best.error, field.name)) for field in dataclasses.fields(ErrorTerms))
-    low, high = (np.ravel(end) for end in best.range)
-    clipped = np.ravel(sample.sf(high)) + np.ravel(sample.cdf(np.nextafter(low, -np.inf)))
-    choice = _flat(low.size, best.scale, best.shift, best.status)
-    return dataclasses.replace(choice, terms=ErrorTerms(*flat), clipped=clipped)
+    at = np.asarray(shift, np.float64)
+    return best_stored(density, grid, np.broadcast_to(at, np.broadcast_shapes(at.shape, density.shape)), stored)
 
 
 def sorted_sample(rows: NDArray[Any], weights: Array | None) -> Empirical:

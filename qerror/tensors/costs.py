@@ -71,8 +71,7 @@ class Costs:
 
     @cached_property
     def _best(self) -> GroupCosts:
-        if self._optimum is None:
-            return self._own
+        assert self._optimum is not None
         best = self._optimum(*self._alive())
         power, again = (np.concatenate(costs.terms, axis=1)[4] for costs in (self._own, best))
         if not np.allclose(power, again, rtol=1e-9, atol=0):
@@ -90,12 +89,14 @@ class Costs:
 
     @property
     def at_once(self) -> bool:
-        """Whether to measure now: the search for the optimum has done so already, or x cannot be held weakly."""
-        return self._optimum is None or not all(isinstance(ref, weakref.ref | type(None)) for ref in self._arrays)
+        """Whether to measure now, because x cannot be held weakly."""
+        return not all(isinstance(ref, weakref.ref | type(None)) for ref in self._arrays)
 
     def compute(self) -> None:
         """Measure everything now."""
-        _ = self._own, self._best
+        _ = self._own
+        if self._optimum is not None:
+            _ = self._best
         self._arrays = [_nothing]
 
     @cached_property
@@ -117,12 +118,16 @@ class Costs:
     @property
     def excess_db(self) -> Any:
         """Decibels lost against the optimum, in the shape of the scales."""
+        if self._optimum is None:
+            return np.zeros(self._groups.scale_shape)[()]
         pairs = zip(self._own.terms, self._best.terms, strict=True)
         return self._groups.join([_decibels(own[0] + own[1], best[0] + best[1], own[4]) for own, best in pairs])
 
     @property
     def total_excess_db(self) -> float:
         """Decibels lost against the optimum over the whole tensor."""
+        if self._optimum is None:
+            return 0.0
         own, best = self._own.total(), self._best.total()
         return float(_decibels(own.mse, best.mse, own.power))
 

@@ -17,9 +17,8 @@ from ..densities.samples import as_values
 from ..grids.formats import BlockFormat, block_format, block_formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..results import ErrorTerms
 from .choosing import Choice, Plan, choose
-from .costs import TERMS, Costs, GroupCosts
+from .costs import Costs, GroupCosts
 from .groups import Groups
 from .measure import measure
 from .rules import optimal
@@ -30,7 +29,7 @@ __all__ = ["Task", "as_array", "as_weights", "resolve_format", "shift_policy", "
 Array = NDArray[np.float64]
 
 # Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 21
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,21 +62,15 @@ class Task:
         return out
 
     def measured(self, chosen: list[Choice], values: NDArray[Any], weights: Array | None) -> GroupCosts:
-        """Costs of what was chosen: those of the search, else by quantizing."""
-        terms, weight, clipped = [], [], []
+        """Costs of what was chosen, by quantizing."""
         rows = self.groups.rows(values)
         weighted = [None] * len(rows) if weights is None else self.groups.rows(weights)
-        for x, w, part in zip(rows, weighted, chosen, strict=True):
-            if part.terms is not None and part.clipped is not None:
-                terms.append(np.stack([getattr(part.terms, name) for name in TERMS]))
-                weight.append(np.full(len(x), float(x.shape[1])) if w is None else w.sum(axis=1))
-                clipped.append(part.clipped)
-            else:
-                found = measure(x, w, self.plan.grid, part.scale, part.shift)
-                terms.append(found.sums / found.weight)
-                weight.append(found.weight)
-                clipped.append(found.clipped / found.weight)
-        return GroupCosts(terms, weight, clipped)
+        found = [
+            measure(x, w, self.plan.grid, part.scale, part.shift)
+            for x, w, part in zip(rows, weighted, chosen, strict=True)
+        ]
+        terms, clipped = [f.sums / f.weight for f in found], [f.clipped / f.weight for f in found]
+        return GroupCosts(terms, [f.weight for f in found], clipped)
 
     def costs(self, chosen: list[Choice], x: Any, weights: Any, *, best: bool) -> Costs:
         """The costs of what was chosen, to be measured later; `best` where it is the optimum itself."""
@@ -101,11 +94,7 @@ def _joined(parts: list[Choice]) -> Choice:
     )
     integers = [part.zero_point for part in parts if part.zero_point is not None]
     zero_point = np.concatenate(integers) if integers else None
-    if any(part.terms is None or part.clipped is None for part in parts):
-        return Choice(scale, shift, status, zero_point)
-    terms = (np.concatenate([getattr(part.terms, name) for part in parts]) for name in TERMS)
-    clipped = np.concatenate([part.clipped for part in parts if part.clipped is not None])
-    return Choice(scale, shift, status, zero_point, ErrorTerms(*terms), clipped)
+    return Choice(scale, shift, status, zero_point)
 
 
 def as_array(x: ArrayLike) -> NDArray[Any]:
