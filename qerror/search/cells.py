@@ -80,6 +80,10 @@ class Cells:
     @cached_property
     def power(self) -> Array:
         """A = E[y^2]."""
+        if self.short:
+            square = np.square(self.rows.values - self.shift[:, None])
+            weights = self.rows.weights
+            return (square if weights is None else square * weights).sum(axis=1) / self.rows.total
         return self.rows.second_moment + self.offset**2
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..grids.grid import Grid
 from .cells import Array, Cells, Index
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2
-# Crossings in flight.
-_CHUNK = 1 << 18
+# Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
+_TAGS = 8
 
 
 class Piece(NamedTuple):
@@ -47,33 +49,46 @@ def best_pieces(u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Arra
     """
     n, m = u.shape
     mask = (1 << m.bit_length()) - 1
-    key = u.view(np.int64) & ~mask
-    key |= np.arange(m)
-    key.sort(axis=1)
-    # Crossing by crossing down the columns, so that all intervals are added up together.
-    place = (key & mask).T + np.arange(n) * m
-    sums = np.empty((2, m + 1, n))
-    sums[:, 0] = b, c
+    key = _sorted_keys(u, mask, np.arange(m))
+    place = key & mask
+    place += (np.arange(n) * m)[:, None]
+    sums = np.empty((2, n, m + 1))
     for change, out in zip((db, dc), sums, strict=True):
-        change.ravel().take(place, mode="clip", out=out[1:])
-        for k in range(m):
-            np.add(out[k], out[k + 1], out=out[k + 1])
+        out[:, 1:] = change.ravel().take(place, mode="clip")
+    gain = _gains(sums, b, c)
+    best = np.arange(n), gain.argmax(axis=1)
     sum_b, sum_c = sums
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = sum_b * sum_b
-        gain /= sum_c
-    gain[(sum_b <= 0) | (sum_c <= 0)] = 0.0
-    best = gain.argmax(axis=0), np.arange(n)
     if enough is None:
         return Piece(sum_b[best], sum_c[best], np.empty(0, np.intp), np.empty(0))
-    owner, at = np.nonzero((gain >= enough).T)
+    owner, at = np.nonzero(gain >= enough[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
-        bottom = sum_b[at, owner] / sum_c[at, owner]
+        bottom = sum_b[owner, at] / sum_c[owner, at]
         end = 1 / np.column_stack([np.zeros(n), (key & ~mask).view(np.float64), np.full(n, np.inf)])
     # A bottom that falls on a kink is no minimum.
     margin = 1 + 2.0**-40
     inside = (bottom * margin < end[owner, at]) & (bottom > end[owner, at + 1] * margin)
     return Piece(sum_b[best], sum_c[best], owner[inside], bottom[inside])
+
+
+def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Crossings in ascending order along the rows, the last bits of each (`mask`) given to a tag."""
+    key = u.view(np.int64) & ~mask
+    key |= tag
+    key.sort(axis=1)
+    return key
+
+
+def _gains(sums: Array, b: Array, c: Array) -> Array:
+    """B^2 / C after each crossing of a row, from what B and C grow by, which their sums replace."""
+    sums[:, :, 0] = b, c
+    for one in sums:
+        np.cumsum(one, axis=1, out=one)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain: Array = np.square(sums[0])
+        gain /= sums[1]
+    # Neither negative B nor 0 / 0 is a gain.
+    np.copyto(gain, 0.0, where=~(sums[0] > 0))
+    return gain
 
 
 def in_intervals(
@@ -95,34 +110,70 @@ def in_intervals(
 
 def in_all(cells: Cells, part: slice, enough: Array | None = None) -> Piece:
     """The best of all pieces of short rows: every value at every threshold."""
-    grid, rows = cells.grid, cells.rows.select(part)
+    rows, tables = cells.rows.select(part), _outwards(cells.grid)
+    y = rows.values - cells.shift[part, None].astype(np.float64)
+    negative, size = y < 0, np.abs(y)
+    share = np.broadcast_to(1.0 / rows.total[:, None], y.shape)
+    if rows.weights is not None:
+        share = share * rows.weights
+    b, c = _at_home(cells.grid, negative, size * share, share)
+    sides = (tables[0] != tables[1]).any(axis=0)
+    with np.errstate(divide="ignore", over="ignore"):
+        u = tables[0, 0] / size[..., None]
+        for k in np.flatnonzero(sides):
+            u[negative, k] = tables[1, 0, k] / size[negative]
+    u = u.reshape(len(y), -1)
+    if enough is None and rows.weights is None and 0 < tables.shape[2] <= _TAGS:
+        return _tagged(u, tables, negative if sides.any() else None, b, c, 1.0 / rows.n)
+    db, dc = tables[0, 1] * (size * share)[..., None], tables[0, 2] * share[..., None]
+    for k in np.flatnonzero(sides):
+        db[negative, k] = tables[1, 1, k] * (size * share)[negative]
+        dc[negative, k] = tables[1, 2, k] * share[negative]
+    return best_pieces(u, db.reshape(u.shape), dc.reshape(u.shape), b, c, enough)
+
+
+def _tagged(
+    u: Array, tables: Array, negative: NDArray[np.bool_] | None, b: Array, c: Array, share: float
+) -> Piece:
+    """Few thresholds: a crossing and its threshold say which value it is, |y| = |t| / u, to 2^-49 of it."""
+    most = tables.shape[2]
+    tag = np.arange(most)
+    if negative is not None:
+        tag = (tag + most * negative[..., None]).reshape(u.shape)
+    else:
+        tag = np.tile(tag, u.shape[1] // most)
+    mask = (1 << (2 * most - 1).bit_length()) - 1
+    key = _sorted_keys(u, mask, tag)
+    index = key & mask
+    key &= ~mask
+    t, gaps, squares = tables.transpose(1, 0, 2).reshape(3, -1)
+    # A threshold that is missing on one side lies at infinity, as all thresholds do for y = 0: B then stays, C does not
+    # fall, and no such piece is the best.
+    moment = np.where(np.isfinite(t), t, 0.0) * gaps
+    sums = np.empty((2, len(u), u.shape[1] + 1))
+    np.divide((moment * share).take(index, mode="clip"), key.view(np.float64), out=sums[0, :, 1:])
+    sums[1, :, 1:] = (squares * share).take(index, mode="clip")
+    gain = _gains(sums, b, c)
+    best = np.arange(len(u)), gain.argmax(axis=1)
+    return Piece(sums[0][best], sums[1][best], np.empty(0, np.intp), np.empty(0))
+
+
+def _outwards(grid: Grid) -> Array:
+    """|t|, the gap and the growth of the square of the level at each threshold from 0 outwards: shape (2 sides, 3, m)."""
     t, gaps, squares = grid.thresholds, np.diff(grid.levels), np.diff(grid.levels**2)
     most = max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
     tables = np.full((2, 3, most), [[np.inf], [0.0], [0.0]])
     for side, on in enumerate((t > 0, t < 0)):
         sign = 1 - 2 * side
         columns = np.array([sign * t[on], gaps[on], sign * squares[on]])
-        # From the threshold next to 0 outwards.
         tables[side, :, : columns.shape[1]] = columns[:, ::sign]
-    y = rows.values.astype(np.float64) - cells.shift[part, None]
-    negative = y < 0
-    share = np.broadcast_to(1.0 / rows.total[:, None], y.shape)
-    if rows.weights is not None:
-        share = share * rows.weights
-    moment = np.abs(y) * share
-    u, db, dc = (np.empty((*y.shape, most)) for _ in range(3))
-    with np.errstate(divide="ignore", over="ignore"):
-        np.divide(tables[0, 0], np.abs(y)[..., None], out=u)
-        np.multiply(tables[0, 1], moment[..., None], out=db)
-        np.multiply(tables[0, 2], share[..., None], out=dc)
-        for k in np.flatnonzero((tables[0] != tables[1]).any(axis=0)):
-            other = tables[1, :, k]
-            u[negative, k] = other[0] / -y[negative]
-            db[negative, k], dc[negative, k] = other[1] * moment[negative], other[2] * share[negative]
-    above = grid.levels[np.count_nonzero(t <= 0)]
-    below = grid.levels[np.count_nonzero(t < 0)]
+    return tables
+
+
+def _at_home(grid: Grid, negative: NDArray[np.bool_], moment: Array, share: Array) -> tuple[Array, Array]:
+    """B and C where all values go to the levels next to 0; on the threshold 0 both are equally far from y = 0."""
+    above = grid.levels[np.count_nonzero(grid.thresholds <= 0)]
+    below = grid.levels[np.count_nonzero(grid.thresholds < 0)]
     b = (np.where(negative, -below, above) * moment).sum(axis=1)
-    # On the threshold 0 both levels are equally far from y = 0.
     c = (np.where(negative, below**2, above**2) * share).sum(axis=1)
-    shape = (y.shape[0], -1)
-    return best_pieces(u.reshape(shape), db.reshape(shape), dc.reshape(shape), b, c, enough)
+    return b, c

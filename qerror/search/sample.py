@@ -23,6 +23,8 @@ _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 64
 _ROUND = 1 << 22
+# Crossings in flight.
+_AT_ONCE = 1 << 19
 # Cells and crossings after which the proof for a row is given up, and when it was asked for.
 BUDGET = 400_000_000
 ASKED = 20_000_000_000
@@ -85,7 +87,7 @@ def minima(cells: Cells, best: Best, within: float, budget: float) -> tuple[Inde
 
 
 def _short_parts(cells: Cells) -> list[slice]:
-    return chunk_slices(cells.shift.size, max(1, (1 << 18) // max(1, cells.most_crossings)))
+    return chunk_slices(cells.shift.size, max(1, _AT_ONCE // max(1, cells.most_crossings)))
 
 
 class _Search:

@@ -118,7 +118,7 @@ def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
     row = np.flatnonzero(live)
     while True:
         # Half the scale does as well only if it clips nothing.
-        row = row[2 * farthest[row] < scale[row] * (3 * levels.max() - np.unique(levels)[-2])]
+        row = row[4 * farthest[row] < scale[row] * (3 * levels.max() - np.unique(levels)[-2])]
         if not row.size:
             return
         both = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]))
