@@ -128,7 +128,7 @@ def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, roundin
     """Terms and derivatives for flat `scale` and `shift`; density.shape is () or that of `scale`."""
     if fine_grids.pays(density, grid):
         return ErrorSums(*fine_grids.error_rows(density, grid, scale, shift, rounding))
-    if rounding == "nearest" and sample_error.pays(density, scale.size):
+    if rounding == "nearest" and sample_error.pays(density, scale, shift):
         return ErrorSums(*sample_error.error_rows(density, grid, scale, shift))
     cells = _nearest if rounding == "nearest" else _stochastic
     step = max(1, _CHUNK_CELLS // len(grid.levels))

@@ -20,14 +20,18 @@ Index = NDArray[np.intp]
 # Scales a row up to which its values are rounded one by one, and the row length from which sums over blocks are kept.
 _FEW = 8
 _LONG = 1 << 20
+# Shift in scales up to which the rounding of x - z does not show in the error.
+_FAR = 1 << 9
 # Values in flight.
 _CHUNK = 1 << 18
 
 
-def pays(density: Density, scales: int) -> bool:
-    """Whether so many scales of this density are evaluated faster value by value."""
+def pays(density: Density, scale: Array, shift: Array) -> bool:
+    """Whether these scales of a density are evaluated faster value by value, and as accurately."""
     held = density.sorted_rows
-    return held is not None and held[0].n <= _LONG and scales <= _FEW * held[0].values.shape[0]
+    if held is None or held[0].n > _LONG or scale.size > _FEW * held[0].values.shape[0]:
+        return False
+    return bool((np.abs(shift) <= _FAR * scale).all())
 
 
 def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:

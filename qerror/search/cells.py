@@ -83,7 +83,8 @@ class Cells:
         if self.short:
             square = np.square(self.rows.values - self.shift[:, None])
             weights = self.rows.weights
-            return (square if weights is None else square * weights).sum(axis=1) / self.rows.total
+            power: Array = (square if weights is None else square * weights).sum(axis=1) / self.rows.total
+            return power
         return self.rows.second_moment + self.offset**2
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:
@@ -127,6 +128,19 @@ class Cells:
         crossed = -np.einsum("ij,ij->i", code, np.sign(y).astype(np.intp))
         total = self.rows.total[row]
         return np.einsum("ij,ij->i", weighted, y) / total, np.einsum("ij,ij->i", weighted, level) / total, crossed, code
+
+    def direct_mse(self, row: Index, scale: Array) -> Array:
+        """The mean squared error at a scale, value by value."""
+        found = np.empty(row.size)
+        step = max(1, _CHUNK // self.n)
+        for i in range(0, row.size, step):
+            part = slice(i, i + step)
+            y = self.rows.values[row[part]] - self.shift[row[part], None]
+            code = self._from_values(row[part], scale[part])[3]
+            square = np.square(scale[part, None] * self.grid.levels[code] - y)
+            weights = self.rows.weights
+            found[part] = (square if weights is None else square * weights[row[part]]).sum(axis=1)
+        return found
 
     def settle(self, row: Index, scale: Array) -> Array:
         """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""

@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grids.grid import Grid
+from .bounds import RESOLUTION
 from .cells import Array, Cells, Index
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2
+# MSEs closer than this (relative) are one minimum.
+TOLERANCE = 1e-12
 # Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
 _TAGS = 8
 
@@ -30,7 +33,9 @@ class Piece(NamedTuple):
     dip: Array
 
 
-def best_pieces(u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Array | None = None) -> Piece:
+def best_pieces(
+    u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Array | None = None, power: Array | None = None
+) -> Piece:
     """Run through the crossings of each interval in ascending order of u = 1 / s.
 
     Crossings closer than 2^-40 may come in either order: the piece between them is then a mixture of its neighbours,
@@ -46,6 +51,8 @@ def best_pieces(u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Arra
         B and C before the first.
     enough : ndarray of shape (I,), optional
         List the local minima whose B^2 / C reaches this.
+    power : ndarray of shape (I,), optional
+        A: of pieces whose errors A - B^2 / C are equal the smallest scale is taken.
     """
     n, m = u.shape
     mask = (1 << m.bit_length()) - 1
@@ -56,7 +63,7 @@ def best_pieces(u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Arra
     for change, out in zip((db, dc), sums, strict=True):
         out[:, 1:] = change.ravel().take(place, mode="clip")
     gain = _gains(sums, b, c)
-    best = np.arange(n), gain.argmax(axis=1)
+    best = np.arange(n), gain.argmax(axis=1) if power is None else _last_best(gain, power)
     sum_b, sum_c = sums
     if enough is None:
         return Piece(sum_b[best], sum_c[best], np.empty(0, np.intp), np.empty(0))
@@ -91,6 +98,14 @@ def _gains(sums: Array, b: Array, c: Array) -> Array:
     return gain
 
 
+def _last_best(gain: Array, power: Array) -> Index:
+    """The last of the greatest gains (1e-12 of the error, or what float64 resolves): small rows have equal minima."""
+    most = gain.max(axis=1)
+    slack = np.maximum(TOLERANCE * (power - most), 4 * RESOLUTION * power)
+    out: Index = gain.shape[1] - 1 - np.argmax((gain >= (most - slack)[:, None])[:, ::-1], axis=1)
+    return out
+
+
 def in_intervals(
     cells: Cells, row: Index, low: Array, high: Array, b: Array, c: Array, enough: Array | None = None
 ) -> Piece:
@@ -116,6 +131,7 @@ def in_all(cells: Cells, part: slice, enough: Array | None = None) -> Piece:
     share = np.broadcast_to(1.0 / rows.total[:, None], y.shape)
     if rows.weights is not None:
         share = share * rows.weights
+    power = cells.power[part]
     b, c = _at_home(cells.grid, negative, size * share, share)
     sides = (tables[0] != tables[1]).any(axis=0)
     with np.errstate(divide="ignore", over="ignore"):
@@ -124,16 +140,16 @@ def in_all(cells: Cells, part: slice, enough: Array | None = None) -> Piece:
             u[negative, k] = tables[1, 0, k] / size[negative]
     u = u.reshape(len(y), -1)
     if enough is None and rows.weights is None and 0 < tables.shape[2] <= _TAGS:
-        return _tagged(u, tables, negative if sides.any() else None, b, c, 1.0 / rows.n)
+        return _tagged(u, tables, negative if sides.any() else None, b, c, 1.0 / rows.n, power)
     db, dc = tables[0, 1] * (size * share)[..., None], tables[0, 2] * share[..., None]
     for k in np.flatnonzero(sides):
         db[negative, k] = tables[1, 1, k] * (size * share)[negative]
         dc[negative, k] = tables[1, 2, k] * share[negative]
-    return best_pieces(u, db.reshape(u.shape), dc.reshape(u.shape), b, c, enough)
+    return best_pieces(u, db.reshape(u.shape), dc.reshape(u.shape), b, c, enough, power)
 
 
 def _tagged(
-    u: Array, tables: Array, negative: NDArray[np.bool_] | None, b: Array, c: Array, share: float
+    u: Array, tables: Array, negative: NDArray[np.bool_] | None, b: Array, c: Array, share: float, power: Array
 ) -> Piece:
     """Few thresholds: a crossing and its threshold say which value it is, |y| = |t| / u, to 2^-49 of it."""
     most = tables.shape[2]
@@ -154,12 +170,12 @@ def _tagged(
     np.divide((moment * share).take(index, mode="clip"), key.view(np.float64), out=sums[0, :, 1:])
     sums[1, :, 1:] = (squares * share).take(index, mode="clip")
     gain = _gains(sums, b, c)
-    best = np.arange(len(u)), gain.argmax(axis=1)
+    best = np.arange(len(u)), _last_best(gain, power)
     return Piece(sums[0][best], sums[1][best], np.empty(0, np.intp), np.empty(0))
 
 
 def _outwards(grid: Grid) -> Array:
-    """|t|, the gap and the growth of the square of the level at each threshold from 0 outwards: shape (2 sides, 3, m)."""
+    """|t|, gap and growth of the square of the level at each threshold from 0 outwards, shape (2 sides, 3, m)."""
     t, gaps, squares = grid.thresholds, np.diff(grid.levels), np.diff(grid.levels**2)
     most = max(np.count_nonzero(t > 0), np.count_nonzero(t < 0))
     tables = np.full((2, 3, most), [[np.inf], [0.0], [0.0]])

@@ -16,8 +16,6 @@ from .._threads import chunk_slices
 from . import bounds, pieces
 from .cells import Array, Cells, Index
 
-# MSEs closer than this (relative) are one minimum, and a proof stops there.
-TOLERANCE = 1e-12
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
@@ -73,7 +71,8 @@ def search(cells: Cells, budget: float = BUDGET) -> Best:
 def minima(cells: Cells, best: Best, within: float, budget: float) -> tuple[Index, Array]:
     """Row and scale of the local minima whose MSE is within this share of the best, none where they are too many."""
     gain = np.where(best.live, best.b * best.b / np.where(best.c > 0, best.c, 1.0), 0.0)
-    enough = cells.power - (1 + within) * np.maximum(cells.power - gain, 0.0)
+    error = np.maximum(cells.power - gain, 0.0)
+    enough = cells.power - error - np.maximum(within * error, 8 * bounds.RESOLUTION * cells.power)
     if cells.short:
         found = [(part.start, pieces.in_all(cells, part, enough[part])) for part in _short_parts(cells)]
         row = np.concatenate([start + piece.dip_of for start, piece in found])
@@ -111,7 +110,7 @@ class _Search:
             out: Array = power - self.enough
             return out
         least = power - self.gain
-        return least - np.maximum(TOLERANCE * least, bounds.RESOLUTION * power)
+        return least - np.maximum(pieces.TOLERANCE * least, bounds.RESOLUTION * power)
 
     @property
     def dips(self) -> tuple[Index, Array]:
@@ -224,7 +223,7 @@ class _Search:
     def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
         """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""
         power, goal = self.cells.power[now.row], self.goal[now.row]
-        floor = np.maximum(TOLERANCE * goal, bounds.RESOLUTION * power)
+        floor = np.maximum(pieces.TOLERANCE * goal, bounds.RESOLUTION * power)
         # Half the curvature of h over the interval; A where it is even.
         bend = (now.low_b - now.high_b) / (1 / now.low - 1 / now.high)
         bend = np.maximum(bend, 1e-6 * power)

@@ -13,7 +13,7 @@ from ..densities.base import Density
 from ..error import quantization_error
 from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, Status
-from . import bounds, sample
+from . import bounds, pieces, sample
 from .cells import Array, Cells, Evaluated, Index
 from .roots import rising_roots
 from .scan import Found, distinct
@@ -25,6 +25,7 @@ _WITHIN = 0.01
 _LISTED = 1 << 18
 # An error of this share of the power is seen through sums that are right to a few ulp of the power.
 _BARE = 1e-9
+_TIES = 1e-12
 # Steps by which the end of the 1 % interval is looked for, and how many at a time.
 _STEP = 2.0**0.125
 _AT_ONCE = 4
@@ -99,16 +100,29 @@ def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells
 def _scales(cells: Cells, best: sample.Best) -> RowScales:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(best.live, best.b / best.c, 1.0)
+        gain = np.where(best.live, best.b * best.b / best.c, 0.0)
     if cells.grid.float_spec is not None:
         _halve(cells, scale, best.live)
     # Where hardly any error is left, the rounding of prefix sums would show.
-    bare = np.flatnonzero(best.live & (best.b * scale >= (1 - _BARE) * cells.power))
+    bare = np.flatnonzero(best.live & (gain >= (1 - _BARE) * cells.power))
     if bare.size:
-        scale[bare] = cells.settle(bare, scale[bare])
+        _settle(cells, best, scale, bare)
     status = np.full(scale.size, Status.SCANNED, object)
     status[best.proven] = Status.EXACT
     status[~best.live] = Status.DEGENERATE if bool((cells.grid.levels == 0).any()) else Status.DEGENERATE_NONE
     return RowScales(scale, status)
+
+
+def _settle(cells: Cells, best: sample.Best, scale: Array, bare: Index) -> None:
+    """Among the minima that differ by roundings take the one that quantizing the values itself finds the best."""
+    row, others = _minima(cells, best, _TIES)
+    kept = np.isin(row, bare)
+    row, tried = np.concatenate([bare, row[kept]]), np.concatenate([scale[bare], others[kept]])
+    tried = cells.settle(row, tried)
+    mse = cells.direct_mse(row, tried)
+    order = np.lexsort((tried, mse, row))
+    first = order[np.append(True, row[order][1:] != row[order][:-1])]
+    scale[row[first]] = tried[first]
 
 
 def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
@@ -124,7 +138,7 @@ def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
         both = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]))
         mse = _mse(cells, np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]), both)
         here, half = np.split(mse, 2)
-        same = half <= here * (1 + sample.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
+        same = half <= here * (1 + pieces.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
         row = row[same]
         scale[row] *= 0.5
 
@@ -138,13 +152,17 @@ def _mse(cells: Cells, row: Index, scale: Array, found: Evaluated) -> Array:
 def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array]:
     """Local minima within 1 % of the best, of the rows where they are not too many to be listed."""
     if cells.short:
-        return sample.minima(cells, best, _WITHIN, np.inf)
+        return _minima(cells, best, _WITHIN)
     row = np.flatnonzero(best.live)
     ends = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row] * 0.97, scale[row] * 1.03])).crossed
     low, high = np.split(ends, 2)
     if (high - low).max(initial=0) > _LISTED or best.live.sum() == 0:
         return np.empty(0, np.intp), np.empty(0)
-    return sample.minima(cells, best, _WITHIN, sample.BUDGET)
+    return _minima(cells, best, _WITHIN)
+
+
+def _minima(cells: Cells, best: sample.Best, within: float) -> tuple[Index, Array]:
+    return sample.minima(cells, best, within, sample.BUDGET)
 
 
 def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
@@ -182,7 +200,8 @@ def _bracket(
     below, over = -goal[row] / 101, np.full(row.size, np.nan)
     power = cells.power[row]
     # A - MSE <= 2 s reach; and beyond the largest scale the error is one parabola, constant where 0 is a level.
-    limit = 0.5 * (power - goal[row]) / cells.reach[row] if sign < 0 else 4 * cells.largest_scale[row]
+    with np.errstate(divide="ignore"):
+        limit = 0.5 * (power - goal[row]) / cells.reach[row] if sign < 0 else 4 * cells.largest_scale[row]
     open_ = np.flatnonzero(limit > 0)
     while open_.size:
         steps = inner[open_, None] * _STEP ** (sign * np.arange(1, _AT_ONCE + 1))
