@@ -251,3 +251,41 @@ def test_version():
 def test_console_script_is_declared():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     assert 'qerror = "qerror.cli:main"' in text
+
+
+# -- derivations ---------------------------------------------------------------------------------------------------
+
+
+def test_derive_prints_what_the_library_derives():
+    from qerror import symbolic
+
+    found = symbolic.derivation("clipping", "laplace")
+    assert run("derive", "clipping", "--density", "laplace").stdout.strip() == str(found)
+    optimum = symbolic.derivation("optimum", "gaussian", 2)
+    assert run("derive", "optimum", "--grid", 2, "--markdown").stdout == optimum.markdown()
+    assert run("derive", "optimum", "--grid", 2, "--latex").stdout.strip() == optimum.latex()
+    lines = run("derive", "mse", "--density", "laplace", "--grid", "N").stdout.splitlines()
+    assert ["Sum" in line for line in lines] == [False, False, True, False, False]
+
+
+def test_derive_prints_source_that_runs():
+    source = run("derive", "mse", "--density", "student-t:df=5,std=1", "--grid", "e2m1", "--python").stdout
+    scope = {}
+    exec(source, scope)
+    expected = qe.quantization_error(qe.StudentT(5), "e2m1", 0.4).mse
+    np.testing.assert_allclose(scope["mse"](0.4), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("derive", "mse"), "grid is needed for mse"),
+        (("derive", "mse", "--grid", "int5x"), "unknown grid 'int5x'"),
+        (("derive", "clipping", "--density", "histogram"), "no symbolic density 'histogram'"),
+        (("derive", "mode"), "'mode' is not one of 'clipping', 'rounding', 'mse', 'optimum'"),
+    ],
+)
+def test_derive_refuses_in_one_line(args, message):
+    result = run(*args, status=2)
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -8,6 +8,7 @@ import click
 import qerror as qe
 
 from ..tensors import example_checkpoint
+from .derive import derive
 from .fitting import fit
 from .group import OneLineErrors
 from .options import certify_option, examples, shift_option
@@ -159,6 +160,7 @@ qerror_command.add_command(table)
 qerror_command.add_command(audit)
 qerror_command.add_command(figures)
 qerror_command.add_command(verify)
+qerror_command.add_command(derive)
 
 
 def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:

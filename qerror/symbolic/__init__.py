@@ -13,8 +13,10 @@ Examples
 """
 
 from .codegen import CompiledExpression, latex, to_numpy
-from .densities import (
-    SymbolicDensity,
+from .densities import SymbolicDensity
+from .derivation import derivation
+from .errors import bias, clipping_error, curvature, mse, partial_moment, rounding_error, sqnr, stationarity
+from .families import (
     gaussian,
     generalized_gaussian,
     laplace,
@@ -24,25 +26,38 @@ from .densities import (
     student_t,
     uniform,
 )
-from .errors import bias, clipping_error, curvature, mse, partial_moment, rounding_error, sqnr, stationarity
-from .integrals import HalfLineIntegral, LevelSum, X
+from .high_rate import clip_growth, clip_growth_error, entropy_coded, panter_dite
+from .integrals import HalfLineIntegral, LevelSum
 from .levels import symbolic_levels
+from .published import aciq, octav, statqat_snr
 from .sample import PREFIX_SUMS, Rank, SampleSum, SymbolicSample, empirical
+from .steps import Derivation, Step
+from .tails import X
+from .user import FromExpression, density
 
 __all__ = [
     "PREFIX_SUMS",
     "CompiledExpression",
+    "Derivation",
+    "FromExpression",
     "HalfLineIntegral",
     "LevelSum",
     "Rank",
     "SampleSum",
+    "Step",
     "SymbolicDensity",
     "SymbolicSample",
     "X",
+    "aciq",
     "bias",
+    "clip_growth",
+    "clip_growth_error",
     "clipping_error",
     "curvature",
+    "density",
+    "derivation",
     "empirical",
+    "entropy_coded",
     "gaussian",
     "generalized_gaussian",
     "laplace",
@@ -51,10 +66,13 @@ __all__ = [
     "mixture",
     "mse",
     "named",
+    "octav",
+    "panter_dite",
     "partial_moment",
     "rounding_error",
     "sqnr",
     "stationarity",
+    "statqat_snr",
     "student_t",
     "symbolic_levels",
     "to_numpy",

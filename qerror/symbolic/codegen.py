@@ -10,7 +10,8 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
-from .integrals import antiderivative, release, tidy
+from .integrals import antiderivative, tidy
+from .tails import release
 
 __all__ = ["CompiledExpression", "latex", "to_numpy"]
 
@@ -156,12 +157,13 @@ def to_numpy(
         raise ValueError(f"arguments must name all free symbols, {', '.join(missing)} missing; substitute or add them")
     printer = _SourcePrinter()
     try:
-        body = printer.doprint(expression)
+        parts = [printer.doprint(term) for term in sp.Add.make_args(expression)]
     except (TypeError, NotImplementedError, AttributeError) as error:
         raise ValueError(f"no NumPy source for {expression.func.__name__}: {error}; use evalf") from None
+    body = " + ".join(parts)
     if "Not supported" in body:
         raise ValueError(f"no NumPy source for the functions of {expression}; use evalf")
-    text = "\n".join([_header(body), *sorted(printer.helpers), "", _definition(name, symbols, body)])
+    text = "\n".join([_header(body), *sorted(printer.helpers), "", _definition(name, symbols, parts)])
     text = text.replace("numpy.", "np.")
     scope: dict[str, Any] = {}
     exec(compile(text, f"<{name}>", "exec"), scope)
@@ -175,7 +177,8 @@ def _header(body: str) -> str:
     return "\n".join(modules) + "\n"
 
 
-def _definition(name: str, symbols: Sequence[Expr], body: str) -> str:
+def _definition(name: str, symbols: Sequence[Expr], terms: Sequence[str]) -> str:
+    body = terms[0] if len(terms) == 1 else "(\n        " + "\n        + ".join(terms) + "\n    )"
     return f"\ndef {name}({', '.join(map(str, symbols))}):\n    return {body}\n"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from .integrals import X
+from .tails import X
 
 __all__ = ["PREFIX_SUMS", "Rank", "SampleSum", "SymbolicSample", "empirical"]
 

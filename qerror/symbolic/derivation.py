@@ -1,0 +1,229 @@
+"""Derivations of an error and of its best scale, from the definition."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from .._check import check_choice
+from .codegen import to_numpy
+from .densities import SymbolicDensity
+from .errors import clipping_error, curvature, mse, rounding_error, stationarity
+from .families import SIGMA, named
+from .integrals import antiderivative, tidy
+from .levels import symbolic_levels
+from .sample import Rank, SymbolicSample
+from .steps import Derivation, Step
+from .tails import X
+
+__all__ = ["derivation", "numeric_optimum", "solve_condition"]
+
+# SymPy has no type hints: an expression is Any to mypy.
+Expr = Any
+
+QUANTITIES = ("clipping", "rounding", "mse", "optimum")
+CLIP = sp.Symbol("C", positive=True)
+SCALE = sp.Symbol("s", positive=True)
+VALUE = sp.Symbol("x", real=True)
+_ERRORS = {
+    "clipping": sp.Symbol("D_clip"),
+    "rounding": sp.Symbol("D_round"),
+    "mse": sp.Symbol("D"),
+}
+_BEST = sp.Symbol("s^{*}", positive=True)
+
+
+def derivation(
+    quantity: str,
+    density: SymbolicDensity | SymbolicSample | str,
+    grid: Any = None,
+    *,
+    model: str = "exact",
+    rounding: str = "nearest",
+) -> Derivation:
+    """The steps from a density to an error, or to the scale that makes it smallest.
+
+    Parameters
+    ----------
+    quantity : {"clipping", "rounding", "mse", "optimum"}
+        Clipping as a function of the clip C; the others of the scale s.
+    density : SymbolicDensity, SymbolicSample or str
+        As `named` reads it.
+    grid : str, Grid, int or Expr, optional
+        As `symbolic_levels` reads it; needed for all but clipping.
+    model : {"exact", "high_resolution"}
+    rounding : {"nearest", "stochastic"}
+
+    Returns
+    -------
+    Derivation
+        Steps: density, integral, closed form, derivative; for the optimum also optimality condition, optimum.
+
+    Raises
+    ------
+    ValueError
+        Without a grid where one is needed, or for a density whose integrals have no closed form.
+
+    Examples
+    --------
+    >>> derivation("optimum", "gaussian", 2).result
+    2*sqrt(2)*sigma/sqrt(pi)
+    """
+    check_choice("quantity", quantity, QUANTITIES)
+    found = density if isinstance(density, SymbolicSample) else named(density)
+    if quantity != "clipping" and grid is None:
+        raise ValueError(f"grid is needed for {quantity}: a name such as 'int4', or a number of uniform levels")
+    if isinstance(found, SymbolicDensity) and antiderivative(found.half_pdf, X) is None:
+        remedy = "symbolic.density(pdf, x, support) makes a numeric density of any pdf"
+        raise ValueError(f"the integrals of {found.name} have no closed form that is known here; {remedy}")
+    return _derive(quantity, found, grid, model, rounding)
+
+
+@lru_cache(maxsize=128)
+def _derive(quantity: str, found: SymbolicDensity | SymbolicSample, grid: Any, model: str, rounding: str) -> Derivation:
+    about = found.name if grid is None else f"{found.name}, {symbolic_levels(grid).name}"
+    options = {"model": model, "rounding": rounding}
+    steps = []
+    if isinstance(found, SymbolicDensity):
+        steps.append(Step("density", sp.Function("f")(VALUE), found.pdf(VALUE)))
+    if quantity == "clipping":
+        steps += _error_steps("clipping", clipping_error(found, CLIP), CLIP)
+        return Derivation(f"Clipping error: {about}", tuple(steps))
+    if quantity == "rounding":
+        steps += _error_steps("rounding", rounding_error(found, grid, SCALE, **options), SCALE)
+        return Derivation(f"Rounding error: {about}", tuple(steps))
+    slope = stationarity(found, grid, SCALE, **options)
+    steps += _error_steps("mse", mse(found, grid, SCALE, **options), SCALE, slope)
+    if quantity == "mse":
+        return Derivation(f"Mean squared error: {about}", tuple(steps))
+    condition = steps[-1].right
+    steps.append(Step("optimality condition", condition, sp.S.Zero))
+    return Derivation(f"Optimal scale: {about}", (*steps, *_optimum_steps(condition, found, grid, options)))
+
+
+def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -> list[Step]:
+    symbol = _ERRORS[name]
+    closed = folded.doit()
+    closed = sp.collect(sp.expand(closed), by) if closed.has(Rank) else tidy(closed)
+    derivative = sp.Derivative(sp.Function(str(symbol))(by), by)
+    found = sp.diff(closed, by) if slope is None else slope.doit()
+    if found.has(sp.Sum) and not closed.has(sp.Sum):
+        found = sp.diff(closed, by)
+    found = sp.collect(sp.expand(found), by) if found.has(Rank) else tidy(found)
+    return [
+        Step("integral", symbol, folded, "the definition: the squared error, weighted with the density"),
+        Step("closed form", symbol, closed),
+        Step("derivative", derivative, sp.simplify(found) if found.count_ops() < 60 else found),
+    ]
+
+
+def _optimum_steps(
+    slope: Expr, found: SymbolicDensity | SymbolicSample, grid: Any, options: dict[str, str]
+) -> list[Step]:
+    if isinstance(found, SymbolicSample):
+        note = "between two breakpoints, where the ranks r do not change, the error is a parabola in s"
+        return [Step("optimum", _BEST, _root_of_line(slope), note)]
+    best = solve_condition(slope, SCALE)
+    if best is not None:
+        bend = sp.simplify(curvature(found, grid, SCALE, **options).doit().subs(SCALE, best))
+        second = sp.Derivative(sp.Function(str(_ERRORS["mse"]))(_BEST), (_BEST, 2))
+        return [
+            Step("second derivative", second, bend, "positive at the solution: a minimum"),
+            Step("optimum", _BEST, best, "solved, and proved by substitution into the condition"),
+        ]
+    free = [symbol for symbol in found.parameters if symbol != SIGMA]
+    if free or symbolic_levels(grid).highest.free_symbols:
+        note = "no closed form; give numbers for all shape parameters and a concrete grid to have its number"
+        return [Step("optimum", slope.subs(SCALE, _BEST), sp.S.Zero, note)]
+    number = numeric_optimum(found, grid, {SIGMA: sp.S.One}, **options)
+    note = "no closed form: the root of the condition with the least error, to 20 digits"
+    return [Step("optimum", _BEST, number * sp.Mul(*found.parameters), note)]
+
+
+def _root_of_line(slope: Expr) -> Expr:
+    """Root of a + b s, whose coefficients contain s only inside of ranks."""
+    ranks = {rank: sp.Dummy() for rank in slope.atoms(Rank)}
+    line = sp.expand(slope.subs(ranks, simultaneous=True))
+    root = -line.coeff(SCALE, 0) / line.coeff(SCALE, 1)
+    return sp.cancel(root).subs({dummy: rank for rank, dummy in ranks.items()})
+
+
+def solve_condition(condition: Expr, variable: Expr) -> Expr | None:
+    """The positive root of condition = 0 in closed form, proved by substitution; None where there is none.
+
+    Parameters
+    ----------
+    condition : Expr
+        Closed; polynomial in the variable and one exponential of it, for there to be a closed form.
+    variable : Symbol
+        Positive.
+
+    Returns
+    -------
+    Expr or None
+
+    Examples
+    --------
+    >>> x = sp.Symbol("x", positive=True)
+    >>> solve_condition(x * sp.exp(x) - 1, x)
+    LambertW(1)
+    """
+    functions = {f for f in condition.atoms(sp.Function) if f.has(variable)}
+    if any(not isinstance(f, sp.exp) for f in functions) or condition.has(sp.Sum, sp.Integral):
+        return None
+    exponents = {sp.expand(f.args[0] / variable) for f in functions}
+    if len(functions) > 2 or any(rate.has(variable) for rate in exponents):
+        return None
+    for root in sp.solve(sp.simplify(condition), variable):
+        if root.is_positive is not False and _lambert(sp.simplify(condition.subs(variable, root))) == 0:
+            return sp.simplify(root)
+    return None
+
+
+def _lambert(expression: Expr) -> Expr:
+    """Use W(y) exp(W(y)) = y, the definition of Lambert's W, which SymPy does not do by itself."""
+
+    def replaced(power: Expr) -> Expr:
+        w = next(iter(power.atoms(sp.LambertW)))
+        return (w.args[0] / w) ** (power.args[0] / w)
+
+    return sp.simplify(expression.replace(lambda e: isinstance(e, sp.exp) and e.has(sp.LambertW), replaced))
+
+
+def numeric_optimum(
+    density: SymbolicDensity, grid: Any, values: dict[Expr, Expr], *, model: str = "exact", rounding: str = "nearest"
+) -> Expr:
+    """The scale of least MSE by a scan of the compiled error, refined on the condition to 20 digits.
+
+    Parameters
+    ----------
+    density : SymbolicDensity
+    grid : str, Grid or int
+        Concrete.
+    values : dict
+        A number for each parameter.
+    model, rounding
+        As in `rounding_error`.
+
+    Returns
+    -------
+    Float
+
+    Examples
+    --------
+    >>> from qerror.symbolic import gaussian
+    >>> round(float(numeric_optimum(gaussian(1), 3, {})), 9)
+    1.224006362
+    """
+    folded = mse(density, grid, SCALE, model, rounding=rounding).subs(values)
+    levels = symbolic_levels(grid)
+    unit = float(sp.sqrt(density.variance).subs(values) / max(abs(levels.lowest), abs(levels.highest)))
+    scales = unit * np.geomspace(0.3, 30.0, 400)
+    errors = to_numpy(folded, [SCALE])(scales)
+    place = int(np.argmin(errors))
+    slope = stationarity(density, grid, SCALE, model, rounding=rounding).subs(values).doit()
+    bracket = (scales[max(place - 1, 0)], scales[min(place + 1, scales.size - 1)])
+    return sp.nsolve(slope, SCALE, bracket, solver="anderson", prec=20)

@@ -1,0 +1,171 @@
+"""Integrals of x^k times a pdf beyond t, for the forms of pdf that are known here.
+
+Each is derived once in a process, with symbolic parameters, and substituted into from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import sympy as sp
+
+__all__ = ["HeldPolylog", "T", "X", "expand_products", "hold", "recognize", "release", "tail_moment"]
+
+# SymPy has no type hints: an expression is Any to mypy.
+Expr = Any
+
+X, T = sp.symbols("x t", positive=True)
+_A, _B, _P, _W = sp.symbols("a beta p w", positive=True)
+
+
+class HeldPolylog(sp.Function):  # type: ignore[misc]
+    """polylog(n, z) without the tests for special z, which cost SymPy 0.2 s at each substitution."""
+
+    nargs = 2
+
+
+def hold(expression: Expr) -> Expr:
+    """Replace SymPy's polylog."""
+    return expression.replace(sp.polylog, HeldPolylog)
+
+
+def release(expression: Expr) -> Expr:
+    """Put SymPy's polylog back."""
+    return expression.replace(HeldPolylog, lambda n, z: sp.polylog(n, z, evaluate=bool(z.is_number)))
+
+
+def expand_products(expression: Expr) -> Expr:
+    """Multiply sums out, but not inside of functions and powers."""
+    return sp.Add(*(sp.expand(term, deep=False) for term in sp.Add.make_args(expression)))
+
+
+@lru_cache(maxsize=4096)
+def tail_moment(form: Expr, k: int, x: Expr) -> Expr:
+    """Integral of x^k form(x) from t to infinity, as an expression in the symbol t > 0.
+
+    Raises
+    ------
+    ValueError
+        For a form that is not recognized.
+    """
+    found = recognize(form, x)
+    if found is None:
+        raise ValueError(f"no closed form is known for the integral of {form}; keep it folded and use evalf")
+    derive, values, factor = found
+    return factor * derive(k).subs(values, simultaneous=True)
+
+
+Derivation = Callable[[int], Expr]
+
+
+def recognize(form: Expr, x: Expr) -> tuple[Derivation, dict[Expr, Expr], Expr] | None:
+    """Which form a pdf has: the derivation of its tail moments, the values of its parameters, a constant factor."""
+    factors = sp.Mul.make_args(form)
+    if len(factors) == 2:
+        return _as_logistic(factors, x)
+    if form.func is sp.exp:
+        a, power = (-form.args[0]).as_independent(x, as_Add=False)
+        base, beta = power.as_base_exp()
+        if base != x or not a.is_positive:
+            return None
+        if beta in (1, 2):
+            return (exponential_tail if beta == 1 else gaussian_tail), {_A: a}, sp.S.One
+        return (power_exponential_tail, {_A: a, _B: beta}, sp.S.One) if beta.is_positive else None
+    base, exponent = form.as_base_exp()
+    if base.is_polynomial(x) and sp.Poly(base, x).degree() == 2 and base.coeff(x, 1) == 0:
+        c0, c2 = base.coeff(x, 0), base.coeff(x, 2)
+        return student_tail, {_W: sp.sqrt(c0 / c2), _P: -exponent}, c0**exponent
+    return None
+
+
+def _as_logistic(factors: tuple[Expr, ...], x: Expr) -> tuple[Derivation, dict[Expr, Expr], Expr] | None:
+    decay = next((factor for factor in factors if factor.func is sp.exp), None)
+    if decay is None or sp.Mul(*factors) != decay * (1 + decay) ** -2:
+        return None
+    a = -decay.args[0] / x
+    return (logistic_tail, {_A: a}, sp.S.One) if not a.has(x) else None
+
+
+@lru_cache(maxsize=64)
+def exponential_tail(k: int) -> Expr:
+    """Integral of x^k exp(-a x) beyond t, by SymPy."""
+    return sp.expand(sp.integrate(X**k * sp.exp(-_A * X), (X, T, sp.oo)))
+
+
+@lru_cache(maxsize=64)
+def gaussian_tail(k: int) -> Expr:
+    """Integral of x^k exp(-a x^2) beyond t, by SymPy; its 1 - erf written as erfc, which keeps the digits of a tail."""
+    found = sp.integrate(X**k * sp.exp(-_A * X**2), (X, T, sp.oo))
+    return sp.expand(sp.expand(found).rewrite(sp.erfc))
+
+
+@lru_cache(maxsize=64)
+def power_exponential_tail(k: int) -> Expr:
+    """Integral of x^k exp(-a x^beta) beyond t: with v = a x^beta an incomplete gamma function."""
+    v = sp.Symbol("v", positive=True)
+    integrand = _substituted(X**k * sp.exp(-_A * X**_B), (v / _A) ** (1 / _B), v)
+    constant, rest = integrand.as_independent(v, as_Add=False)
+    power = sp.simplify(v * sp.diff(sp.log(rest), v)).subs(v, 0)
+    # The definition of uppergamma: v^(power - 1) exp(-v), which the quotient confirms.
+    constant *= sp.simplify(rest / (v**power * sp.exp(-v)))
+    return constant * sp.uppergamma(power + 1, _A * T**_B)
+
+
+@lru_cache(maxsize=64)
+def student_tail(k: int) -> Expr:
+    """Integral of x^k (1 + x^2 / w^2)^-p beyond t: with y = w^2 / (w^2 + x^2) an incomplete beta function."""
+    if k % 2:
+        # An odd power is the derivative of v = 1 + x^2 / w^2 times a power of x^2 = w^2 (v - 1).
+        v = sp.Symbol("v", positive=True)
+        even = sp.expand((_W**2 * (v - 1)) ** ((k - 1) // 2) * _W**2 / 2)
+        parts = sp.Add.make_args(sp.powsimp(sp.expand(even * v**-_P, deep=False)))
+        return sp.Add(*(_power_tail(part, v, 1 + T**2 / _W**2) for part in parts))
+    # The powers of y and 1 - y are read off the transformed integrand by its logarithmic derivative.
+    y = sp.Symbol("y", positive=True)
+    integrand = _substituted(X**k * (1 + X**2 / _W**2) ** -_P, _W * sp.sqrt((1 - y) / y), y)
+    slope = sp.simplify(y * (1 - y) * sp.diff(sp.log(integrand), y))
+    first, second = sp.simplify(slope.subs(y, 0)), sp.simplify(-slope.subs(y, 1))
+    constant = sp.simplify((integrand / (y**first * (1 - y) ** second)).subs(y, sp.Rational(1, 2)))
+    return constant * sp.betainc(first + 1, second + 1, 0, _W**2 / (_W**2 + T**2))
+
+
+def _power_tail(part: Expr, w: Expr, start: Expr) -> Expr:
+    """Integral of c w^n from `start` to infinity."""
+    constant, power = part.as_independent(w, as_Add=False)
+    exponent = power.as_base_exp()[1]
+    return -constant * start ** (exponent + 1) / (exponent + 1)
+
+
+@lru_cache(maxsize=64)
+def logistic_tail(k: int) -> Expr:
+    """Integral of x^k exp(-a x) / (1 + exp(-a x))^2 beyond t.
+
+    With a = 1, by parts k times: t^k S_0 + k t^(k-1) S_1 + k (k-1) t^(k-2) S_2 ..., where S_j is the integral of
+    S_(j-1) beyond t, in u = exp(-t); then a t for t.
+    """
+    u, v = sp.symbols("u v", positive=True)
+    iterated = [sp.factor(sp.integrate(1 / (1 + v) ** 2, (v, 0, u)))]
+    for _ in range(k):
+        iterated.append(_from_zero(iterated[-1].subs(u, v) / v, v, u))
+    by_parts = sum(sp.ff(k, j) * T ** (k - j) * part for j, part in enumerate(iterated))
+    return expand_products(hold(by_parts).subs(u, sp.exp(-T)).subs(T, _A * T) / _A ** (k + 1))
+
+
+def _from_zero(integrand: Expr, v: Expr, u: Expr) -> Expr:
+    """Integral from 0 to u of an integrand that is rational, log(1 + v) / v or polylog(n, -v) / v."""
+    found = sp.integrate(integrand, v)
+    if found.has(sp.Integral):
+        # d polylog(n + 1, -v) / dv = polylog(n, -v) / v: raise the order.
+        found = (integrand * v).replace(sp.polylog, lambda n, z: sp.polylog(n + 1, z))
+    found = found.replace(sp.polylog, lambda n, z: sp.polylog(n, sp.unpolarify(z)))
+    return found.subs(v, u) - sp.limit(found, v, 0)
+
+
+def _substituted(integrand: Expr, x_of_y: Expr, y: Expr) -> Expr:
+    """The integrand in the new variable, with the factor |dx / dy|."""
+    jacobian = sp.diff(x_of_y, y)
+    changed = integrand.subs(X, x_of_y) * jacobian
+    changed = sp.powsimp(sp.powdenest(sp.simplify(changed), force=True), force=True)
+    return -changed if changed.subs(y, sp.Rational(1, 2)).could_extract_minus_sign() else changed
