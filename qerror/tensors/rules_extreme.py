@@ -118,10 +118,11 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> Ru
 
 
 def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
-    """The MX standard's power of two: 2^(floor(log2 max|x - z|) - emax), emax = floor(log2 max|l|).
+    """The MX standard's power of two: 2^(floor(log2 max|x - z|) - emax), emax = floor(log2 l_{K-1}).
 
-    Its exponent is clamped to +-127; where all values are 0 it is -127. Values up to nearly twice the last level are
-    clipped.
+    emax is the exponent of the largest power of two that a level reaches on both sides: 0 for MXINT8, whose levels go
+    from -2 to 127 / 64. The scale's exponent is clamped to +-127; where all values are 0 it is -127. Values may exceed
+    the last level, which clips them.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
     low, high = bounds("ocp", density)
     largest = np.maximum(np.abs(high - z), np.abs(low - z))
     # frexp gives 0.5 <= m < 1: its exponent is floor(log2) + 1, exactly, for subnormal numbers too.
-    exponent = np.frexp(largest)[1] - np.frexp(levels.absmax)[1]
+    exponent = np.frexp(largest)[1] - np.frexp(levels.max if levels.max > 0 else levels.absmax)[1]
     exponent = np.where(largest == 0, -_MX_EXPONENT, np.clip(exponent, -_MX_EXPONENT, _MX_EXPONENT))
     status = np.full(np.shape(largest), Status.RULE, object)[()]
     return RuleResult(np.ldexp(1.0, exponent)[()], np.broadcast_to(z, np.shape(largest))[()], status)
