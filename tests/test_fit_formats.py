@@ -87,7 +87,17 @@ def test_stored_scales_far_outside_of_the_format_and_of_zeros(form: str) -> None
         assert mse <= errors(row, qe.grid("int4").levels, STORED[form] * unit).min() * (1 + SAME)
 
 
-@pytest.mark.parametrize("rule", ["minmax", "analytic", "iterative"])
+def test_minmax_takes_the_smallest_stored_scale_that_clips_nothing() -> None:
+    x = heavy((30, 32))
+    free = qe.fit(x, "e2m1", rule="minmax", axis=0).scale
+    for form in ("fp16", "bf16", "e8m0", "pow2"):
+        result = qe.fit(x, "e2m1", rule="minmax", axis=0, scale_format=form)
+        expected = [[STORED[form][STORED[form] >= scale].min()] for scale in free[:, 0]]
+        np.testing.assert_array_equal(result.scale, expected)
+        assert (result.clipped_fraction == 0).all()
+
+
+@pytest.mark.parametrize("rule", ["percentile:p=100", "analytic", "iterative"])
 def test_other_rules_take_the_nearest_stored_scale(rule: str) -> None:
     x = heavy((30, 32))
     free = qe.fit(x, "e2m1", rule=rule, axis=0).scale
@@ -95,7 +105,7 @@ def test_other_rules_take_the_nearest_stored_scale(rule: str) -> None:
         stored = qe.fit(x, "e2m1", rule=rule, axis=0, scale_format=form).scale
         every = STORED[form]
         np.testing.assert_array_equal(np.abs(stored - free), np.abs(every - free).min(axis=1, keepdims=True))
-    if rule == "minmax":
+    if rule == "analytic":
         np.testing.assert_array_equal(
             qe.fit(x, "e2m1", rule=rule, axis=0, scale_format="fp16").scale, free.astype(np.float16).astype(np.float64)
         )

@@ -108,7 +108,8 @@ def test_ocp_follows_the_standard() -> None:
     """MX v1.0: the largest power of two <= the largest magnitude, over the largest power of two of the element."""
     x = np.concatenate([heavy((40, 32)) * 10.0 ** np.arange(-20, 20)[:, None], np.zeros((1, 32))]).astype(np.float32)
     x[0, 0] = 1e-42
-    for name, largest_power in (("e2m1", 4.0), ("e2m3", 4.0), ("e3m2", 16.0), ("e4m3fn", 256.0), ("e5m2", 32768.0), ("int8", 64.0)):
+    powers = {"e2m1": 4.0, "e2m3": 4.0, "e3m2": 16.0, "e4m3fn": 256.0, "e5m2": 32768.0, "int8": 64.0}
+    for name, largest_power in powers.items():
         found = rules.ocp(rows(x), name)
         for scale, row in zip(found.scale, x.astype(np.float64), strict=True):
             largest, power = np.abs(row).max(), 2.0**-149

@@ -73,7 +73,9 @@ def choose(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) ->
         found = RuleResult(scale, at, Status.RULE)
     choice = _flat(len(rows), found.scale, found.shift, found.status)
     if plan.stored is not None:
-        choice = dataclasses.replace(choice, scale=np.atleast_1d(plan.stored.nearest(choice.scale)))
+        # Rounded down, minmax would clip, by half its range on powers of two.
+        rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
+        choice = dataclasses.replace(choice, scale=np.atleast_1d(rounded(choice.scale)))
     return _with_integer(choice, np.rint(-choice.shift / choice.scale)) if plan.integer else choice
 
 

@@ -63,7 +63,8 @@ def fit(
     weights : array_like, optional
         Importance of each element, >= 0, broadcast against x.
     scale_format : {"fp16", "bf16", "e4m3fn", "e8m0", "pow2"} or Grid, optional
-        What scales can be stored as, never 0. Rule "optimal" takes the best of all of them, others the nearest.
+        What scales can be stored as, never 0. Rule "optimal" takes the best of all of them, minmax the
+        smallest that clips nothing, others the nearest.
         "e4m3fn" multiplies a float32 `tensor_scale` = max|x| / (448 max|l|), as NVFP4 does.
 
     Returns

@@ -56,6 +56,11 @@ class Stored:
         units = fake_quantize(np.asarray(scale, np.float64) / self.unit, self.grid) * self.unit
         return np.maximum(units, self.values[0])[()]
 
+    def at_least(self, scale: Any) -> Any:
+        """The smallest value of the format that is not below `scale`; beyond the end values the end value."""
+        place = np.searchsorted(self.values, scale, side="left")
+        return self.values[np.minimum(place, self.values.size - 1)]
+
 
 def scale_grid(name: str | Grid) -> Grid:
     """The grid of a scale format; "pow2" are all powers of two of a float64.
