@@ -59,7 +59,7 @@ class Empirical(Density):
         self._sums = _Sums(rows)
         if len(rows.values) == 1:
             # What every question needs is made at once; many rows make it part by part.
-            _ = rows.first_moments
+            _ = rows.second_moment
         self._row: Index = np.arange(rows.values.shape[0]).reshape(self.shape)
 
     @property
@@ -143,7 +143,7 @@ class Empirical(Density):
         points = np.asarray(x, np.float64)
         row = np.broadcast_to(self._row, np.broadcast_shapes(self.shape, points.shape))
         rank = self._sums.rank(row[..., None], np.broadcast_to(points, row.shape)[..., None])[..., 0]
-        return self._sums.mass(row, rank), self._sums.rows.total[row]
+        return self._sums.rows.mass_of(row, rank), self._sums.rows.total[row]
 
     def cdf(self, x: ArrayLike) -> Array:
         """P(X <= x)."""
@@ -191,17 +191,13 @@ class _Sums:
         shape = np.broadcast_shapes(row.shape, t.shape)
         return self.rows.rank(np.broadcast_to(row, shape), np.broadcast_to(t, shape))
 
-    def mass(self, row: Index, rank: Index) -> Array:
-        """Weight of the first `rank` values."""
-        return rank.astype(np.float64) if self.rows.masses is None else self.rows.masses[row, rank]
-
     def tails(self, row: Index, t: Array) -> tuple[Array, Array]:
         rank = self.rank(row, t)
         total = self.rows.total[row]
-        below = self.mass(row, rank)
+        below = self.rows.mass_of(row, rank)
         mass = np.where(t >= self.rows.mean[row], total - below, -below) / total
         # About the mean the first moments of both sides add up to 0.
-        return mass, -self.rows.first_moments[row, rank] / total
+        return mass, -self.rows.first_of(row, rank) / total
 
     def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
         pair = self._blocks[j]
@@ -238,6 +234,6 @@ class _Sums:
         while np.any(least < most):
             middle = (least + most) // 2
             # The relative slack keeps p = k / n at its k-th value when p * n rounds up.
-            reached = self.mass(row, middle + 1) >= goal * (1 - 1e-15)
+            reached = self.rows.mass_of(row, middle + 1) >= goal * (1 - 1e-15)
             least, most = np.where(reached, least, middle + 1), np.where(reached, middle, most)
         return self.rows.values[row, least].astype(np.float64)

@@ -89,32 +89,21 @@ class Rows:
         table = [sums[i : i + len(across)] for i in range(0, len(sums), len(across))]
         return np.concatenate([np.sum(row, axis=0) for row in table])
 
-    @cached_property
-    def masses(self) -> Array | None:
-        """Sums of the weights of the first 0, 1, ..., n values, shape (R, n + 1); None where a rank says as much."""
-        return None if self.weights is None else self._add_up(0)[0]
-
-    @property
-    def first_moments(self) -> Array:
-        """Sums of w (x - mean) of the first 0, 1, ..., n values, shape (R, n + 1), each within a few ulp."""
-        return self._first_and_runs[0]
+    def mass_of(self, row: Index, rank: Index) -> Array:
+        """Sum of the weights of the first `rank` values of `row`."""
+        if self.weights is None:
+            return rank.astype(np.float64)
+        return self._up_to(row, rank, 0)
 
     def first_of(self, row: Index, rank: Index) -> Array:
-        """`first_moments` at pairs of a row and a rank."""
-        flat = self.first_moments.base
-        assert flat is not None
-        place = rank + (row * (flat.size // len(self.values)) + (RUN - 1))
-        return flat.ravel().take(place, mode="clip")
+        """Sum of w (x - mean) over the first `rank` values of `row`, within a few ulp."""
+        return self._up_to(row, rank, 1)
 
     @property
     def second_moment(self) -> Array:
-        """`variance`, as a by-product of the prefix sums."""
-        two = self._first_and_runs[2]
+        """`variance`, as a by-product of the sums over runs."""
+        two = self._runs[2]
         return (two[0][:, -1] + two[1][:, -1]) / self.total
-
-    @cached_property
-    def _first_and_runs(self) -> tuple[Array, dd.Pair, dd.Pair]:
-        return self._add_up(1)
 
     @property
     def block(self) -> int:
@@ -124,8 +113,7 @@ class Rows:
     def block_sums(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
         """Prefix sums over the blocks of the weights (None: 1 each), of w d and of w d^2, d = x - mean."""
         if self.block > 1:
-            zero = None if self.weights is None else self._add_up(0)[1]
-            return zero, *self._first_and_runs[1:]
+            return self._runs
         # The mean and the deviations are rounded, and what is summed is exactly those.
         d = self.values - self.mean[:, None]
         if self.weights is None:
@@ -133,42 +121,43 @@ class Rows:
         first = dd.two_product(self.weights, d)
         return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.scale(first, d))
 
-    def _add_up(self, order: int) -> tuple[Array, dd.Pair, dd.Pair]:
-        """Prefix sums of w d^order; and over whole runs, in double-double precision, of that and of w d^(2 order).
+    @cached_property
+    def _runs(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
+        """Prefix sums over runs, in double-double precision, of w, w d and w d^2."""
+        columns = zip(*thread_map(self._sums_of_runs, chunk_slices(self.n, _PART)), strict=True)
+        zero, one, two = (np.concatenate(column, axis=1) for column in columns)
+        return None if self.weights is None else dd.prefix_sums(zero), dd.prefix_sums(one), dd.prefix_sums(two)
 
-        Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
-        """
-        rows, n = self.values.shape
-        # A run of zeros first, whose end is the empty sum.
-        out = np.empty((rows, 1 + -(-n // RUN), RUN))
-        flat = out.reshape(rows, -1)
-        flat[:, :RUN], flat[:, RUN + n :] = 0.0, 0.0
+    def _sums_of_runs(self, part: slice) -> tuple[Array, Array, Array]:
+        """Sums over the runs of a part of w, w d and w d^2 (of d, d and d^2 without weights: the first is unused)."""
+        d = _in_runs(self.values[:, part] - self.mean[:, None])
+        if self.weights is None:
+            one = d.sum(axis=2)
+            return one, one, np.einsum("ijk,ijk->ij", d, d)
+        w = _in_runs(self.weights[:, part])
+        return w.sum(axis=2), np.einsum("ijk,ijk->ij", w, d), np.einsum("ijk,ijk,ijk->ij", w, d, d)
 
-        def run(part: slice) -> Array:
-            to = flat[:, RUN + part.start : RUN + part.stop]
-            runs = out[:, 1 + part.start // RUN : 1 + -(-part.stop // RUN)]
-            if order:
-                np.subtract(self.values[:, part], self.mean[:, None], out=to)
-            else:
-                to[:] = 1.0
-            second = np.einsum("ijk,ijk->ij", runs, runs) if self.weights is None else np.empty(runs.shape[:2])
-            if self.weights is not None:
-                square = np.square(to) * self.weights[:, part]
-                to *= self.weights[:, part]
-                starts = np.arange(0, part.stop - part.start, RUN)
-                np.add.reduceat(square, starts, axis=1, out=second)
-            np.cumsum(runs, axis=2, out=runs)
-            return second
+    def _up_to(self, row: Index, rank: Index, order: int) -> Array:
+        row, rank = np.broadcast_arrays(row, rank)
+        if self.n <= _SMALL:
+            flat = self._weights_up_to if order == 0 else self._deviations_up_to
+            place = rank + (row * (flat.size // len(self.values)) + (RUN - 1))
+            return flat.ravel().take(place, mode="clip")
+        block = rank // RUN
+        pair = self._runs[order]
+        assert pair is not None
+        rest = self.direct(row, block * RUN, rank, self.mean[row])[order]
+        out: Array = pair[0][row, block] + (pair[1][row, block] + rest)
+        return out
 
-        two = dd.prefix_sums(np.concatenate(thread_map(run, chunk_slices(n, _PART)), axis=1))
-        one = dd.prefix_sums(out[:, 1:, -1])
-        before = (one[0] + one[1])[:, :-1, None]
+    @cached_property
+    def _weights_up_to(self) -> Array:
+        assert self.weights is not None
+        return _prefix(self.weights, np.zeros(len(self.values)), None, dd.prefix_sums(_sums(self.weights)))
 
-        def shift(part: slice) -> None:
-            out[:, 1 + part.start : 1 + part.stop] += before[:, part]
-
-        thread_map(shift, chunk_slices(out.shape[1] - 1, _PART // RUN))
-        return flat[:, RUN - 1 : RUN + n], one, two
+    @cached_property
+    def _deviations_up_to(self) -> Array:
+        return _prefix(self.values, self.mean, self.weights, self._runs[1])
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -218,6 +207,38 @@ class Rows:
             weight *= self.weights[row[:, None], place]
         first = weight * distance
         return np.array([weight.sum(axis=1), first.sum(axis=1), np.einsum("ij,ij->i", first, distance)])
+
+
+def _in_runs(values: Array) -> Array:
+    """Rows cut into runs, the last one filled up with zeros."""
+    rows, n = values.shape
+    if n % RUN:
+        values = np.concatenate([values, np.zeros((rows, RUN - n % RUN))], axis=1)
+    return values.reshape(rows, -1, RUN)
+
+
+def _sums(values: Array) -> Array:
+    out: Array = _in_runs(values).sum(axis=2)
+    return out
+
+
+def _prefix(values: NDArray[Any], centre: Array, weights: Array | None, runs: dd.Pair) -> Array:
+    """Sums of the first 0, 1, ..., n values of w (x - centre), the sum of k at place RUN - 1 + k of each row.
+
+    Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
+    """
+    rows, n = values.shape
+    # A run of zeros first, whose end is the empty sum.
+    out = np.empty((rows, 1 + -(-n // RUN), RUN))
+    flat = out.reshape(rows, -1)
+    flat[:, :RUN], flat[:, RUN + n :] = 0.0, 0.0
+    held = flat[:, RUN : RUN + n]
+    np.subtract(values, centre[:, None], out=held)
+    if weights is not None:
+        held *= weights
+    np.cumsum(out, axis=2, out=out)
+    out[:, 1:] += (runs[0] + runs[1])[:, :-1, None]
+    return flat
 
 
 def rows_of_atoms(values: Array, masses: Array) -> tuple[Rows, Index]:

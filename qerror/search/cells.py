@@ -99,17 +99,13 @@ class Cells:
         rank = self.rows.rank(row[:, None], t)
         total = self.rows.total[row]
         # Each side of y = 0 by its own tail, so that no tail is lost in 1 - tail.
-        mass = (total[:, None] * self._outside - self._mass(row, rank)) / total[:, None]
+        mass = (total[:, None] * self._outside - self.rows.mass_of(row[:, None], rank)) / total[:, None]
         first = self._beyond(row, rank)
         level = self._home + np.einsum("ij,j->i", mass, self._gaps)
         b = np.einsum("ij,j->i", first, self._gaps) + self.offset[row] * level
         c = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
         sign = np.sign(self.grid.thresholds).astype(np.intp)
         return b, c, np.einsum("ij,j->i", rank, sign), rank
-
-    def _mass(self, row: Index, rank: Index) -> Array:
-        masses = self.rows.masses
-        return rank.astype(np.float64) if masses is None else masses[row[:, None], rank]
 
     def _beyond(self, row: Index, rank: Index) -> Array:
         """E[x - mean; x > t]: about the mean, what lies below a threshold is minus what lies above."""
@@ -190,7 +186,7 @@ class Cells:
             return np.maximum(moment, 0).sum(axis=1), np.maximum(-moment, 0).sum(axis=1), (share * (y > 0)).sum(axis=1)
         every = np.arange(self.shift.size)[:, None]
         rank = rows.rank(every, self.shift[:, None])
-        share = 1.0 - (self._mass(every[:, 0], rank) / rows.total[:, None])[:, 0]
+        share = 1.0 - (rows.mass_of(every, rank) / rows.total[:, None])[:, 0]
         upper = self._beyond(every[:, 0], rank)[:, 0] + self.offset * share
         upper = np.where(rank[:, 0] == self.n, 0.0, upper)
         lower = np.where(rank[:, 0] == 0, 0.0, upper - self.offset)
