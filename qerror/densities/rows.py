@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 # A part of a long row whose sums one thread makes: a multiple of a run.
 _PART = 1 << 18
 # Values that are added up plainly.
-RUN = 64
+RUN = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +146,22 @@ class Rows:
         block = rank // RUN
         pair = self._runs[order]
         assert pair is not None
-        rest = self.direct(row, block * RUN, rank, self.mean[row])[order]
-        out: Array = pair[0][row, block] + (pair[1][row, block] + rest)
+        out: Array = pair[0][row, block] + (pair[1][row, block] + self._within_run(row, block * RUN, rank, order))
         return out
+
+    def _within_run(self, row: Index, start: Index, stop: Index, order: int) -> Array:
+        """Sums of w d^order over the values of rank `start` to `stop`, fewer than a run."""
+        flat_row, flat_start, flat_stop = row.ravel(), start.ravel(), stop.ravel()
+        out = np.empty(flat_row.size)
+        for part in chunk_slices(out.size, _PART // RUN):
+            place = flat_start[part, None] + np.arange(RUN)
+            inside = (place < flat_stop[part, None]).astype(np.float64)
+            place += flat_row[part, None] * self.n
+            if self.weights is not None:
+                inside *= self.weights.ravel().take(place, mode="clip")
+            d = 1.0 if order == 0 else self.values.ravel().take(place, mode="clip") - self.mean[flat_row[part], None]
+            out[part] = np.einsum("ij,ij->i", inside, np.broadcast_to(d, inside.shape))
+        return out.reshape(row.shape)
 
     @cached_property
     def _weights_up_to(self) -> Array:
