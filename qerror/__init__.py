@@ -99,7 +99,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBPACKAGES = frozenset(
-    {"densities", "evidence", "grids", "literature", "plotting", "search", "symbolic", "tables", "tensors"}
+    {"densities", "evidence", "grids", "literature", "plotting", "search", "symbolic", "tables", "tensors", "training"}
 )
 
 __all__ = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qerror.grids.grid import FloatSpec, Grid
 
-__all__ = ["Kernel", "Round", "Scratch", "ScratchPool", "make_kernel"]
+__all__ = ["Kernel", "Round", "Scratch", "ScratchPool", "is_plain_uniform", "last_below", "make_kernel"]
 
 Buffer = NDArray[Any]
 Round = Callable[[Buffer, Buffer, "Scratch"], None]
@@ -136,7 +136,7 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
                 if layout is _SINGLE and many and _fits_table(grid):
                     return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, by_table=True)
                 return Kernel(_floating_round(grid, layout, stochastic), layout.dtype)
-    elif _is_plain_uniform(grid):
+    elif is_plain_uniform(grid):
         return Kernel(_uniform_round(grid, stochastic), layouts[0].dtype)
     search = _codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)
     return Kernel(_with_negative_zero(search, grid), layouts[0].dtype)
@@ -156,7 +156,7 @@ def _round(y: Buffer, stochastic: bool, scratch: Scratch) -> None:
     np.add(floor, up, out=y)
 
 
-def _is_plain_uniform(grid: Grid) -> bool:
+def is_plain_uniform(grid: Grid) -> bool:
     """Tell whether levels / step are consecutive integers or half-integers that can be computed without rounding."""
     step = grid.step
     if step is None or not 2.0**-60 <= step <= 2.0**60 or np.frexp(step)[0] != 0.5:
@@ -292,7 +292,7 @@ def _table_round(table: NDArray[np.uint8]) -> Round:
 
 
 def _codebook_nearest(grid: Grid, dtype: Any) -> Round:
-    bounds = _last_below(grid, dtype)
+    bounds = last_below(grid, dtype)
     table = None if int(grid.codes[0]) == 0 and int(grid.codes[-1]) == len(grid) - 1 else grid.codes
 
     def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
@@ -328,7 +328,7 @@ def _count_below(bounds: Buffer, q: Buffer, scratch: Scratch) -> Buffer:
     return count
 
 
-def _last_below(grid: Grid, dtype: Any) -> Buffer:
+def last_below(grid: Grid, dtype: Any) -> Buffer:
     """For each threshold the largest number of a type that still belongs to the level below it."""
     with np.errstate(over="ignore", under="ignore"):
         bounds = grid.thresholds.astype(dtype)

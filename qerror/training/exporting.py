@@ -1,0 +1,171 @@
+"""Trained networks as integer codes and scales in a file, and back."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .._files import atomic_open
+from ..tensors.groups import make_groups
+from ..tensors.quantized import FORMAT, QuantizedTensor, describe_grid, read_quantized
+from .fake_quantize import FakeQuantize
+from .preparing import INPUT, prepare, quantizers
+
+__all__ = ["export", "load_export", "weights_of"]
+
+
+def weights_of(model: nn.Module) -> dict[str, tuple[Tensor, FakeQuantize]]:
+    """What each weight quantizer of a prepared network is given, and the quantizer, by the name of the parameter."""
+    found: dict[str, tuple[Tensor, FakeQuantize]] = {}
+    with torch.no_grad():
+        for path, layer in model.named_modules():
+            if not parametrize.is_parametrized(layer):
+                continue
+            for name, chain in layer.parametrizations.items():
+                if isinstance(last := chain[-1], FakeQuantize):
+                    # Whatever comes before it (weight norm and the like) is already in what it sees.
+                    seen: list[Tensor] = []
+                    handle = last.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+                    training = last.training
+                    last.eval()
+                    getattr(layer, name)
+                    last.train(training)
+                    handle.remove()
+                    found[f"{path}.{name}" if path else name] = seen[0].detach(), last
+    return found
+
+
+def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a prepared network as one .safetensors file: codes and scales of weights, scales of inputs, the rest.
+
+    `qerror.tensors.read_quantized` reads it without PyTorch, `load_export` puts it back into a network. The scales
+    are those that the network has in evaluation mode. A layer that was never called has none for its input: it is
+    left out.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of `prepare`.
+    path : path-like
+        Appears only when it is complete.
+
+    Raises
+    ------
+    ValueError
+        If nothing in the model is quantized, a weight is not finite, or the folder does not exist.
+    """
+    from qerror import __version__
+
+    weights = weights_of(model)
+    inputs = {
+        name.removesuffix(".input").removesuffix("input"): quantizer
+        for name, quantizer in quantizers(model)
+        if name.endswith("input") and quantizer.ready
+    }
+    if not weights and not inputs:
+        raise ValueError("model must be prepared: qerror.training.prepare puts quantizers into it")
+    tensors = {
+        name: value.detach().cpu().clone().contiguous()
+        for name, value in model.state_dict().items()
+        if "parametrizations." not in name and INPUT not in name
+    }
+    for name, (weight, quantizer) in weights.items():
+        tensors |= _stored(name, quantizer) | {f"{name}.codes": torch.from_numpy(_codes(weight, quantizer))}
+    for name, quantizer in inputs.items():
+        tensors |= _stored(f"{name}.input" if name else ".input", quantizer)
+    header = {
+        "format": FORMAT,
+        "version": __version__,
+        "weights": {name: _described(quantizer) for name, (_, quantizer) in weights.items()},
+        "inputs": {name: _described(quantizer) for name, quantizer in inputs.items()},
+    }
+    content = save(tensors, {"qerror": json.dumps(header)})
+    with atomic_open(path) as file:
+        file.write(content)
+
+
+def load_export(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """A copy of an unprepared network with the quantized weights and frozen scales of an exported file.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of the architecture that was exported; its own weights do not matter.
+    path : path-like
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode; its outputs are those of the network that was exported.
+
+    Raises
+    ------
+    ValueError
+        If the file is no export, or one of another architecture.
+    """
+    stored = read_quantized(path)
+    network = copy.deepcopy(model)
+    state = {name: torch.from_numpy(value) for name, value in stored.others.items()}
+    state |= {name: torch.from_numpy(weight.dequantize(dtype=np.float64)) for name, weight in stored.weights.items()}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{str(path)!r} was exported from another architecture: {error}") from None
+    layers = {name.rpartition(".")[0]: weight for name, weight in stored.weights.items()}
+    kinds = {type(layer) for name, layer in network.named_modules() if name in {*layers, *stored.inputs}}
+    network = prepare(
+        network,
+        lambda name, _: _quantizer(layers.get(name)),
+        lambda name, _: _quantizer(stored.inputs.get(name)),
+        layers=tuple(kinds),
+    )
+    found = {"weight": layers, "input": stored.inputs}
+    for name, quantizer in quantizers(network):
+        layer, _, which = name.rpartition(".")
+        _load(quantizer, found[which][layer])
+    return network.eval()
+
+
+def _described(quantizer: FakeQuantize) -> dict[str, Any]:
+    layout = quantizer.layout
+    groups = {"axis": layout.axis, "block_size": layout.block_size, "block_axis": layout.block_axis}
+    return {"grid": describe_grid(quantizer.grid), **groups}
+
+
+def _stored(name: str, quantizer: FakeQuantize) -> dict[str, Tensor]:
+    shift = {} if quantizer.shift is None else {f"{name}.shift": quantizer.shift.detach().cpu().clone().contiguous()}
+    return {f"{name}.scale": quantizer.used_scale().detach().cpu().clone().contiguous(), **shift}
+
+
+def _codes(weight: Tensor, quantizer: FakeQuantize) -> Any:
+    """The codes by the library's own casting."""
+    layout = quantizer.layout
+    values = weight.cpu()
+    array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    groups = make_groups(array.shape, layout.axis, layout.block_size, layout.block_axis)
+    shift = 0.0 if quantizer.shift is None else quantizer.shift.cpu().numpy()
+    return groups.quantize(array, quantizer.grid, quantizer.used_scale().detach().cpu().numpy(), shift)
+
+
+def _quantizer(stored: QuantizedTensor | None) -> FakeQuantize | None:
+    if stored is None:
+        return None
+    shift: Any = "mean" if stored.shift.ndim else float(stored.shift)
+    return FakeQuantize(
+        stored.grid, "minmax", axis=stored.axis, block_size=stored.block_size, block_axis=stored.block_axis, shift=shift
+    )
+
+
+def _load(quantizer: FakeQuantize, stored: QuantizedTensor) -> None:
+    state = {"scale": torch.from_numpy(stored.scale), "state": torch.tensor(2, dtype=torch.uint8)}
+    if quantizer.shift is not None:
+        state["shift"] = torch.from_numpy(stored.shift)
+    quantizer.load_state_dict(state)

@@ -1,0 +1,314 @@
+"""The module that quantizes weights and activations in training."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .._check import as_int, check_choice, check_shift, shown, suggest
+from ..densities.named import density as as_density
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..search.optimal import optimal_scale
+from ..tables.files import load_table
+from ..tensors.rules import octav as octav_is_defined_on
+from .layout import Layout
+from .levels import Levels, usable_scale
+from .on_host import checked
+from .rules import RULES, Task, power
+from .straight_through import fake_quantized
+
+__all__ = ["FakeQuantize"]
+
+_NEW, _RUNNING, _FROZEN = 0, 1, 2
+
+
+class FakeQuantize(nn.Module):
+    """Replace a tensor by its nearest representable values in the forward pass, by a rule's scale.
+
+    y = z + s * (level nearest to (x - z) / s), to the bit what `qerror.fake_quantize` gives for float32; the gradient
+    is 1 inside the clip range and 0 beyond it (rule "octav": end value / x beyond it). In training mode the scale
+    follows x; in evaluation mode, and after `freeze`, it stays.
+
+    Parameters
+    ----------
+    grid : Grid or str
+    rule : str
+        "minmax"; "analytic": the table's best scale of `family` times the root of E[(x - z)^2]; "iterative": `steps`
+        of s <- sum (x - z) l / sum l^2 each call, from the scale of the last call; "octav": `steps` of its recursion
+        (intB and intB_midrise); "lsq": a learned scale, a parameter; "optimal": the exact minimum, found on the host.
+    axis, block_size, block_axis
+        Which elements share a scale, as in `qerror.fit`.
+    shift : float or "mean"
+        The value of level 0.
+    family : Density or str
+        Of rules "analytic", "iterative" (its start) and "lsq" (its start on grids that are not uniform).
+    steps : int
+        Of an iteration in each call.
+    momentum : float, optional
+        For activations: each call moves the scale this share of the way to that of its data. None: all the way.
+    observe : {"scale", "std"}
+        What is averaged over calls: the scale, or (rule "analytic") the mean square from which it follows.
+    batch_axis : int, optional
+        For activations under rule "lsq", whose gradient scale counts the elements of one sample.
+    name : str
+        What errors call the tensor.
+
+    Attributes
+    ----------
+    scale : Tensor
+        float32, one entry a group in the shape that `qerror.fit` gives; saved in the state_dict.
+    shift : Tensor or None
+        Likewise, where it is not 0.
+
+    Raises
+    ------
+    ValueError
+        For an unknown grid, rule or option; in training for NaN or infinity in the data, before they reach the scale;
+        in evaluation where no data have been seen.
+
+    References
+    ----------
+    StatQAT, arXiv 2605.17745 (analytic, iterative); Sakr et al., ICML 2022, arXiv 2206.06501 (OCTAV); Esser et al.,
+    ICLR 2020, arXiv 1902.08153 (LSQ).
+
+    Examples
+    --------
+    >>> import torch
+    >>> quantizer = FakeQuantize("int4", rule="minmax")
+    >>> quantizer(torch.tensor([-1.0, 0.3, 7.0]))
+    tensor([-1., 0., 7.])
+    >>> float(quantizer.scale)
+    1.0
+    """
+
+    scale: Tensor
+    state: Tensor
+    shift: Tensor | None
+    mean_square: Tensor | None
+
+    def __init__(
+        self,
+        grid: Grid | str,
+        rule: str = "analytic",
+        *,
+        axis: int | tuple[int, ...] | None = None,
+        block_size: int | None = None,
+        block_axis: int = -1,
+        shift: float | Literal["mean"] = 0.0,
+        family: Any = "gaussian",
+        steps: int = 1,
+        momentum: float | None = None,
+        observe: Literal["scale", "std"] = "scale",
+        batch_axis: int | None = None,
+        name: str = "x",
+    ) -> None:
+        super().__init__()
+        self.grid = as_grid(grid)
+        self.rule = _check_rule(rule, self.grid)
+        if axis is not None and block_size is not None:
+            raise ValueError(f"axis must be None where block_size is given, got {shown(axis)} and {block_size}")
+        block_size = None if block_size is None else as_int("block_size", block_size, 1)
+        self.layout = Layout((axis,) if isinstance(axis, int) else axis, block_size, block_axis)
+        self.steps = as_int("steps", steps, 1)
+        if momentum is not None and not 0 < momentum <= 1:
+            raise ValueError(f"momentum must be above 0 and up to 1, or None, got {momentum!r}")
+        self.momentum, self.batch_axis, self.name = momentum, batch_axis, name
+        self.observe = check_choice("observe", observe, ("scale", "std"))
+        if observe == "std" and rule != "analytic":
+            raise ValueError(f"observe='std' is for rule 'analytic', whose scale follows from it, got rule {rule!r}")
+        self.constant = _constant(self.grid, family) if rule in ("analytic", "iterative", "lsq") else 0.0
+        self.follows_mean = isinstance(shift, str)
+        if isinstance(shift, str):
+            check_choice("shift", shift, ("mean",))
+        elif check_shift(shift).ndim:
+            raise ValueError(f"shift must be one number or 'mean', got {shown(shift)}")
+        self.levels = Levels(self.grid)
+        self._make_buffers(shift)
+
+    def _make_buffers(self, shift: Any) -> None:
+        """Tensors of one group have their shape at once; others get it from the first data or a state_dict."""
+        blank = torch.ones(()) if self.layout.whole else torch.empty(0)
+        if self.rule == "lsq":
+            self.scale = nn.Parameter(blank.clone())
+        else:
+            self.register_buffer("scale", blank.clone())
+        shifted = self.follows_mean or shift != 0
+        first = torch.zeros_like(blank) if self.follows_mean else torch.tensor(float(0 if self.follows_mean else shift))
+        self.register_buffer("shift", first if shifted else None)
+        self.register_buffer("mean_square", blank.clone() if self.observe == "std" else None)
+        self.register_buffer("state", torch.tensor(_NEW, dtype=torch.uint8))
+        # The same number on the host, so that no step waits for the device.
+        self._state = _NEW
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a scale: data have been seen, or a state_dict has brought one."""
+        return self._state != _NEW
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the scale stays whatever the data."""
+        return self._state == _FROZEN
+
+    def freeze(self) -> FakeQuantize:
+        """Keep the present scale from now on, in training mode too.
+
+        Raises
+        ------
+        ValueError
+            If there is none yet.
+        """
+        self._need_scale()
+        self.scale.requires_grad_(False)
+        self._set_state(_FROZEN)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize x; in training mode let the scale follow it first."""
+        if x.numel() == 0:
+            return x
+        if self.training and not self.frozen:
+            self._follow(x.detach())
+        else:
+            self._need_scale()
+        scale = self.used_scale()
+        if self.training and (self.frozen or self.rule == "lsq"):
+            largest = checked(x.detach().abs().amax(), x.detach(), self.name)
+            # Always true: it ties the check to the result, so that a compiler keeps it.
+            scale = torch.where(largest >= 0, scale, 1.0)
+        return self._quantized(x, scale)
+
+    def used_scale(self) -> Tensor:
+        """The scale as it is used: a learned one may have crossed 0."""
+        return usable_scale(self.scale.abs() if self.rule == "lsq" else self.scale, self.levels.plan)
+
+    def _quantized(self, x: Tensor, scale: Tensor) -> Tensor:
+        plan = self.levels.plan
+        tables = self.levels.tables(torch.float64 if x.dtype == torch.float64 else torch.float32)
+        gradient = {"octav": "magnitude_aware", "lsq": "learned_scale"}.get(self.rule, "straight_through")
+        views = self.layout.views(x)
+        scales, shifts = (self._split(value, x, len(views)) for value in (scale, self.shift))
+        parts = [
+            fake_quantized(part, s, z, tables, plan, gradient, self._gradient_scale(part, dims))
+            for (part, dims), s, z in zip(views, scales, shifts, strict=True)
+        ]
+        return self.layout.join(parts, x)
+
+    def _gradient_scale(self, part: Tensor, dims: tuple[int, ...]) -> float:
+        """LSQ's 1 / sqrt(N Q): N elements that share the scale (of one sample), Q the largest level."""
+        if self.rule != "lsq":
+            return 1.0
+        count = math.prod([part.shape[d] for d in dims])
+        if self.batch_axis is not None:
+            count //= part.shape[self.batch_axis]
+        return 1.0 / math.sqrt(count * self.levels.plan.high)
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor) -> None:
+        """Let scale and shift follow x."""
+        if self.rule == "lsq" and self.ready:
+            return
+        wide = x if x.dtype == torch.float64 else x.float()
+        views = self.layout.views(wide)
+        if self.follows_mean:
+            means = [part.mean(dims, keepdim=True) for part, dims in views]
+            self._store("shift", checked(self.layout.join_scales(means).float(), x, self.name))
+        warm = self.ready and self.rule in ("iterative", "octav") and (self.layout.whole or self.scale.ndim == x.ndim)
+        before = self._split(self.scale if warm else None, wide, len(views))
+        shifts = self._split(self.shift, wide, len(views))
+        results = [self._rule(part, dims, z, s) for (part, dims), z, s in zip(views, shifts, before, strict=True)]
+        found = checked(self.layout.join_scales(results).float(), x, self.name)
+        if self.observe == "std":
+            found = self._store("mean_square", found)
+            found = self.constant * found.sqrt()
+            self._keep("scale", self._scale_or(found))
+        else:
+            self._store("scale", usable_scale(self._scale_or(found), self.levels.plan))
+        if not self.ready:
+            self._set_state(_RUNNING)
+
+    def _rule(self, part: Tensor, dims: tuple[int, ...], z: Tensor | None, previous: Tensor | None) -> Tensor:
+        task = Task(self.levels, dims, self.constant, self.steps)
+        z = None if z is None else z.to(part.dtype)
+        return power(part, z, task) if self.observe == "std" else RULES[self.rule](part, z, previous, task)
+
+    def _scale_or(self, found: Tensor) -> Tensor:
+        """Groups of zeros, for which every scale is as good, keep theirs; 1 at first."""
+        kept = self.scale.detach() if self.ready and self.scale.shape == found.shape else torch.ones_like(found)
+        return torch.where(found == 0, kept, found)
+
+    def _store(self, name: str, value: Tensor) -> Tensor:
+        """Store what was observed, averaged with what was before; the result."""
+        if self.momentum is not None and self.ready:
+            before = getattr(self, name)
+            if before.shape != value.shape:
+                known = f"{tuple(before.shape)} before, {tuple(value.shape)} now"
+                raise ValueError(f"momentum must be None where the groups change from call to call: {known}")
+            value = torch.lerp(before, value, self.momentum)
+        return self._keep(name, value)
+
+    def _keep(self, name: str, value: Tensor) -> Tensor:
+        held = getattr(self, name)
+        if held.shape != value.shape:
+            held.data = torch.empty_like(value)
+        held.copy_(value)
+        return value
+
+    def _split(self, value: Tensor | None, x: Tensor, count: int) -> list[Any]:
+        if value is None or value.ndim == 0:
+            return [value] * count
+        return self.layout.split_scales(value, x)
+
+    def _need_scale(self) -> None:
+        if not self.ready:
+            raise ValueError(f"the quantizer of {self.name} has no scale yet: pass data through it in training mode")
+
+    def _set_state(self, state: int) -> None:
+        self._state = state
+        self.state.fill_(state)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `model.half()` is about the network: scales and levels stay as they are and only change the device.
+        return super()._apply(lambda t: t.to(fn(t).device) if t.is_floating_point() else fn(t), recurse)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in ("scale", "shift", "mean_square"):
+            held, given = getattr(self, name), state_dict.get(prefix + name)
+            if held is not None and given is not None and held.shape != given.shape:
+                held.data = torch.empty(given.shape, device=held.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._state = int(self.state)
+
+    def extra_repr(self) -> str:
+        """Grid, rule and groups, for the repr of a model."""
+        groups = {"axis": self.layout.axis, "block_size": self.layout.block_size, "momentum": self.momentum}
+        said = [f"{self.grid.name or self.grid!r}", f"rule={self.rule!r}"]
+        return ", ".join(said + [f"{key}={value}" for key, value in groups.items() if value is not None])
+
+
+def _check_rule(rule: str, grid: Grid) -> str:
+    if rule not in RULES:
+        hint = suggest(str(rule), RULES) or f"; known are {', '.join(RULES)}"
+        raise ValueError(f"unknown rule {shown(rule)}{hint}")
+    if rule == "octav":
+        octav_is_defined_on(as_density("gaussian"), grid)
+    if rule == "lsq" and grid.max <= 0:
+        raise ValueError(f"rule lsq needs a positive level, got {grid!r}")
+    return rule
+
+
+@functools.lru_cache(maxsize=256)
+def _constant(grid: Grid, family: Any) -> float:
+    """The best scale of a family at unit power: from the table, or searched once where the table has it not."""
+    try:
+        row = load_table().lookup(grid, family)
+        return row.scale / math.sqrt(row.power)
+    except ValueError:
+        best = optimal_scale(as_density(family), grid)
+        return float(best.scale) / math.sqrt(float(best.error.power))

@@ -1,0 +1,82 @@
+"""What runs as NumPy beside a compiled graph: the exact search, and the check for NaN."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._check import check_finite
+from ..grids.grid import Grid
+from ..tensors.fitting import fit
+
+__all__ = ["best_scale", "checked"]
+
+
+def best_scale(x: Tensor, levels: tuple[float, ...], dims: tuple[int, ...]) -> Tensor:
+    """The exact best scale of each group that spans the axes `dims`, with these axes kept as length 1.
+
+    The search is the library's, on the host: data on another device are copied. NaN where x is not finite.
+    """
+    if torch.compiler.is_compiling():
+        found: Tensor = _best_scale_op(x, list(levels), list(dims))
+        return found
+    return _best_scale(x, levels, dims)
+
+
+def checked(value: Tensor, x: Tensor, name: str) -> Tensor:
+    """`value`, derived from x, if it is finite; else an error that names x.
+
+    On the CPU it is raised at once. On other devices nothing waits for the result: the device's own assertion fires.
+    """
+    if torch.compiler.is_compiling():
+        same: Tensor = _checked_op(value, x, name)
+        return same
+    _check(value, x, name)
+    return value
+
+
+def _best_scale(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
+    array = x.detach().cpu().numpy()
+    shape = [1 if d in dims else n for d, n in enumerate(array.shape)]
+    # The minimum and the maximum are finite only where all between them is.
+    if not np.isfinite(array.min()) or not np.isfinite(array.max()):
+        return torch.full(shape, torch.nan, dtype=x.dtype, device=x.device)
+    kept = tuple(d for d in range(array.ndim) if d not in dims)
+    scale = np.reshape(fit(array, _grid_of(tuple(levels)), axis=kept or None).scale, shape)
+    return torch.from_numpy(np.array(scale)).to(device=x.device, dtype=x.dtype)
+
+
+def _check(value: Tensor, x: Tensor, name: str) -> None:
+    if value.device.type != "cpu":
+        torch._assert_async(torch.isfinite(value).all(), f"{name} must be finite")
+    elif not torch.isfinite(value).all():
+        check_finite(name, x.detach().double().numpy())
+        raise ValueError(f"{name} is too large for its scale: the squares of its values overflow")
+
+
+@functools.lru_cache(maxsize=16)
+def _grid_of(levels: tuple[float, ...]) -> Grid:
+    return Grid(levels)
+
+
+@torch.library.custom_op("qerror::best_scale", mutates_args=())
+def _best_scale_op(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
+    return _best_scale(x, levels, dims)
+
+
+@_best_scale_op.register_fake
+def _(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
+    return x.new_empty([1 if d in dims else n for d, n in enumerate(x.shape)])
+
+
+@torch.library.custom_op("qerror::checked", mutates_args=())
+def _checked_op(value: Tensor, x: Tensor, name: str) -> Tensor:
+    _check(value, x, name)
+    return value.clone()
+
+
+@_checked_op.register_fake
+def _(value: Tensor, x: Tensor, name: str) -> Tensor:
+    return torch.empty_like(value)

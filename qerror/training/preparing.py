@@ -1,0 +1,134 @@
+"""A network with quantizers in it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from .._check import shown, suggest
+from .fake_quantize import FakeQuantize
+
+__all__ = ["INPUT", "freeze", "prepare", "quantizers"]
+
+INPUT = "input_quantizer"
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+Choice = FakeQuantize | Callable[[str, nn.Module], FakeQuantize | None] | None
+
+
+def prepare(
+    model: nn.Module,
+    weight: Choice = None,
+    activation: Choice = None,
+    *,
+    skip: Sequence[str] = (),
+    layers: tuple[type[nn.Module], ...] = _LAYERS,
+) -> nn.Module:
+    """A copy of a network whose layers quantize their weights, their inputs, or both.
+
+    Weights are parametrized (`torch.nn.utils.parametrize`), inputs pass a quantizer of their own first. Each layer gets
+    its own copy of the quantizer given. Make the optimizer from the copy: it has its own parameters.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+    weight, activation : FakeQuantize or callable, optional
+        A quantizer that has seen no data, or a function (name of the layer, layer) that returns one or None. For
+        activations give it a `momentum`.
+    skip : sequence of str
+        Names of layers to leave alone; "block.*" works.
+    layers : tuple of types
+        Which layers have a "weight" and one input to quantize.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        If `skip` names no layer, there is nothing to quantize, or a weight is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> quantized = prepare(model, weight=FakeQuantize("e2m1", axis=0), skip=["2"])
+    >>> [name for name, _ in quantizers(quantized)]
+    ['0.weight']
+    """
+    network = copy.deepcopy(model)
+    found = {name: layer for name, layer in network.named_modules() if isinstance(layer, layers)}
+    chosen = {name: layer for name, layer in found.items() if not _skipped(name, skip, list(found))}
+    if not chosen:
+        raise ValueError(f"model must have layers to quantize, got {len(found)} of which skip leaves out all")
+    for pattern in skip:
+        if not any(fnmatchcase(name, pattern) for name in found):
+            raise ValueError(f"skip names no layer: {pattern!r}{suggest(pattern, found)}")
+    for name, layer in chosen.items():
+        prefix = f"{name}." if name else ""
+        if (quantizer := _own(weight, name, layer, f"parameter '{prefix}weight'")) is not None:
+            quantizer.to(layer.weight.device)
+            parametrize.register_parametrization(layer, "weight", quantizer.train())
+            quantizer.train(layer.training)
+        if (quantizer := _own(activation, name, layer, f"the input of layer '{name}'")) is not None:
+            if quantizer.batch_axis is None:
+                quantizer.batch_axis = 0
+            layer.add_module(INPUT, quantizer.to(layer.weight.device).train(layer.training))
+            layer.register_forward_pre_hook(_quantize_input)
+    return network
+
+
+def quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
+    """The quantizers of a prepared network with the names "layer.weight" and "layer.input".
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Yields
+    ------
+    tuple of str and FakeQuantize
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, FakeQuantize):
+            name = path.replace(INPUT, "input")
+            layer, parametrized, rest = name.rpartition("parametrizations.")
+            yield (layer + rest.partition(".")[0] if parametrized else name), module
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Keep all scales from now on; quantizers that have seen no data are left as they are. Returns the model."""
+    for _, quantizer in quantizers(model):
+        if quantizer.ready:
+            quantizer.freeze()
+    return model
+
+
+def _quantize_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (getattr(layer, INPUT)(inputs[0]), *inputs[1:])
+
+
+def _own(choice: Choice, name: str, layer: nn.Module, label: str) -> FakeQuantize | None:
+    """A layer's own quantizer."""
+    if callable(choice) and not isinstance(choice, FakeQuantize):
+        choice = choice(name, layer)
+    if choice is None:
+        return None
+    if not isinstance(choice, FakeQuantize):
+        raise ValueError(f"the choice for layer {name!r} must be a FakeQuantize or None, got {shown(choice)}")
+    quantizer = copy.deepcopy(choice)
+    quantizer.name = label
+    return quantizer
+
+
+def _skipped(name: str, skip: Sequence[str], known: list[str]) -> bool:
+    if isinstance(skip, str):
+        raise ValueError(f"skip must be a list of names, got {skip!r}; put it in brackets")
+    return any(fnmatchcase(name, pattern) for pattern in skip)

@@ -1,0 +1,132 @@
+"""Scale rules on torch tensors: passes over the data on its device, without loops over channels or waiting for it.
+
+Each is a function `rule(x, z, previous, task)` that returns the scale of every group; x is a float32 or float64 tensor
+whose groups span the axes `task.dims`, z the shift or None, `previous` the scale of the last call or None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .levels import Levels, normalized, round_to_levels
+from .on_host import best_scale
+
+__all__ = ["RULES", "Task", "analytic_scale", "power"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a rule knows besides the data.
+
+    Attributes
+    ----------
+    levels : Levels
+    dims : tuple of int
+        The axes that share a scale.
+    constant : float
+        The best scale of the family at unit power (rule "analytic").
+    steps : int
+        Of an iteration, each call.
+    """
+
+    levels: Levels
+    dims: tuple[int, ...]
+    constant: float
+    steps: int
+
+    def count(self, x: Tensor) -> int:
+        """Elements of a group."""
+        return math.prod([x.shape[d] for d in self.dims])
+
+
+def power(x: Tensor, z: Tensor | None, task: Task) -> Tensor:
+    """E[(x - z)^2] of each group."""
+    centred = x if z is None else x - z
+    return torch.linalg.vector_norm(centred, 2, task.dims, keepdim=True).square() / task.count(x)
+
+
+def analytic_scale(of_power: Tensor, task: Task) -> Tensor:
+    """The constant times the root of a mean square."""
+    return task.constant * of_power.sqrt()
+
+
+def _minmax(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    scale = torch.zeros((), dtype=x.dtype, device=x.device)
+    plan = task.levels.plan
+    for extreme, level in ((torch.amax, plan.high), (torch.amin, plan.low)):
+        if level != 0:
+            end = extreme(x, task.dims, keepdim=True)
+            reach = end if z is None else end - z
+            part = reach / level
+            # A quotient rounded down would leave the extreme value itself outside.
+            part = torch.where(reach.abs() / part.abs() > abs(level), part.nextafter(part.new_tensor(math.inf)), part)
+            scale = torch.maximum(scale, part)
+    return scale
+
+
+def _analytic(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    return analytic_scale(power(x, z, task), task)
+
+
+def _iterative(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    """S <- sum (x - z) l / sum l^2 with the cells frozen; from the analytic scale where there is nothing to go by."""
+    start = _analytic(x, z, None, task)
+    scale = start if previous is None else previous.to(x.dtype)
+    plan, tables = task.levels.plan, task.levels.tables(x.dtype)
+    centred = x if z is None else x - z
+    for _ in range(task.steps):
+        level = round_to_levels(normalized(centred, _positive(scale), None), plan, *tables).to(x.dtype)
+        square = torch.linalg.vector_norm(level, 2, task.dims, keepdim=True).square()
+        moved = level.mul_(centred).sum(task.dims, keepdim=True) / square
+        # All levels are 0 where the scale is far above the data, such as those of a weight that started at 0.
+        scale = torch.where((square == 0) | (moved <= 0), start, moved)
+    return scale
+
+
+def _octav(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    """Newton's recursion for the clip a, a 2^B-th of which is half a step; from E|x| at first."""
+    size = (x if z is None else x - z).abs()
+    count = task.levels.plan.size
+    half = 0.5 * count * task.levels.plan.step
+    n = task.count(x)
+    clip = size.mean(task.dims, keepdim=True) if previous is None else previous.to(x.dtype) * half
+    inside_cost = float(count) ** -2 / 3
+    for _ in range(task.steps if previous is not None else max(task.steps, 20)):
+        outside = size > clip
+        share = outside.sum(task.dims, keepdim=True) / n
+        beyond = (size * outside).sum(task.dims, keepdim=True) / n
+        moved = beyond / (inside_cost * (1 - share) + share)
+        # Far beyond every value nothing is clipped and the recursion would fall to 0: start again from E|x|.
+        clip = torch.where(moved == 0, size.mean(task.dims, keepdim=True), moved)
+    return clip / half
+
+
+def _lsq(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    """LSQ's start: 2 E|x| / sqrt(largest level) on integer grids; the analytic scale on others, which it knows not."""
+    if task.levels.plan.step == 0:
+        return _analytic(x, z, None, task)
+    size = (x if z is None else x - z).abs()
+    return 2 * size.mean(task.dims, keepdim=True) / math.sqrt(task.levels.plan.high)
+
+
+def _optimal(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
+    return best_scale(x if z is None else x - z, task.levels.exact, task.dims)
+
+
+def _positive(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, 1.0, scale)
+
+
+RULES: dict[str, Callable[[Tensor, Tensor | None, Tensor | None, Task], Tensor]] = {
+    "minmax": _minmax,
+    "analytic": _analytic,
+    "iterative": _iterative,
+    "octav": _octav,
+    "lsq": _lsq,
+    "optimal": _optimal,
+}

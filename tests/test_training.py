@@ -1,0 +1,471 @@
+"""Fake quantization in PyTorch: values to the bit, scales against the library's rules, gradients against the papers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import qerror as qe
+from qerror.tensors.quantized import read_quantized
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from torch import nn  # noqa: E402
+
+from qerror.training import (  # noqa: E402
+    FakeQuantize,
+    export,
+    freeze,
+    load_export,
+    prepare,
+    quantizers,
+    weight_report,
+)
+
+RULES = ("minmax", "analytic", "iterative", "octav", "lsq", "optimal")
+GRIDS = (
+    "int2", "int4", "int8", "uint4", "int16", "int4_midrise", "binary", "ternary", "e2m1", "e3m0", "e2m3", "e4m3fn",
+    "e4m3fnuz", "e5m2", "fp16", "bf16", "e8m0", "nf4", "af4", "sf4", "pot4", "apot4",
+)  # fmt: skip
+# Scales are float32 and found by float32 sums of a few thousand values.
+SINGLE = 2e-6
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def fixed(grid, scale, shift=None, **options):
+    """A frozen quantizer with a scale (and shifts) given."""
+    quantizer = FakeQuantize(grid, "minmax", shift=0.0 if shift is None else "mean", **options)
+    state = {"scale": torch.as_tensor(scale), "state": torch.tensor(2, dtype=torch.uint8)}
+    quantizer.load_state_dict(state if shift is None else state | {"shift": torch.as_tensor(shift)})
+    return quantizer.eval()
+
+
+def same_bits(a, b):
+    assert a.dtype == b.dtype
+    kind = {4: np.int32, 8: np.int64}[a.itemsize]
+    np.testing.assert_array_equal(a.view(kind), b.view(kind))
+
+
+def sample(dtype=np.float32, shape=(32, 300)):
+    """Values of many magnitudes, of them some exactly on thresholds, zeros of both signs and outliers."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(shape) * np.exp(rng.standard_normal(shape))
+    x[:, :40] = np.round(x[:, :40] * 16) / 16
+    x[:, 40:44] = [0.0, -0.0, -1e-30, 3e4]
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_values_are_those_of_the_library_to_the_bit(grid, dtype):
+    x = sample(dtype)
+    for scale in (np.float32(0.25), np.float32(0.3137)):
+        same_bits(fixed(grid, scale)(torch.from_numpy(x)).numpy(), qe.fake_quantize(x, grid, scale))
+    rows = np.geomspace(0.01, 3, 32, dtype=np.float32)[:, None]
+    same_bits(fixed(grid, rows, axis=0)(torch.from_numpy(x)).numpy(), qe.fake_quantize(x, grid, rows))
+    shift = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    same_bits(fixed(grid, rows, shift, axis=0)(torch.from_numpy(x)).numpy(), qe.fake_quantize(x, grid, rows, shift))
+    none = np.zeros_like(shift)
+    same_bits(fixed(grid, rows, none, axis=0)(torch.from_numpy(x)).numpy(), qe.fake_quantize(x, grid, rows, none))
+
+
+@pytest.mark.parametrize("grid", ["int8", "e4m3fn", "nf4"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_within_one_rounding(grid, dtype):
+    kind = getattr(torch, dtype)
+    x = torch.from_numpy(sample()).to(kind)
+    y = fixed(grid, np.float32(0.3137))(x)
+    assert y.dtype == kind
+    exact = torch.from_numpy(qe.fake_quantize(x.float().numpy(), grid, np.float32(0.3137)))
+    assert torch.equal(y, exact.clamp(-torch.finfo(kind).max, torch.finfo(kind).max).to(kind))
+
+
+GROUPS = ({}, {"axis": 0}, {"axis": (0, 2)}, {"axis": 1}, {"block_size": 7}, {"block_size": 4, "block_axis": 0})
+
+
+@pytest.mark.parametrize("groups", GROUPS, ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_scales_are_those_of_fit(rule, groups):
+    x = np.random.default_rng(2).standard_normal((6, 10, 21)).astype(np.float32)
+    options = {"iterative": "iterative:n_iter=3", "octav": "octav", "lsq": "analytic"}
+    quantizer = FakeQuantize("e2m1" if rule == "lsq" else "int4", rule, steps=60 if rule == "octav" else 3, **groups)
+    y = quantizer(torch.from_numpy(x)).detach().numpy()
+    result = qe.fit(x, quantizer.grid, rule=options.get(rule, rule), **groups)
+    assert quantizer.scale.shape == np.shape(result.scale)
+    np.testing.assert_allclose(quantizer.scale.detach().numpy(), result.scale, rtol=SINGLE)
+    held = qe.evaluate(x, quantizer.grid, quantizer.scale.detach().numpy(), **groups)
+    same_bits(y, held.fake_quantize(x))
+
+
+@pytest.mark.parametrize("rule", ["minmax", "analytic", "iterative", "optimal"])
+def test_shift_at_the_mean(rule):
+    x = np.random.default_rng(3).gamma(2.0, size=(5, 400)).astype(np.float32)
+    quantizer = FakeQuantize("int4", rule, axis=0, shift="mean", steps=3)
+    quantizer(torch.from_numpy(x))
+    expected = {"iterative": "iterative:n_iter=3"}.get(rule, rule)
+    result = qe.fit(x, "int4", rule=expected, axis=0, shift="mean")
+    np.testing.assert_allclose(quantizer.scale.numpy(), result.scale, rtol=1e-5)
+    np.testing.assert_allclose(quantizer.shift.numpy(), result.shift, rtol=SINGLE)
+
+
+def test_lsq_starts_as_in_the_paper():
+    x = torch.randn(4, 100)
+    quantizer = FakeQuantize("int4", "lsq", axis=0)
+    quantizer(x)
+    torch.testing.assert_close(quantizer.scale.detach(), 2 * x.abs().mean(1, keepdim=True) / math.sqrt(7))
+
+
+@pytest.mark.parametrize("grid", ["int3", "int8", "e2m1", "e4m3fn"])
+def test_minmax_clips_nothing(grid):
+    x = torch.randn(2000, 9, requires_grad=True)
+    FakeQuantize(grid, "minmax", axis=0)(x).sum().backward()
+    assert bool((x.grad == 1).all())
+
+
+def test_iterative_warm_start_reaches_the_fixed_point():
+    x = torch.randn(4, 500)
+    quantizer = FakeQuantize("int3", "iterative", axis=0)
+    for _ in range(200):
+        quantizer(x)
+    settled = qe.fit(x.numpy(), "int3", rule="iterative:n_iter=1000", axis=0)
+    np.testing.assert_allclose(quantizer.scale.numpy(), settled.scale, rtol=1e-5)
+
+
+def test_iterative_and_optimal_leave_a_weight_that_starts_at_zero():
+    for rule in ("minmax", "analytic", "iterative", "octav", "optimal"):
+        quantizer = FakeQuantize("int4", rule)
+        zero = torch.zeros(64)
+        assert torch.equal(quantizer(zero), zero)
+        assert float(quantizer.scale) == 1.0
+        small = 1e-3 * torch.randn(64)
+        for _ in range(20):
+            y = quantizer(small)
+        assert float((y - small).square().sum() / small.square().sum()) < 0.05, rule
+
+
+# Gradients
+
+X = [-3.0, -2.0, -1.9, -0.6, 0.2, 0.5, 0.75, 1.6, 2.5]
+
+
+def gradient(rule, scale, x=X, upstream=None, grid="int3"):
+    """Slopes d (sum of upstream * y) / dx and / ds for int3: levels -4 .. 3."""
+    quantizer = FakeQuantize(grid, rule)
+    values = torch.tensor(x, requires_grad=True)
+    quantizer(values)
+    quantizer.scale.data.fill_(scale)
+    if rule != "lsq":
+        quantizer.freeze()
+    y = quantizer(values)
+    y.backward(torch.ones_like(y) if upstream is None else torch.tensor(upstream))
+    return values.grad.tolist(), quantizer.scale.grad
+
+
+def test_straight_through_gradient():
+    """It is 1 where -4 <= x / s <= 3, with its ends: s = 0.5 gives -2 <= x <= 1.5."""
+    by_x, _ = gradient("minmax", 0.5)
+    assert by_x == [0, 1, 1, 1, 1, 1, 1, 0, 0]
+
+
+def test_magnitude_aware_gradient():
+    """OCTAV, section 4: 1 inside the clip, clip / |x| beyond it."""
+    by_x, _ = gradient("octav", 0.5)
+    np.testing.assert_allclose(by_x, [2 / 3, 1, 1, 1, 1, 1, 1, 1.5 / 1.6, 1.5 / 2.5], rtol=1e-6)
+
+
+def test_lsq_gradient():
+    """LSQ, eq. 3: -v/s + round(v/s) inside, -Q_N or Q_P beyond, times 1 / sqrt(N Q_P)."""
+    s, g = 0.5, [1.0, -2.0, 0.5, 1.0, 3.0, 1.0, -1.0, 2.0, 1.0]
+    by_x, by_s = gradient("lsq", s, upstream=g)
+    slope = [-4 if v / s <= -4 else 3 if v / s >= 3 else np.rint(v / s) - v / s for v in X]
+    assert by_x == [0.0, *g[1:7], 0.0, 0.0]
+    np.testing.assert_allclose(float(by_s), np.dot(slope, g) / math.sqrt(len(X) * 3), rtol=1e-6)
+
+
+def test_lsq_counts_the_features_of_activations():
+    x = torch.randn(8, 5, 3)
+    slopes = []
+    for batch_axis in (None, 0):
+        quantizer = FakeQuantize("int4", "lsq", batch_axis=batch_axis)
+        quantizer(x).sum().backward()
+        slopes.append(float(quantizer.scale.grad))
+    assert slopes[1] == pytest.approx(slopes[0] * math.sqrt(8))
+
+
+@pytest.mark.parametrize("grid", ["int4", "e2m1", "nf4"])
+def test_gradients_against_finite_differences_of_the_smoothed_quantizer(grid):
+    """The smooth one is y = s (clip(x / s) + r) with the rounding r frozen."""
+    generator = torch.Generator().manual_seed(5)
+    x, g = (torch.randn(400, generator=generator, dtype=torch.float64) for _ in range(2))
+    levels, scale, h = qe.grid(grid), 0.25, 1e-6
+    rounding = torch.from_numpy(qe.fake_quantize(x.numpy(), grid, scale)) / scale
+    rounding -= (x / scale).clamp(levels.min, levels.max)
+
+    def smooth(values, s):
+        return s * ((values / s).clamp(levels.min, levels.max) + rounding)
+
+    quantizer = FakeQuantize(grid, "lsq")
+    values = x.clone().requires_grad_()
+    quantizer(values)
+    quantizer.scale.data.fill_(scale)
+    (quantizer(values) * g).sum().backward()
+    by_x = g * (smooth(x + h, scale) - smooth(x - h, scale)) / (2 * h)
+    by_scale = (g * (smooth(x, scale + h) - smooth(x, scale - h))).sum() / (2 * h)
+    # Differences of float64 numbers around 1 at a distance of 1e-6; the learned scale is float32.
+    torch.testing.assert_close(values.grad, by_x, rtol=1e-8, atol=1e-8)
+    assert float(quantizer.scale.grad) * math.sqrt(400 * levels.max) == pytest.approx(float(by_scale), rel=1e-6)
+
+
+def test_blocks_and_half_precision_pass_gradients():
+    x = torch.randn(3, 10, dtype=torch.bfloat16, requires_grad=True)
+    FakeQuantize("int4", "minmax", block_size=4)(x).backward(torch.full_like(x, 2.0))
+    assert x.grad.dtype == torch.bfloat16
+    assert bool((x.grad == 2).all())
+
+
+# State
+
+def test_running_averages():
+    a, b = torch.randn(100), 3 * torch.randn(100)
+    scales = []
+    for x in (a, b):
+        quantizer = FakeQuantize("int4", "minmax")
+        quantizer(x)
+        scales.append(float(quantizer.scale))
+    running = FakeQuantize("int4", "minmax", momentum=0.25)
+    running(a), running(b)
+    assert float(running.scale) == pytest.approx(0.75 * scales[0] + 0.25 * scales[1], rel=1e-6)
+    by_std = FakeQuantize("int4", "analytic", momentum=0.25, observe="std")
+    by_std(a), by_std(b)
+    square = 0.75 * a.square().mean() + 0.25 * b.square().mean()
+    assert float(by_std.scale) == pytest.approx(0.3386083 * math.sqrt(square), rel=1e-5)
+    before = float(running.eval().scale)
+    running(100 * a)
+    assert float(running.scale) == before
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_state_dict_brings_the_scale(rule, tmp_path):
+    x = torch.randn(4, 30)
+    one, other = (FakeQuantize("int4", rule, axis=0, shift="mean" if rule != "lsq" else 0.0) for _ in range(2))
+    y = one(x)
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(other.eval()(x), y)
+
+
+def test_freeze_keeps_the_scale_in_training():
+    quantizer = FakeQuantize("int4")
+    quantizer(torch.randn(50))
+    before = float(quantizer.freeze().train().scale)
+    quantizer(9 * torch.randn(50))
+    assert float(quantizer.scale) == before
+
+
+def test_casting_a_model_keeps_scales_and_levels():
+    quantizer = FakeQuantize("nf4").half()
+    quantizer(torch.randn(50))
+    assert quantizer.half().scale.dtype == torch.float32
+    assert quantizer.levels.values.dtype == torch.float64
+
+
+# Networks
+
+def network():
+    head = (nn.Flatten(), nn.Linear(4 * 36, 16), nn.ReLU(), nn.Linear(16, 3))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), *head)
+
+
+def prepared(rule="analytic", grid="int4", activation="uint8"):
+    inputs = None if activation is None else FakeQuantize(activation, "analytic", momentum=0.1)
+    return prepare(network(), FakeQuantize(grid, rule, axis=0), inputs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_network_trains_and_round_trips(rule, tmp_path):
+    model, x, target = prepared(rule), torch.rand(16, 1, 8, 8), torch.randint(3, (16,))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), target)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    for row in weight_report(model):
+        # What is asked of the library: exact integrals against the tensors that the network uses.
+        assert abs(row.measured_db - row.empirical_db) < 0.001
+        assert row.optimal_db >= row.empirical_db - 1e-9
+        assert math.isfinite(row.gaussian_error_db)
+    freeze(model).eval()
+    export(model, tmp_path / "model.safetensors")
+    restored = load_export(network(), tmp_path / "model.safetensors")
+    assert torch.equal(restored(x), model(x))
+    export(restored, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+
+
+def test_numpy_gives_the_outputs_of_an_exported_network(tmp_path):
+    model = prepare(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), FakeQuantize("nf4", block_size=24),
+                    FakeQuantize("e4m3fn", "minmax", momentum=0.1))  # fmt: skip
+    x = torch.randn(20, 64)
+    model(x)
+    expected = freeze(model).eval()(x).detach().numpy()
+    export(model, tmp_path / "model.safetensors")
+    file = read_quantized(tmp_path / "model.safetensors")
+    assert file.weights["0.weight"].codes.dtype == np.uint8
+    out = x.numpy()
+    for layer in ("0", "2"):
+        out = file.inputs[layer].fake_quantize(out)
+        out = out @ file.weights[f"{layer}.weight"].dequantize().T + file.others[f"{layer}.bias"]
+        out = np.maximum(out, 0) if layer == "0" else out
+    # The order of sums in two matrix products of 64 and 32 terms.
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_parameters_of_other_types(dtype, tmp_path):
+    kind = getattr(torch, dtype)
+    model = prepare(network().to(kind), FakeQuantize("int4", axis=0), FakeQuantize("int8", "minmax", momentum=0.1))
+    x = torch.rand(4, 1, 8, 8, dtype=kind)
+    y = model(x)
+    assert y.dtype == kind
+    y.float().square().sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    freeze(model).eval()
+    export(model, tmp_path / "model.safetensors")
+    restored = load_export(network().to(kind), tmp_path / "model.safetensors")
+    assert torch.equal(restored(x), model(x))
+
+
+def test_channels_of_zeros():
+    for rule in RULES:
+        layer = nn.Linear(8, 4, bias=False)
+        layer.weight.data[1] = 0
+        model = prepare(layer, FakeQuantize("int4", rule, axis=0))
+        y = model(torch.ones(2, 8))
+        y.sum().backward()
+        assert y[:, 1].abs().max() == 0
+        assert bool(torch.isfinite(model.parametrizations.weight.original.grad).all())
+
+
+def test_a_layer_never_called(tmp_path):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.used(x)
+
+    model = prepare(Two(), FakeQuantize("int4"), FakeQuantize("int8", momentum=0.1))
+    x = torch.randn(3, 4)
+    model(x)
+    freeze(model).eval()
+    export(model, tmp_path / "model.safetensors")
+    assert set(read_quantized(tmp_path / "model.safetensors").inputs) == {"used"}
+    assert torch.equal(load_export(Two(), tmp_path / "model.safetensors")(x), model(x))
+    with pytest.raises(ValueError, match="input of layer 'unused' has no scale yet"):
+        model.unused(x)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_weight_that_is_not_finite_stops_the_step(rule, value):
+    model = prepared(rule, activation=None)
+    x = torch.rand(2, 1, 8, 8)
+    model(x)
+    quantizer = dict(quantizers(model))["3.weight"]
+    before = quantizer.scale.detach().clone()
+    model[3].parametrizations.weight.original.data[1, 2] = value
+    with pytest.raises(ValueError, match=r"parameter '3\.weight' must be finite, got 1 .* at index \(1, 2\)"):
+        model(x)
+    assert torch.equal(quantizer.scale, before)
+
+
+def test_a_frozen_quantizer_still_refuses_nan():
+    model = freeze(prepared(activation=None))
+    model[0].parametrizations.weight.original.data[0] = math.nan
+    with pytest.raises(ValueError, match=r"parameter '0\.weight' must be finite"):
+        model(torch.rand(2, 1, 8, 8))
+
+
+def test_prepare_leaves_the_model_alone_and_skips():
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    quantized = prepare(model, FakeQuantize("int4"), skip=["5"])
+    assert [name for name, _ in quantizers(quantized)] == ["0.weight", "3.weight"]
+    assert model.state_dict().keys() == before.keys()
+    assert torch.equal(quantized[5].weight, model[5].weight)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: FakeQuantize("int4", "minmaks"), "unknown rule 'minmaks'; did you mean 'minmax'"),
+        (lambda: FakeQuantize("int44"), "unknown grid"),
+        (lambda: FakeQuantize("e2m1", "octav"), "rule octav is not defined on e2m1"),
+        (lambda: FakeQuantize("int4", axis=0, block_size=8), "axis must be None where block_size is given"),
+        (lambda: FakeQuantize("int4", shift="optimal"), "shift must be 'mean'"),
+        (lambda: FakeQuantize("int4", momentum=0), "momentum must be above 0"),
+        (lambda: FakeQuantize("int4", "minmax", observe="std"), "observe='std' is for rule 'analytic'"),
+        (lambda: FakeQuantize("int4", axis=2)(torch.ones(3)), "axis must be from -1 to 0"),
+        (lambda: prepare(network(), FakeQuantize("int4"), skip=["4"]), "skip names no layer: '4'"),
+        (lambda: prepare(nn.ReLU(), FakeQuantize("int4")), "model must have layers to quantize"),
+        (lambda: prepare(network(), "int4"), "must be a FakeQuantize"),
+        (lambda: export(network(), "x.safetensors"), "model must be prepared"),
+        (lambda: FakeQuantize("int4").freeze(), "has no scale yet"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# What torch.compile itself does to every autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("rule", ["analytic", "iterative", "lsq", "optimal"])
+def test_compiled_in_one_graph_as_in_eager(rule):
+    """The whole graph is traced (aot_eager: no C++ compiler needed); the host search is an operator in it."""
+    eager, compiled = prepared(rule), prepared(rule)
+    compiled.load_state_dict(eager.state_dict())
+    step = torch.compile(compiled, backend="aot_eager", fullgraph=True)
+    x = torch.rand(4, 1, 8, 8)
+    for _ in range(3):
+        a, b = eager(x), step(x)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    a.sum().backward()
+    b.sum().backward()
+    for one, other in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+    compiled[0].parametrizations.weight.original.data[0] = math.nan
+    with pytest.raises(ValueError, match=r"parameter '0\.weight' must be finite"):
+        step(x)
+
+
+def test_autocast():
+    model, x = prepared(), torch.rand(4, 1, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(x)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+    assert all(quantizer.scale.dtype == torch.float32 for _, quantizer in quantizers(model))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "optimal"])
+def test_a_step_never_waits_for_the_device(rule, monkeypatch):
+    """On a tensor that is not on the CPU, reading a value is waiting for it: the meta device refuses all of them."""
+    monkeypatch.setattr(torch, "_assert_async", lambda *_: None)
+    quantizer = FakeQuantize("int4", rule, axis=0).to("meta")
+    x = torch.empty(8, 16, device="meta", requires_grad=True)
+    for _ in range(2):
+        quantizer(x).sum().backward()
+    assert quantizer.scale.shape == (8, 1)
