@@ -103,8 +103,8 @@ def test_imports_only_go_up_the_architecture(path):
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_package_imports_only_declared_dependencies(path):
     declared = {re.split(r"[<>=~! ]", text)[0] for text in pyproject()["project"]["dependencies"]}
-    extras = {"training": "torch", "testing": "hypothesis", "data": "sklearn"}
-    optional = {extras[part] for part in path.parts if part in extras}
+    extras = {"training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}}
+    optional = set().union(*(extras[part] for part in path.parts if part in extras))
     known = sys.stdlib_module_names | declared | optional | {"qerror"}
     assert {name.split(".")[0] for name in imported_modules(path)} <= known
 
@@ -115,6 +115,13 @@ def pyproject():
 
 def test_test_oracles_are_no_runtime_dependencies():
     assert not any(text.startswith(tuple(TEST_ONLY)) for text in pyproject()["project"]["dependencies"])
+
+
+def load(module):
+    """Import a module of the package; PyTorch and what needs it may be missing."""
+    if module.startswith("qerror.training"):
+        pytest.importorskip("torch", reason="torch is not installed")
+    return importlib.import_module(module)
 
 
 def run(code):
@@ -151,6 +158,16 @@ def test_lazy_table_names_the_same_modules_as_the_type_checker_sees():
     assert {name for _, name in seen} | {"__version__"} == set(qerror.__all__)
 
 
+def test_training_without_torch_says_what_to_install():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import qerror\n"
+        "try: qerror.training\n"
+        "except ImportError as error: print(error)"
+    )
+    assert run(code).startswith("qerror.training needs PyTorch: pip install 'qerror[torch]'")
+
+
 def test_unknown_attribute():
     with pytest.raises(AttributeError, match="module 'qerror' has no attribute 'optimal_scales'"):
         _ = qerror.optimal_scales
@@ -158,7 +175,8 @@ def test_unknown_attribute():
 
 @pytest.mark.parametrize("name", sorted(qerror._SUBPACKAGES))
 def test_subpackages_are_attributes(name):
-    assert getattr(qerror, name) is importlib.import_module(f"qerror.{name}")
+    module = load(f"qerror.{name}")
+    assert getattr(qerror, name) is module
 
 
 EXAMPLES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -166,7 +184,7 @@ EXAMPLES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_examples_in_docstrings_run(path):
-    module = importlib.import_module(dotted(path))
+    module = load(dotted(path))
     failed, _ = doctest.testmod(module, optionflags=EXAMPLES)
     assert failed == 0
 
