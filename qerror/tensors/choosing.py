@@ -16,7 +16,7 @@ from ..results import Status
 from ..search.optimal import optimal_scale
 from ..search.sample_scale import best_of_rows
 from .rule_base import RuleResult, either, is_word
-from .rules import Rule, aciq, analytic, iterative, minmax, ocp, optimal, sawb, shrink_search
+from .rules import Rule, aciq, analytic, iterative, minmax, ocp, octav, optimal, sawb, shrink_search
 from .stored_scales import Stored, best_stored
 from .unsorted import Unsorted
 from .zero_points import best_zero_point
@@ -26,7 +26,7 @@ __all__ = ["Choice", "Plan", "best_scales", "choose", "sorted_sample"]
 Array = NDArray[np.float64]
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
-_FROM_MOMENTS = (minmax, ocp, analytic, aciq, sawb)
+_FROM_MOMENTS = (minmax, ocp, analytic, aciq, octav, sawb)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..densities.named import fit_density
 from ..densities.parametric import Gaussian
-from ..error import Model
+from ..error import Model, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
@@ -154,19 +154,25 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     """
     bits, step = _two_to_the("octav", as_grid(grid))
     z = fixed_shift("octav", density, shift)
-    clip = np.asarray(mean_distance(density, z))
-    settled = np.zeros(np.shape(clip), np.bool_)
+    start = np.asarray(mean_distance(density, z))
+    shape = np.broadcast_shapes(start.shape, z.shape)
+    members, _, at, _ = flatten(density, np.ones(shape), z)
+    clip = np.broadcast_to(start, shape).ravel().copy()
+    active = np.arange(clip.size)
     for _ in range(as_int("n_iter", n_iter, 1)):
+        here, a, centre = members.take(active) if members.shape else members, clip[active], at[active]
         # Strictly beyond the clip: a value exactly at -a is inside.
-        below = density.moments(-np.inf, np.nextafter(z - clip, -np.inf), z)
-        above = density.moments(z + clip, np.inf, z)
+        below = here.moments(-np.inf, np.nextafter(centre - a, -np.inf), centre)
+        above = here.moments(centre + a, np.inf, centre)
         outside = np.minimum(below[0] + above[0], 1.0)
-        share = 4.0**-bits / 3 * (1.0 - outside) + outside
-        moved = np.where(settled, clip, (above[1] - below[1]) / share)
-        settled = settled | (np.abs(moved - clip) <= tol * clip)
-        clip = moved
-        if settled.all():
+        moved = (above[1] - below[1]) / (4.0**-bits / 3 * (1.0 - outside) + outside)
+        clip[active] = moved
+        active = active[np.abs(moved - a) > tol * a]
+        if not active.size:
             break
+    settled = np.ones(clip.size, np.bool_)
+    settled[active] = False
+    settled, clip = settled.reshape(shape)[()], clip.reshape(shape)[()]
     result = settled_result(density, 2 * clip / 2**bits / step, z)
     return dataclasses.replace(result, status=either(settled, result.status, Status.UNCONVERGED))
 
