@@ -56,6 +56,8 @@ class Cells:
         self.n = rows.n
         self._by_value = self.n < grid.thresholds.size
         self.width = min(self.n, grid.thresholds.size)
+        # A level found by bisection takes longer than one by arithmetic.
+        self.price = 8 if self._by_value and grid.step is None else 1
         self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
         # The level of y = 0, and the side of it on which a threshold lies.
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
@@ -210,3 +212,22 @@ class Cells:
         out: Array = np.maximum(np.maximum(above, below), 0.0)
         return out
 
+    @cached_property
+    def repeating(self) -> tuple[Array, Array]:
+        """Scales between which a floating grid has the very same error at half the scale: 0 and 0 where nowhere.
+
+        There nothing is clipped at half the scale, and no value but 0 falls below the normal numbers at the scale.
+        """
+        grid, spec, size = self.grid, self.grid.float_spec, self.shift.size
+        if spec is None:
+            return np.zeros(size), np.zeros(size)
+        low, high = self.rows.least - self.shift, self.rows.greatest - self.shift
+        start = np.maximum(high / grid.max, low / grid.min if grid.min < 0 else 0.0)
+        rank = self.rows.rank(np.arange(size)[:, None], np.stack([np.nextafter(self.shift, -np.inf), self.shift], axis=1))
+        every = np.arange(size)
+        with np.errstate(divide="ignore"):
+            below = self.shift - self.rows.values[every, np.maximum(rank[:, 0] - 1, 0)]
+            above = self.rows.values[every, np.minimum(rank[:, 1], self.n - 1)] - self.shift
+        below, above = np.where(rank[:, 0] > 0, below, np.inf), np.where(rank[:, 1] < self.n, above, np.inf)
+        # A little less of both, for the roundings of y = x - z and of y / s.
+        return 2 * start * (1 + 1e-9), np.minimum(below, above) * 2.0 ** (spec.bias - 1) * (1 - 1e-9)

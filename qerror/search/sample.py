@@ -24,8 +24,8 @@ _ROUND = 1 << 22
 # Crossings in flight.
 _AT_ONCE = 1 << 19
 # Cells and crossings after which the proof for a row is given up, and when it was asked for.
-BUDGET = 400_000_000
-ASKED = 20_000_000_000
+BUDGET = 20_000_000
+ASKED = 4_000_000_000
 
 
 class Best(NamedTuple):
@@ -138,7 +138,7 @@ class _Search:
             if not now.row.size:
                 break
             left, cost = self._divide(left, now)
-            spent += cost
+            spent += cost * self.cells.price
             if spent > self.budget * self.b.size:
                 self.proven[left.select(self._may_win(left)).row] = False
                 break
@@ -164,7 +164,9 @@ class _Search:
             steps = np.maximum(1, np.ceil(np.log2(low[more] / bottom[more]))).astype(np.intp)
             extra = self._intervals(rows[more], bottom[more], low[more], steps)
             found = _joined(found, extra)
-        return found
+        start, stop = cells.repeating
+        # What is found an octave below stands for these.
+        return found.select((found.low < start[found.row]) | (found.high > stop[found.row]))
 
     def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
         """Evaluate `steps` + 1 scales from low to high of each row, in equal ratios."""

@@ -156,7 +156,7 @@ def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array
     row = np.flatnonzero(best.live)
     ends = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row] * 0.97, scale[row] * 1.03])).crossed
     low, high = np.split(ends, 2)
-    if (high - low).max(initial=0) > _LISTED or best.live.sum() == 0:
+    if (high - low).max(initial=0) > _LISTED or not row.size or not best.proven.all():
         return np.empty(0, np.intp), np.empty(0)
     return _minima(cells, best, _WITHIN)
 
