@@ -223,11 +223,10 @@ class Cells:
             return np.zeros(size), np.zeros(size)
         low, high = self.rows.least - self.shift, self.rows.greatest - self.shift
         start = np.maximum(high / grid.max, low / grid.min if grid.min < 0 else 0.0)
-        rank = self.rows.rank(np.arange(size)[:, None], np.stack([np.nextafter(self.shift, -np.inf), self.shift], axis=1))
-        every = np.arange(size)
-        with np.errstate(divide="ignore"):
-            below = self.shift - self.rows.values[every, np.maximum(rank[:, 0] - 1, 0)]
-            above = self.rows.values[every, np.minimum(rank[:, 1], self.n - 1)] - self.shift
+        every, about = np.arange(size), np.stack([np.nextafter(self.shift, -np.inf), self.shift], axis=1)
+        rank = self.rows.rank(every[:, None], about)
+        below = self.shift - self.rows.values[every, np.maximum(rank[:, 0] - 1, 0)]
+        above = self.rows.values[every, np.minimum(rank[:, 1], self.n - 1)] - self.shift
         below, above = np.where(rank[:, 0] > 0, below, np.inf), np.where(rank[:, 1] < self.n, above, np.inf)
         # A little less of both, for the roundings of y = x - z and of y / s.
         return 2 * start * (1 + 1e-9), np.minimum(below, above) * 2.0 ** (spec.bias - 1) * (1 - 1e-9)
