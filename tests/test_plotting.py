@@ -431,6 +431,11 @@ def test_committed_figures_are_those_of_the_registry() -> None:
     assert {f"{name}.{ending}" for name in plotting.FIGURES for ending in ("svg", "png")} <= found
 
 
+def test_figures_show_themselves_in_notebooks() -> None:
+    figure, _ = plotting.new_figure()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_style_leaves_the_users_settings_alone() -> None:
     import matplotlib
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,16 @@ def style() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that notebooks show without a backend for windows."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        with style():
+            self.savefig(content, format="png", dpi=110, metadata={"Software": None})
+        return content.getvalue()
+
+
 def new_figure(
     n_columns: int = 1, n_rows: int = 1, *, height: float = HEIGHT, wide: bool = False, **options: Any
 ) -> tuple[Figure, Any]:
@@ -103,7 +114,7 @@ def new_figure(
     (2,)
     """
     with style():
-        figure = Figure(figsize=(TWO_COLUMNS if wide or n_columns > 1 else COLUMN, height * n_rows))
+        figure = ShownFigure(figsize=(TWO_COLUMNS if wide or n_columns > 1 else COLUMN, height * n_rows))
         return figure, figure.subplots(n_rows, n_columns, **options)
 
 
