@@ -81,8 +81,9 @@ def rule_losses(
         for rule in chosen:
             scale = as_rule(rule)(rows, as_grid(grid), shift=0.0).scale
             mse = np.asarray(quantization_error(rows, grid, scale).mse)
-            # Where both are 0 nothing is lost.
-            ratio = np.divide(mse, best, out=np.ones_like(mse), where=mse > best)
+            # Where both are 0 nothing is lost, where only the best is, all.
+            with np.errstate(divide="ignore"):
+                ratio = np.divide(mse, best, out=np.ones_like(mse), where=mse > best)
             lost[rule].append(10 * np.log10(ratio))
     return {rule: np.concatenate(values) for rule, values in lost.items()}
 

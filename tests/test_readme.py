@@ -1,0 +1,80 @@
+"""The README tells the truth: its commands run, its pictures and links exist; its Python runs in test_project.py."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from qerror.cli.commands import qerror_command
+from qerror.literature import audit
+from qerror.tensors import example_checkpoint
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def lines(first_word: str) -> list[str]:
+    """Commands of the blocks without a language, by their first word; comments left out."""
+    found = [line.partition("#")[0].strip() for language, body in BLOCKS if not language for line in body.splitlines()]
+    return [line for line in found if line.split()[:1] == [first_word]]
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    assert {language for language, _ in BLOCKS} == {"", "python"}
+    words = {line.split()[0] for language, body in BLOCKS if not language for line in body.splitlines() if line.strip()}
+    assert words == {"make", "python3", ".venv/bin/pip", ".venv/bin/qerror", ".venv/bin/python", "qerror"}
+    for language, body in BLOCKS:
+        assert (">>> " in body) == (language == "python")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", lines("qerror"))
+def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(example_checkpoint(), "model.safetensors")
+    result = CliRunner().invoke(qerror_command, shlex.split(line)[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+
+
+def test_make_knows_its_targets() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make, which comes with a compiler")
+    for line in lines("make"):
+        done = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_plain_commands_are_those_of_make() -> None:
+    """What a user without make types is what the Makefile does, up to the name of the interpreter."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert lines("python3") == ["python3 -m venv .venv"]
+    assert "-m venv $(VENV)" in makefile
+    assert lines(".venv/bin/pip") == ['.venv/bin/pip install -e ".[test]"']
+    assert "pip install --quiet --editable '.[test]'" in makefile
+    assert lines(".venv/bin/qerror") == [".venv/bin/qerror demo"]
+    assert "$(BIN)/qerror demo" in makefile
+    assert lines(".venv/bin/python") == [".venv/bin/python -m pytest -n auto"]
+    assert "-m pytest -n auto" in makefile
+
+
+def test_links_and_pictures_exist() -> None:
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", TEXT) if not target.startswith("https://")]
+    assert len(targets) > 8
+    assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+def test_what_it_says_of_the_audit() -> None:
+    rows = {(row.name, row.item): row for row in audit()}
+    assert f"recomputes {len(rows)} published constants" in " ".join(TEXT.split())
+    assert round(rows["ACIQ Gaussian: constants in use", "4"].lost_db, 2) == 0.08
+    assert round(rows["QuEST: OPTIMAL_GAUSSIAN_SCALES", "8"].relative_error, 2) == -0.01
+    assert rows["AF4", "64"].lost_db > 0.1
+    assert abs(rows["BOF4, squared error", "64"].relative_error) < 1e-5
