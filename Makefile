@@ -8,14 +8,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 TESTED_VERSIONS := 3.11 3.12 3.13
 
-.PHONY: help demo test bench test-all clean
+# The builds for CPUs alone: those of PyPI bring gigabytes of CUDA on Linux. Where this index cannot be reached, pip
+# says so and takes what it finds elsewhere.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: help demo test test-training bench test-all clean
 
 help:
-	@echo "make demo      optimal scales and their errors for every common format"
-	@echo "make test      ruff, mypy --strict and pytest"
-	@echo "make bench     speed, as ratios to plain NumPy"
-	@echo "make test-all  the tests on Python $(TESTED_VERSIONS), where installed"
-	@echo "make clean     remove .venv and caches"
+	@echo "make demo           optimal scales and their errors for every common format"
+	@echo "make test           ruff, mypy --strict and pytest"
+	@echo "make test-training  what needs PyTorch, in an environment of its own"
+	@echo "make bench          speed, as ratios to plain NumPy"
+	@echo "make test-all       the tests on Python $(TESTED_VERSIONS), where installed"
+	@echo "make clean          remove .venv and caches"
 	@echo "Another interpreter: make PYTHON=python3.12 demo"
 
 demo: $(VENV)/.installed
@@ -28,6 +34,12 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy || status=1; \
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS) || status=1; \
 	exit $$status
+
+# An environment of its own, so that `make test` always shows that the rest does without PyTorch.
+test-training:
+	@$(MAKE) --no-print-directory VENV=.venv-training .venv-training/.installed-torch
+	@.venv-training/bin/python -c 'import torch; print("torch", torch.__version__)'
+	.venv-training/bin/python -m pytest -n auto --maxprocesses 4 -k training $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -62,3 +74,8 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
+	@touch $@

@@ -38,6 +38,7 @@ HOSTS = {
     "arxiv.org",
     "archive.ics.uci.edu",
     "doi.org",
+    "download.pytorch.org",
     "git-lfs.github.com",
     "github.com",
     "json-schema.org",

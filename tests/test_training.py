@@ -234,6 +234,7 @@ def test_blocks_and_half_precision_pass_gradients():
 
 # State
 
+
 def test_running_averages():
     a, b = torch.randn(100), 3 * torch.randn(100)
     scales = []
@@ -279,6 +280,7 @@ def test_casting_a_model_keeps_scales_and_levels():
 
 
 # Networks
+
 
 def network():
     head = (nn.Flatten(), nn.Linear(4 * 36, 16), nn.ReLU(), nn.Linear(16, 3))

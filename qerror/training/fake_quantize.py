@@ -41,7 +41,8 @@ class FakeQuantize(nn.Module):
     rule : str
         "minmax"; "analytic": the table's best scale of `family` times the root of E[(x - z)^2]; "iterative": `steps`
         of s <- sum (x - z) l / sum l^2 each call, from the scale of the last call; "octav": `steps` of its recursion
-        (intB and intB_midrise); "lsq": a learned scale, a parameter; "optimal": the exact minimum, found on the host.
+        (intB, intB_midrise, uintB); "lsq": a learned scale, a parameter; "optimal": the exact minimum, found on the
+        host.
     axis, block_size, block_axis
         Which elements share a scale, as in `qerror.fit`.
     shift : float or "mean"
@@ -296,7 +297,8 @@ def _check_rule(rule: str, grid: Grid) -> str:
     if rule not in RULES:
         hint = suggest(str(rule), RULES) or f"; known are {', '.join(RULES)}"
         raise ValueError(f"unknown rule {shown(rule)}{hint}")
-    if rule == "octav":
+    unsigned = grid.step is not None and grid.min == 0 and len(grid) == 2**grid.bits
+    if rule == "octav" and not unsigned:
         octav_is_defined_on(as_density("gaussian"), grid)
     if rule == "lsq" and grid.max <= 0:
         raise ValueError(f"rule lsq needs a positive level, got {grid!r}")

@@ -89,13 +89,16 @@ def _iterative(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task)
 
 
 def _octav(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
-    """Newton's recursion for the clip a, a 2^B-th of which is half a step; from E|x| at first."""
+    """Newton's recursion for the clip a of least clipping plus step^2 / 12; from E|x| at first.
+
+    a <- E[|x| 1(|x| > a)] / ((step / a)^2 / 12 P(|x| <= a) + P(|x| > a)); a holds 2^B steps, half of them if signed.
+    """
     size = (x if z is None else x - z).abs()
-    count = task.levels.plan.size
-    half = 0.5 * count * task.levels.plan.step
+    plan = task.levels.plan
+    steps = plan.size if plan.low == 0 else plan.size / 2
     n = task.count(x)
-    clip = size.mean(task.dims, keepdim=True) if previous is None else previous.to(x.dtype) * half
-    inside_cost = float(count) ** -2 / 3
+    clip = size.mean(task.dims, keepdim=True) if previous is None else previous.to(x.dtype) * (steps * plan.step)
+    inside_cost = 1 / (12 * steps**2)
     for _ in range(task.steps if previous is not None else max(task.steps, 20)):
         outside = size > clip
         share = outside.sum(task.dims, keepdim=True) / n
@@ -103,7 +106,7 @@ def _octav(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> 
         moved = beyond / (inside_cost * (1 - share) + share)
         # Far beyond every value nothing is clipped and the recursion would fall to 0: start again from E|x|.
         clip = torch.where(moved == 0, size.mean(task.dims, keepdim=True), moved)
-    return clip / half
+    return clip / (steps * plan.step)
 
 
 def _lsq(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:

@@ -1,0 +1,120 @@
+"""The training of one case, with every seed at once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...densities.parametric import Gaussian
+from ...error import quantization_error
+from ...grids.formats import grid as as_grid
+from ...tensors.fitting import evaluate
+from ..exporting import weights_of
+from ..fake_quantize import FakeQuantize
+from ..preparing import prepare, quantizers
+from .networks import LAYERS, digits
+from .records import Case, Record
+
+__all__ = ["adam", "quantized", "step", "train"]
+
+_BATCH = 64
+_RATES = {"scratch": 4e-3, "finetune": 1e-3}
+
+
+def quantized(model: nn.Module, case: Case) -> nn.Module:
+    """The network with the quantizers of a case: one scale for a weight or an input, in each copy."""
+    if case.grid == "float":
+        return model
+    weight = FakeQuantize(case.grid, case.rule, axis=0)
+    # Images and what comes behind a ReLU are never negative: signed integers would waste half of their codes.
+    unsigned = f"u{case.grid}" if case.grid.startswith("int") else case.grid
+    activation = None
+    if case.activations:
+        momentum = None if case.rule == "lsq" else 0.1
+        activation = FakeQuantize(unsigned, case.rule, axis=0, momentum=momentum, batch_axis=1)
+    return prepare(model, weight, activation, layers=LAYERS)
+
+
+def train(model: nn.Module, case: Case, epochs: int, seeds: int) -> tuple[Record, nn.Module]:
+    """Train with Adam and a falling rate; batches depend on the seed and the epoch alone."""
+    images, labels, *_ = digits()
+    network = quantized(model, case)
+    optimizer = adam(network, _RATES[case.start])
+    steps_per_epoch = len(images) // _BATCH
+    losses, accuracies = [], []
+    if case.activations:
+        # The scales of the inputs before the first step.
+        with torch.no_grad():
+            network.train()(images[:_BATCH].expand(seeds, -1, -1, -1, -1))
+    accuracies.append(_accuracy(network))
+    decibels = [_decibels(network, seeds)]
+    for epoch in range(epochs):
+        orders = torch.stack([_order(1000 * epoch + seed, len(images)) for seed in range(seeds)])
+        for number in range(steps_per_epoch):
+            done = (epoch * steps_per_epoch + number) / (epochs * steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * 0.5 * (1 + math.cos(math.pi * done))
+            batch = orders[:, number * _BATCH : (number + 1) * _BATCH]
+            losses.append(step(network, optimizer, images[batch], labels[batch]))
+        accuracies.append(_accuracy(network))
+        decibels.append(_decibels(network, seeds))
+    layers = tuple(weights_of(network))
+    measured, empirical, gaussian = (np.stack(part) for part in zip(*decibels, strict=True))
+    loss = torch.stack(losses).double().numpy() if losses else np.zeros((0, seeds))
+    return Record(case, layers, loss, np.stack(accuracies), measured, empirical, gaussian), network
+
+
+def adam(network: nn.Module, rate: float) -> torch.optim.Adam:
+    """Adam, whose steps are of the size of the rate: for learned scales it is smaller, as they are than the weights."""
+    scales = {q.scale: q.constant for _, q in quantizers(network) if q.rule == "lsq"}
+    others = [parameter for parameter in network.parameters() if parameter not in scales]
+    groups = [{"params": others, "lr": rate}] + [{"params": [s], "lr": rate * size} for s, size in scales.items()]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    return torch.optim.Adam(groups)
+
+
+def step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> Tensor:
+    """One step of every copy; the loss of each."""
+    logits = network.train()(images)
+    each = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    loss = each.view(labels.shape).mean(1)
+    optimizer.zero_grad()
+    # The sum: no copy feels the others.
+    loss.sum().backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def _order(seed: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module) -> NDArray[np.float64]:
+    *_, images, labels = digits()
+    seeds = next(network.parameters()).shape[0]
+    logits = network.eval()(images.expand(seeds, -1, -1, -1, -1))
+    return (logits.argmax(-1) == labels).double().mean(1).numpy()
+
+
+def _decibels(network: nn.Module, seeds: int) -> tuple[NDArray[np.float64], ...]:
+    """SQNR of each layer and seed: measured, predicted from the weights, predicted from a Gaussian."""
+    rows = []
+    for weight, quantizer in weights_of(network).values():
+        with torch.no_grad():
+            rounded = quantizer.eval()(weight)
+        x, y = (t.double().flatten(1).numpy() for t in (weight, rounded))
+        grid, scale = as_grid(quantizer.grid), quantizer.used_scale().detach().double().flatten().numpy()
+        measured = 10 * np.log10(np.square(x).sum(axis=1) / np.square(x - y).sum(axis=1))
+        empirical = evaluate(x, grid, scale[:, None], axis=0).error.sqnr_db.ravel()
+        gaussian = quantization_error(Gaussian(x.mean(axis=1), x.std(axis=1)), grid, scale).sqnr_db
+        rows.append((measured, empirical, gaussian))
+    if not rows:
+        return tuple(np.zeros((0, seeds)) for _ in range(3))
+    return tuple(np.stack(part) for part in zip(*rows, strict=True))
