@@ -6,6 +6,7 @@ shift are -2 sum l_k m1_k and -2 sum m1_k, with m1_k the first moment of cell k 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -92,19 +93,24 @@ def quantization_error(
     check_choice("model", model, MODELS)
     levels = as_grid(grid)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
-    mean = np.broadcast_to(members.mean, flat_scale.shape)
-    power = np.broadcast_to(np.square(members.std) + np.square(members.mean), flat_scale.shape)
+    terms = flat_terms(members, levels, flat_scale, flat_shift, rounding, model)
+    return ErrorTerms(*(getattr(terms, field.name).reshape(shape)[()] for field in dataclasses.fields(terms)))
+
+
+def flat_terms(
+    density: Density, grid: Grid, scale: Array, shift: Array, rounding: Rounding, model: Model
+) -> ErrorTerms:
+    """`quantization_error` for flat `scale` and `shift`; density.shape is () or that of `scale`."""
+    mean = np.zeros(scale.shape) + density.mean
+    power = np.square(density.std) + np.square(mean)
     if model == "high_resolution":
-        clipping, rounding_error, *_ = high_resolution.error_sums(members, levels, flat_scale, flat_shift, rounding)
-        bias = cross = np.zeros(flat_scale.shape)
-    else:
-        clipping, rounding_error, bias, cross, *_ = error_sums(members, levels, flat_scale, flat_shift, rounding)
-        coarse = np.flatnonzero(clipping + rounding_error > power)
-        if coarse.size and rounding == "nearest":
-            cross = cross.copy()
-            cross[coarse] = _coarse_cross(_member(members, coarse), levels, flat_scale[coarse], flat_shift[coarse])
-    terms = (clipping, rounding_error, bias, cross, power, mean)
-    return ErrorTerms(*(np.array(term, np.float64).reshape(shape)[()] for term in terms))
+        clipping, rounding_error, *_ = high_resolution.error_sums(density, grid, scale, shift, rounding)
+        return ErrorTerms(clipping, rounding_error, np.zeros(scale.shape), np.zeros(scale.shape), power, mean)
+    clipping, rounding_error, bias, cross, *_ = error_sums(density, grid, scale, shift, rounding)
+    coarse = np.flatnonzero(clipping + rounding_error > power)
+    if coarse.size and rounding == "nearest":
+        cross[coarse] = _coarse_cross(_member(density, coarse), grid, scale[coarse], shift[coarse])
+    return ErrorTerms(clipping, rounding_error, bias, cross, power, mean)
 
 
 def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Density, Array, Array, tuple[int, ...]]:
@@ -121,7 +127,8 @@ def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Densi
     if density.shape:
         index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
         members = density.take(np.broadcast_to(index, shape).ravel())
-    return members, np.broadcast_to(scale, shape).ravel(), np.broadcast_to(shift, shape).ravel(), shape
+    scale, shift = (x if x.shape == shape else np.broadcast_to(x, shape) for x in (scale, shift))
+    return members, scale.ravel(), shift.ravel(), shape
 
 
 def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str = "nearest") -> ErrorSums:
@@ -149,8 +156,8 @@ def _ends(inner: Array) -> Array:
 
 def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:
     levels = np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]])
-    inner = np.concatenate([grid.levels[:1], grid.thresholds, grid.levels[-1:]])
-    value, edges = scale[:, None] * levels, _ends(scale[:, None] * inner)
+    inner = np.concatenate([[-np.inf], grid.levels[:1], grid.thresholds, grid.levels[-1:], [np.inf]])
+    value, edges = scale[:, None] * levels, scale[:, None] * inner
     last = None
     if density.has_atoms:
         last = shift[:, None] + edges

@@ -48,6 +48,8 @@ class Density(abc.ABC):
     # How many times a tail panel doubles before the rest is left to `far_moments`: 62 decay lengths hold all but
     # exp(-62) of an exponential tail.
     tail_doublings: int = 5
+    # Gauss-Legendre nodes that resolve the moments of a panel; where the pdf is a constant two do.
+    nodes: int = 12
     # Whether `far_moments` knows what lies beyond the doubling panels of a tail.
     power_law: bool = False
     # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.
@@ -88,7 +90,7 @@ class Density(abc.ABC):
 
     @abc.abstractmethod
     def panels(self) -> Array:
-        """Ascending edges, shape `shape` + (P,), between which `pdf` is resolved by 12 Gauss-Legendre nodes.
+        """Ascending edges, shape `shape` + (P,), between which `pdf` is resolved by `nodes` Gauss-Legendre nodes.
 
         Cusps, jumps and the ends of a bounded support are among them. Beyond the first and last edge the density
         decays over `decay_length`.

@@ -41,6 +41,8 @@ class Histogram(Density):
     ([0.75, 0.25], 0.75)
     """
 
+    nodes = 2
+
     def __init__(self, counts: ArrayLike, edges: ArrayLike) -> None:
         self.counts, self.edges = _checked(counts, edges)
         share = self.counts / self.counts.max()

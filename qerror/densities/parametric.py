@@ -169,6 +169,7 @@ class Uniform(LocationScale):
 
     family = "uniform"
     unit_panels = np.array([0.0, _SQRT_3])
+    nodes = 2
     _members = ("_mean", "_std", "_lower", "_upper")
 
     def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:

@@ -5,6 +5,7 @@ Nothing here knows a particular density: it reads `pdf`, `panels`, `decay_length
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,6 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
-_POWERS = WEIGHTS * NODES ** np.arange(3)[:, None]
 # Nodes evaluated at a time: three temporaries of this many float64 stay in a core's second-level cache.
 _CHUNK = 1 << 14
 # Cells and panels cut at a time.
@@ -159,14 +159,13 @@ def _cut(density: Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces
         lower, upper = np.where(nearer, low, lower), np.where(nearer, high, upper)
         centre = np.where(nearer, mean[row] if mean.ndim else mean, centre)
         value = np.where(nearer, value + offset[row], value)
-    pieces = _Pieces(row, row * cells + cell, lower, upper - lower, value, centre)
+    place, width = row * cells + cell, upper - lower
+    inside = _Pieces(row, place, lower, width, value, centre).select(~(above | below))
     # The end of a bounded support is the last panel edge: there is nothing beyond it.
-    ends = (np.isinf(end) if np.ndim(end) == 0 else np.isinf(end)[row] for end in density.support)
-    below_too, above_too = ends
-    inside, outside = ~(above | below), (above & above_too) | (below & below_too)
-    above = above[outside]
-    tail = pieces.select(outside)._replace(start=np.where(above, lower[outside], upper[outside]))
-    return pieces.select(inside), tail, np.where(above, 1.0, -1.0)
+    low, high = (np.isinf(end)[row if np.ndim(end) else ...] for end in density.support)
+    outside = (above & high) | (below & low)
+    tail = _Pieces(row, place, np.where(above, lower, upper), width, value, centre).select(outside)
+    return inside, tail, np.where(above[outside], 1.0, -1.0)
 
 
 def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Array, Index]:
@@ -185,7 +184,8 @@ def _with_tail(density: Density, pieces: _Pieces, tail: _Pieces, sign: Array) ->
     lower = tail.start[:, None] + np.where(sign[:, None] > 0, knots[:, :-1], -knots[:, 1:])
     # Narrow cells end within the first panels: the others are left out.
     member, panel = (width > 0).nonzero()
-    outer = tail.select(member)._replace(start=lower[member, panel], width=width[member, panel])
+    row, place, _, _, about, origin = tail.select(member)
+    outer = _Pieces(row, place, lower[member, panel], width[member, panel], about, origin)
     return pieces.join(outer), _far(density, tail, sign, knots[:, -1]) if density.power_law else None
 
 
@@ -207,19 +207,20 @@ def _far(density: Density, tail: _Pieces, sign: Array, end: Array) -> Array | No
 
 
 def _gauss(density: Density, pieces: _Pieces) -> Array:
-    """Moments (3, n) of the pieces by 12 nodes each."""
+    """Moments (3, n) of the pieces by `density.nodes` nodes each."""
     row, _, lower, width, about, origin = pieces
     half = 0.5 * width
     middle = lower + half
     sums = np.empty((3, row.size))
-    step = _CHUNK // NODES.size
+    points, powers = _rule(density.nodes)
+    step = _CHUNK // density.nodes
     for start in range(0, row.size, step):
         part = slice(start, start + step)
         # Nodes first: the sums over them then run along the pieces.
-        nodes = NODES[:, None] * half[part]
+        nodes = points * half[part]
         nodes += middle[part]
         f = _members(density, row[part]).pdf_from(origin[part], nodes)
-        np.einsum("ij,jk->ik", _POWERS, f, out=sums[:, part])
+        np.einsum("ij,jk->ik", powers, f, out=sums[:, part])
     # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
     offset = (lower - about) + half
     sums *= half
@@ -229,6 +230,13 @@ def _gauss(density: Density, pieces: _Pieces) -> Array:
     f2 += offset * (offset * f0 + 2 * f1)
     f1 += offset * f0
     return sums
+
+
+@functools.cache
+def _rule(count: int) -> tuple[Array, Array]:
+    """Nodes, as a column, and their weights for the moments 0, 1, 2."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return nodes[:, None], weights * nodes ** np.arange(3)[:, None]
 
 
 def _atoms(density: Density, rows: _Rows, last: Array | None) -> Array:

@@ -92,7 +92,7 @@ def _below_chord(objective: Objective, left: Points, right: Points) -> Array:
     intercept = h2 - slope * u2
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.where(intercept < 0, -0.5 * slope / intercept, right.scale)
-    scale = np.clip(best, left.scale, right.scale)
+    scale = np.minimum(np.maximum(best, left.scale), right.scale)
     bound: Array = objective.power[left.row] - scale * (slope + scale * intercept)
     return bound
 
@@ -144,20 +144,21 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
 def undecided(objective: Objective, points: Points, best: Array, tolerance: float) -> tuple[Index, Array]:
     """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one."""
     goal = best - np.maximum(tolerance * best, RESOLUTION * objective.power)
-    # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
-    # A - B^2 / C is known. (A density without point masses never gives that.)
-    closed = (points.b[1:] == points.b[:-1]) & (points.c[1:] == points.c[:-1])
-    closed |= points.scale[1:] <= points.scale[:-1] * (1 + 1e-15)
-    place = np.flatnonzero((points.row[1:] == points.row[:-1]) & ~closed)
+    wide = (points.row[1:] == points.row[:-1]) & (points.scale[1:] > points.scale[:-1] * (1 + 1e-15))
+    if objective.sample:
+        # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
+        # A - B^2 / C is known.
+        wide &= (points.b[1:] != points.b[:-1]) | (points.c[1:] != points.c[:-1])
+    place = wide.nonzero()[0]
     promise = np.empty(0)
     for bound in _kinds(objective):
         left = points.select(place)
         promise = goal[left.row] - bound(objective, left, points.select(place + 1))
-        open_ = promise > 0
-        place, promise = place[open_], promise[open_]
+        promising = (promise > 0).nonzero()[0]
+        place, promise = place[promising], promise[promising]
         if not place.size:
             break
-    return place[np.argsort(-promise, kind="stable")], goal
+    return place[(-promise).argsort(kind="stable")], goal
 
 
 def split(objective: Objective, points: Points, place: Index, goal: Array) -> tuple[Index, Array]:

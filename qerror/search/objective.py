@@ -42,8 +42,8 @@ class Points(NamedTuple):
 
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         """Those at `index`, in its order."""
-        row, *values = self
-        return Points(row[index], *(value[index] for value in values))
+        row, scale, mse, slope, b, c = self
+        return Points(row[index], scale[index], mse[index], slope[index], b[index], c[index])
 
 
 def join(*parts: Points) -> Points:
@@ -73,7 +73,7 @@ class Objective:
     ) -> None:
         self.density, self.grid, self.shift = density, grid, shift
         self.rounding, self.model = rounding, model
-        self.mean = np.broadcast_to(np.asarray(density.mean, np.float64), shift.shape)
+        self.mean = np.zeros(shift.shape) + density.mean
         self.offset = self.mean - shift
         self.power = np.square(density.std) + self.offset**2
         self.convex = rounding == "nearest" and model == "exact"

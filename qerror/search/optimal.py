@@ -80,7 +80,7 @@ def optimal_scale(
     else:
         fixed = check_shift(shift)
     try:
-        shape = np.broadcast_shapes(density.shape, fixed.shape)
+        shape = density.shape if density.shape == fixed.shape else np.broadcast_shapes(density.shape, fixed.shape)
     except ValueError:
         message = f"shift {fixed.shape} does not broadcast against the density {density.shape}"
         raise ValueError(f"{message}; add axes of length 1, as in shift[:, None]") from None
@@ -88,7 +88,7 @@ def optimal_scale(
     if density.shape:
         index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
         members = density.take(np.broadcast_to(index, shape).ravel())
-    shifts = np.broadcast_to(fixed, shape).ravel()
+    shifts = (fixed if fixed.shape == shape else np.broadcast_to(fixed, shape)).ravel()
     if model == "exact" and rounding == "nearest" and members.sorted_rows is not None:
         found = found_in_rows(members, levels, shifts, certify)
     else:
@@ -144,8 +144,8 @@ def assemble(
     nested = np.empty(len(minima), object)
     nested[:] = minima
 
-    def formed(values: Any) -> Any:
-        return np.asarray(values).reshape(shape)[()]
+    def formed(values: NDArray[Any]) -> Any:
+        return values.reshape(shape)[()]
 
     return ScaleResult(
         scale=formed(scale),

@@ -14,7 +14,7 @@ Index = NDArray[np.intp]
 # Relative width of a bracket that ends its search whatever is inside.
 _WIDTH = 1e-6
 # Interpolation in a bracket of relative width below the first is done when its last step is below the second.
-_NARROW, _SETTLED = 1e-3, 1e-9
+_NARROW, _SETTLED = 5e-3, 1e-9
 
 
 def rising_roots(
@@ -57,23 +57,25 @@ class _Bracket:
     """Points and values around a root between the neighbours `low` and `high`."""
 
     def __init__(self, x: list[float], f: list[float], above: int, noise: float) -> None:
-        self.x, self.f, self.noise = x, f, noise
+        self.x, self.f, self.noise, self.stalled = x, f, noise, False
         self._aim(above)
 
     def next(self) -> list[float]:
         """Where to evaluate, ascending."""
         width = self.high - self.low
         margin = max(self.error, 0.1 * _WIDTH * abs(self.root))
-        if margin > 0.2 * width:
+        # Where the estimate was far off, some corner lies in the bracket: it is divided evenly before the next one.
+        if margin > 0.2 * width or self.stalled:
             return [self.low + share * width for share in (0.25, 0.5, 0.75)]
         near = [self.root - margin, self.root, self.root + margin]
         return [x for x in near if self.low < x < self.high]
 
     def narrow(self, x: list[float], f: list[float]) -> None:
         """Take in values."""
-        at = bisect(self.x, self.low)
+        at, width = bisect(self.x, self.low), self.high - self.low
         self.x[at:at], self.f[at:at] = x, f
         self._aim(next(i for i in range(at, len(self.f)) if self.f[i] > 0))
+        self.stalled = self.high - self.low > 0.3 * width
 
     def _aim(self, above: int) -> None:
         """The bracket below the point `above`, and the root expected in it."""
@@ -89,23 +91,24 @@ class _Bracket:
 
     def _interpolate(self, above: int) -> tuple[float, float]:
         """Inverse interpolation by Aitken's scheme, through the bracket first, and what its last point changed."""
-        # About the middle: what is added up then has few digits to lose.
-        middle, error = 0.5 * (self.low + self.high), self.high - self.low
-        root, rows = 0.0, list[tuple[float, float]]()
-        for i in (above - 1, above, above - 2, above + 1, above - 3, above + 2):
+        # Relative to the lower end: what is added up then has few digits to lose.
+        base, width, f = self.low, self.high - self.low, self.f[above]
+        root, error = self.f[above - 1] * width / (self.f[above - 1] - f), width
+        rows = [(0.0, self.f[above - 1]), (root, f)]
+        for i in (above - 2, above + 1, above - 3, above + 2):
             if not 0 <= i < len(self.x):
                 continue
-            x, f = self.x[i] - middle, self.f[i]
+            x, f = self.x[i] - base, self.f[i]
             for y, g in rows:
                 if f == g:
-                    return root + middle, error
+                    return base + root, error
                 x = (g * x - f * y) / (g - f)
-            if rows:
-                change = abs(x - root)
-                if change > error or not self.low < x + middle < self.high:
-                    # No longer the course of a smooth function.
-                    return root + middle, max(change, error)
-                error = change
-            root = x
+            change = abs(x - root)
+            if change > error or not 0.0 < x < width:
+                # No longer the course of a smooth function.
+                return base + root, max(change, error)
+            root, error = x, change
+            if change <= 1e-3 * _SETTLED * base:
+                break
             rows.append((x, f))
-        return root + middle, error
+        return base + root, error

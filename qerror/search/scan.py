@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error import quantization_error
+from .. import error
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds
 from .objective import Array, Index, Objective, Points, join
@@ -20,9 +20,9 @@ _PER_OCTAVE = 8
 _PER_OCTAVE_OF_A_SAMPLE = 2
 # MSEs closer than this (relative) are one minimum, and a proof stops there.
 TOLERANCE = 1e-12
-# Thresholds that a proof may look at before it becomes an option (about 10 ms), and before it is given up; and
+# Thresholds that a proof may look at before it becomes an option (about 3 ms), and before it is given up; and
 # evaluations that it must be able to afford to be tried on a sample.
-_CHEAP_PROOF = 400_000
+_CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
 _FEWEST = 500
@@ -68,7 +68,7 @@ class Search:
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
-        self.status = np.full(self.rows, Status.SCANNED, object)
+        self.status = np.array([Status.SCANNED] * self.rows, object)
         if not self.live.all():
             zero = bool((objective.grid.levels == 0).any())
             self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
@@ -106,10 +106,16 @@ class Search:
             with np.errstate(divide="ignore", invalid="ignore"):
                 below = self.objective.power[new.row] - new.b * new.b / new.c
             value = np.where(new.b > 0, np.fmin(value, below), value)
+        self.least = np.minimum(self.least, np.maximum(self._least_of(new.row, value), 0.0))
+
+    def _least_of(self, row: Index, value: Array) -> Array:
+        """The least value of each row, infinity for none."""
+        least = np.full(self.rows, np.inf)
         if self.rows == 1:
-            self.least = np.minimum(self.least, max(value.min(initial=np.inf), 0.0))
+            least[0] = value.min(initial=np.inf)
         else:
-            np.minimum.at(self.least, new.row, np.maximum(value, 0.0))
+            np.minimum.at(least, row, value)
+        return least
 
     def scan(self) -> None:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
@@ -179,7 +185,8 @@ class Search:
         steep = np.flatnonzero(np.abs(points.slope) > noise)
         first, second = steep[:-1], steep[1:]
         dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
-        dips &= ~self._copies()[first]
+        if np.count_nonzero(dips) > 1:
+            dips &= ~self._copies()[first]
         place, after = first[dips], second[dips]
         if not place.size:
             return Points.none()
@@ -198,9 +205,11 @@ class Search:
         return new
 
     def _around(self, left: int, right: int, values: Array) -> tuple[list[float], list[float], int]:
-        """Scales and values of the points `left`, `right` and two neighbours on either side; and where `right` is."""
+        """Scales and values of the points `left`, `right` and neighbours on either side; and where `right` is."""
         row = self.points.row
-        lower, upper = slice(max(left - 2, 0), left), slice(right + 1, right + 3)
+        # Beyond a point where the pdf jumps the values take another course.
+        reach = 0 if self.objective.density.kinks.shape[-1] else 2
+        lower, upper = slice(max(left - reach, 0), left), slice(right + 1, right + 1 + reach)
         before, after = (int(np.count_nonzero(row[part] == row[left])) for part in (lower, upper))
         place = [*range(left - before, left + 1), *range(right, right + 1 + after)]
         return self.points.scale[place].tolist(), values[place].tolist(), before + 1
@@ -228,8 +237,7 @@ class Search:
 
     def _rescue(self, found: Points) -> Points:
         """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
-        least = np.full(self.rows, np.inf)
-        np.minimum.at(least, found.row, found.mse)
+        least = self._least_of(found.row, found.mse)
         best = self.least + bounds.RESOLUTION * self.objective.power
         missed = self.live & (best < least * (1 - TOLERANCE))
         return self.refine() if missed.any() else Points.none()
@@ -320,15 +328,15 @@ class Search:
             idle = np.flatnonzero(~self.live)
             row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
         objective = self.objective
-        terms = quantization_error(
-            objective.members(row), objective.grid, scale, objective.shift[row],
-            rounding=objective.rounding, model=objective.model,
-        )  # fmt: skip
-        mse = np.asarray(terms.mse)
+        terms = error.flat_terms(
+            objective.members(row), objective.grid, scale, objective.shift[row], objective.rounding, objective.model
+        )
+        mse = terms.mse
         minima, first = [], np.empty(self.rows, np.intp)
         order = np.lexsort((scale, mse, row))
-        for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, self.rows)))):
-            kept = distinct(here, scale, mse, self.sample)
+        start = row[order].searchsorted(np.arange(self.rows + 1)).tolist()
+        for member in range(self.rows):
+            kept = distinct(order[start[member] : start[member + 1]], scale, mse, self.sample)
             first[member] = kept[0]
             shift = float(objective.shift[member])
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
@@ -339,7 +347,7 @@ class Search:
             beaten = mse[first] > self.least * (1 + TOLERANCE) + noise
             if beaten.any():
                 self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
-        chosen = ErrorTerms(*(np.asarray(getattr(terms, name))[first] for name in _TERMS))
+        chosen = ErrorTerms(*(getattr(terms, name)[first] for name in _TERMS))
         interval = self._interval(scale[first], mse[first]) if self.live.any() else np.full((2, self.rows), np.nan)
         return Found(scale[first], chosen, minima, interval, self.status)
 
@@ -348,9 +356,10 @@ class Search:
         goal = 1.01 * mse
         self._fence(goal)
         at = self._locate(best)
-        points, noise = self.points, bounds.RESOLUTION * self.objective.power
-        excess = points.mse - goal[points.row]
-        over = np.flatnonzero(excess > 0)
+        points = self.points
+        over = np.flatnonzero(points.mse > goal[points.row])
+        above = self._root_excess(points, best, mse)
+        limit = 0.1 * np.sqrt(mse)
         ends = np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
         ends[:, ~self.live] = np.nan
         owner: list[tuple[int, int]] = []
@@ -361,14 +370,20 @@ class Search:
             for side, i in enumerate(over[max(k - 1, 0) : k + 1].tolist() if k else [-1, *over[:1].tolist()]):
                 if i >= 0 and points.row[i] == row:
                     owner.append((side, row))
-                    problems.append((*self._around(i - side, i + 1 - side, excess if side else -excess), noise[row]))
+                    goal_here = limit[row] if side else -limit[row]
+                    problems.append((*self._around(i - side, i + 1 - side, above - goal_here), 0.0))
         sides, rows = np.array(owner, np.intp).reshape(-1, 2).T
-        sign = 2.0 * sides - 1.0
+        aim = np.where(sides == 1, limit[rows], -limit[rows])
         ends[sides, rows] = rising_roots(
-            lambda index, s: sign[index] * (self.objective(rows[index], s).mse - goal[rows[index]]), problems
+            lambda index, s: self._root_excess(self.objective(rows[index], s), best, mse) - aim[index], problems
         )
         # Within 1 % of no error at all there is only the best scale.
         return np.where(self.live & (mse <= 0), best, ends)
+
+    def _root_excess(self, points: Points, best: Array, mse: Array) -> Array:
+        """Root of how much the MSE exceeds the best, negative below the best scale: nearly linear around it."""
+        above = np.sqrt(np.maximum(points.mse - mse[points.row], 0.0))
+        return np.where(points.scale < best[points.row], -above, above)
 
     def _locate(self, scale: Array) -> Index:
         """Where the points have `scale[row]`, for each row; evaluated now if they have it not."""
@@ -385,9 +400,8 @@ class Search:
     def _fence(self, goal: Array) -> None:
         """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
         points, power = self.points, self.objective.power
-        start = np.flatnonzero(np.append(True, points.row[1:] != points.row[:-1]))
-        last = np.append(start[1:], points.row.size) - 1
-        for end, sign in ((start, -1.0), (last, 1.0)):
+        rows = np.flatnonzero(self.live)
+        for end, sign in ((points.row.searchsorted(rows), -1.0), (points.row.searchsorted(rows, "right") - 1, 1.0)):
             end = end[points.mse[end] <= goal[points.row[end]]]
             if not end.size:
                 continue
