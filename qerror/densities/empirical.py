@@ -130,8 +130,9 @@ class Empirical(Density):
         lead = np.broadcast_shapes(ends.shape[:-1], self.shape)
         row = np.broadcast_to(self._row, lead)[..., None]
         rank = self._sums.rank(row, ends)
-        value = np.broadcast_to(shift + about, (*lead, about.shape[-1]))
-        return self._sums.moments(np.broadcast_to(row, value.shape), rank[..., :-1], rank[..., 1:], value)
+        centre = np.broadcast_to(about, (*lead, about.shape[-1]))
+        rows, origin = np.broadcast_to(row, centre.shape), np.broadcast_to(shift, centre.shape)
+        return self._sums.moments(rows, rank[..., :-1], rank[..., 1:], centre, origin)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
         """Signed mass and first moment beyond `t`; see `Density.tails`."""
@@ -206,16 +207,16 @@ class _Sums:
             return full, np.zeros_like(full)
         return pair[0][row, block], pair[1][row, block]
 
-    def moments(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
-        """Moments (3, ...) about `about` of the values from rank `start` to `stop`, divided by the total weight."""
+    def moments(self, row: Index, start: Index, stop: Index, about: Array, origin: Array) -> Array:
+        """Moments (3, ...) about origin + `about` of the values from rank `start` to `stop`, by the total weight."""
         size = self.rows.block
         first, last = -(-start // size), stop // size
         whole = first <= last
         first = np.where(whole, first, last)
-        out = self._whole(row, first, last, about)
+        out = self._whole(row, first, last, origin + about)
         if size > 1:
-            out += self.rows.direct(row, start, np.where(whole, first * size, stop), about)
-            out += self.rows.direct(row, np.where(whole, last * size, stop), stop, about)
+            out += self.rows.direct(row, start, np.where(whole, first * size, stop), about, origin)
+            out += self.rows.direct(row, np.where(whole, last * size, stop), stop, about, origin)
         return out / self.rows.total[row]
 
     def _whole(self, row: Index, first: Index, last: Index, about: Array) -> Array:

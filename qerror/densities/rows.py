@@ -197,24 +197,25 @@ class Rows:
         parts = thread_map(lambda part: np.searchsorted(values, flat[part], side="right"), slices)
         return np.concatenate([*parts, np.empty(0, np.intp)]).reshape(key.shape)
 
-    def direct(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
-        """Moments 0, 1 and 2 of the values of rank `start` to `stop` (fewer than a block), one by one."""
+    def direct(self, row: Index, start: Index, stop: Index, about: Array, origin: Array) -> Array:
+        """Moments 0, 1 and 2 about origin + `about` of the values of rank `start` to `stop` (fewer than a block)."""
         shape = start.shape
         row, start, stop = (np.broadcast_to(a, shape).ravel() for a in (row, start, stop))
-        about = np.broadcast_to(about, shape).ravel()
+        about, origin = (np.broadcast_to(a, shape).ravel() for a in (about, origin))
         out = np.zeros((3, start.size))
         busy = np.flatnonzero(start < stop)
         step = _CHUNK // (4 * self.block)
         for begin in range(0, busy.size, step):
             part = busy[begin : begin + step]
-            out[:, part] = self._one_by_one(row[part], start[part], stop[part], about[part])
+            out[:, part] = self._one_by_one(row[part], start[part], stop[part], about[part], origin[part])
         return out.reshape(3, *shape)
 
-    def _one_by_one(self, row: Index, start: Index, stop: Index, about: Array) -> Array:
+    def _one_by_one(self, row: Index, start: Index, stop: Index, about: Array, origin: Array) -> Array:
         place = start[:, None] + np.arange(self.block)
         inside = place < stop[:, None]
         place = np.where(inside, place, start[:, None])
-        distance = self.values[row[:, None], place].astype(np.float64) - about[:, None]
+        # In this order a small distance keeps its digits: x - z is exact where x is near z.
+        distance = (self.values[row[:, None], place] - origin[:, None]) - about[:, None]
         weight = inside.astype(np.float64)
         if self.weights is not None:
             weight *= self.weights[row[:, None], place]
