@@ -229,7 +229,7 @@ def test_clipping_errors_of_the_textbooks() -> None:
 
 
 def test_geometric_sum_of_the_laplace_error() -> None:
-    """2^b levels on a Laplace density in closed form: Sullivan (1996) writes it with cosh and sinh."""
+    """N levels on a Laplace density: the cells are a geometric series."""
     closed = symbolic.mse("laplace:std=1", EVEN, s).doit()
     assert not closed.has(sp.Sum)
     for levels in (2, 4, 16, 256):

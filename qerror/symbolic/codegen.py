@@ -178,7 +178,8 @@ def _header(body: str) -> str:
 
 
 def _definition(name: str, symbols: Sequence[Expr], terms: Sequence[str]) -> str:
-    body = terms[0] if len(terms) == 1 else "(\n        " + "\n        + ".join(terms) + "\n    )"
+    signed = [f"- {term[1:]}" if term.startswith("-") else f"+ {term}" for term in terms]
+    body = terms[0] if len(terms) == 1 else "(\n        " + "\n        ".join(signed).removeprefix("+ ") + "\n    )"
     return f"\ndef {name}({', '.join(map(str, symbols))}):\n    return {body}\n"
 
 

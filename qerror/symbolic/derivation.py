@@ -108,6 +108,8 @@ def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -
     symbol = _ERRORS[name]
     closed = folded.doit()
     closed = sp.collect(sp.expand(closed), by) if closed.has(Rank) else tidy(closed)
+    if folded.has(sp.Sum) and closed.atoms(sp.Function) == closed.atoms(sp.exp) and closed.count_ops() < 200:
+        closed = _by_monomials(closed)
     derivative = sp.Derivative(sp.Function(str(symbol))(by), by)
     found = sp.diff(closed, by) if slope is None else slope.doit()
     if found.has(sp.Sum) and not closed.has(sp.Sum):
@@ -118,6 +120,16 @@ def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -
         Step("closed form", symbol, closed),
         Step("derivative", derivative, sp.simplify(found) if found.count_ops() < 60 else found),
     ]
+
+
+def _by_monomials(closed: Expr) -> Expr:
+    """Collect sums of geometric series by the monomials before them, and simplify each coefficient."""
+    groups: dict[Expr, list[Expr]] = {}
+    for term in sp.Add.make_args(sp.expand(closed, deep=False)):
+        monomial, series = term.as_independent(sp.exp, as_Add=False)
+        number, key = monomial.as_coeff_Mul()
+        groups.setdefault(key, []).append(number * series)
+    return sp.Add(*(key * sp.simplify(sp.Add(*series)) for key, series in groups.items()))
 
 
 def _optimum_steps(
@@ -147,8 +159,9 @@ def _root_of_line(slope: Expr) -> Expr:
     """Root of a + b s, whose coefficients contain s only inside of ranks."""
     ranks = {rank: sp.Dummy() for rank in slope.atoms(Rank)}
     line = sp.expand(slope.subs(ranks, simultaneous=True))
-    root = -line.coeff(SCALE, 0) / line.coeff(SCALE, 1)
-    return sp.cancel(root).subs({dummy: rank for rank, dummy in ranks.items()})
+    n = next(iter(line.atoms(sp.Pow))).base
+    root = -sp.expand(line.coeff(SCALE, 0) * n / 2) / sp.expand(line.coeff(SCALE, 1) * n / 2)
+    return root.subs({dummy: rank for rank, dummy in ranks.items()})
 
 
 def solve_condition(condition: Expr, variable: Expr) -> Expr | None:

@@ -161,7 +161,9 @@ def clip_growth() -> Derivation:
     # exp(-alpha^2 / 2) = exp(logs): alpha^2 = -2 logs, in which ln alpha is taken from alpha^2 = 4 ln N.
     square = sp.expand(-2 * logs)
     first = sp.Add(*(term for term in square.args if term.has(sp.log(N))))
-    second = sp.expand(sp.expand_log(square.subs(ALPHA, sp.sqrt(first)), force=True))
+    expanded = sp.expand(sp.expand_log(square.subs(ALPHA, sp.sqrt(first)), force=True))
+    constant, growing = expanded.as_independent(N, as_Add=True)
+    second = growing + sp.logcombine(constant, force=True)
     steps = (
         Step("condition", tail, step, "excess of the tail over the clip against the growth of the step"),
         Step("asymptotic series", tail / phi, series, "leading terms for large alpha"),
