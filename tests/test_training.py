@@ -116,6 +116,20 @@ def test_shift_at_the_mean(rule):
     np.testing.assert_allclose(quantizer.shift.numpy(), result.shift, rtol=SINGLE)
 
 
+@pytest.mark.parametrize(("grid", "steps"), [("int4", 8), ("uint4", 16), ("int3_midrise", 4)])
+def test_octav_settles_where_clipping_and_rounding_balance(grid, steps):
+    """OCTAV's condition for the clip a: E[|x| - a; |x| > a] = (a / steps^2) / 12 P(|x| <= a), its root scanned for."""
+    x = np.abs(np.random.default_rng(4).standard_normal(4000)).astype(np.float32)
+    quantizer = FakeQuantize(grid, "octav", steps=50)
+    quantizer(torch.from_numpy(x))
+    clips = np.linspace(1.0, 4.0, 3001)[:, None]
+    beyond = x > clips
+    balance = np.where(beyond, x - clips, -clips / (12 * steps**2)).mean(axis=1)
+    root = float(clips[np.abs(balance).argmin(), 0])
+    # The clips tried are 0.001 apart.
+    assert float(quantizer.scale) * qe.grid(grid).step * steps == pytest.approx(root, abs=0.001)
+
+
 def test_lsq_starts_as_in_the_paper():
     x = torch.randn(4, 100)
     quantizer = FakeQuantize("int4", "lsq", axis=0)
@@ -252,6 +266,17 @@ def test_running_averages():
     before = float(running.eval().scale)
     running(100 * a)
     assert float(running.scale) == before
+
+
+def test_scales_can_follow_every_few_calls():
+    quantizer = FakeQuantize("int4", "optimal", every=3)
+    scales = []
+    for factor in (1.0, 2.0, 3.0, 4.0, 5.0):
+        quantizer(factor * torch.ones(4))
+        scales.append(float(quantizer.scale) / factor)
+    assert [round(7 * scale, 5) == 1 for scale in scales] == [True, False, False, True, False]
+    with pytest.raises(ValueError, match="x must be finite"):
+        quantizer(torch.tensor([math.nan]))
 
 
 @pytest.mark.parametrize("rule", RULES)

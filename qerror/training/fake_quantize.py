@@ -51,6 +51,8 @@ class FakeQuantize(nn.Module):
         Of rules "analytic", "iterative" (its start) and "lsq" (its start on grids that are not uniform).
     steps : int
         Of an iteration in each call.
+    every : int
+        Let the scale follow only every so many training calls, for rules that cost much ("optimal").
     momentum : float, optional
         For activations: each call moves the scale this share of the way to that of its data. None: all the way.
     observe : {"scale", "std"}
@@ -104,6 +106,7 @@ class FakeQuantize(nn.Module):
         shift: float | Literal["mean"] = 0.0,
         family: Any = "gaussian",
         steps: int = 1,
+        every: int = 1,
         momentum: float | None = None,
         observe: Literal["scale", "std"] = "scale",
         batch_axis: int | None = None,
@@ -117,6 +120,8 @@ class FakeQuantize(nn.Module):
         block_size = None if block_size is None else as_int("block_size", block_size, 1)
         self.layout = Layout((axis,) if isinstance(axis, int) else axis, block_size, block_axis)
         self.steps = as_int("steps", steps, 1)
+        self.every = as_int("every", every, 1)
+        self._calls = 0
         if momentum is not None and not 0 < momentum <= 1:
             raise ValueError(f"momentum must be above 0 and up to 1, or None, got {momentum!r}")
         self.momentum, self.batch_axis, self.name = momentum, batch_axis, name
@@ -174,16 +179,24 @@ class FakeQuantize(nn.Module):
         """Quantize x; in training mode let the scale follow it first."""
         if x.numel() == 0:
             return x
-        if self.training and not self.frozen:
+        follows = self.training and not self.frozen and self._due()
+        if follows:
             self._follow(x.detach())
         else:
             self._need_scale()
         scale = self.used_scale()
-        if self.training and (self.frozen or self.rule == "lsq"):
+        if self.training and (not follows or self.rule == "lsq"):
             largest = checked(x.detach().abs().amax(), x.detach(), self.name)
             # Always true: it ties the check to the result, so that a compiler keeps it.
             scale = torch.where(largest >= 0, scale, 1.0)
         return self._quantized(x, scale)
+
+    def _due(self) -> bool:
+        """Whether the scale follows the data in this call; the first of all always does."""
+        if self.every == 1 or not self.ready:
+            return True
+        self._calls += 1
+        return self._calls % self.every == 0
 
     def used_scale(self) -> Tensor:
         """The scale as it is used: a learned one may have crossed 0."""

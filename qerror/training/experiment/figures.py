@@ -66,6 +66,7 @@ def sqnr_over_training(records: Sequence[Record], case: Case, layer: int, *, ax:
         look = {"markersize": 3, "linewidth": 1, **_look(rule)}
         ax.errorbar(range(len(points)), points.mean(axis=1), error, label=rule, **look)
         name = record.layers[layer].removesuffix(".weight")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="epoch", ylabel="SQNR (dB)", title=f"{_title(case)}, layer {name}")
     return ax
 

@@ -54,13 +54,13 @@ class ManyConv2d(nn.Module):
     def __init__(self, seeds: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(_start(seeds, outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.zeros(seeds * outputs))
+        self.bias = nn.Parameter(torch.zeros(seeds, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """All of them at once."""
         seeds, batch, channels, height, width = x.shape
         merged = x.transpose(0, 1).reshape(batch, seeds * channels, height, width)
-        out = functional.conv2d(merged, self.weight.flatten(0, 1), self.bias, padding=1, groups=seeds)
+        out = functional.conv2d(merged, self.weight.flatten(0, 1), self.bias.flatten(), padding=1, groups=seeds)
         return out.view(batch, seeds, -1, height, width).transpose(0, 1)
 
 

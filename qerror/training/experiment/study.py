@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..fake_quantize import FakeQuantize
+from ..preparing import quantizers
 from .networks import digits, network
 from .records import Case, Record
 from .training_run import adam, quantized, step, train
@@ -88,7 +89,8 @@ def _study(
     for model in sorted({case.model for case in chosen}):
         record, net = _float_network(model, epochs["scratch"], seeds)
         records.append(record)
-        trained[model] = net.state_dict()
+        # Arrays travel between processes as bytes, tensors as open files.
+        trained[model] = {name: value.numpy() for name, value in net.state_dict().items()}
         records.append(_run(Case(model, "finetune", False, "float", "none"), trained[model], epochs["finetune"], seeds))
     jobs = [
         (case, trained[case.model] if case.start == "finetune" else None, epochs[case.start], seeds)
@@ -123,7 +125,7 @@ def _float_network(model: str, epochs: int, seeds: int) -> tuple[Record, torch.n
 def _run(case: Case, state: dict[str, Any] | None, epochs: int, seeds: int) -> Record:
     start = network(case.model, seeds)
     if state is not None:
-        start.load_state_dict(state)
+        start.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
     return train(start, case, epochs, seeds)[0]
 
 
@@ -143,6 +145,8 @@ def step_times(
     for rule in ("none", *rules):
         case = Case(model, "scratch", rule != "none", grid if rule != "none" else "float", rule)
         net = quantized(network(model, seeds), case)
+        for _, quantizer in quantizers(net):
+            quantizer.every = 1
         nets[rule] = net, adam(net, 1e-3)
     taken: dict[str, list[float]] = {rule: [] for rule in nets}
     with _one_thread():
@@ -157,12 +161,13 @@ def step_times(
 def tensor_times(rules: Sequence[str] = RULES[:-1], *, size: int = 4096, repeats: int = 5) -> dict[str, float]:
     """Milliseconds of a forward and backward pass of an int4 quantizer over a size x size weight, axis 0."""
     x, g = torch.randn(size, size, requires_grad=True), torch.randn(size, size)
-    quantizers = {rule: FakeQuantize("int4", rule, axis=0) for rule in rules}
+    modules = {rule: FakeQuantize("int4", rule, axis=0) for rule in rules}
     taken: dict[str, list[float]] = {rule: [] for rule in rules}
-    for _ in range(repeats + 1):
-        for rule, quantizer in quantizers.items():
-            x.grad = None
-            begin = time.perf_counter()
-            quantizer(x).backward(g)
-            taken[rule].append(1e3 * (time.perf_counter() - begin))
+    with _one_thread():
+        for _ in range(repeats + 1):
+            for rule, module in modules.items():
+                x.grad = None
+                begin = time.perf_counter()
+                module(x).backward(g)
+                taken[rule].append(1e3 * (time.perf_counter() - begin))
     return {rule: float(np.median(times[1:])) for rule, times in taken.items()}
