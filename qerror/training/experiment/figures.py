@@ -65,8 +65,8 @@ def sqnr_over_training(records: Sequence[Record], case: Case, layer: int, *, ax:
         error = points.std(axis=1, ddof=1) / np.sqrt(points.shape[1])
         look = {"markersize": 3, "linewidth": 1, **_look(rule)}
         ax.errorbar(range(len(points)), points.mean(axis=1), error, label=rule, **look)
-        name = record.layers[layer].removesuffix(".weight")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+        name, epochs = record.layers[layer].removesuffix(".weight"), len(points)
+        ax.set_xticks(range(0, epochs, max(1, epochs // 5)))
     ax.set(xlabel="epoch", ylabel="SQNR (dB)", title=f"{_title(case)}, layer {name}")
     return ax
 
