@@ -78,8 +78,9 @@ def best_pieces(
 
 
 def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Crossings in ascending order along the rows, the last bits of each (`mask`) given to a tag."""
-    key = u.view(np.int64) & ~mask
+    """Crossings in ascending order along the rows, in place, the last bits of each (`mask`) given to a tag."""
+    key = u.view(np.int64)
+    key &= ~mask
     key |= tag
     key.sort(axis=1)
     return key

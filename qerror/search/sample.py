@@ -21,8 +21,8 @@ _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 64
 _ROUND = 1 << 22
-# Crossings in flight.
-_AT_ONCE = 1 << 19
+# Crossings in flight: each takes about 70 bytes in every thread.
+_AT_ONCE = 1 << 17
 # Cells and crossings after which the proof for a row is given up, and when it was asked for.
 BUDGET = 20_000_000
 ASKED = 4_000_000_000

@@ -29,7 +29,7 @@ __all__ = ["Task", "as_array", "as_weights", "resolve_format", "shift_policy", "
 Array = NDArray[np.float64]
 
 # Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 19
 
 
 @dataclasses.dataclass(frozen=True)
