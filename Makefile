@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 TESTED_VERSIONS := 3.11 3.12 3.13
 
 # The builds for CPUs alone: those of PyPI bring gigabytes of CUDA on Linux. Where this index cannot be reached, pip
-# says so and takes what it finds elsewhere.
+# takes what it finds elsewhere.
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -76,6 +76,6 @@ $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
 	@touch $@
