@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +104,15 @@ def test_scales_are_those_of_fit(rule, groups):
     np.testing.assert_allclose(quantizer.scale.detach().numpy(), result.scale, rtol=SINGLE)
     held = qe.evaluate(x, quantizer.grid, quantizer.scale.detach().numpy(), **groups)
     same_bits(y, held.fake_quantize(x))
+
+
+@pytest.mark.parametrize("rule", ["analytic", "iterative"])
+def test_sums_over_a_large_tensor_keep_their_digits(rule):
+    x = torch.randn(1 << 10, 1 << 12)
+    quantizer = FakeQuantize("int4", rule)
+    quantizer(x)
+    expected = qe.fit(x.numpy(), "int4", rule={"iterative": "iterative:n_iter=1"}.get(rule, rule)).scale
+    np.testing.assert_allclose(float(quantizer.scale), expected, rtol=SINGLE)
 
 
 @pytest.mark.parametrize("rule", ["minmax", "analytic", "iterative", "optimal"])
@@ -244,6 +254,25 @@ def test_blocks_and_half_precision_pass_gradients():
     FakeQuantize("int4", "minmax", block_size=4)(x).backward(torch.full_like(x, 2.0))
     assert x.grad.dtype == torch.bfloat16
     assert bool((x.grad == 2).all())
+
+
+def test_cost_of_a_pass_beside_minmax():
+    """Forward and backward, in turns on one thread: analytic is to cost 1.3, iterative 2 times as much as minmax.
+
+    Measured: 1.0 and 1.5. Of nine rounds the median counts, so that one interruption does not.
+    """
+    x, g = torch.randn(2048, 2048, requires_grad=True), torch.randn(2048, 2048)
+    rules = {rule: FakeQuantize("int4", rule, axis=0) for rule in ("minmax", "analytic", "iterative")}
+    taken = {rule: [] for rule in rules}
+    for _ in range(10):
+        for rule, quantizer in rules.items():
+            x.grad = None
+            begin = time.perf_counter()
+            quantizer(x).backward(g)
+            taken[rule].append(time.perf_counter() - begin)
+    ratio = {rule: np.median(np.divide(times, taken["minmax"])[1:]) for rule, times in taken.items()}
+    assert ratio["analytic"] < 1.3
+    assert ratio["iterative"] < 2
 
 
 # State
@@ -452,6 +481,8 @@ def test_prepare_leaves_the_model_alone_and_skips():
         (lambda: prepare(network(), "int4"), "must be a FakeQuantize"),
         (lambda: export(network(), "x.safetensors"), "model must be prepared"),
         (lambda: FakeQuantize("int4").freeze(), "has no scale yet"),
+        (lambda: FakeQuantize("int4", axis="0"), "axis must be an integer"),
+        (lambda: FakeQuantize("int4")(torch.ones(3, dtype=torch.int32)), "x must be a floating-point tensor"),
     ],
 )
 def test_errors(call, message):

@@ -75,6 +75,10 @@ class FakeQuantize(nn.Module):
         For an unknown grid, rule or option; in training for NaN or infinity in the data, before they reach the scale;
         in evaluation where no data have been seen.
 
+    Notes
+    -----
+    Squares are summed in float32: magnitudes should lie between 1e-18 and 1e18, as those of networks do.
+
     References
     ----------
     StatQAT, arXiv 2605.17745 (analytic, iterative); Sakr et al., ICML 2022, arXiv 2206.06501 (OCTAV); Esser et al.,
@@ -118,7 +122,9 @@ class FakeQuantize(nn.Module):
         if axis is not None and block_size is not None:
             raise ValueError(f"axis must be None where block_size is given, got {shown(axis)} and {block_size}")
         block_size = None if block_size is None else as_int("block_size", block_size, 1)
-        self.layout = Layout((axis,) if isinstance(axis, int) else axis, block_size, block_axis)
+        if axis is not None:
+            axis = tuple(as_int("axis", each) for each in (axis if isinstance(axis, tuple) else (axis,)))
+        self.layout = Layout(axis, block_size, as_int("block_axis", block_axis))
         self.steps = as_int("steps", steps, 1)
         self.every = as_int("every", every, 1)
         self._calls = 0
@@ -177,6 +183,8 @@ class FakeQuantize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize x; in training mode let the scale follow it first."""
+        if not x.is_floating_point():
+            raise ValueError(f"{self.name} must be a floating-point tensor, got {x.dtype}; give it as x.float()")
         if x.numel() == 0:
             return x
         follows = self.training and not self.frozen and self._due()
