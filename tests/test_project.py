@@ -190,10 +190,27 @@ def test_examples_in_docstrings_run(path):
     assert failed == 0
 
 
+def run_readme(*, with_torch):
+    """Run the examples of the sections that import torch, or of the others; failed, tried."""
+    sections = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")
+    text = "\n".join(section for section in sections if ("import torch" in section) == with_torch)
+    examples = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
+    return doctest.DocTestRunner(optionflags=EXAMPLES).run(examples)
+
+
 def test_examples_in_the_readme_run():
-    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False, optionflags=EXAMPLES)
+    failed, tried = run_readme(with_torch=False)
     assert failed == 0
     assert tried >= 10
+
+
+def test_examples_of_training_in_the_readme_run(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.chdir(tmp_path)
+    failed, tried = run_readme(with_torch=True)
+    assert failed == 0
+    assert tried >= 5
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_versions_agree():
