@@ -194,6 +194,8 @@ class LocationScale(Density):
         """Draw independent values, shape `size` + `shape`; the same `rng` gives the same values."""
         lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
         x = self._draw(as_rng(rng), (*lead, *self.shape))
-        x *= self._std
-        x += self._mean
+        if self.shape or self._std != 1.0:
+            x *= self._std
+        if self.shape or self._mean != 0.0:
+            x += self._mean
         return unwrap(x)

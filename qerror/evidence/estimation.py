@@ -9,9 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..grids.arithmetic import level_round
 from ..grids.casting import dequantize, quantize
 from ..grids.grid import Grid
-from ..grids.kernels import Kernel, Scratch, make_kernel
+from ..grids.kernels import make_kernel
+from ..grids.scratch import Scratch
 from .sampling import BLOCK, Plan
 
 __all__ = [
@@ -38,26 +40,35 @@ SCRATCH_SIZE = _ROWS * BLOCK
 
 
 class Cast:
-    """`fake_quantize` in float64 at one scale and shift, to the last bit, prepared once for many blocks."""
+    """`fake_quantize` in float64 at one scale and shift, prepared once for many blocks."""
 
     def __init__(self, grid: Grid, scale: float, shift: float, rounding: str) -> None:
         self._scale, self._shift = scale, shift
-        self._kernel: Kernel = make_kernel(grid, np.float64, stochastic=rounding == "stochastic")
         codes = quantize(np.append(grid.levels, -0.0), grid).astype(np.intp)
         values = dequantize(codes, grid, scale, shift, dtype=np.float64)
-        self._least_code = int(codes.min())
-        # A code that is none of the grid's would show: its value is not a number.
-        self._values = np.full(int(codes.max()) - self._least_code + 1, np.nan)
-        self._values[codes - self._least_code] = values
         self.lower, self.upper = float(values.min()), float(values.max())
+        self._levels = level_round(grid, stochastic=rounding == "stochastic")
+        if self._levels is None:
+            self._kernel = make_kernel(grid, np.float64, stochastic=rounding == "stochastic")
+            self._least_code = int(codes.min())
+            # A code that is none of the grid's would show: its value is not a number.
+            self._values = np.full(int(codes.max()) - self._least_code + 1, np.nan)
+            self._values[codes - self._least_code] = values
 
     def __call__(self, x: Array, out: Array, work: Array, scratch: Scratch) -> None:
         """Write the values that replace `x`; `work` holds two rows to overwrite."""
-        q, codes = work[0], work[1].view(np.intp)
+        q = out
         if self._shift:
             np.divide(np.subtract(x, self._shift, out=q), self._scale, out=q)
         else:
             np.divide(x, self._scale, out=q)
+        if self._levels is not None:
+            self._levels(q, work, scratch)
+            q *= self._scale
+            if self._shift:
+                q += self._shift
+            return
+        codes = work[0].view(np.intp)
         self._kernel.round(q, codes, scratch)
         if self._least_code:
             codes -= self._least_code
@@ -100,27 +111,29 @@ def block_sums(cast: Quantizer, x: Array, weight: Array | None, centre: float, s
     np.multiply(x, error, out=cross)
     offset = x - centre if centre else x
     np.multiply(offset, x + centre if centre else x, out=power)
-    outside = np.flatnonzero((x < cast.lower) | (x > cast.upper))
-    clipped = rounding[outside]
+    clipped = np.less(x, cast.lower, out=scratch.take("low", np.bool_, x.size))
+    clipped |= np.greater(x, cast.upper, out=scratch.take("high", np.bool_, x.size))
+    outside = np.flatnonzero(clipped)
+    lost = rounding[outside]
     rounding[outside] = 0.0
     if weight is not None:
         rows *= weight
-        clipped *= weight[outside]
+        lost *= weight[outside]
         offset = offset * weight
-    total = np.append(rows.sum(axis=1), offset.sum())
-    sum_c = float(clipped.sum())
+    total = np.array([*rows.sum(axis=1), offset.sum()])
+    sum_c = float(lost.sum())
     # einsum and not a matrix product: its last bits depend on nobody's threads.
     if weight is None:
         raw = np.einsum("ij,ij->i", rows[:3], rows[:3])
         # What was squared before need not be squared again.
-        raw = np.append(raw, [total[0] + sum_c, total[2] - 2.0 * centre * total[4]])
+        raw = np.array([*raw, total[0] + sum_c, total[2] - 2.0 * centre * total[4]])
     else:
-        raw = np.append(np.einsum("ij,ij->i", rows, rows), np.einsum("i,i->", offset, offset))
+        raw = np.array([*np.einsum("ij,ij->i", rows, rows), np.einsum("i,i->", offset, offset)])
     square = raw - total * total / x.size
     if (square < 1e-6 * raw).any():
         square = np.array([np.square(row - row.mean()).sum() for row in (*rows, offset)])
     mean_c = sum_c / x.size
-    square_c = float(np.square(clipped - mean_c).sum()) + (x.size - clipped.size) * mean_c * mean_c
+    square_c = float(np.square(lost - mean_c).sum()) + (x.size - lost.size) * mean_c * mean_c
     return BlockSums(x.size, total, square, outside.size, sum_c, square_c)
 
 

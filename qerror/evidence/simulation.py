@@ -15,7 +15,7 @@ from .._threads import thread_map
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..grids.kernels import Scratch, ScratchPool
+from ..grids.scratch import Scratch, ScratchPool
 from ..results import ErrorTerms, SimulatedTerms, StandardErrors
 from .estimation import (
     EMPTY,

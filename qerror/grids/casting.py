@@ -15,7 +15,8 @@ from qerror._threads import thread_map
 from qerror.grids.decoding import check_codes, make_decoder
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
-from qerror.grids.kernels import Scratch, ScratchPool, make_kernel
+from qerror.grids.kernels import make_kernel
+from qerror.grids.scratch import Scratch, ScratchPool
 from qerror.grids.units import TABLE_THREADS, UNIT, Unit, cut, longest
 
 __all__ = ["dequantize", "fake_quantize", "quantize"]

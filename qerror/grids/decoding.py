@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from qerror._check import is_real_dtype
 from qerror.grids.formats import grid as as_grid
 from qerror.grids.grid import Grid
-from qerror.grids.kernels import Scratch
+from qerror.grids.scratch import Scratch
 
 __all__ = ["Decode", "check_codes", "make_decoder"]
 

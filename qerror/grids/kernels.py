@@ -1,12 +1,10 @@
-"""Rounding of normalized values q = (x - z) / s to codes: uniform, floating-point and codebook grids.
+"""Rounding of normalized values q = (x - z) / s to codes: by arithmetic, by a table or by a search of the thresholds.
 
 A kernel computes in the type of q and never rounds twice: the tie of two levels is decided on q itself.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,79 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qerror.grids.arithmetic import (
+    DOUBLE,
+    SINGLE,
+    Round,
+    covers,
+    floating_round,
+    is_plain_uniform,
+    round_integers,
+    uniform_round,
+)
 from qerror.grids.grid import FloatSpec, Grid
+from qerror.grids.scratch import Buffer, Scratch
 
-__all__ = ["Kernel", "Round", "Scratch", "ScratchPool", "is_plain_uniform", "last_below", "make_kernel"]
-
-Buffer = NDArray[Any]
-Round = Callable[[Buffer, Buffer, "Scratch"], None]
-"""Called with a flat buffer of q, which it may overwrite, the codes to write, and scratch memory."""
+__all__ = ["Kernel", "last_below", "make_kernel"]
 
 # Up to here one comparison for each threshold is faster than a binary search, whose branches mispredict.
 _FEW_THRESHOLDS = 32
-
-
-class Scratch:
-    """Memory that the steps of one worker use again and again, so that it stays in the cache.
-
-    Parameters
-    ----------
-    size : int
-        Elements of the longest buffer, of at most eight bytes each.
-
-    Attributes
-    ----------
-    rng : numpy.random.Generator or None
-        The stream of the chunk at work, for stochastic rounding.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._slots: dict[str, NDArray[np.uint8]] = {}
-        self.rng: np.random.Generator | None = None
-
-    def take(self, slot: str, dtype: Any, size: int) -> Buffer:
-        """Return a buffer of `size` elements of a dtype; the same slot is the same memory."""
-        if slot not in self._slots:
-            self._slots[slot] = np.empty(8 * self._size, dtype=np.uint8)
-        return self._slots[slot][: size * np.dtype(dtype).itemsize].view(dtype)
-
-
-class ScratchPool:
-    """One Scratch for each thread that asks, alive as long as the pool.
-
-    Parameters
-    ----------
-    size : int
-        Elements of the longest buffer.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._local = threading.local()
-
-    def of_thread(self, rng: np.random.Generator | None = None) -> Scratch:
-        """Return the scratch memory of the calling thread, with the stream of its present chunk."""
-        scratch: Scratch | None = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = Scratch(self._size)
-        scratch.rng = rng
-        return scratch
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Bits of a binary floating-point type of the machine."""
-
-    dtype: Any
-    integer: Any
-    mantissa_bits: int
-    bias: int
-    sign_shift: int
-
-
-_SINGLE = _Layout(np.float32, np.int32, 23, 127, 31)
-_DOUBLE = _Layout(np.float64, np.int64, 52, 1023, 63)
 
 
 @dataclass(frozen=True)
@@ -129,128 +71,17 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
         fractions need more digits than q has.
     """
     single = dtype == np.float32 and not stochastic
-    layouts = (_SINGLE, _DOUBLE) if single else (_DOUBLE,)
+    layouts = (SINGLE, DOUBLE) if single else (DOUBLE,)
     if grid.float_spec is not None:
         for layout in layouts:
-            if _covers(layout, grid):
-                if layout is _SINGLE and many and _fits_table(grid):
+            if covers(layout, grid):
+                if layout is SINGLE and many and _fits_table(grid):
                     return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, by_table=True)
-                return Kernel(_floating_round(grid, layout, stochastic), layout.dtype)
+                return Kernel(floating_round(grid, layout, stochastic), layout.dtype)
     elif is_plain_uniform(grid):
-        return Kernel(_uniform_round(grid, stochastic), layouts[0].dtype)
+        return Kernel(uniform_round(grid, stochastic), layouts[0].dtype)
     search = _codebook_stochastic(grid) if stochastic else _codebook_nearest(grid, dtype)
     return Kernel(_with_negative_zero(search, grid), layouts[0].dtype)
-
-
-def _round(y: Buffer, stochastic: bool, scratch: Scratch) -> None:
-    """Round y to integers, in place."""
-    if not stochastic:
-        np.rint(y, out=y)
-        return
-    rng = scratch.rng
-    if rng is None:
-        raise TypeError("stochastic rounding needs a random stream")
-    floor = np.floor(y, out=scratch.take("floor", y.dtype, y.size))
-    y -= floor
-    up = np.less(rng.random(y.size), y, out=scratch.take("up", np.bool_, y.size))
-    np.add(floor, up, out=y)
-
-
-def is_plain_uniform(grid: Grid) -> bool:
-    """Tell whether levels / step are consecutive integers or half-integers that can be computed without rounding."""
-    step = grid.step
-    if step is None or not 2.0**-60 <= step <= 2.0**60 or np.frexp(step)[0] != 0.5:
-        return False
-    first, last = grid.min / step, grid.max / step
-    if max(abs(first), abs(last)) > 2.0**22:
-        return False
-    if first.is_integer():
-        return int(first) % 2 == int(grid.codes[0]) % 2
-    # Around a threshold at 0 the scaling must not underflow, so it may only enlarge.
-    return (2 * first).is_integer() and step <= 1 and int(grid.codes[0]) == 0
-
-
-def _uniform_round(grid: Grid, stochastic: bool) -> Round:
-    step = float(grid.step or 0.0)
-    lowest, highest, first_code = grid.min, grid.max, int(grid.codes[0])
-    first = lowest / step
-    midrise = not first.is_integer()
-
-    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
-        np.clip(q, lowest, highest, out=q)
-        if step != 1.0:
-            q *= 1.0 / step
-        if midrise and not stochastic:
-            # floor + ceil is 2q only on the integers, which are the thresholds: there alone a half is left for rint,
-            # which then picks the even index. Adding the offset to q first would round q onto the threshold.
-            floor = np.floor(q, out=scratch.take("floor", q.dtype, q.size))
-            np.ceil(q, out=q)
-            q += floor
-            q *= 0.5
-        if midrise:
-            q -= first
-        _round(q, stochastic, scratch)
-        if not midrise and first_code != first:
-            q += first_code - first
-        np.copyto(codes, q, casting="unsafe")
-
-    return write_codes
-
-
-def _covers(layout: _Layout, grid: Grid) -> bool:
-    """Tell whether the powers of two of the binades and the reciprocals of their ulps are normal numbers."""
-    spec = grid.float_spec
-    if spec is None:
-        return False
-    lowest = (1 if spec.subnormals else 0) - spec.bias
-    highest = int(np.frexp(grid.absmax)[1]) - 1
-    exponents = (lowest, highest, spec.mantissa_bits - lowest, spec.mantissa_bits - highest)
-    return all(1 <= exponent + layout.bias <= 2 * layout.bias for exponent in exponents)
-
-
-def _floating_round(grid: Grid, layout: _Layout, stochastic: bool) -> Round:
-    spec = grid.float_spec
-    if spec is None:
-        raise TypeError("the grid has no floating-point layout")
-    m, integer = spec.mantissa_bits, layout.integer
-    lowest, highest = grid.min, grid.max
-    drop = layout.mantissa_bits - m
-    exponent_mask = integer(((1 << (layout.sign_shift - layout.mantissa_bits)) - 1) << layout.mantissa_bits)
-    least = integer(((1 if spec.subnormals else 0) - spec.bias + layout.bias) << layout.mantissa_bits)
-    # Subtracting the exponent field of 2^e from this leaves that of 2^(m - e); the difference wraps as intended.
-    mirror = np.array((2 * layout.bias + m) << layout.mantissa_bits).astype(integer)
-    offset = integer((layout.bias - spec.bias + 1) << m)
-    sign_code = integer(1 << (spec.bits - 1))
-
-    def write_codes(q: Buffer, codes: Buffer, scratch: Scratch) -> None:
-        code = codes if codes.dtype == integer else scratch.take("code", integer, q.size)
-        field = scratch.take("field", integer, q.size)
-        if spec.signed:
-            sign = np.right_shift(q.view(integer), layout.sign_shift, out=scratch.take("sign", integer, q.size))
-            sign &= sign_code
-            np.abs(q, out=q)
-        np.clip(q, 0.0 if spec.signed else lowest, highest, out=q)
-        # With 2^e the binade of q, or the lowest one of the grid, y = q 2^(m - e) counts ulps of the grid exactly.
-        np.bitwise_and(q.view(integer), exponent_mask, out=field)
-        np.maximum(field, least, out=field)
-        q *= np.subtract(mirror, field, out=code).view(layout.dtype)
-        tie = q == 1.5 if m == 0 and not stochastic else None
-        _round(q, stochastic, scratch)
-        np.copyto(code, q, casting="unsafe")
-        field >>= drop
-        field -= offset
-        if tie is not None:
-            # Without mantissa bits the parity of a code is that of its exponent, which rint does not see.
-            code -= tie & (field & 1).astype(np.bool_)
-        code += field
-        if spec.signed:
-            code |= sign
-            if spec.reserved == "fnuz":
-                code *= code != sign_code
-        if code is not codes:
-            np.copyto(codes, code, casting="unsafe")
-
-    return write_codes
 
 
 def _fits_table(grid: Grid) -> bool:
@@ -271,7 +102,7 @@ def _top_half_table(grid: Grid, spec: FloatSpec) -> NDArray[np.uint8]:
     # Infinities and NaN have been refused before; their entries are never read.
     values = np.where(exponents == 0x7F800000, np.uint32(0), tops).view(np.float32)
     table = np.empty(values.size, dtype=np.uint8)
-    _floating_round(grid, _SINGLE, False)(values, table, Scratch(values.size))
+    floating_round(grid, SINGLE, False)(values, table, Scratch(values.size))
     return table
 
 
@@ -347,7 +178,7 @@ def _codebook_stochastic(grid: Grid) -> Round:
         lower = _count_below(last_before, q, scratch)
         q -= levels[lower]
         q /= gaps[lower]
-        _round(q, True, scratch)
+        round_integers(q, True, scratch)
         np.copyto(codes, table[lower + q.astype(np.intp)], casting="unsafe")
 
     return write_codes

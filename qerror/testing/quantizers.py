@@ -17,7 +17,7 @@ from ..evidence.sampling import LEAST, Blocks, Plan, Stream, make_plan, seed_of,
 from ..evidence.simulation import Job, result, run_jobs
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..grids.kernels import Scratch
+from ..grids.scratch import Scratch
 from ..results import ErrorTerms, SimulatedTerms
 from .probes import Finding, Subject, probe
 

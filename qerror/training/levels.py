@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..grids.arithmetic import is_plain_uniform
 from ..grids.grid import Grid
-from ..grids.kernels import is_plain_uniform, last_below
+from ..grids.kernels import last_below
 
 __all__ = ["Levels", "Plan", "dequantized", "normalized", "round_to_levels", "usable_scale"]
 
