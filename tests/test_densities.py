@@ -446,6 +446,31 @@ def test_quantiles_far_out(name: str) -> None:
             assert float(density.cdf(density.quantile(p))) == pytest.approx(p, rel=1e-11)
 
 
+@pytest.mark.parametrize(
+    "density",
+    [
+        qe.density("mixture(0.9*gaussian; 0.1*gaussian:std=4)"),
+        qe.density("mixture(0.5*student-t:df=3; 0.5*uniform:mean=50)"),
+        qe.Mixture([qe.Gaussian(), qe.Empirical([0.0, 1.0, 2.0])], [0.5, 0.5]),
+        qe.Mixture([qe.Uniform(-5.0, 0.1), qe.Uniform(5.0, 0.1)], [0.3, 0.7]),
+        qe.from_pdf(lambda x: 1 - np.abs(x), (-1, 1), kinks=[0]),
+    ],
+    ids=["tails", "far parts", "atoms", "gap", "pdf"],
+)
+def test_many_quantiles_are_those_of_one_by_one(density: qe.Density) -> None:
+    """Thousands of probabilities are solved with the help of each other."""
+    rng = np.random.default_rng(3)
+    p = np.concatenate([rng.random(4000), 0.06 * rng.random(2000) ** 4, 10.0 ** (-300.0 * rng.random(500)), [0.5] * 9])
+    for solve, reached in ((density.quantile, density.cdf), (density.isf, density.sf)):
+        many, some = solve(p), slice(None, None, 301)
+        # Probabilities are met within 1e-15: at 0, where the pdf may be small, that is no relative precision of x.
+        np.testing.assert_allclose(many[some], [float(solve(q)) for q in p[some]], rtol=1e-11, atol=1e-13 * density.std)
+        if not density.has_atoms:
+            # Neighbouring numbers x have other probabilities.
+            slack = 1e-11 * np.minimum(p, 1.0 - p) + 1e-15 + np.spacing(np.abs(many)) * density.pdf(many)
+            assert (np.abs(reached(many) - p) <= slack).all()
+
+
 def test_samples(case: tuple[str, qe.Density]) -> None:
     name, density = case
     n = 200_000

@@ -11,11 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from .._check import as_float_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .base import Density
 
 Array = NDArray[np.float64]
+
+# From so many probabilities of one density on, these many of them are solved first, and bracket the others.
+_MANY, _KNOTS = 2048, 512
+# Roots sought at a time: a dozen temporaries of this many stay in the cache.
+_CHUNK = 1 << 14
 
 
 def probability(p: ArrayLike) -> Array:
@@ -37,66 +40,113 @@ def solve_quantile(density: Density, p: Array, *, upper: bool) -> Array:
     low, high = (np.broadcast_to(end, p.shape) for end in members.support)
     beyond = np.where(p < 0.5, p, 1.0 - p)
     above = (p < 0.5) == upper
-    inside = beyond > 0.0
     x = np.where(above, high, low).astype(np.float64)
-    if inside.any():
-        row = np.flatnonzero(inside)
-        chosen = members.take(row) if density.shape else density
-        x[row] = _invert(chosen, beyond[row], above[row], low[row], high[row])
+    for side in (False, True):
+        row = np.flatnonzero((beyond > 0.0) & (above == side))
+        if row.size:
+            x[row] = _invert(members.take(row) if density.shape else density, beyond[row], side)
     result: Array = x.reshape(shape)[()]
     return result
 
 
-def _invert(density: Density, p: Array, above: NDArray[np.bool_], low: Array, high: Array) -> Array:
+def _invert(density: Density, p: Array, above: bool) -> Array:
+    """The x beyond which (above or below it) lies the probability `p`: one for each member, or any number of one."""
+    knots = np.empty(0)
+    if density.shape == () and p.size >= _MANY:
+        # Where the probabilities are, and at most some decades apart.
+        knots = np.unique(np.concatenate([p[:: p.size // _KNOTS], np.geomspace(p.min(), p.max(), _KNOTS // 4)]))
+    if knots.size < 3:
+        low, high = _bracket(density, p, above)
+        return _refine(density, p, above, low, high, 0.5 * low + 0.5 * high)
+    x = _invert(density, knots, above)
+    with np.errstate(all="ignore"):
+        slope = (-1.0 if above else 1.0) * knots / density.pdf(x)
+    table = knots, np.log(knots), x, slope
+    pieces = [p[i : i + _CHUNK] for i in range(0, p.size, _CHUNK)]
+    return np.concatenate([_refine(density, piece, above, *_interpolate(table, piece)) for piece in pieces])
+
+
+def _interpolate(table: tuple[Array, Array, Array, Array], p: Array) -> tuple[Array, Array, Array]:
+    """Bracket and guess between solved knots: by cubics in log p that have the right slopes x' = p / pdf."""
+    knots, log_knots, x, slope = table
+    i = np.clip(np.searchsorted(knots, p, side="right") - 1, 0, knots.size - 2)
+    first, last, gap = x[i], x[i + 1], log_knots[i + 1] - log_knots[i]
+    with np.errstate(all="ignore"):
+        s = (np.log(p) - log_knots[i]) / gap
+        straight = last - first
+        bend = (1.0 - s) * (slope[i] * gap - straight) - s * (slope[i + 1] * gap - straight)
+        guess = first + s * (straight + (1.0 - s) * bend)
+    low, high = np.minimum(first, last), np.maximum(first, last)
+    # Room for the roots that are knots themselves.
+    low, high = low - 8.0 * np.spacing(np.abs(low)), high + 8.0 * np.spacing(np.abs(high))
+    inside = (guess > low) & (guess < high)
+    return low, high, np.where(inside, guess, 0.5 * low + 0.5 * high)
+
+
+def _refine(density: Density, p: Array, above: bool, low: Array, high: Array, x: Array) -> Array:
     """Bracketed Newton steps on log P(beyond x) = log p, bisection where they leave the bracket or stall."""
-    log_p = np.log(p)
-
-    def reached(x: Array) -> tuple[Array, NDArray[np.bool_]]:
-        tail = np.where(above, density.sf(x), density.cdf(x))
-        return tail, np.where(above, tail <= p, tail >= p)
-
-    low, high = _bracket(density, reached, low, high)
     # Roots near 0 are found to 2^-104 std: relative precision there would take a thousand halvings.
-    tiny = np.broadcast_to(2.0**-104 * np.asarray(density.std), low.shape)
-    x = 0.5 * low + 0.5 * high
+    tiny = np.broadcast_to(2.0**-104 * np.asarray(density.std), p.shape)
+    ends, members = np.stack([low, high]), density
+    left, state = np.arange(p.size), np.stack([p, np.log(p), tiny, low, high, x, high - low])
     for step in range(200):
-        tail, enough = reached(x)
-        x_was, width = x, high - low
+        p_left, log_p, tiny, low, high, x, before = state
+        tail, enough = _tail(members, p_left, above, x)
+        width = high - low
         low, high = np.where(enough, low, x), np.where(enough, x, high)
         with np.errstate(all="ignore"):
-            newton = x + np.where(above, 1.0, -1.0) * (np.log(tail) - log_p) * tail / density.pdf(x)
-            # Newton approaches from one side; a step beyond the root closes the bracket from the other.
-            beyond = np.maximum(2.0 * np.spacing(np.abs(newton)), 0.1 * np.abs(newton - x))
-            newton += np.where(newton < x, -beyond, beyond) * (np.abs(newton - x) < 1e-3 * width)
-            usable = (newton > low) & (newton < high) & ((high - low <= 0.6 * width) | (step < 4))
+            newton = (1.0 if above else -1.0) * (np.log(tail) - log_p) * tail / members.pdf(x)
+            newton = _crossing(x, newton, before, width)
+            # Newton's way from one side does not shrink the bracket: as long as its steps do, they may go on.
+            quick = (high - low <= 0.6 * width) | ((np.abs(newton - x) <= 0.5 * before) & (step < 16))
+            usable = (newton > low) & (newton < high) & (quick | (step < 4))
         middle = 0.5 * low + 0.5 * high
-        x = np.where(usable, newton, middle)
-        done = (middle <= low) | (middle >= high) | (high - low <= tiny)
         # A probability met within its rounding is met; at the end of a jump that would be beyond the point mass.
-        met = (np.abs(tail - p) <= 1e-15 * p) & (not density.has_atoms)
-        low, high = np.where(met, x_was, low), np.where(met, x_was, high)
-        done |= met
-        if done.all():
+        met = (np.abs(tail - p_left) <= 1e-15 * p_left) & (not density.has_atoms)
+        ends[:, left] = np.where(met, x, [low, high])
+        going_on = ~(met | (middle <= low) | (middle >= high) | (high - low <= tiny))
+        if not going_on.any():
             break
-        x = np.where(done, high, x)
-    zero = np.zeros_like(high)
-    return np.where((low < 0.0) & (high > 0.0) & (high - low <= 2.0 * tiny) & reached(zero)[1], zero, high)
+        x_next = np.where(usable, newton, middle)
+        state = np.stack([p_left, log_p, tiny, low, high, x_next, np.abs(x_next - x)])[:, going_on]
+        left = left[going_on]
+        members = members.take(np.flatnonzero(going_on)) if density.shape else density
+    low, high = ends
+    at_zero = (low < 0.0) & (high > 0.0) & (high - low <= 2.0**-103 * np.asarray(density.std))
+    return np.where(at_zero & _tail(density, p, above, np.zeros_like(high))[1], 0.0, high)
 
 
-def _bracket(
-    density: Density, reached: Callable[[Array], tuple[Array, NDArray[np.bool_]]], low: Array, high: Array
-) -> tuple[Array, Array]:
+def _crossing(x: Array, newton: Array, before: Array, width: Array) -> Array:
+    """The point that a Newton step leads to; once it is short, a little beyond the root, which closes the bracket."""
+    length, point = np.abs(newton), x + newton
+    # Beyond by a few times the step that would come next.
+    beyond = np.minimum(0.1, 4.0 * np.square(length / before)) * length
+    beyond = np.maximum(beyond, 2.0 * np.spacing(np.abs(point)))
+    crossing: Array = point + np.where(newton < 0.0, -beyond, beyond) * (length < 1e-3 * width)
+    return crossing
+
+
+def _tail(density: Density, p: Array, above: bool, x: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """The probability above or below `x`, and whether the root for `p` is reached."""
+    tail = density.sf(x) if above else density.cdf(x)
+    return tail, tail <= p if above else tail >= p
+
+
+def _bracket(density: Density, p: Array, above: bool) -> tuple[Array, Array]:
     """Finite ends: not yet reached at the lower one, reached at the upper one."""
-    mean, std = np.broadcast_to(density.mean, low.shape), np.broadcast_to(density.std, low.shape)
+    low, high, mean, std = (np.broadcast_to(v, p.shape) for v in (*density.support, density.mean, density.std))
     down, up = np.nextafter(np.maximum(low, mean - 2 * std), -np.inf), np.minimum(high, mean + 2 * std)
-    for k in range(2, 1024):
-        short, over = ~reached(up)[1], reached(down)[1]
-        if not (short.any() or over.any()):
+    # Doubling first, squaring later: a power-law tail at p = 1e-300 lies beyond 1e100 std.
+    reaches = 2.0 ** np.array([min(k if k < 12 else k * k / 12, 1000.0) for k in range(2, 111)])
+    for reach in reaches:
+        short = ~_tail(density, p, above, up)[1]
+        if not short.any():
             break
-        # Doubling first, squaring later: a power-law tail at p = 1e-300 lies beyond 1e100 std.
-        reach = std * 2.0 ** min(k if k < 12 else k * k / 12, 1000)
-        down = np.where(over, np.nextafter(np.maximum(low, mean - reach), -np.inf), down)
-        up = np.where(short, np.minimum(high, mean + reach), up)
-        if k * k / 12 > 1000:
+        down, up = np.where(short, up, down), np.where(short, np.minimum(high, mean + reach * std), up)
+    for reach in reaches:
+        over = _tail(density, p, above, down)[1]
+        if not over.any():
             break
+        further = np.nextafter(np.maximum(low, mean - reach * std), -np.inf)
+        up, down = np.where(over, down, up), np.where(over, further, down)
     return down, up
