@@ -236,7 +236,6 @@ def test_zero_points_of_a_few_values(seed: int) -> None:
 
 
 def test_data_far_from_zero_need_a_zero_point_beyond_the_codes() -> None:
-    # A draw of its own: the free shift is a local search, and not on every sample as good as the best integer.
     x = np.random.default_rng(0).uniform(20.0, 21.0, (1, 30))
     result = qe.fit(x, "uint4", zero_point="integer")
     assert result.zero_point < -15

@@ -1,4 +1,4 @@
-"""Scale and shift together: many starts, each followed to a local minimum of both."""
+"""Scale and shift together: samples by a search that proves its answer, others by many starts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..densities.base import Density
 from ..error import Model, Rounding, quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum, ScaleResult, Status
+from .free_sample import FreeScale, best_scale_and_shift, constant
 from .optimal import assemble, optimal_scale
 
 Array = NDArray[np.float64]
@@ -21,14 +22,19 @@ _TOLERANCE = 1e-12
 
 
 def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, rounding: Rounding) -> ScaleResult:
-    """Least MSE over scale and shift for each member of the density; not proven global (status LOCAL)."""
+    """Least MSE over scale and shift for each member: of a sample proven (status EXACT) but for fine grids."""
     size = int(np.prod(density.shape, dtype=np.intp))
-    members = [density.take(np.asarray(i)) if density.shape else density for i in range(size)]
-    found = [_Free(member, grid, model, rounding).minima() for member in members]
+    sample = model == "exact" and rounding == "nearest" and density.sorted_rows is not None
+    rows = best_scale_and_shift(density, grid) if sample else [FreeScale((), False)] * size
+    found, proven = [row.minima for row in rows], [row.proven for row in rows]
+    for i in np.flatnonzero(~np.array(proven)):
+        member = density.take(np.asarray(i)) if density.shape else density
+        others = _Free(member, grid, model, rounding).minima()
+        found[i] = tuple(sorted(found[i] + others, key=lambda minimum: minimum.mse))
     best = np.array([(pairs[0].scale, pairs[0].shift) for pairs in found]).reshape(size, 2)
     scale, shift = (column.reshape(density.shape) for column in best.T)
     fixed = optimal_scale(density, grid, shift=shift, model=model, rounding=rounding, certify=False)
-    status = np.array([Status.LOCAL] * size, object).reshape(density.shape)
+    status = np.array([Status.EXACT if sure else Status.LOCAL for sure in proven], object).reshape(density.shape)
     known = np.asarray(fixed.status, object)
     status = np.where((known == Status.DEGENERATE) | (known == Status.DEGENERATE_NONE), known, status)
     terms = quantization_error(density, grid, scale, shift, model=model, rounding=rounding)
@@ -37,7 +43,7 @@ def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, round
 
 
 class _Free:
-    """The search for one density."""
+    """The search for one density by starts."""
 
     def __init__(self, density: Density, grid: Grid, model: Model, rounding: Rounding) -> None:
         self.density, self.grid, self.model, self.rounding = density, grid, model, rounding
@@ -56,7 +62,7 @@ class _Free:
     def minima(self) -> tuple[Minimum, ...]:
         """Distinct local minima of the starts, best first."""
         if self.std == 0:
-            return self._constant()
+            return constant(self.mean, self.grid)
         wide = self.mean + self.std * np.linspace(-4, 4, _STARTS)
         scale, shift, _ = self.profile(wide)
         centre = self.mean - scale[:1] * 0.5 * (self.grid.min + self.grid.max)
@@ -84,12 +90,6 @@ class _Free:
         points, masses = atoms
         levels = self.grid.levels[:: max(1, len(self.grid) // 64)]
         return np.append(points[np.argmax(masses)] - scale * levels, points[np.argmax(masses)])
-
-    def _constant(self) -> tuple[Minimum, ...]:
-        """All values equal: a shift onto them leaves no error where 0 is a level, any level will do elsewhere."""
-        level = float(self.grid.levels[np.argmin(np.abs(self.grid.levels))])
-        scale = 1.0 if level == 0 else max(1.0, abs(self.mean))
-        return (Minimum(scale, self.mean - scale * level, 0.0),)
 
     def _ties_first(self, order: NDArray[np.intp], mse: Array, shift: Array) -> NDArray[np.intp]:
         """Among twins (equal MSE), the shift nearest the mean stands first."""

@@ -40,7 +40,8 @@ def optimal_scale(
         Of any `shape`; a sample is `Empirical(x)`.
     grid : Grid or str
     shift : array_like, "mean" or "optimal"
-        The value that level 0 stands for: given, the mean of the density, or optimized together with the scale.
+        The value that level 0 stands for: given, the mean of the density, or optimized together with the scale (proven
+        for samples on grids of up to 8 bits and rounding to nearest).
     model : {"exact", "high_resolution"}
         What is minimized.
     rounding : {"nearest", "stochastic"}
