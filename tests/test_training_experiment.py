@@ -10,7 +10,15 @@ pytest.importorskip("sklearn", reason="scikit-learn, needed with torch, is not i
 
 from click.testing import CliRunner  # noqa: E402
 
-from qerror.training.experiment import Case, Record, against_minmax, cases, final_accuracy, run_study  # noqa: E402
+from qerror.training.experiment import (  # noqa: E402
+    Case,
+    Record,
+    against_minmax,
+    cases,
+    final_accuracy,
+    judged,
+    run_study,
+)
 from qerror.training.experiment import figures as draw  # noqa: E402
 from qerror.training.experiment.__main__ import main  # noqa: E402
 
@@ -55,7 +63,7 @@ def test_a_seed_is_the_same_network_whatever_is_trained_beside_it(records):
 def record(rule, loss, accuracy):
     case = Case("mlp", "scratch", False, "int4", rule)
     empty = np.zeros((2, 1, len(accuracy)))
-    return Record(case, ("w",), np.asarray(loss, float), np.stack([accuracy, accuracy]), empty, empty, empty)
+    return Record(case, ("1.weight",), np.asarray(loss, float), np.stack([accuracy, accuracy]), empty, empty, empty)
 
 
 def test_differences_are_within_seeds():
@@ -65,6 +73,10 @@ def test_differences_are_within_seeds():
     mean, error, count = against_minmax(pair, "lsq", "accuracy")
     assert (mean, error, count) == (pytest.approx(20), pytest.approx(10 / np.sqrt(3)), 1)
     assert against_minmax(pair, "octav", "accuracy")[2] == 0
+    # Student's t of 2 degrees of freedom is 4.30 at 95 %: 20 points are less than 4.30 * 10 / sqrt(3) = 24.8.
+    assert judged(pair, "lsq", "accuracy") == (0, 1, 0)
+    sure = [pair[0], record("lsq", np.ones((8, 3)), base - 0.1 - 0.01 * gain)]
+    assert judged(sure, "lsq", "accuracy") == (0, 0, 1)
     row = final_accuracy(pair)[0]
     assert row["accuracy"] == pytest.approx(100 * base.mean())
 

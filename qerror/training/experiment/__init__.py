@@ -4,9 +4,10 @@
 """
 
 from .records import Case, Record
-from .study import cases, run_study, step_times
-from .summary import against_minmax, final_accuracy, format_table
+from .study import cases, run_study, settings, step_times, tensor_times
+from .summary import MEASURES, against_minmax, final_accuracy, format_table, judged, mean_and_error
 
 __all__ = [
-    "Case", "Record", "against_minmax", "cases", "final_accuracy", "format_table", "run_study", "step_times",
+    "MEASURES", "Case", "Record", "against_minmax", "cases", "final_accuracy", "format_table", "judged",
+    "mean_and_error", "run_study", "settings", "step_times", "tensor_times",
 ]  # fmt: skip

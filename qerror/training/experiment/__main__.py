@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from .study import cases, run_study, step_times
+from .study import run_study, settings, step_times
 from .summary import MEASURES, against_minmax, format_table
 
 
@@ -25,12 +25,10 @@ def main(quick: bool, workers: int) -> None:
     def progress(items: Iterable[Any], total: int) -> Iterable[Any]:
         return track(items, "training", total, console=console, disable=not console.is_terminal, transient=True)
 
-    chosen = cases(["int3", "e2m1"], models=["mlp"]) if quick else cases()
-    options = {"seeds": 3, "shorten": 5, "workers": 1} if quick else {"workers": workers}
-    records = run_study(chosen, progress=progress, **options)
-    rules = sorted({case.rule for case in chosen} - {"minmax"})
+    records = run_study(**settings(quick=quick, workers=workers), progress=progress)
+    rules = sorted({record.case.rule for record in records} - {"minmax", "none"})
     rows = [(rule, *(against_minmax(records, rule, measure)[:2] for measure in MEASURES)) for rule in rules]
-    click.echo("Above minmax, mean over cases +- standard error over seeds (points, dB, log ratio, log ratio):")
+    click.echo("Above minmax, mean over cases +- standard error over seeds (points, dB, dB, log ratio, log ratio):")
     click.echo(format_table(("rule", *MEASURES), rows))
     times = step_times(steps=10 if quick else 40)
     click.echo("Milliseconds of a training step, int4 weights and activations:")

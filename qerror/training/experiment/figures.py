@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from ...grids.formats import grid as as_grid
 from ...plotting.style import COLORS, GRAY, MARKERS, axes
@@ -53,6 +54,9 @@ def loss_curves(records: Sequence[Record], case: Case, *, ax: Axes | None = None
     for rule, record in _of(records, case).items():
         ax.plot(record.loss.mean(axis=1), color=_look(rule)["color"], linewidth=0.9, label=rule)
     ax.set(xlabel="step", ylabel="training loss", yscale="log", title=_title(case))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.legend(ncols=2)
     return ax
 
@@ -71,14 +75,14 @@ def sqnr_over_training(records: Sequence[Record], case: Case, layer: int, *, ax:
     return ax
 
 
-def predicted_against_measured(records: Sequence[Record], which: str = "gaussian", *, ax: Axes | None = None) -> Axes:
+def predicted_against_measured(records: Sequence[Record], which: str = "fitted", *, ax: Axes | None = None) -> Axes:
     """Predicted less measured SQNR of every layer, epoch and seed against the measured one, by rule.
 
     Parameters
     ----------
     records : sequence of Record
-    which : {"gaussian", "empirical"}
-        Predicted from a Gaussian, or from the weights' own distribution.
+    which : {"fitted", "empirical"}
+        Predicted from the fitted density, or from the data's own distribution.
     ax : Axes, optional
     """
     ax = axes(ax)
@@ -97,13 +101,16 @@ def predicted_against_measured(records: Sequence[Record], which: str = "gaussian
 
 
 def _predicted(record: Record, which: str) -> Array:
-    return record.gaussian_db if which == "gaussian" else record.empirical_db
+    return record.fitted_db if which == "fitted" else record.empirical_db
 
 
 def accuracy_against_bits(
     records: Sequence[Record], model: str, start: str, *, activations: bool, ax: Axes | None = None
 ) -> Axes:
-    """Test accuracy of every format by rule, the formats in the order of their bits; bars are standard errors."""
+    """Test accuracy of every format by rule, the formats in the order of their bits; bars are standard errors.
+
+    The axis is logarithmic in the share of errors.
+    """
     ax = axes(ax)
     chosen = [r for r in records if (r.case.model, r.case.start, r.case.activations) == (model, start, activations)]
     grids = sorted({r.case.grid for r in chosen if r.case.grid != "float"}, key=lambda name: (as_grid(name).bits, name))
@@ -117,6 +124,12 @@ def accuracy_against_bits(
     for record in records:
         if record.case == Case(model, start, False, "float", "none"):
             ax.axhline(100 * record.accuracy[-1].mean(), color=GRAY, linewidth=0.8, linestyle="--")
+    # 101: accuracies of 100 % have their place too.
+    ax.set_yscale("function", functions=(lambda a: -np.log(101 - np.minimum(a, 100)), lambda v: 101 - np.exp(-v)))
+    limits = ax.get_ylim()
+    ax.set_yticks([0, 25, 50, 70, 80, 85, 90, 93, 95, 97, 99])
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(limits)
     ax.set_xticks(range(len(grids)), [f"{name}\n{as_grid(name).bits} bits" for name in grids], fontsize=6)
     what = "weights and activations" if activations else "weights"
     ax.set(ylabel="test accuracy (%)", title=f"{model}, {start}, {what}")

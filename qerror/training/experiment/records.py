@@ -43,12 +43,14 @@ class Record:
     ----------
     case : Case
     layers : tuple of str
+        What is quantized: "name.weight" and, for layers behind a ReLU, "name.input".
     loss : ndarray of shape (steps, seeds)
         Training loss of each step.
     accuracy : ndarray of shape (epochs + 1, seeds)
         Share of the test images that are right, before training and after each epoch.
-    measured_db, empirical_db, gaussian_db : ndarray of shape (epochs + 1, layers, seeds)
-        SQNR of the weights: of the tensors used, predicted from their distribution, predicted from a Gaussian.
+    measured_db, empirical_db, fitted_db : ndarray of shape (epochs + 1, layers, seeds)
+        SQNR: of the tensors used, predicted from their distribution, predicted from a fitted density (a Gaussian for
+        weights, a rectified one for inputs).
     """
 
     case: Case
@@ -57,7 +59,12 @@ class Record:
     accuracy: Array
     measured_db: Array
     empirical_db: Array
-    gaussian_db: Array
+    fitted_db: Array
+
+    def final_sqnr(self, kind: str) -> Array:
+        """SQNR of the "weight" or the "input" of the layers after training, dB, their mean for each seed."""
+        found: Array = self.measured_db[-1, [name.endswith(f".{kind}") for name in self.layers]].mean(axis=0)
+        return found
 
     def roughness(self) -> Array:
         """How much the loss jumps from step to step, in its second half: RMS of second differences / sqrt(6).

@@ -18,7 +18,7 @@ from .networks import digits, network
 from .records import Case, Record
 from .training_run import adam, quantized, step, train
 
-__all__ = ["GRIDS", "RULES", "cases", "run_study", "step_times", "tensor_times"]
+__all__ = ["GRIDS", "RULES", "cases", "run_study", "settings", "step_times", "tensor_times"]
 
 GRIDS = ("int2", "int3", "int4", "int8", "e2m1", "e3m0", "e4m3fn", "nf4")
 RULES = ("minmax", "analytic", "iterative", "octav", "lsq", "optimal")
@@ -46,10 +46,17 @@ def cases(
     ]
 
 
+def settings(*, quick: bool = False, workers: int = 2) -> dict[str, Any]:
+    """The arguments of `run_study` for the whole experiment, or for a part that takes less than a minute."""
+    if quick:
+        return {"chosen": cases(["int3", "e2m1"], models=["mlp"]), "seeds": 3, "shorten": 5, "workers": 1}
+    return {"chosen": cases(), "workers": workers}
+
+
 def run_study(
     chosen: Sequence[Case],
     *,
-    seeds: int = 6,
+    seeds: int = 8,
     shorten: int = 1,
     workers: int = 2,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
@@ -130,7 +137,7 @@ def _run(case: Case, state: dict[str, Any] | None, epochs: int, seeds: int) -> R
 
 
 def step_times(
-    grid: str = "int4", rules: Sequence[str] = RULES, *, model: str = "cnn", seeds: int = 6, steps: int = 40
+    grid: str = "int4", rules: Sequence[str] = RULES, *, model: str = "cnn", seeds: int = 8, steps: int = 40
 ) -> dict[str, float]:
     """Milliseconds of a training step under each rule, weights and activations; the rules take turns.
 
@@ -158,7 +165,7 @@ def step_times(
     return {rule: float(np.median(times)) for rule, times in taken.items()}
 
 
-def tensor_times(rules: Sequence[str] = RULES[:-1], *, size: int = 4096, repeats: int = 5) -> dict[str, float]:
+def tensor_times(rules: Sequence[str] = RULES, *, size: int = 4096, repeats: int = 5) -> dict[str, float]:
     """Milliseconds of a forward and backward pass of an int4 quantizer over a size x size weight, axis 0."""
     x, g = torch.randn(size, size, requires_grad=True), torch.randn(size, size)
     modules = {rule: FakeQuantize("int4", rule, axis=0) for rule in rules}

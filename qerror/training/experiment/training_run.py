@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from scipy.special import ndtri
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...densities.base import Density
+from ...densities.combined import Rectified
 from ...densities.empirical import Empirical
 from ...densities.parametric import Gaussian
 from ...error import quantization_error
@@ -18,7 +20,7 @@ from ..exporting import weights_of
 from ..fake_quantize import FakeQuantize
 from ..preparing import prepare, quantizers
 from .networks import LAYERS, digits
-from .records import Case, Record
+from .records import Array, Case, Record
 
 __all__ = ["adam", "quantized", "step", "train"]
 
@@ -30,8 +32,8 @@ def quantized(model: nn.Module, case: Case) -> nn.Module:
     """The network with the quantizers of a case: one scale for a weight or an input, in each copy."""
     if case.grid == "float":
         return model
-    # The exact search takes as long as many steps, above all on formats of 8 bits: three times an epoch is enough.
-    every = 6 if case.rule == "optimal" else 1
+    # The exact search takes as long as many steps, most of all on 8 bits: three times or once an epoch is enough.
+    every = 1 if case.rule != "optimal" else 6 if as_grid(case.grid).bits < 8 else 18
     weight = FakeQuantize(case.grid, case.rule, axis=0, every=every)
     # Images and what comes behind a ReLU are never negative: signed integers would waste half of their codes.
     unsigned = f"u{case.grid}" if case.grid.startswith("int") else case.grid
@@ -65,10 +67,10 @@ def train(model: nn.Module, case: Case, epochs: int, seeds: int) -> tuple[Record
             losses.append(step(network, optimizer, images[batch], labels[batch]))
         accuracies.append(_accuracy(network))
         decibels.append(_decibels(network, seeds))
-    layers = tuple(weights_of(network))
-    measured, empirical, gaussian = (np.stack(part) for part in zip(*decibels, strict=True))
+    layers = tuple(decibels[0])
+    rows = np.array([[epoch[name] for name in layers] for epoch in decibels]).reshape(len(decibels), -1, 3, seeds)
     loss = torch.stack(losses).double().numpy() if losses else np.zeros((0, seeds))
-    return Record(case, layers, loss, np.stack(accuracies), measured, empirical, gaussian), network
+    return Record(case, layers, loss, np.stack(accuracies), *np.moveaxis(rows, 2, 0)), network
 
 
 def adam(network: nn.Module, rate: float) -> torch.optim.Adam:
@@ -98,25 +100,55 @@ def _order(seed: int, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module) -> NDArray[np.float64]:
+def _accuracy(network: nn.Module) -> Array:
     *_, images, labels = digits()
     seeds = next(network.parameters()).shape[0]
     logits = network.eval()(images.expand(seeds, -1, -1, -1, -1))
     return (logits.argmax(-1) == labels).double().mean(1).numpy()
 
 
-def _decibels(network: nn.Module, seeds: int) -> tuple[NDArray[np.float64], ...]:
-    """SQNR of each layer and seed: measured, predicted from the weights, predicted from a Gaussian."""
-    rows = []
-    for weight, quantizer in weights_of(network).values():
+def _decibels(network: nn.Module, seeds: int) -> dict[str, tuple[Array, Array, Array]]:
+    """SQNR of each layer for every seed: measured, predicted from the data, predicted from a fitted density."""
+    found = {}
+    for name, (signal, quantizer) in (weights_of(network) | _inputs_of(network, seeds)).items():
         with torch.no_grad():
-            rounded = quantizer.eval()(weight)
-        x, y = (t.double().flatten(1).numpy() for t in (weight, rounded))
-        grid, scale = as_grid(quantizer.grid), quantizer.used_scale().detach().double().flatten().numpy()
+            rounded = quantizer.eval()(signal)
+        x, y = (t.double().flatten(1).numpy() for t in (signal, rounded))
+        scale = quantizer.used_scale().detach().double().flatten().numpy()
         measured = 10 * np.log10(np.square(x).sum(axis=1) / np.square(x - y).sum(axis=1))
-        empirical = quantization_error(Empirical(x, axis=0), grid, scale).sqnr_db
-        gaussian = quantization_error(Gaussian(x.mean(axis=1), x.std(axis=1)), grid, scale).sqnr_db
-        rows.append((measured, empirical, gaussian))
-    if not rows:
-        return tuple(np.zeros((0, seeds)) for _ in range(3))
-    return tuple(np.stack(part) for part in zip(*rows, strict=True))
+        fitted = _gaussian(x) if name.endswith("weight") else _rectified(x)
+        predicted = (quantization_error(density, quantizer.grid, scale) for density in (Empirical(x, axis=0), fitted))
+        found[name] = (measured, *(error.sqnr_db for error in predicted))
+    return found
+
+
+@torch.no_grad()
+def _inputs_of(network: nn.Module, seeds: int) -> dict[str, tuple[Tensor, FakeQuantize]]:
+    """What the quantizers behind a ReLU are given; images, of 17 values, are often represented exactly."""
+    inputs = {name: quantizer for name, quantizer in quantizers(network) if name.endswith("input")}
+    seen: dict[str, tuple[Tensor, FakeQuantize]] = {}
+
+    def note(quantizer: FakeQuantize, given: tuple[Tensor]) -> None:
+        seen[labels[quantizer]] = given[0], quantizer
+
+    labels = {quantizer: name for name, quantizer in list(inputs.items())[1:]}
+    handles = [quantizer.register_forward_pre_hook(note) for quantizer in labels]
+    if labels:
+        network.eval()(digits()[0][:_BATCH].expand(seeds, -1, -1, -1, -1))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def _gaussian(x: Array) -> Density:
+    return Gaussian(x.mean(axis=1), x.std(axis=1))
+
+
+def _rectified(x: Array) -> Density:
+    """The rectified Gaussian that has the zeros and the mean square of each row."""
+    # A row without zeros, or of zeros only, counts as having half a zero, or half a value.
+    zeros = np.clip((x == 0).mean(axis=1), 0.5 / x.shape[1], 1 - 0.5 / x.shape[1])
+    shape = Rectified(Gaussian(-ndtri(zeros), np.ones(len(x))))
+    power = shape.moments(0.0, np.inf, 0.0)[2]
+    std = np.sqrt(np.maximum(np.square(x).mean(axis=1), 1e-30) / power)
+    return Rectified(Gaussian(-ndtri(zeros) * std, std))
