@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 
@@ -275,6 +276,14 @@ def test_cost_of_a_pass_beside_minmax():
     assert ratio["iterative"] < 2
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_layer_called_twice_before_the_backward_pass(rule):
+    quantizer = FakeQuantize("int4", rule, axis=0, shift=0.0 if rule in ("lsq", "octav") else "mean")
+    parts = [torch.randn(4, 50, requires_grad=True) for _ in range(2)]
+    torch.stack([quantizer(x) for x in parts]).sum().backward()
+    assert all(bool(x.grad.count_nonzero()) for x in parts)
+
+
 # State
 
 
@@ -456,6 +465,21 @@ def test_a_frozen_quantizer_still_refuses_nan():
         model(torch.rand(2, 1, 8, 8))
 
 
+def test_export_refuses_nan_and_leaves_no_file(tmp_path):
+    model = prepared(activation=None)
+    model[3].parametrizations.weight.original.data[1, 2] = math.nan
+    with pytest.raises(ValueError, match=r"parameter '3\.weight' must be finite"):
+        export(model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_in_evaluation_mode_can_be_prepared():
+    model = prepare(network().eval(), FakeQuantize("int4", axis=0))
+    assert not any(module.training for module in model.modules())
+    assert all(quantizer.ready for _, quantizer in quantizers(model))
+    model(torch.rand(2, 1, 8, 8))
+
+
 def test_prepare_leaves_the_model_alone_and_skips():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -477,7 +501,9 @@ def test_prepare_leaves_the_model_alone_and_skips():
         (lambda: FakeQuantize("int4", "minmax", observe="std"), "observe='std' is for rule 'analytic'"),
         (lambda: FakeQuantize("int4", axis=2)(torch.ones(3)), "axis must be from -1 to 0"),
         (lambda: prepare(network(), FakeQuantize("int4"), skip=["4"]), "skip names no layer: '4'"),
+        (lambda: FakeQuantize("int4", "minmax", every=2), "every must be 1 but for rule 'optimal', got 2"),
         (lambda: prepare(nn.ReLU(), FakeQuantize("int4")), "model must have layers to quantize"),
+        (lambda: prepare(nn.LSTM(3, 4), FakeQuantize("int4"), layers=(nn.LSTM,)), "types with a 'weight', got LSTM"),
         (lambda: prepare(network(), "int4"), "must be a FakeQuantize"),
         (lambda: export(network(), "x.safetensors"), "model must be prepared"),
         (lambda: FakeQuantize("int4").freeze(), "has no scale yet"),
@@ -495,19 +521,25 @@ def test_errors(call, message):
 @pytest.mark.parametrize("rule", ["analytic", "iterative", "lsq", "optimal"])
 def test_compiled_in_one_graph_as_in_eager(rule):
     """The whole graph is traced (aot_eager: no C++ compiler needed); the host search is an operator in it."""
-    eager, compiled = prepared(rule), prepared(rule)
-    compiled.load_state_dict(eager.state_dict())
+    torch.compiler.reset()
+    weight = FakeQuantize("int4", rule, axis=0, every=3 if rule == "optimal" else 1)
+    eager = prepare(nn.Linear(16, 8), weight, FakeQuantize("int8", "analytic", momentum=0.1))
+    compiled = copy.deepcopy(eager)
     step = torch.compile(compiled, backend="aot_eager", fullgraph=True)
-    x = torch.rand(4, 1, 8, 8)
-    for _ in range(3):
+    # More calls than the compiler has graphs before it gives up (8).
+    for _ in range(10):
+        with torch.no_grad():
+            for model in (eager, compiled):
+                model.parametrizations.weight.original.mul_(1.1)
+        x = torch.randn(4, 16)
         a, b = eager(x), step(x)
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     a.sum().backward()
     b.sum().backward()
     for one, other in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
-    compiled[0].parametrizations.weight.original.data[0] = math.nan
-    with pytest.raises(ValueError, match=r"parameter '0\.weight' must be finite"):
+    compiled.parametrizations.weight.original.data[0] = math.nan
+    with pytest.raises(ValueError, match="parameter 'weight' must be finite"):
         step(x)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .._check import check_finite
 from .._files import atomic_open
 from ..tensors.groups import make_groups
 from ..tensors.quantized import FORMAT, QuantizedTensor, describe_grid, read_quantized
@@ -78,7 +79,7 @@ def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
         if "parametrizations." not in name and INPUT not in name
     }
     for name, (weight, quantizer) in weights.items():
-        tensors |= _stored(name, quantizer) | {f"{name}.codes": torch.from_numpy(_codes(weight, quantizer))}
+        tensors |= _stored(name, quantizer) | {f"{name}.codes": torch.from_numpy(_codes(name, weight, quantizer))}
     for name, quantizer in inputs.items():
         tensors |= _stored(f"{name}.input" if name else ".input", quantizer)
     header = {
@@ -145,11 +146,12 @@ def _stored(name: str, quantizer: FakeQuantize) -> dict[str, Tensor]:
     return {f"{name}.scale": quantizer.used_scale().detach().cpu().clone().contiguous(), **shift}
 
 
-def _codes(weight: Tensor, quantizer: FakeQuantize) -> Any:
+def _codes(name: str, weight: Tensor, quantizer: FakeQuantize) -> Any:
     """The codes by the library's own casting."""
     layout = quantizer.layout
     values = weight.cpu()
     array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    check_finite(f"parameter '{name}'", array)
     groups = make_groups(array.shape, layout.axis, layout.block_size, layout.block_axis)
     shift = 0.0 if quantizer.shift is None else quantizer.shift.cpu().numpy()
     return groups.quantize(array, quantizer.grid, quantizer.used_scale().detach().cpu().numpy(), shift)

@@ -26,6 +26,8 @@ from .straight_through import fake_quantized
 __all__ = ["FakeQuantize"]
 
 _NEW, _RUNNING, _FROZEN = 0, 1, 2
+# Rules that look at the scale of the last call.
+_WARM = ("iterative", "octav", "optimal")
 
 
 class FakeQuantize(nn.Module):
@@ -52,7 +54,7 @@ class FakeQuantize(nn.Module):
     steps : int
         Of an iteration in each call.
     every : int
-        Let the scale follow only every so many training calls, for rules that cost much ("optimal").
+        Rule "optimal": search in every so many training calls only.
     momentum : float, optional
         For activations: each call moves the scale this share of the way to that of its data. None: all the way.
     observe : {"scale", "std"}
@@ -127,7 +129,10 @@ class FakeQuantize(nn.Module):
         self.layout = Layout(axis, block_size, as_int("block_axis", block_axis))
         self.steps = as_int("steps", steps, 1)
         self.every = as_int("every", every, 1)
-        self._calls = 0
+        if self.every > 1 and rule != "optimal":
+            raise ValueError(f"every must be 1 but for rule 'optimal', got {self.every} with rule {rule!r}")
+        # A tensor: torch.compile would take a number for a constant, and compile each call anew. It stays on the host.
+        self._calls = torch.zeros((), dtype=torch.int64)
         if momentum is not None and not 0 < momentum <= 1:
             raise ValueError(f"momentum must be above 0 and up to 1, or None, got {momentum!r}")
         self.momentum, self.batch_axis, self.name = momentum, batch_axis, name
@@ -187,7 +192,7 @@ class FakeQuantize(nn.Module):
             raise ValueError(f"{self.name} must be a floating-point tensor, got {x.dtype}; give it as x.float()")
         if x.numel() == 0:
             return x
-        follows = self.training and not self.frozen and self._due()
+        follows = self.training and not self.frozen
         if follows:
             self._follow(x.detach())
         else:
@@ -199,12 +204,13 @@ class FakeQuantize(nn.Module):
             scale = torch.where(largest >= 0, scale, 1.0)
         return self._quantized(x, scale)
 
-    def _due(self) -> bool:
-        """Whether the scale follows the data in this call; the first of all always does."""
-        if self.every == 1 or not self.ready:
-            return True
-        self._calls += 1
-        return self._calls % self.every == 0
+    def _due(self) -> Tensor | None:
+        """Whether a search is due in this call, the first of all included; None: in every one."""
+        if self.every == 1:
+            return None
+        due = self._calls % self.every == 0
+        self._calls.add_(1)
+        return due
 
     def used_scale(self) -> Tensor:
         """The scale as it is used: a learned one may have crossed 0."""
@@ -215,7 +221,9 @@ class FakeQuantize(nn.Module):
         tables = self.levels.tables(torch.float64 if x.dtype == torch.float64 else torch.float32)
         gradient = {"octav": "magnitude_aware", "lsq": "learned_scale"}.get(self.rule, "straight_through")
         views = self.layout.views(x)
-        scales, shifts = (self._split(value, x, len(views)) for value in (scale, self.shift))
+        # A copy: the next call may change the shift before this one's gradient is asked for.
+        shift = None if self.shift is None else self.shift.clone()
+        scales, shifts = (self._split(value, x, len(views)) for value in (scale, shift))
         parts = [
             fake_quantized(part, s, z, tables, plan, gradient, self._gradient_scale(part, dims))
             for (part, dims), s, z in zip(views, scales, shifts, strict=True)
@@ -241,10 +249,11 @@ class FakeQuantize(nn.Module):
         if self.follows_mean:
             means = [part.mean(dims, keepdim=True) for part, dims in views]
             self._store("shift", checked(self.layout.join_scales(means).float(), x, self.name))
-        warm = self.ready and self.rule in ("iterative", "octav") and (self.layout.whole or self.scale.ndim == x.ndim)
+        warm = self.ready and self.rule in _WARM and (self.layout.whole or self.scale.ndim == x.ndim)
         before = self._split(self.scale if warm else None, wide, len(views))
         shifts = self._split(self.shift, wide, len(views))
-        results = [self._rule(part, dims, z, s) for (part, dims), z, s in zip(views, shifts, before, strict=True)]
+        due = self._due()
+        results = [self._rule(part, dims, z, s, due) for (part, dims), z, s in zip(views, shifts, before, strict=True)]
         found = checked(self.layout.join_scales(results).float(), x, self.name)
         if self.observe == "std":
             found = self._store("mean_square", found)
@@ -255,8 +264,10 @@ class FakeQuantize(nn.Module):
         if not self.ready:
             self._set_state(_RUNNING)
 
-    def _rule(self, part: Tensor, dims: tuple[int, ...], z: Tensor | None, previous: Tensor | None) -> Tensor:
-        task = Task(self.levels, dims, self.constant, self.steps)
+    def _rule(
+        self, part: Tensor, dims: tuple[int, ...], z: Tensor | None, previous: Tensor | None, due: Tensor | None
+    ) -> Tensor:
+        task = Task(self.levels, dims, self.constant, self.steps, due)
         z = None if z is None else z.to(part.dtype)
         return power(part, z, task) if self.observe == "std" else RULES[self.rule](part, z, previous, task)
 

@@ -1,6 +1,7 @@
 """What runs as NumPy beside a compiled graph: the exact search, and the check for NaN."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,15 +15,18 @@ from ..tensors.fitting import fit
 __all__ = ["best_scale", "checked"]
 
 
-def best_scale(x: Tensor, levels: tuple[float, ...], dims: tuple[int, ...]) -> Tensor:
+def best_scale(
+    x: Tensor, levels: tuple[float, ...], dims: tuple[int, ...], previous: Tensor | None, due: Tensor | None
+) -> Tensor:
     """The exact best scale of each group that spans the axes `dims`, with these axes kept as length 1.
 
-    The search is the library's, on the host: data on another device are copied. NaN where x is not finite.
+    The search is the library's, on the host: data on another device are copied. NaN where x is not finite; the
+    previous scale, if there is one, where no search is due.
     """
     if torch.compiler.is_compiling():
-        found: Tensor = _best_scale_op(x, list(levels), list(dims))
+        found: Tensor = _best_scale_op(x, list(levels), list(dims), previous, due)
         return found
-    return _best_scale(x, levels, dims)
+    return _best_scale(x, levels, dims, previous, due)
 
 
 def checked(value: Tensor, x: Tensor, name: str) -> Tensor:
@@ -37,12 +41,16 @@ def checked(value: Tensor, x: Tensor, name: str) -> Tensor:
     return value
 
 
-def _best_scale(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
+def _best_scale(
+    x: Tensor, levels: Sequence[float], dims: Sequence[int], previous: Tensor | None, due: Tensor | None
+) -> Tensor:
     array = x.detach().cpu().numpy()
     shape = [1 if d in dims else n for d, n in enumerate(array.shape)]
     # The minimum and the maximum are finite only where all between them is.
     if not np.isfinite(array.min()) or not np.isfinite(array.max()):
         return torch.full(shape, torch.nan, dtype=x.dtype, device=x.device)
+    if previous is not None and due is not None and not due and previous.numel() == math.prod(shape):
+        return previous.to(x.dtype, copy=True).reshape(shape)
     kept = tuple(d for d in range(array.ndim) if d not in dims)
     scale = np.reshape(fit(array, _grid_of(tuple(levels)), axis=kept or None).scale, shape)
     return torch.from_numpy(np.array(scale)).to(device=x.device, dtype=x.dtype)
@@ -62,12 +70,16 @@ def _grid_of(levels: tuple[float, ...]) -> Grid:
 
 
 @torch.library.custom_op("qerror::best_scale", mutates_args=())
-def _best_scale_op(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
-    return _best_scale(x, levels, dims)
+def _best_scale_op(
+    x: Tensor, levels: Sequence[float], dims: Sequence[int], previous: Tensor | None, due: Tensor | None
+) -> Tensor:
+    return _best_scale(x, levels, dims, previous, due)
 
 
 @_best_scale_op.register_fake
-def _(x: Tensor, levels: Sequence[float], dims: Sequence[int]) -> Tensor:
+def _(
+    x: Tensor, levels: Sequence[float], dims: Sequence[int], previous: Tensor | None, due: Tensor | None
+) -> Tensor:
     return x.new_empty([1 if d in dims else n for d, n in enumerate(x.shape)])
 
 

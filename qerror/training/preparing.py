@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._check import shown, suggest
@@ -53,7 +53,7 @@ def prepare(
     Raises
     ------
     ValueError
-        If `skip` names no layer, there is nothing to quantize, or a weight is not finite.
+        If `skip` names no layer, there is nothing to quantize, a layer has no weight, or a weight is not finite.
 
     Examples
     --------
@@ -72,12 +72,16 @@ def prepare(
         if not any(fnmatchcase(name, pattern) for name in found):
             raise ValueError(f"skip names no layer: {pattern!r}{suggest(pattern, found)}")
     for name, layer in chosen.items():
+        if not isinstance(getattr(layer, "weight", None), Tensor):
+            raise ValueError(f"layers must be types with a 'weight', got {type(layer).__name__} (layer {name!r})")
         prefix = f"{name}." if name else ""
         if (quantizer := _own(weight, name, layer, f"parameter '{prefix}weight'")) is not None:
-            quantizer.to(layer.weight.device)
-            parametrize.register_parametrization(layer, "weight", quantizer.train())
-            quantizer.train(layer.training)
-        if (quantizer := _own(activation, name, layer, f"the input of layer '{name}'")) is not None:
+            # In training mode, which PyTorch gives on to the quantizer, the weight gives it its first scale.
+            training = layer.training
+            parametrize.register_parametrization(layer.train(), "weight", quantizer.to(layer.weight.device))
+            layer.train(training)
+        label = f"the input of layer '{name}'" if name else "the input of the model"
+        if (quantizer := _own(activation, name, layer, label)) is not None:
             if quantizer.batch_axis is None:
                 quantizer.batch_axis = 0
             layer.add_module(INPUT, quantizer.to(layer.weight.device).train(layer.training))

@@ -32,12 +32,15 @@ class Task:
         The best scale of the family at unit power (rule "analytic").
     steps : int
         Of an iteration, each call.
+    due : Tensor or None
+        On the host: whether a search is to be made in this call, where there is a scale from before. None: it is.
     """
 
     levels: Levels
     dims: tuple[int, ...]
     constant: float
     steps: int
+    due: Tensor | None = None
 
     def count(self, x: Tensor) -> int:
         """Elements of a group."""
@@ -124,7 +127,7 @@ def _lsq(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Te
 
 
 def _optimal(x: Tensor, z: Tensor | None, previous: Tensor | None, task: Task) -> Tensor:
-    return best_scale(x if z is None else x - z, task.levels.exact, task.dims)
+    return best_scale(x if z is None else x - z, task.levels.exact, task.dims, previous, task.due)
 
 
 def _positive(scale: Tensor) -> Tensor:
