@@ -61,6 +61,17 @@ def test_one_percent_is_rejected_at_ten_million(monkeypatch, term, factor):
     assert f"{term} predicted" in repr(report)
 
 
+@pytest.mark.parametrize("factor", [np.nan, np.inf])
+def test_a_prediction_that_is_no_number_is_rejected(monkeypatch, factor):
+    wrong_by(monkeypatch, "clipping", factor)
+    # With so heavy a tail nothing could be said about a finite one.
+    for density in ("gaussian", "student-t:df=2.05"):
+        report = qe.verify("int4", density, n=100_000, rng=0)
+        assert {term for _, term in report.failures} == {"clipping"}
+        assert len(report.failures) == len(report.rows)
+        assert "|z| at most inf" in report.statement
+
+
 def test_threshold_keeps_the_family_of_tests():
     report = qe.verify("int4", "gaussian", n=100_000, rng=1)
     assert 2 * report.tested * scipy.stats.norm.sf(report.threshold) == pytest.approx(1e-7, rel=1e-6)
@@ -101,7 +112,8 @@ def test_what_cannot_be_tested_is_said():
     report = qe.verify("int4", qe.StudentT(2.05), n=100_000, rng=1)
     assert report.passed
     assert report.tested == 3 * len(report.rows)
-    assert "(24 more could not be tested)" in report.statement
+    assert "(24 more could not be tested: the tail of student-t:df=2.05 falls as" in report.statement
+    assert "clipping untested, rounding" in report.statement
     assert "too far out" in report.rows[0].reason
 
 

@@ -44,7 +44,8 @@ _RELATIVE, _OF_SIGNAL = 1e-11, 1e-13
 class Comparison:
     """One term: predicted, simulated, its standard error, and their distance `z` in standard errors (0 if both are 0).
 
-    `z` is nan where no standard error is honest: such a term is not tested.
+    `z` is nan where no standard error is honest: such a term is not tested. It is infinite where the prediction is no
+    finite number: that is rejected.
     """
 
     predicted: float
@@ -88,7 +89,8 @@ class VerificationReport:
     threshold : float
         The |z| that no term may exceed. If all predictions are right, one does with a probability below 1e-6.
     power : dict
-        For clipping, rounding and mse: a relative deviation that would be caught in any row, with probability 0.999.
+        For clipping, rounding and mse: a relative deviation that would be caught in any tested row, with probability
+        0.999; nan without one.
     """
 
     rows: tuple[VerificationRow, ...]
@@ -110,7 +112,7 @@ class VerificationReport:
     @property
     def tested(self) -> int:
         """How many terms were tested."""
-        return sum(math.isfinite(found.z) for row in self.rows for found in row.terms.values())
+        return sum(not math.isnan(found.z) for row in self.rows for found in row.terms.values())
 
     @property
     def statement(self) -> str:
@@ -118,13 +120,17 @@ class VerificationReport:
         total = sum(len(row.terms) for row in self.rows)
         failed = len(self.failures)
         verdict = f"{failed} of {self.tested} predictions rejected" if failed else f"all {self.tested} predictions hold"
-        left = f" ({total - self.tested} more could not be tested)" if total > self.tested else ""
-        worst = max((abs(f.z) for row in self.rows for f in row.terms.values() if math.isfinite(f.z)), default=0.0)
-        seen = ", ".join(f"{term} {100 * share:.2g}%" for term, share in self.power.items())
+        reasons = "; ".join(dict.fromkeys(row.reason for row in self.rows if row.reason))
+        left = f" ({total - self.tested} more could not be tested: {reasons})" if total > self.tested else ""
+        worst = max((abs(f.z) for row in self.rows for f in row.terms.values() if not math.isnan(f.z)), default=0.0)
+        seen = ", ".join(
+            f"{term} untested" if math.isnan(share) else f"{term} {100 * share:.2g}%"
+            for term, share in self.power.items()
+        )
         return (
             f"{verdict}{left}: |z| at most {worst:.2f}, allowed {self.threshold:.2f} "
             f"(false alarm of the whole report below {_FALSE_ALARM:g}).\n"
-            f"Deviations caught in any row with probability {_POWER}: {seen}."
+            f"Deviations caught in any tested row with probability {_POWER}: {seen}."
         )
 
     def __repr__(self) -> str:
@@ -186,7 +192,7 @@ def verify(
     pairs = [(d, g) for d in _densities(densities) for g in _grids(grids)]
     cases = [(d, g, rounding, i) for i, (d, g) in enumerate(pairs) for rounding in ROUNDINGS]
     rows = [row for case in (progress or iter)(cases) for row in _rows(*case, n=total, seed=seed)]
-    tests = sum(math.isfinite(found.z) for row in rows for found in row.terms.values())
+    tests = sum(not math.isnan(found.z) for row in rows for found in row.terms.values())
     threshold = float(-ndtri(_SPENT / (2 * max(tests, 1))))
     return VerificationReport(tuple(rows), total, seed, threshold, _detectable(rows, threshold))
 
@@ -226,7 +232,8 @@ def _compare(predicted: dict[str, float], found: SimulatedTerms, i: int) -> dict
         units = {"bias": signal, "mean": signal, "cross": signal * signal}.get(term, 0.0)
         doubt = math.hypot(stderr, _RELATIVE * abs(value), _OF_SIGNAL * units)
         z = 0.0 if simulated == value else (simulated - value) / doubt
-        compared[term] = Comparison(value, simulated, stderr, z)
+        # What is no number fails, however little the simulation knows.
+        compared[term] = Comparison(value, simulated, stderr, z if math.isfinite(value) else math.inf)
     return compared
 
 
@@ -236,7 +243,7 @@ def _detectable(rows: Sequence[VerificationRow], threshold: float) -> dict[str, 
     for term in ("clipping", "rounding", "mse"):
         found = [row.terms[term] for row in rows]
         shares = [reach * f.stderr / f.predicted for f in found if f.predicted > 0.0 and math.isfinite(f.z)]
-        power[term] = max(shares, default=0.0)
+        power[term] = max(shares, default=math.nan)
     return power
 
 
