@@ -19,7 +19,8 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..grids.scratch import Scratch
 from ..results import ErrorTerms, SimulatedTerms
-from .probes import Finding, Subject, probe
+from .probes import probe
+from .subject import Finding, Subject
 
 __all__ = ["check_quantizer"]
 
@@ -46,8 +47,11 @@ def check_quantizer(
 
     Stratified samples of the density go through `fn`; its clipping error, rounding error and bias must be within 5.5
     standard errors of the prediction. Then it must return values of the grid only, send each to itself, saturate, be
-    monotone, idempotent and odd (where the grid is), decide right next to the thresholds, and send ties to the even
-    code; with stochastic rounding, go up in the right proportion.
+    monotone, idempotent and odd (where the grid is), decide right next to the thresholds, send ties to the even code,
+    and treat each value alike wherever it stands; with stochastic rounding, go up in the right proportion.
+
+    The diagnosis knows truncation, ties, double rounding, clips, wrap-around, flushed subnormals, wrong scales and zero
+    points, wrong entries of tables, dependence on neighbours, and random numbers that are few or not uniform.
 
     Parameters
     ----------
