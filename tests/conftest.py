@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Several processes share the cores: BLAS threads of each would mostly wait for one another. NumPy is not loaded yet,
+# and programs that tests start inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Deadlines measure the machine. In CI a failure must repeat: examples are then a function of the test alone.
 settings.register_profile("qerror", deadline=None, max_examples=50)
 settings.register_profile("qerror-ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)

@@ -1,6 +1,7 @@
 """Commands for what people take away: tables of scales, the audit of published constants, figures."""
 
 import collections
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = ["audit", "figures", "table"]
     type=click.Path(path_type=Path),
     help="Write .json, .csv, .safetensors, .h (C header) or .py (Python module) instead of printing.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def table(
     grids: tuple[str, ...],
     densities: tuple[str, ...],
@@ -46,20 +48,25 @@ def table(
     model: Any,
     shift: Any,
     output: Path | None,
+    as_json: bool,
 ) -> None:
     """Optimal scales of many formats on many densities, as a table or as a file for other programs."""
     if output is not None:
         check_path(output)
     options = {"model": model, "rounding": rounding, "shift": shift, "progress": with_progress}
     found = qe.scale_table(grids or None, densities or None, **options)
-    if output is None:
+    if output is not None:
+        found.save(output)
+    if as_json:
+        rows = [{**dataclasses.asdict(row), "sqnr_db": row.sqnr_db} for row in found.rows]
+        print_json("table", rows, model=found.model, shift=found.shift)
+    elif output is None:
         click.echo(repr(found))
-        return
-    found.save(output)
-    click.echo(f"{len(found.rows)} scales written to {output}")
+    else:
+        click.echo(f"{len(found.rows)} scales written to {output}")
 
 
-@click.command()
+@click.command(epilog=examples("qerror audit", "qerror audit --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of tables.")
 def audit(as_json: bool) -> None:
     """Recompute the published constants: which digits are right, and how many dB each constant loses.

@@ -21,10 +21,11 @@ _MANY_DIGITS = 6
 class Verdict(enum.Enum):
     """What the digits are worth; the value is the message."""
 
-    EXACT = "right to every digit printed, six or more"
+    EXACT = "right to every digit printed, six or more (of errors twelve can be judged, of scales ten)"
     ROUNDED = "rightly rounded to fewer than six digits"
     TRUNCATED = "cut off instead of rounded: below the exact value by less than one unit of the last digit"
     OFF = "wrong within the digits printed, or a formula that is not the optimum"
+    UNCHECKED = "not yet checked: the claim says why"
 
     def __str__(self) -> str:
         return self.value
@@ -42,9 +43,9 @@ class AuditRow:
         The case: number of levels, bits, grid, degrees of freedom or block size.
     printed : str
         As printed; of a codebook the level that is furthest off.
-    value, exact : float
-        What the print stands for, and what it should be.
-    relative_error : float
+    value, exact : float or None
+        What the print stands for, and what it should be; None where it is not yet checked.
+    relative_error : float or None
         (value - exact) / abs(exact).
     lost_db : float or None
         dB lost by using it against the best scale or codebook of its kind; None where nothing is set by it. Below 0
@@ -58,9 +59,9 @@ class AuditRow:
     claim: str
     item: str
     printed: str
-    value: float
-    exact: float
-    relative_error: float
+    value: float | None
+    exact: float | None
+    relative_error: float | None
     lost_db: float | None
     verdict: Verdict
 
@@ -87,17 +88,15 @@ def audit(chosen: Sequence[Entry] | None = None) -> list[AuditRow]:
 
 
 def _row(entry: Entry, found: Recomputed) -> AuditRow:
+    of_entry = (entry.name, entry.source, entry.seen, entry.claim, found.item)
+    if not found.exact.size:
+        return AuditRow(*of_entry, found.printed, None, None, None, None, Verdict.UNCHECKED)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.nan_to_num((found.value - found.exact) / np.abs(found.exact))
     worst = int(np.argmax(np.abs(error)))
-    codebook = len(found.texts) > 1
     return AuditRow(
-        name=entry.name,
-        source=entry.source,
-        seen=entry.seen,
-        claim=entry.claim,
-        item=found.item,
-        printed=found.texts[worst] if codebook else found.printed,
+        *of_entry,
+        printed=found.texts[worst] if len(found.texts) > 1 else found.printed,
         value=float(found.value[worst]),
         exact=float(found.exact[worst]),
         relative_error=float(error[worst]),

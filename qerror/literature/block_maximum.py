@@ -7,6 +7,7 @@ density I (2 Phi(m) - 1)^(I - 1) 2 phi(m). What remains is an integral over m of
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,7 @@ def block_maximum_error(levels: Array, block_size: int, criterion: str) -> float
     return float((second - 2 * about * first + about**2 * mass).sum())
 
 
+@cache
 def _blocks(block_size: int, power: int) -> _Blocks:
     node, weight = np.polynomial.legendre.leggauss(_NODES)
     m = 0.5 * _LARGEST * (node + 1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..densities.base import Density
 from ..densities.named import density as as_density
+from ..dot_product import dot_product_error
 from ..error import Model, quantization_error
 from ..grids.formats import float_grid
 from ..grids.formats import grid as as_grid
@@ -27,8 +28,9 @@ __all__ = ["Recomputed", "recompute"]
 
 Array = NDArray[np.float64]
 
-# How far our own numbers may be trusted, relative: the scale of a minimum, and everything else.
-_SCALE = 1e-8
+# How far our own numbers may be trusted, relative: the scale of a minimum (against roots in mpmath: 7e-11 at most where
+# more than seven digits are printed), everything else, and codebooks by iteration.
+_SCALE = 1e-10
 _ERROR = 1e-12
 _BLOCK = 1e-11
 
@@ -36,7 +38,8 @@ _BLOCK = 1e-11
 class Recomputed(NamedTuple):
     """One printed text beside what it should say; numbers are arrays for codebooks.
 
-    `texts` are the printed numbers one by one, none where a formula was printed. `value` is what the print stands for.
+    `texts` are the printed numbers one by one, none where a formula was printed. `value` is what the print stands for;
+    `value` and `exact` are empty where nothing is recomputed.
     """
 
     item: str
@@ -64,8 +67,9 @@ def _optimum(entry: Entry, at: Any, printed: str) -> Recomputed:
     best = _best(entry.density, entry.grid.format(at), entry.model)
     value, exact, lost = float(printed), _quantity(entry.quantity, grid, best), None
     if entry.quantity in _PER_SCALE:
-        used_on = _grid(entry.used_on.format(at)) if entry.used_on else grid
-        lost = float(excess_db(density, used_on, value / _per_scale(entry.quantity, grid)))
+        used_on = entry.used_on.format(at) or entry.grid.format(at)
+        if used_on != "nothing":
+            lost = float(excess_db(density, _grid(used_on), value / _per_scale(entry.quantity, grid)))
     elif entry.achieved:
         lost = 10 * math.log10(value / exact)
     return _one(at, printed, value, exact, _SCALE if entry.quantity in _PER_SCALE else _ERROR, lost)
@@ -73,10 +77,41 @@ def _optimum(entry: Entry, at: Any, printed: str) -> Recomputed:
 
 def _rule(entry: Entry, at: Any, printed: str) -> Recomputed:
     density, grid = as_density(entry.density), _grid(entry.grid.format(at))
-    scale = as_rule(entry.rule)(density, grid, shift=0.0).scale
-    best = _best(entry.density, entry.grid.format(at), "exact")
-    lost = float(excess_db(density, grid, scale))
-    return _one(at, printed, float(scale) * grid.absmax, float(best.clip), _SCALE, lost)
+    return _used(entry, at, printed, float(as_rule(entry.rule)(density, grid, shift=0.0).scale) * grid.absmax)
+
+
+def _clip_by_moments(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """Clip = c1 sqrt(E[x^2]) + c2 E|x|, of a density that is symmetric about 0."""
+    c1, c2 = map(float, printed.split(","))
+    density = as_density(entry.density)
+    mean_magnitude = 2 * float(density.moments(0.0, np.inf, 0.0)[1])
+    return _used(entry, at, printed, c1 * float(density.std) + c2 * mean_magnitude)
+
+
+def _used(entry: Entry, at: Any, printed: str, clip: float) -> Recomputed:
+    """A clip that a formula gives, beside the best one."""
+    name = entry.grid.format(at)
+    lost = float(excess_db(as_density(entry.density), _grid(name), clip / _grid(name).absmax))
+    return _one(at, printed, clip, float(_best(entry.density, name, "exact").clip), _SCALE, lost)
+
+
+def _dot_product(entry: Entry, at: Any, printed: str) -> Recomputed:
+    terms = _best(entry.density, entry.grid.format(at), "exact").error
+    return _one(at, printed, float(printed), float(dot_product_error(terms, terms).mse), _ERROR, None)
+
+
+def _panter_dite(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """MSE N^2 of the best N levels as N grows: (integral of f^(1/3))^3 / 12, of a density that is symmetric about 0."""
+    node, weight = np.polynomial.legendre.leggauss(12)
+    # One panel a standard deviation; beyond 80 of them the root of the pdf is below 1e-16.
+    x = np.arange(80)[:, None] + 0.5 * (node + 1)
+    integral = float((weight * np.cbrt(as_density(at).pdf(x))).sum())
+    return _one(at, printed, float(printed), integral**3 / 12, _ERROR, None)
+
+
+def _unchecked(entry: Entry, at: Any, printed: str) -> Recomputed:
+    nothing = np.array([])
+    return Recomputed(str(at), printed, (), nothing, nothing, 0.0, None)
 
 
 def _lloyd_max(entry: Entry, at: Any, printed: str) -> Recomputed:
@@ -88,17 +123,20 @@ def _lloyd_max(entry: Entry, at: Any, printed: str) -> Recomputed:
 def _quantiles(entry: Entry, at: Any, printed: str) -> Recomputed:
     """NF4's recipe: quantiles at even steps from 1/2 to both ends, one more above than below, over the largest.
 
-    The end is half-way between 1 - 1 / (2 K) and 1 - 1 / (2 (K - 1)).
+    The end is half-way between 1 - 1 / (2 K) and 1 - 1 / (2 (K - 1)). Without a level 0: even steps from end to end.
     """
     name = entry.density.format(at)
     density = as_density(name)
     texts = tuple(printed.split())
     count = len(texts)
     end = 1 - (1 / (2 * count) + 1 / (2 * (count - 1))) / 2
-    above = density.quantile(np.linspace(end, 0.5, count // 2 + 1)[:-1])
-    below = -density.quantile(np.linspace(end, 0.5, count // 2)[:-1])
-    levels = np.sort(np.concatenate([below, [0.0], above])) / above.max()
     value = np.array([float(text) for text in texts])
+    if 0 in value:
+        above = density.quantile(np.linspace(end, 0.5, count // 2 + 1)[:-1])
+        below = -density.quantile(np.linspace(end, 0.5, count // 2)[:-1])
+        levels = np.sort(np.concatenate([below, [0.0], above])) / above.max()
+    else:
+        levels = density.quantile(np.linspace(1 - end, end, count)) / density.quantile(end)
     best = optimal_scale(density, Grid(value)).error.mse
     lost = 10 * math.log10(float(best) / float(_best_codebook(name, count)[1].mse))
     return Recomputed(str(at), printed, texts, value, levels, _ERROR, lost)
@@ -117,9 +155,13 @@ def _block_maximum(entry: Entry, at: Any, printed: str) -> Recomputed:
 _BY_KIND: dict[str, Callable[[Entry, Any, str], Recomputed]] = {
     "optimum": _optimum,
     "rule": _rule,
+    "clip-by-moments": _clip_by_moments,
+    "dot-product": _dot_product,
     "lloyd-max": _lloyd_max,
+    "panter-dite": _panter_dite,
     "quantiles": _quantiles,
     "block-maximum": _block_maximum,
+    "unchecked": _unchecked,
 }
 _PER_SCALE = ("scale", "step", "clip", "clip_over_b")
 
@@ -139,13 +181,18 @@ def _quantity(quantity: str, grid: Grid, best: ScaleResult) -> float:
 
 
 def _grid(name: str) -> Grid:
-    """A grid by name; N levels of step 1 around 0, ACIQ's 2^M steps, floats without reserved codes."""
+    """A grid by name; N levels of step 1 around 0, ACIQ's 2^M steps, floats without reserved codes.
+
+    A density folded at 0 needs no sign: its M bits are M + 1 of the symmetric one.
+    """
     kind, _, numbers = name.partition(":")
     if kind == "uniform":
         count = int(numbers)
         return Grid(np.arange(count) - 0.5 * (count - 1))
     if kind == "aciq":
         return _grid(f"uniform:{2 ** int(numbers) + 1}")
+    if kind == "aciq-folded":
+        return _grid(f"aciq:{int(numbers) + 1}")
     if kind == "all-finite":
         exponent_bits, mantissa_bits = map(int, numbers.split(","))
         return float_grid(exponent_bits, mantissa_bits)

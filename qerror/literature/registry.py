@@ -12,7 +12,10 @@ from .._check import check_choice
 
 __all__ = ["Entry", "entries"]
 
-KINDS = ("optimum", "rule", "lloyd-max", "quantiles", "block-maximum")
+KINDS = (
+    *("optimum", "rule", "clip-by-moments", "dot-product", "lloyd-max", "panter-dite", "quantiles", "block-maximum"),
+    "unchecked",
+)
 SEEN = ("seen", "ran", "second-hand", "memory")
 
 

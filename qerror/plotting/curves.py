@@ -156,7 +156,7 @@ def sqnr_against_bits(
         ax.plot(bits, _less(bits, decibels, per_bit), linestyle=style, color=GRAY, label=label)
     for color, marker, (label, (bits, decibels)) in zip(COLORS, MARKERS, series.items(), strict=False):
         ax.plot(bits, _less(bits, decibels, per_bit), color=color, marker=marker, label=label, markersize=3.5)
-    taken = f" - {per_bit:.2f} dB a bit" if per_bit else ""
+    taken = f" less {per_bit:.2f} dB a bit" if per_bit else ""
     ax.set(xlabel="bits per value", ylabel=f"SQNR{taken} (dB)")
     return ax
 

@@ -34,6 +34,7 @@ def statqat_levels() -> Figure:
         found = rule(density, as_grid(name), shift="mean")
         scales[label] = (name, float(found.scale), float(found.shift))
     levels_over_density(density, scales, ax=ax)
+    ax.set(title="levels at StatQAT's scales, N(0.5, 1)")
     return figure
 
 
@@ -95,7 +96,7 @@ def best_split() -> Figure:
     lines = dict(zip(splits, np.transpose(columns), strict=True))
     xlabel = "tail weight 1/beta (0.5: Gaussian, 1: Laplace)"
     best_format_against_tail(inverse, lines, xlabel=xlabel, ax=ax)
-    ax.set(ylim=(20, 49))
+    ax.set(ylim=(20, 51))
     ax.legend(ncols=3, loc="lower left")
     return figure
 

@@ -58,7 +58,7 @@ def levels_over_density(
         values = shift + scale * as_grid(grid).levels
         shown = values[(values >= x[0]) & (values <= x[-1])]
         middle = -0.17 * top * (row + 1)
-        ax.vlines(shown, middle - 0.06 * top, middle + 0.06 * top, color=color, linewidth=1.4)
+        ax.vlines(shown, middle - 0.06 * top, middle + 0.06 * top, color=color, linewidth=0.8)
         beyond = values.size - shown.size
         ax.annotate(
             label + (f"\n({beyond} beyond)" if beyond else ""),

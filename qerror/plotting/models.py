@@ -103,8 +103,8 @@ def lost_by_models() -> Figure:
         family = "gaussian" if name == "gaussian" else "laplace"
         for color, marker, (label, rule) in zip(COLORS, MARKERS, rules.items(), strict=False):
             lost = [_lost(name, int(b), rule and rule.format(family)) for b in BITS]
-            ax.plot(BITS, np.maximum(lost, 1e-6), marker=marker, color=color, label=label)
-        ax.set(title=title, xlabel="bits", yscale="log")
+            ax.plot(BITS, lost, marker=marker, color=color, label=label)
+        ax.set(title=title, xlabel="bits", yscale="log", ylim=(1e-6, 30))
     panels[0].set_ylabel("lost against the best scale (dB)")
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
     return figure
@@ -112,7 +112,7 @@ def lost_by_models() -> Figure:
 
 def audit_picture() -> Figure:
     """Every published constant that sets something, by the dB it loses."""
-    figure, ax = new_figure(wide=True, height=4.6)
+    figure, ax = new_figure(wide=True, height=5.6)
     audit_losses(audit(), ax=ax)
     figure.legend(ncols=5, loc="outside lower center")
     return figure

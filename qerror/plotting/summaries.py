@@ -46,16 +46,17 @@ def best_format_against_tail(
     """
     ax, x = axes(ax), np.asarray(tails, np.float64)
     names, height = list(decibels), np.array([np.asarray(line, np.float64) for line in decibels.values()])
+    marked = np.unique(np.linspace(0, x.size - 1, 9)[1:-1].round().astype(int)).tolist()
     for color, marker, name, line in zip(COLORS, MARKERS, names, height, strict=False):
-        ax.plot(x, line, color=color, marker=marker, markevery=max(1, x.size // 6), label=name)
+        ax.plot(x, line, color=color, marker=marker, markevery=marked, label=name)
     winner = height.argmax(axis=0)
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(winner)) + 1])
-    ends = np.append(x[starts[1:]], x[-1])
-    for start, end in zip(starts, ends, strict=True):
-        which = int(winner[start])
-        ax.axvspan(x[start], end, ymin=0.955, ymax=1.0, color=COLORS[which], alpha=0.85, linewidth=0)
+    last = np.flatnonzero(np.diff(winner))
+    bounds = [x[0], *(_crossing(x[i : i + 2], height[winner[i], i : i + 2] - height[winner[i + 1], i : i + 2])
+                      for i in last), x[-1]]  # fmt: skip
+    for which, start, end in zip(winner[[*last, -1]].tolist(), bounds[:-1], bounds[1:], strict=True):
+        ax.axvspan(start, end, ymin=0.955, ymax=1.0, color=COLORS[which], alpha=0.85, linewidth=0)
         ax.annotate(
-            names[which], (0.5 * (x[start] + end), 0.94), xycoords=("data", "axes fraction"), ha="center", va="top",
+            names[which], (0.5 * (start + end), 0.94), xycoords=("data", "axes fraction"), ha="center", va="top",
             fontsize=7, color=COLORS[which],
         )  # fmt: skip
     ax.set(xlabel=xlabel, ylabel="SQNR (dB)", xlim=(x[0], x[-1]))
@@ -82,8 +83,8 @@ def predicted_against_simulated(
     Examples
     --------
     >>> ax = predicted_against_simulated(["int4"], [0.0119], [0.0118], [0.0001])
-    >>> ax.get_xlabel()
-    'simulated / predicted - 1 (%)'
+    >>> ax.get_xlabel().splitlines()
+    ['simulated / predicted - 1 (%)', 'bars: two standard errors']
     """
     ax = axes(ax)
     expected = np.asarray(predicted, np.float64)
@@ -92,13 +93,13 @@ def predicted_against_simulated(
     bars = 200 * np.asarray(stderr) / expected
     ax.axvline(0, color=GRAY, linewidth=0.9)
     ax.errorbar(deviation, at, xerr=bars, fmt="o", color=COLORS[0], markersize=3.5, linewidth=1.0)
-    ax.set(xlabel="simulated / predicted - 1 (%)", yticks=at, yticklabels=list(labels))
+    ax.set(xlabel="simulated / predicted - 1 (%)\nbars: two standard errors", yticks=at, yticklabels=list(labels))
     ax.grid(visible=False, axis="y")
     return ax
 
 
 def lost_by_rule(lost: Mapping[str, ArrayLike], *, at_most: float = np.inf, ax: Axes | None = None) -> Axes:
-    """DB lost by each rule, one dot a tensor, a bar at the median; best rule on top.
+    """DB lost by each rule, one dot a tensor, a black bar at the median; best rule on top.
 
     Parameters
     ----------
@@ -120,14 +121,21 @@ def lost_by_rule(lost: Mapping[str, ArrayLike], *, at_most: float = np.inf, ax: 
     """
     ax = axes(ax)
     rows = sorted(((name, np.asarray(values, np.float64)) for name, values in lost.items()), key=_median_and_mean)
+    beyond = []
     for at, (_, values) in enumerate(rows):
         # A fixed spread upwards and downwards, so that equal losses stay apart.
         spread = 0.28 * (np.arange(values.size) % 5 - 2) / 2
         inside = values <= at_most
         dots: dict[str, Any] = {"markersize": 2.6, "alpha": 0.55, "markeredgewidth": 0}
         ax.plot(values[inside], at + spread[inside], "o", color=COLORS[0], **dots)
-        ax.plot(np.full((~inside).sum(), at_most), at + spread[~inside], ">", color=COLORS[1], markersize=3.5)
-        ax.plot(2 * [min(np.median(values), at_most)], [at - 0.4, at + 0.4], color="black", linewidth=1.6)
+        # One entry of the legend for all rows.
+        label = None if at else "median"
+        ax.plot(2 * [min(np.median(values), at_most)], [at - 0.4, at + 0.4], color="black", linewidth=1.6, label=label)
+        if not inside.all():
+            beyond.append((np.full((~inside).sum(), at_most), at + spread[~inside]))
+    if beyond:
+        x, y = np.hstack(beyond)
+        ax.plot(x, y, linestyle="", marker=">", color=COLORS[1], markersize=3.5, label=f"beyond {at_most:g} dB")
     labels = [name.replace(":", ":\n") for name, _ in rows]
     ax.set(xlabel="lost (dB)", yticks=range(len(rows)), yticklabels=labels)
     ax.invert_yaxis()
@@ -157,14 +165,13 @@ def sqnr_report(names: Sequence[str], decibels: Mapping[str, ArrayLike], *, ax: 
     'SQNR (dB)'
     """
     ax, at = axes(ax), np.arange(len(names))
-    height = np.array([np.asarray(line, np.float64) for line in decibels.values()])
-    ax.hlines(at, height.min(axis=0), height.max(axis=0), color="#BBBBBB", linewidth=0.9)
-    # Equal values stay apart: each kind of mark has a height of its own around the line.
-    offsets = np.linspace(-0.2, 0.2, len(height))
-    for color, marker, name, line, offset in zip(COLORS, MARKERS, decibels, height, offsets, strict=False):
+    for row in at[::2]:
+        ax.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", linewidth=0, zorder=0)
+    # Equal values stay apart: each kind of mark has a height of its own in its row.
+    offsets = np.linspace(-0.2, 0.2, len(decibels))
+    for color, marker, (name, line), offset in zip(COLORS, MARKERS, decibels.items(), offsets, strict=False):
         ax.plot(line, at + offset, linestyle="", marker=marker, color=color, label=name, markersize=3.8)
-    ax.set(xlabel="SQNR (dB)", yticks=at, yticklabels=list(names))
-    ax.invert_yaxis()
+    ax.set(xlabel="SQNR (dB)", yticks=at, yticklabels=list(names), ylim=(len(at) - 0.5, -0.5))
     ax.grid(visible=False, axis="y")
     return ax
 
@@ -198,15 +205,22 @@ def audit_losses(rows: Sequence[AuditRow], *, least: float = 1e-6, ax: Axes | No
         chosen = [row for row in kept if row.verdict is verdict]
         lost = [max(float(row.lost_db or 0.0), least) for row in chosen]
         at = [names.index(row.name) for row in chosen]
+        if not chosen:
+            continue
         ax.plot(lost, at, linestyle="", marker=marker, color=color, alpha=0.8, label=verdict.name.lower())
     # To the digits printed: a rounded number may lie below the best by its rounding.
     beyond = [row for row in kept if row.verdict is Verdict.OFF and row.lost_db is not None and row.lost_db < 0]
     ax.plot([least] * len(beyond), [names.index(row.name) for row in beyond], linestyle="", marker="<", markersize=8,
             color="black", markerfacecolor="none", label="better than possible")  # fmt: skip
     ax.set(xscale="log", yticks=range(len(names)), yticklabels=names)
-    ax.set_xlabel(f"lost against the best (dB; {least:g} and less at the left end)")
+    ax.set_xlabel(f"lost against the best (dB; $10^{{{np.log10(least):.0f}}}$ and less at the left end)")
     ax.set_ylim(len(names) - 0.5, -0.5)
     return ax
+
+
+def _crossing(x: Any, ahead: Any) -> float:
+    """Where a lead, linear between two points, is used up."""
+    return float(x[0] + (x[1] - x[0]) * ahead[0] / (ahead[0] - ahead[1]))
 
 
 def _median_and_mean(row: tuple[str, Any]) -> tuple[float, float]:

@@ -99,15 +99,16 @@ def _is_defined(rule: str, grid: str) -> bool:
 
 def rules_on_tensors() -> Figure:
     """DB lost by each rule on the rows of the shipped network's weights, at INT4 and E2M1."""
-    figure, panels = new_figure(2, height=3.0)
+    figure, panels = new_figure(2, height=3.2)
     for ax, grid, title in zip(panels, ("int4", "e2m1"), ("INT4", "E2M1"), strict=True):
         lost_by_rule(rule_losses(example_tensors(), grid), at_most=4.0, ax=ax)
         ax.set(title=f"{title}, 170 rows of weights")
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
 
 def theory_against_data(tensors: Mapping[str, NDArray[Any]] | None = None) -> Figure:
-    """SQNR that a fitted density promises at its best scale, against what that scale reaches on the data."""
+    """What the best scale of a fitted density reaches on the data, less the SQNR that the density promises."""
     figure, ax = new_figure(height=3.0)
     chosen = example_tensors() if tensors is None else tensors
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in _FORMATS}
@@ -119,10 +120,10 @@ def theory_against_data(tensors: Mapping[str, NDArray[Any]] | None = None) -> Fi
             points[name].append((float(best.error.mse / family.std**2), float(reached) / variance))
     for color, marker, (name, pairs) in zip(COLORS, MARKERS, points.items(), strict=False):
         promised, found = -10 * np.log10(np.array(pairs)).T
-        ax.plot(promised, found, linestyle="", marker=marker, color=color, label=name, alpha=0.85)
-    ax.axline((20, 20), slope=1, color=GRAY, linewidth=0.9, zorder=1)
-    ax.set(xlabel="SQNR promised by the fitted density (dB)", ylabel="SQNR reached on the data (dB)")
-    ax.legend()
+        ax.plot(promised, found - promised, linestyle="", marker=marker, color=color, label=name, alpha=0.85)
+    ax.axhline(0, color=GRAY, linewidth=0.9, zorder=1)
+    ax.set(xlabel="SQNR promised by the fitted density (dB)", ylabel="reached on the data, less promised (dB)")
+    ax.legend(loc="lower left")
     return figure
 
 

@@ -62,14 +62,9 @@ def _newton(density: Density, count: int) -> Array:
     """
     levels = _coarse(density, count)
     residual, mse, mass, flow = _state(density, levels)
-    index = np.arange(count - 1)
     for _ in range(200):
-        jacobian = np.diag(-mass)
-        jacobian[index, index] += flow
-        jacobian[index + 1, index + 1] += flow
-        jacobian[index, index + 1] += flow
-        jacobian[index + 1, index] += flow
-        step = _solve(jacobian, -residual)
+        diagonal = np.append(flow, 0.0) + np.insert(flow, 0, 0.0) - mass
+        step = _solve(diagonal, flow, -residual)
         state = _state(density, levels + step) if (np.diff(levels + step) > 0).all() else None
         if state is None or state[1] > mse * (1 + 1e-14):
             step = residual / mass
@@ -81,11 +76,17 @@ def _newton(density: Density, count: int) -> Array:
     return levels
 
 
-def _solve(jacobian: Array, residual: Array) -> Array:
+def _solve(diagonal: Array, beside: Array, right: Array) -> Array:
+    """Solve the symmetric tridiagonal system of these entries."""
     # Least squares for few levels: of the Laplace density with two the Jacobian is singular at the solution.
-    if residual.size <= 8:
-        return np.asarray(np.linalg.lstsq(jacobian, residual, rcond=1e-9)[0], np.float64)
-    return np.asarray(np.linalg.solve(jacobian, residual), np.float64)
+    if right.size <= 8:
+        jacobian = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+        return np.asarray(np.linalg.lstsq(jacobian, right, rcond=1e-9)[0], np.float64)
+    # Imported here: only this needs it. A full matrix would cost 100 times as much where BLAS threads wait for cores.
+    from scipy.linalg import solve_banded
+
+    bands = np.stack([np.insert(beside, 0, 0.0), diagonal, np.append(beside, 0.0)])
+    return np.asarray(solve_banded((1, 1), bands, right), np.float64)
 
 
 def _coarse(density: Density, count: int) -> Array:

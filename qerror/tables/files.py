@@ -9,7 +9,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def load_table(path: str | os.PathLike[str] | None = None) -> ScaleTable:
     Raises
     ------
     ValueError
-        For a file that is missing, no table, damaged (its rows are not those that its digest was made of), or
-        written by a newer qerror.
+        For a file that is missing, no table, damaged (it does not hold what its digest was made of), or written by a
+        newer qerror.
 
     Examples
     --------
@@ -104,13 +104,14 @@ def _header(table: ScaleTable) -> dict[str, Any]:
         "model": table.model,
         "parameters": {"shift": table.shift, "rounding": list(table.roundings)},
         "digits": _DIGITS,
-        "digest": _digest(table.rows),
+        "digest": _digest(table),
     }
 
 
-def _digest(rows: Iterable[ScaleRow]) -> str:
-    """SHA-256 of the rows as JSON: the shortest digits that give each float64 back are one text everywhere."""
-    text = json.dumps([dataclasses.astuple(row) for row in rows], allow_nan=False, ensure_ascii=True)
+def _digest(table: ScaleTable) -> str:
+    """SHA-256 of all that a table holds, as JSON: the shortest digits of each float64 are one text everywhere."""
+    rows = [dataclasses.astuple(row) for row in table.rows]
+    text = json.dumps([table.model, table.shift, table.version, rows], allow_nan=False, ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -181,7 +182,7 @@ def _checked(header: Any, rows: list[Any]) -> ScaleTable:
     table = ScaleTable(tuple(_row(row) for row in rows), header["model"], shift, version)
     for key, expected in _header(table).items():
         if header[key] != expected:
-            raise ValueError(f"its {key} is {shown(header[key])}, that of its rows {shown(expected)}")
+            raise ValueError(f"its {key} is {shown(header[key])}, that of its content {shown(expected)}")
     return table
 
 
