@@ -167,6 +167,16 @@ def test_compiled_tails_keep_their_digits(name: str) -> None:
     np.testing.assert_allclose(tail(clip[near]), np.array(expected)[near], rtol=TERM_TOLERANCE)
 
 
+def test_compiled_source_broadcasts() -> None:
+    """Also a symbol that is in an integrand alone: below the lowest level of e8m0 both ends are numbers."""
+    scales = np.geomspace(1e-38, 1e-37, 84)
+    error = symbolic.to_numpy(symbolic.mse("uniform:std=1", "e8m0", s), [s])
+    expected = qe.quantization_error(qe.Uniform(), "e8m0", scales).mse
+    np.testing.assert_allclose(error(scales), expected, rtol=TERM_TOLERANCE)
+    two = symbolic.to_numpy(symbolic.mse("laplace", "uint2", s), [s, sigma])
+    np.testing.assert_array_equal(two(scales, [[1.0], [2.0]])[1], two(scales, 2.0))
+
+
 def test_source_stands_alone() -> None:
     """The text needs nothing but NumPy and SciPy, says erfc, and is the callable."""
     error = symbolic.to_numpy(symbolic.mse("gaussian", "int4", s), [s, sigma], name="mse")
@@ -228,6 +238,14 @@ def test_clipping_errors_of_the_textbooks() -> None:
     assert same(symbolic.clipping_error("logistic:std=1", t).doit(), -12 / sp.pi**2 * sp.polylog(2, -third))
 
 
+def test_ternary_logistic_error() -> None:
+    """E[x^2] - 4 s int_(s / 2) S, S the survival function: a closed form in which nothing is left to cancel."""
+    closed = symbolic.derivation("mse", "logistic", 3)["closed form"].right
+    a = sp.pi / (sp.sqrt(3) * sigma)
+    assert sp.simplify(closed - (sigma**2 - 4 * s / a * sp.log(1 + sp.exp(-a * s / 2)))) == 0
+    assert closed.count_ops() < 30
+
+
 def test_geometric_sum_of_the_laplace_error() -> None:
     """N levels on a Laplace density: the cells are a geometric series."""
     closed = symbolic.mse("laplace:std=1", EVEN, s).doit()
@@ -270,6 +288,10 @@ def test_closed_form_optima() -> None:
     assert same(three.result, sp.sqrt(2) * sigma)
     assert three["second derivative"].right.is_positive
     assert same(three["closed form"].right.subs(s, three.result), sigma**2 * (1 - 2 / sp.E))
+    nu = sp.Symbol("nu", positive=True)
+    peak = sp.gamma((nu + 1) / 2) / sp.gamma(nu / 2) / sp.sqrt(sp.pi * (nu - 2)) / sigma
+    student = symbolic.derivation("optimum", "student-t", 2).result
+    assert same(sp.expand_func(student - 4 * peak * sigma**2 * (nu - 2) / (nu - 1)), 0)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +304,27 @@ def test_numeric_optima(name: str, grid: Any, published: float) -> None:
     assert found == pytest.approx(published, abs=5e-5 if grid != "e2m1" else 1e-6)
     concrete = qe.Grid(np.arange(4) - 1.5) if grid == 4 else grid
     assert found == pytest.approx(float(qe.optimal_scale(qe.Gaussian(), concrete).scale), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    # Least at 29.5 std and nearly so at 14.7; far out in a power law; with kinks; 256 levels.
+    [("laplace", "e5m2"), ("student-t:df=2.5", "int4"), ("uniform", 3), ("logistic", "uint8")],
+)
+def test_numeric_optima_are_those_of_the_search(name: str, grid: Any) -> None:
+    scale = float(symbolic.derivation("optimum", name, grid).result / sigma)
+    density = qe.density(f"{name},std=1" if ":" in name else f"{name}:std=1")
+    concrete = "ternary" if grid == 3 else grid
+    best = qe.optimal_scale(density, concrete).error.mse
+    assert qe.quantization_error(density, concrete, scale).mse == pytest.approx(best, rel=TERM_TOLERANCE)
+
+
+def test_optima_without_a_number_say_where_it_is() -> None:
+    long = symbolic.derivation("optimum", "laplace", "int16").steps[-1]
+    assert long.right == 0
+    assert "qerror.optimal_scale has its number" in long.note
+    free = symbolic.derivation("optimum", "student-t", "ternary").steps[-1]
+    assert "give numbers for all shape parameters" in free.note
 
 
 def test_aciq() -> None:
@@ -483,4 +526,5 @@ def test_folded_until_asked() -> None:
     assert symbolic.mse("gaussian", "e5m2", s).atoms(sp.Sum)
     point = {s: sp.Rational(1, 3), sigma: 1}
     concrete = symbolic.rounding_error("gaussian", "ternary", s)
-    assert abs((concrete - concrete.doit()).subs(point).evalf(20)) < mpmath.mpf(10) ** -18
+    folded, closed = (expression.subs(point).evalf(20) for expression in (concrete, concrete.doit()))
+    assert abs(folded - closed) < mpmath.mpf(10) ** -18

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
 from .integrals import antiderivative, tidy
-from .tails import release
+from .tails import hold, release
 
 __all__ = ["CompiledExpression", "latex", "to_numpy"]
 
@@ -66,8 +67,8 @@ class CompiledExpression:
     _function: Callable[..., Any] = field(repr=False)
 
     def __call__(self, *values: Any) -> Any:
-        """Evaluate; arguments broadcast."""
-        return self._function(*values)
+        """Evaluate; arguments, array-like, broadcast."""
+        return self._function(*(np.asarray(value, np.float64)[()] for value in values))
 
 
 class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
@@ -111,7 +112,10 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
             return f"({self._print(expr.doit())})"
         self.helpers.add(_INTEGRAL)
         functions = (f"(lambda {x}: {self._print(body)})" for body in (expr.function, release(tidy(tail(x)))))
-        return f"_integral({', '.join(functions)}, {self._print(lower)}, {self._print(upper)})"
+        # The nodes get an axis of their own: the ends must have all other axes, also those of the integrand alone.
+        alone = expr.function.free_symbols - lower.free_symbols - upper.free_symbols - {x}
+        start = " + ".join([*(f"0*{self._print(symbol)}" for symbol in sorted(alone, key=str)), self._print(lower)])
+        return f"_integral({', '.join(functions)}, {start}, {self._print(upper)})"
 
 
 def to_numpy(
@@ -183,6 +187,21 @@ def _definition(name: str, symbols: Sequence[Expr], terms: Sequence[str]) -> str
     return f"\ndef {name}({', '.join(map(str, symbols))}):\n    return {body}\n"
 
 
+class _Exp(sp.Function):  # type: ignore[misc]
+    """Exponential, which the printer does not try to simplify into a denominator: that takes it seconds."""
+
+    nargs = 1
+
+    @classmethod
+    def class_key(cls) -> Any:
+        """The place of exp among the factors."""
+        return sp.exp.class_key()
+
+
+def _held(power: Expr) -> Expr:
+    return _Exp(power.args[0])
+
+
 class _Latex(LatexPrinter):  # type: ignore[misc]
     """LaTeX with the names of the field's functions."""
 
@@ -191,6 +210,14 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
 
     def _print_HalfLineIntegral(self, expr: Expr) -> str:
         return str(self._print_Integral(expr))
+
+    def _print__Exp(self, expr: Expr, exp: Any = None) -> str:
+        power = rf"e^{{{self._print(expr.args[0])}}}"
+        return power if exp is None else rf"\left({power}\right)^{{{exp}}}"
+
+    def _print_HeldPolylog(self, expr: Expr) -> str:
+        order, argument = (self._print(arg) for arg in expr.args)
+        return rf"\operatorname{{Li}}_{{{order}}}\left({argument}\right)"
 
     def _print_betainc(self, expr: Expr) -> str:
         a, b, _, upper = (self._print(arg) for arg in expr.args)
@@ -214,4 +241,5 @@ def latex(expression: Expr) -> str:
     >>> latex(symbolic.partial_moment("laplace:std=1", 0, sp.Symbol("t", positive=True)).doit())
     '\\frac{e^{- \\sqrt{2} t}}{2}'
     """
-    return str(_Latex().doprint(expression))
+    held = hold(expression).replace(lambda e: isinstance(e, sp.exp) and e.free_symbols, _held)
+    return str(_Latex().doprint(held))

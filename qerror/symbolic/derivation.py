@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from scipy.optimize.elementwise import find_root
 
 from .._check import check_choice
+from ..grids.formats import grid as as_grid
 from .codegen import to_numpy
 from .densities import SymbolicDensity
 from .errors import clipping_error, curvature, mse, rounding_error, stationarity
@@ -33,6 +35,9 @@ _ERRORS = {
     "rounding": sp.Symbol("D_round"),
     "mse": sp.Symbol("D"),
 }
+# Larger grids take the compiled sums of a few seconds to many.
+_MOST_LEVELS = 256
+_SCANNED = 150
 _BEST = sp.Symbol("s^{*}", positive=True)
 
 
@@ -108,7 +113,8 @@ def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -
     symbol = _ERRORS[name]
     closed = folded.doit()
     closed = sp.collect(sp.expand(closed), by) if closed.has(Rank) else tidy(closed)
-    if folded.has(sp.Sum) and closed.atoms(sp.Function) == closed.atoms(sp.exp) and closed.count_ops() < 200:
+    series = folded.has(sp.Sum) and closed.atoms(sp.Function) == closed.atoms(sp.exp)
+    if series and closed.count_ops() < 200 and not _has_long_powers(closed):
         closed = _by_monomials(closed)
     derivative = sp.Derivative(sp.Function(str(symbol))(by), by)
     found = sp.diff(closed, by) if slope is None else slope.doit()
@@ -118,8 +124,20 @@ def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -
     return [
         Step("integral", symbol, folded, "the definition: the squared error, weighted with the density"),
         Step("closed form", symbol, closed),
-        Step("derivative", derivative, sp.simplify(found) if found.count_ops() < 60 else found),
+        Step("derivative", derivative, _shorter(found)),
     ]
+
+
+def _shorter(expression: Expr) -> Expr:
+    """The expression, or SymPy's simplification of a short one where that is shorter."""
+    if expression.count_ops() >= 60 or _has_long_powers(expression):
+        return expression
+    return min(expression, sp.simplify(expression), key=sp.count_ops)
+
+
+def _has_long_powers(expression: Expr) -> bool:
+    """Whether SymPy's simplification would write out polynomials of thousands of terms."""
+    return any(abs(number) > 4 * _MOST_LEVELS for number in expression.atoms(sp.Integer))
 
 
 def _by_monomials(closed: Expr) -> Expr:
@@ -150,9 +168,16 @@ def _optimum_steps(
     if free or symbolic_levels(grid).highest.free_symbols:
         note = "no closed form; give numbers for all shape parameters and a concrete grid to have its number"
         return [Step("optimum", slope.subs(SCALE, _BEST), sp.S.Zero, note)]
+    if _count(grid) > _MOST_LEVELS:
+        note = f"no closed form; qerror.optimal_scale has its number for grids of more than {_MOST_LEVELS} levels"
+        return [Step("optimum", slope.subs(SCALE, _BEST), sp.S.Zero, note)]
     number = numeric_optimum(found, grid, {SIGMA: sp.S.One}, **options)
-    note = "no closed form: the root of the condition with the least error, to 20 digits"
+    note = "no closed form: the root of the condition with the least error, as a number"
     return [Step("optimum", _BEST, number * sp.Mul(*found.parameters), note)]
+
+
+def _count(grid: Any) -> int:
+    return int(grid) if isinstance(grid, sp.Expr | int) else len(as_grid(grid))
 
 
 def _root_of_line(slope: Expr) -> Expr:
@@ -185,7 +210,7 @@ def solve_condition(condition: Expr, variable: Expr) -> Expr | None:
     LambertW(1)
     """
     functions = {f for f in condition.atoms(sp.Function) if f.has(variable)}
-    if any(not isinstance(f, sp.exp) for f in functions) or condition.has(sp.Sum, sp.Integral):
+    if any(not isinstance(f, sp.exp) for f in functions) or condition.has(sp.Sum, sp.Integral, sp.Min, sp.Max):
         return None
     exponents = {sp.expand(f.args[0] / variable) for f in functions}
     if len(functions) > 2 or any(rate.has(variable) for rate in exponents):
@@ -203,13 +228,14 @@ def _lambert(expression: Expr) -> Expr:
         w = next(iter(power.atoms(sp.LambertW)))
         return (w.args[0] / w) ** (power.args[0] / w)
 
-    return sp.simplify(expression.replace(lambda e: isinstance(e, sp.exp) and e.has(sp.LambertW), replaced))
+    found = sp.simplify(expression.replace(lambda e: isinstance(e, sp.exp) and e.has(sp.LambertW), replaced))
+    return sp.simplify(sp.expand_func(found)) if found.has(sp.gamma) else found
 
 
 def numeric_optimum(
     density: SymbolicDensity, grid: Any, values: dict[Expr, Expr], *, model: str = "exact", rounding: str = "nearest"
 ) -> Expr:
-    """The scale of least MSE by a scan of the compiled error, refined on the condition to 20 digits.
+    """The scale of least MSE by a scan of the compiled error; all minima within 1% refined on the condition.
 
     Parameters
     ----------
@@ -225,18 +251,44 @@ def numeric_optimum(
     -------
     Float
 
+    Raises
+    ------
+    ValueError
+        Where the error falls on to clips of 1e9 std.
+
     Examples
     --------
     >>> from qerror.symbolic import gaussian
     >>> round(float(numeric_optimum(gaussian(1), 3, {})), 9)
     1.224006362
     """
-    folded = mse(density, grid, SCALE, model, rounding=rounding).subs(values)
+    options = {"model": model, "rounding": rounding}
+    error, slope = (
+        to_numpy(make(density, grid, SCALE, **options).subs(values), [SCALE]) for make in (mse, stationarity)
+    )
     levels = symbolic_levels(grid)
     unit = float(sp.sqrt(density.variance).subs(values) / max(abs(levels.lowest), abs(levels.highest)))
-    scales = unit * np.geomspace(0.3, 30.0, 400)
-    errors = to_numpy(folded, [SCALE])(scales)
-    place = int(np.argmin(errors))
-    slope = stationarity(density, grid, SCALE, model, rounding=rounding).subs(values).doit()
-    bracket = (scales[max(place - 1, 0)], scales[min(place + 1, scales.size - 1)])
-    return sp.nsolve(slope, SCALE, bracket, solver="anderson", prec=20)
+    scales = unit * np.geomspace(0.3, 100.0, _SCANNED)
+    errors = error(scales)
+    # Heavy tails have their best clip far out.
+    while errors.argmin() == errors.size - 1 and scales[-1] < 1e9 * unit:
+        beyond = np.geomspace(scales[-1], 100 * scales[-1], _SCANNED)[1:]
+        scales, errors = np.append(scales, beyond), np.append(errors, error(beyond))
+    # Floating grids have a minimum in each octave, nearly equal ones: all are refined.
+    inner = errors[1:-1]
+    low = (inner <= np.minimum(errors[:-2], errors[2:])) & (inner <= 1.01 * errors.min())
+    places = np.flatnonzero(low)
+    if not places.size:
+        raise ValueError(f"no minimum of {density.name} for clips up to 1e9 std; use qerror.optimal_scale")
+    roots = _roots(error, slope, scales[places], scales[places + 2])
+    return sp.Float(roots[error(roots).argmin()], 15)
+
+
+def _roots(error: Any, slope: Any, lower: Any, upper: Any) -> Any:
+    """Where the slope changes its sign in each bracket, around the least error of a finer scan."""
+    inside = np.linspace(lower, upper, 41)
+    place = error(inside)[1:-1].argmin(axis=0)
+    bracket = np.arange(place.size)
+    lower, upper = inside[place, bracket], inside[place + 2, bracket]
+    found = find_root(slope, (lower, upper))
+    return np.where(found.success, found.x, (lower + upper) / 2)

@@ -74,13 +74,15 @@ def _digits(bits: int) -> int:
 
 def _geometric(term: Expr, index: Expr, first: Expr, last: Expr) -> Expr | None:
     """Sum of c r^index, of each term of which the ratio does not depend on the index; None for anything else."""
-    if not all(isinstance(f, sp.exp) for f in term.atoms(sp.Function)):
+    functions = term.atoms(sp.Function, sp.Min, sp.Max)
+    if not functions or any(not isinstance(f, sp.exp) or sp.diff(f.args[0], index).has(index) for f in functions):
         return None
     total = sp.S.Zero
     for part in sp.Add.make_args(sp.expand(term)):
-        ratio = sp.simplify(sp.powsimp(part.subs(index, index + 1) / part))
-        if ratio.has(index):
+        varying = sp.powsimp(part.as_independent(index, as_Add=False)[1])
+        if varying != 1 and not isinstance(varying, sp.exp):
             return None
+        ratio = sp.exp(sp.diff(sp.log(varying), index))
         start = sp.powsimp(part.subs(index, first))
         total += start * (last - first + 1) if ratio == 1 else start * (1 - ratio ** (last - first + 1)) / (1 - ratio)
     return total
@@ -93,8 +95,10 @@ def tidy(expression: Expr) -> Expr:
         special = [factor for factor in sp.Mul.make_args(term) if _is_special(factor)]
         key = sp.Mul(*special)
         collected.setdefault(key, []).append(sp.Mul(*(f for f in sp.Mul.make_args(term) if f not in special)))
-    plain = collected.pop(sp.S.One, [])
-    return sp.Add(*plain, *(key * sp.factor_terms(sp.expand(sp.Add(*terms))) for key, terms in collected.items()))
+    plain = sp.Add(*collected.pop(sp.S.One, []))
+    if any(gamma.free_symbols for gamma in plain.atoms(sp.gamma)):
+        plain = sp.gammasimp(plain)
+    return sp.Add(plain, *(key * sp.factor_terms(sp.expand(sp.Add(*terms))) for key, terms in collected.items()))
 
 
 def _is_special(factor: Expr) -> bool:
@@ -143,7 +147,7 @@ def _part_tail(polynomial: Expr, form: Expr | None, x: Expr, t: Expr) -> Expr:
             return -constant * base.subs(x, t) ** (n + 1) / ((n + 1) * sp.diff(base, x))
         return -sp.integrate(polynomial, x).subs(x, t)
     powers = sp.Poly(polynomial, x).terms()
-    return sp.Add(*(sp.expand(c * tail_moment(form, k, x).subs(T, t), deep=False) for (k,), c in powers))
+    return sp.Add(*(c * tail_moment(form, k, x).subs(T, t) for (k,), c in powers))
 
 
 def _split(integrand: Expr, x: Expr) -> list[tuple[Expr, Expr | None]] | None:

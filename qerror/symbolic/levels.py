@@ -17,7 +17,7 @@ __all__ = ["Levels", "Run", "symbolic_levels"]
 Expr = Any
 
 J = sp.Symbol("j", integer=True, nonnegative=True)
-BINADE = sp.Symbol("E", integer=True, positive=True)
+BINADE = sp.Symbol("E", integer=True, nonnegative=True)
 
 
 @dataclass(frozen=True)
@@ -143,21 +143,21 @@ def _run(levels: list[Expr], first: int, last: int) -> Run:
 def _floating(grid: Grid) -> Levels | None:
     """Full binades E = 1 .. of a floating grid as one run, its subnormals and its cut last binade as others."""
     spec = grid.float_spec
-    if spec is None or not (spec.signed and spec.subnormals):
+    if spec is None or spec.signed != spec.subnormals:
         return None
     m = spec.mantissa_bits
-    top = int(grid.codes[-1])
-    field, part = divmod(top, 2**m)
-    if field < 2:
+    field, part = divmod(int(grid.codes[-1]), 2**m)
+    first = 1 if spec.subnormals else 0
+    if field <= first:
         return None
     unit = sp.Integer(2) ** (BINADE - spec.bias - m)
-    end = sp.Rational(grid.max)
     runs = []
-    for sign in (1, -1):
-        runs.append(Run(sign, sp.S.Zero, unit.subs(BINADE, 1), sp.Integer(2**m)))
-        runs.append(Run(sign, unit * 2**m, unit, sp.Integer(2**m), (1, field - 1)))
+    for sign in (1, -1) if spec.signed else (1,):
+        if spec.subnormals:
+            runs.append(Run(sign, sp.S.Zero, unit.subs(BINADE, 1), sp.Integer(2**m)))
+        runs.append(Run(sign, unit * 2**m, unit, sp.Integer(2**m), (first, field - 1)))
         if part:
             last = unit.subs(BINADE, field)
             runs.append(Run(sign, last * 2**m, last, sp.Integer(part)))
     step = None if grid.step is None else sp.Rational(grid.step)
-    return Levels(-end, end, tuple(runs), None, step, grid.name or repr(grid))
+    return Levels(sp.Rational(grid.min), sp.Rational(grid.max), tuple(runs), None, step, grid.name or repr(grid))

@@ -17,7 +17,7 @@ __all__ = ["HeldPolylog", "T", "X", "expand_products", "hold", "recognize", "rel
 Expr = Any
 
 X, T = sp.symbols("x t", positive=True)
-_A, _B, _P, _W = sp.symbols("a beta p w", positive=True)
+_A, _B, _P, _U, _W = sp.symbols("a beta p u w", positive=True)
 
 
 class HeldPolylog(sp.Function):  # type: ignore[misc]
@@ -37,8 +37,17 @@ def release(expression: Expr) -> Expr:
 
 
 def expand_products(expression: Expr) -> Expr:
-    """Multiply sums out, but not inside of functions and powers."""
-    return sp.Add(*(sp.expand(term, deep=False) for term in sp.Add.make_args(expression)))
+    """Multiply sums out, but not inside of functions and powers, nor in denominators."""
+    return sp.Add(*(part for term in sp.Add.make_args(expression) for part in _expanded(term)))
+
+
+def _expanded(term: Expr) -> list[Expr]:
+    below, above = sp.sift(sp.Mul.make_args(term), _is_denominator, binary=True)
+    return [part * sp.Mul(*below) for part in sp.Add.make_args(sp.expand(sp.Mul(*above), deep=False))]
+
+
+def _is_denominator(factor: Expr) -> bool:
+    return bool(factor.is_Pow and factor.base.is_Add and factor.exp.is_negative)
 
 
 @lru_cache(maxsize=4096)
@@ -90,15 +99,22 @@ def _as_logistic(factors: tuple[Expr, ...], x: Expr) -> tuple[Derivation, dict[E
 
 @lru_cache(maxsize=64)
 def exponential_tail(k: int) -> Expr:
-    """Integral of x^k exp(-a x) beyond t, by SymPy."""
-    return sp.expand(sp.integrate(X**k * sp.exp(-_A * X), (X, T, sp.oo)))
+    """Integral of x^k exp(-a x) beyond t: SymPy's for k = 0; each power is -d/da of the one before."""
+    if k == 0:
+        return sp.integrate(sp.exp(-_A * X), (X, T, sp.oo))
+    return sp.expand(-sp.diff(exponential_tail(k - 1), _A))
 
 
 @lru_cache(maxsize=64)
 def gaussian_tail(k: int) -> Expr:
-    """Integral of x^k exp(-a x^2) beyond t, by SymPy; its 1 - erf written as erfc, which keeps the digits of a tail."""
-    found = sp.integrate(X**k * sp.exp(-_A * X**2), (X, T, sp.oo))
-    return sp.expand(sp.expand(found).rewrite(sp.erfc))
+    """Integral of x^k exp(-a x^2) beyond t: SymPy's for k = 0, 1; x^k is -d/da of x^(k-2).
+
+    SymPy's 1 - erf is written as erfc, which keeps the digits of a tail.
+    """
+    if k < 2:
+        found = sp.integrate(X**k * sp.exp(-_A * X**2), (X, T, sp.oo), manual=True)
+        return sp.expand(sp.expand(found).rewrite(sp.erfc))
+    return sp.expand(-sp.diff(gaussian_tail(k - 2), _A))
 
 
 @lru_cache(maxsize=64)
@@ -145,22 +161,20 @@ def logistic_tail(k: int) -> Expr:
     With a = 1, by parts k times: t^k S_0 + k t^(k-1) S_1 + k (k-1) t^(k-2) S_2 ..., where S_j is the integral of
     S_(j-1) beyond t, in u = exp(-t); then a t for t.
     """
-    u, v = sp.symbols("u v", positive=True)
-    iterated = [sp.factor(sp.integrate(1 / (1 + v) ** 2, (v, 0, u)))]
-    for _ in range(k):
-        iterated.append(_from_zero(iterated[-1].subs(u, v) / v, v, u))
-    by_parts = sum(sp.ff(k, j) * T ** (k - j) * part for j, part in enumerate(iterated))
-    return expand_products(hold(by_parts).subs(u, sp.exp(-T)).subs(T, _A * T) / _A ** (k + 1))
+    by_parts = sum(sp.ff(k, j) * T ** (k - j) * _iterated(j) for j in range(k + 1))
+    return expand_products(by_parts.subs(_U, sp.exp(-T)).subs(T, _A * T) / _A ** (k + 1))
 
 
-def _from_zero(integrand: Expr, v: Expr, u: Expr) -> Expr:
-    """Integral from 0 to u of an integrand that is rational, log(1 + v) / v or polylog(n, -v) / v."""
-    found = sp.integrate(integrand, v)
-    if found.has(sp.Integral):
-        # d polylog(n + 1, -v) / dv = polylog(n, -v) / v: raise the order.
-        found = (integrand * v).replace(sp.polylog, lambda n, z: sp.polylog(n + 1, z))
-    found = found.replace(sp.polylog, lambda n, z: sp.polylog(n, sp.unpolarify(z)))
-    return found.subs(v, u) - sp.limit(found, v, 0)
+@lru_cache(maxsize=64)
+def _iterated(j: int) -> Expr:
+    """S_j of `logistic_tail` in u: the integral of S_(j-1) / v over 0 <= v <= u."""
+    v = sp.Symbol("v", positive=True)
+    if j < 2:
+        integrand = 1 / (1 + v) ** 2 if j == 0 else _iterated(0).subs(_U, v) / v
+        return sp.factor(sp.integrate(integrand, (v, 0, _U)))
+    # log(1 + u) = -Li_1(-u), and the integral of Li_n(-v) / v is Li_(n+1)(-u).
+    before = _iterated(j - 1).subs(sp.log(1 + _U), -HeldPolylog(1, -_U))
+    return before.replace(HeldPolylog, lambda n, z: HeldPolylog(n + 1, z))
 
 
 def _substituted(integrand: Expr, x_of_y: Expr, y: Expr) -> Expr:
