@@ -92,6 +92,8 @@ def predicted_against_measured(records: Sequence[Record], which: str = "fitted",
             continue
         measured = np.concatenate([record.measured_db.ravel() for record in chosen])
         predicted = np.concatenate([_predicted(record, which).ravel() for record in chosen])
+        # Beyond 100 dB nothing is left but the rounding of float32.
+        measured, predicted = measured[measured < 100], predicted[measured < 100]
         every = max(1, measured.size // 400)
         look = {"linestyle": "", "markersize": 2, "alpha": 0.5, **_look(rule)}
         ax.plot(measured[::every], (predicted - measured)[::every], label=rule, **look)

@@ -49,14 +49,14 @@ def cases(
 def settings(*, quick: bool = False, workers: int = 2) -> dict[str, Any]:
     """The arguments of `run_study` for the whole experiment, or for a part that takes less than a minute."""
     if quick:
-        return {"chosen": cases(["int3", "e2m1"], models=["mlp"]), "seeds": 3, "shorten": 5, "workers": 1}
+        return {"chosen": cases(["int3", "e2m1"], models=["mlp"]), "seeds": 3, "shorten": 10, "workers": 1}
     return {"chosen": cases(), "workers": workers}
 
 
 def run_study(
     chosen: Sequence[Case],
     *,
-    seeds: int = 8,
+    seeds: int = 6,
     shorten: int = 1,
     workers: int = 2,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
@@ -137,7 +137,7 @@ def _run(case: Case, state: dict[str, Any] | None, epochs: int, seeds: int) -> R
 
 
 def step_times(
-    grid: str = "int4", rules: Sequence[str] = RULES, *, model: str = "cnn", seeds: int = 8, steps: int = 40
+    grid: str = "int4", rules: Sequence[str] = RULES, *, model: str = "cnn", seeds: int = 6, steps: int = 40
 ) -> dict[str, float]:
     """Milliseconds of a training step under each rule, weights and activations; the rules take turns.
 
