@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from .networks import digits
 from .study import run_study, settings, step_times
 from .summary import MEASURES, against_minmax, format_table
 
@@ -19,6 +20,10 @@ from .summary import MEASURES, against_minmax, format_table
 @click.option("--workers", default=2, show_default=True, help="Processes of one thread each.")
 def main(quick: bool, workers: int) -> None:
     """Train small networks on digits under every scale rule, and compare the rules with minmax."""
+    try:
+        digits()
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
     begin = time.perf_counter()
     console = Console(stderr=True)
 
