@@ -20,6 +20,8 @@ Bound = Callable[[Objective, Points, Points], Array]
 
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
 RESOLUTION = 8 * np.finfo(np.float64).eps
+# MSEs closer than this (relative) are one minimum, and a proof stops there.
+TOLERANCE = 1e-12
 
 # Radii, in rms of y, at which `largest_scale` looks.
 _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
@@ -141,7 +143,7 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
     return least
 
 
-def undecided(objective: Objective, points: Points, best: Array, tolerance: float) -> tuple[Index, Array]:
+def undecided(objective: Objective, points: Points, best: Array, tolerance: float = TOLERANCE) -> tuple[Index, Array]:
     """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one."""
     goal = best - np.maximum(tolerance * best, RESOLUTION * objective.power)
     wide = (points.row[1:] == points.row[:-1]) & (points.scale[1:] > points.scale[:-1] * (1 + 1e-15))
@@ -170,7 +172,7 @@ def split(objective: Objective, points: Points, place: Index, goal: Array) -> tu
     """
     left, right = points.select(place), points.select(place + 1)
     row, power = left.row, objective.power[left.row]
-    floor = np.maximum(1e-12 * goal[row], RESOLUTION * power)
+    floor = np.maximum(TOLERANCE * goal[row], RESOLUTION * power)
     excess = [np.maximum(end.mse - goal[row], floor) / power for end in (left, right)]
     length = np.log(right.scale / left.scale)
     if objective.bounded:

@@ -10,6 +10,7 @@ from ..densities.base import Density
 from ..error import Model, Rounding, quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum, ScaleResult, Status
+from .bounds import TOLERANCE
 from .free_sample import FreeScale, best_scale_and_shift, constant
 from .optimal import assemble, optimal_scale
 
@@ -18,7 +19,6 @@ Array = NDArray[np.float64]
 # Starts of each pass over the shift, and how many of the best go on to the next one.
 _STARTS = 33
 _KEPT = 5
-_TOLERANCE = 1e-12
 
 
 def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, rounding: Rounding) -> ScaleResult:
@@ -93,14 +93,14 @@ class _Free:
 
     def _ties_first(self, order: NDArray[np.intp], mse: Array, shift: Array) -> NDArray[np.intp]:
         """Among twins (equal MSE), the shift nearest the mean stands first."""
-        tied = mse[order] <= mse[order[0]] * (1 + _TOLERANCE)
+        tied = mse[order] <= mse[order[0]] * (1 + TOLERANCE)
         head = order[tied]
         return np.concatenate([head[np.argsort(np.abs(shift[head] - self.mean), kind="stable")], order[~tied]])
 
     def _distinct(self, order: NDArray[np.intp], scale: Array, shift: Array, mse: Array) -> tuple[Minimum, ...]:
         out: list[Minimum] = []
         for i in order:
-            if out and mse[i] <= out[-1].mse * (1 + _TOLERANCE):
+            if out and mse[i] <= out[-1].mse * (1 + TOLERANCE):
                 continue
             out.append(Minimum(float(scale[i]), float(shift[i]), float(mse[i])))
         return tuple(out)

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grids.grid import Grid
-from .bounds import RESOLUTION
+from .bounds import RESOLUTION, TOLERANCE
 from .cells import Array, Cells, Index
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2
-# MSEs closer than this (relative) are one minimum.
-TOLERANCE = 1e-12
 # Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
 _TAGS = 8
 

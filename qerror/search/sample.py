@@ -110,7 +110,7 @@ class _Search:
             out: Array = power - self.enough
             return out
         least = power - self.gain
-        return least - np.maximum(pieces.TOLERANCE * least, bounds.RESOLUTION * power)
+        return least - np.maximum(bounds.TOLERANCE * least, bounds.RESOLUTION * power)
 
     @property
     def dips(self) -> tuple[Index, Array]:
@@ -225,7 +225,7 @@ class _Search:
     def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
         """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""
         power, goal = self.cells.power[now.row], self.goal[now.row]
-        floor = np.maximum(pieces.TOLERANCE * goal, bounds.RESOLUTION * power)
+        floor = np.maximum(bounds.TOLERANCE * goal, bounds.RESOLUTION * power)
         # Half the curvature of h over the interval; A where it is even.
         bend = (now.low_b - now.high_b) / (1 / now.low - 1 / now.high)
         bend = np.maximum(bend, 1e-6 * power)

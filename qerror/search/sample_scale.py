@@ -13,7 +13,7 @@ from ..densities.base import Density
 from ..error import quantization_error
 from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, Status
-from . import bounds, pieces, sample
+from . import bounds, sample
 from .cells import Array, Cells, Evaluated, Index
 from .roots import rising_roots
 from .scan import Found, distinct
@@ -71,7 +71,7 @@ def found_in_rows(density: Density, grid: Grid, shift: Array, certify: bool | No
     order = np.lexsort((scale, mse, row))
     first = np.arange(shift.size)
     for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, shift.size)))):
-        kept = distinct(here, scale, mse, sample=True)
+        kept = distinct(here, scale, mse, _WITHIN)
         first[member] = kept[0]
         live = answer.status[member] in (Status.EXACT, Status.SCANNED)
         minima.append(tuple(Minimum(float(scale[i]), float(shift[member]), float(mse[i])) for i in kept if live))
@@ -138,7 +138,7 @@ def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
         both = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]))
         mse = _mse(cells, np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]), both)
         here, half = np.split(mse, 2)
-        same = half <= here * (1 + pieces.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
+        same = half <= here * (1 + bounds.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
         row = row[same]
         scale[row] *= 0.5
 

@@ -11,29 +11,17 @@ from numpy.typing import NDArray
 from .. import error
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds
+from .bounds import RESOLUTION, TOLERANCE
 from .objective import Array, Index, Objective, Points, join
 from .roots import rising_roots
 
-# Scales an octave: enough to separate the minima of every named format on a smooth density; a sample, where every
-# search ends in a proof, needs only a start.
+# Scales an octave: enough to separate the minima of every named format on a smooth density.
 _PER_OCTAVE = 8
-_PER_OCTAVE_OF_A_SAMPLE = 2
-# MSEs closer than this (relative) are one minimum, and a proof stops there.
-TOLERANCE = 1e-12
-# Thresholds that a proof may look at before it becomes an option (about 3 ms), and before it is given up; and
-# evaluations that it must be able to afford to be tried on a sample.
+# Thresholds that a proof may look at before it becomes an option (about 3 ms); on a sample with stochastic rounding;
+# and before it is given up.
 _CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
-_FEWEST = 500
-# Evaluations still made where a proof is given up, at the places of most promise.
-_LAST_EVALUATIONS = 5_000
-# On a sample: values x thresholds^2 (pieces, times what each looks at) up to which every local minimum within 1 % is
-# listed; above, those that the descents meet.
-_ENUMERATED = 3_000_000
-# On a sample: pieces from which a descent starts, and its longest way.
-_DESCENTS = 8
-_STEPS = 200
 # Scales evaluated at most to find where the 1 % interval ends.
 _FENCE = 8_000
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
@@ -50,21 +38,19 @@ class Found(NamedTuple):
 
 
 class Search:
-    """One search over the scale for each row of an objective.
+    """One search over the scale for each row of an objective (on samples with nearest rounding: see `sample_scale`).
 
     Parameters
     ----------
     objective : Objective
     certify : bool or None
-        Whether to prove the minimum: None, always on a sample and elsewhere where it is cheap.
+        Whether to prove the minimum; None: where it is cheap.
     """
 
     def __init__(self, objective: Objective, certify: bool | None) -> None:
         self.objective = objective
         self.rows = objective.shift.size
-        # A sample whose evaluations are too dear for a proof is searched as if it were smooth.
         self.budget = _ASKED_PROOF if certify else _DEAR_PROOF if objective.sample else _CHEAP_PROOF
-        self.sample = objective.sample and objective.convex and _FEWEST * objective.cost <= self.budget
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
@@ -81,13 +67,10 @@ class Search:
         found = Points.none()
         if self.live.any():
             self.scan()
-            found = Points.none() if self.sample else self.refine()
+            found = self.refine()
             if self.certify is not False and self.objective.model == "exact":
                 self.prove()
-            found = join(found, self.descend() if self.sample else self._rescue(found))
-            thresholds = self.objective.grid.thresholds.size
-            if self.sample and self.rows * self.objective.density.atom_count * thresholds**2 <= _ENUMERATED:
-                found = join(found, self._every_dip())
+            found = join(found, self._rescue(found))
             if self.objective.sample and self.objective.grid.float_spec is not None:
                 found = join(found, self._octaves_below(found))
         return self._evaluated(found)
@@ -123,42 +106,41 @@ class Search:
         rows = np.flatnonzero(self.live)
         power, reach = objective.power[rows], self.reach.slope[rows]
         levels = np.abs(objective.grid.levels)
-        per_octave = _PER_OCTAVE_OF_A_SAMPLE if self.sample else _PER_OCTAVE
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
         low = 0.25 * power / reach
         high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
-        stop = per_octave * np.ceil(np.log2(high / low))
-        self._climb(rows, low, stop, per_octave)
-        most = np.ceil(per_octave * np.log2(self.reach.largest_scale(self.least)[rows] / low))
+        stop = _PER_OCTAVE * np.ceil(np.log2(high / low))
+        self._climb(rows, low, stop)
+        most = np.ceil(_PER_OCTAVE * np.log2(self.reach.largest_scale(self.least)[rows] / low))
         if (most > stop).any():
-            self.evaluate(*_ladder(rows, low, stop + 1, most, per_octave))
-        least = self._downwards(rows, low, per_octave)
+            self.evaluate(*_ladder(rows, low, stop + 1, most))
+        least = self._downwards(rows, low)
         if objective.density.kinks.shape[-1] and levels.size <= 512:
-            self.evaluate(*self._breakpoints(low * np.exp2(least / per_octave), low * np.exp2(most / per_octave)))
+            self.evaluate(*self._breakpoints(low * np.exp2(least / _PER_OCTAVE), low * np.exp2(most / _PER_OCTAVE)))
 
-    def _climb(self, rows: Index, low: Array, stop: Array, per_octave: int) -> None:
+    def _climb(self, rows: Index, low: Array, stop: Array) -> None:
         """Evaluate steps 0 to `stop` of the ladder; of a float grid, one octave stands for all that repeat it."""
-        if self.sample or self.objective.grid.float_spec is None or stop.max() < 16 * per_octave:
-            self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop, per_octave))
+        if self.objective.grid.float_spec is None or stop.max() < 16 * _PER_OCTAVE:
+            self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop))
             return
-        ends = self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop / per_octave, 1))
+        ends = self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop / _PER_OCTAVE, 1))
         level = (ends.row[1:] == ends.row[:-1]) & (np.abs(np.diff(ends.mse)) <= 0.1 * TOLERANCE * ends.mse[1:])
         inner = ends.row[1:] == ends.row[:-1]
         inner[1:] &= ~(level[1:] & level[:-1])
-        row, scale = np.repeat(ends.row[:-1][inner], per_octave - 1), np.repeat(ends.scale[:-1][inner], per_octave - 1)
-        self.evaluate(row, scale * np.tile(np.exp2(np.arange(1, per_octave) / per_octave), int(inner.sum())))
+        row, scale = (np.repeat(end[:-1][inner], _PER_OCTAVE - 1) for end in (ends.row, ends.scale))
+        self.evaluate(row, scale * np.tile(np.exp2(np.arange(1, _PER_OCTAVE) / _PER_OCTAVE), int(inner.sum())))
 
-    def _downwards(self, rows: Index, low: Array, per_octave: int) -> Array:
+    def _downwards(self, rows: Index, low: Array) -> Array:
         """Extend the ladder until no smaller scale can gain more than the best known one; return its lowest step."""
         objective, least = self.objective, np.zeros(rows.size)
         for _ in range(200):
-            gain = np.maximum(objective.power - self.least, bounds.RESOLUTION * objective.power)[rows]
-            needed = np.floor(per_octave * np.log2(0.5 * gain / self.reach.slope[rows] / low))
+            gain = np.maximum(objective.power - self.least, RESOLUTION * objective.power)[rows]
+            needed = np.floor(_PER_OCTAVE * np.log2(0.5 * gain / self.reach.slope[rows] / low))
             if (needed >= least).all():
                 break
             # Some octaves at a time: a gain found on the way ends it sooner.
-            first = np.minimum(least, np.maximum(needed, least - 4 * per_octave))
-            self.evaluate(*_ladder(rows, low, first, least - 1, per_octave))
+            first = np.minimum(least, np.maximum(needed, least - 4 * _PER_OCTAVE))
+            self.evaluate(*_ladder(rows, low, first, least - 1))
             least = first
         return least
 
@@ -180,7 +162,7 @@ class Search:
         """The local minima between scanned scales: roots of the slope from - to +."""
         points = self.points
         size = points.mse if self.objective.accurate else self.objective.power[points.row]
-        noise = 4 * bounds.RESOLUTION * size / points.scale
+        noise = 4 * RESOLUTION * size / points.scale
         # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
         steep = np.flatnonzero(np.abs(points.slope) > noise)
         first, second = steep[:-1], steep[1:]
@@ -238,77 +220,22 @@ class Search:
     def _rescue(self, found: Points) -> Points:
         """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
         least = self._least_of(found.row, found.mse)
-        best = self.least + bounds.RESOLUTION * self.objective.power
+        best = self.least + RESOLUTION * self.objective.power
         missed = self.live & (best < least * (1 - TOLERANCE))
         return self.refine() if missed.any() else Points.none()
 
-    def descend(self) -> Points:
-        """On a sample: from the best pieces, s <- B / C until no value changes its cell."""
-        points, power = self.points, self.objective.power[self.points.row]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reach = power - points.b * points.b / points.c
-        near = (points.b > 0) & (reach <= 1.01 * self.least[points.row] + bounds.RESOLUTION * power)
-        place = np.flatnonzero(near)[np.lexsort((reach[near], points.row[near]))]
-        rank = np.arange(place.size) - np.searchsorted(points.row[place], points.row[place])
-        moving, settled = points.select(place[rank < _DESCENTS]), [Points.none()]
-        for _ in range(_STEPS):
-            if not moving.row.size:
-                break
-            new = self.objective(moving.row, moving.b / moving.c)
-            done = ((new.b == moving.b) & (new.c == moving.c)) | (new.scale == moving.scale)
-            settled.append(new.select(done))
-            moving = new.select(~done)
-        found = join(*settled, moving)
-        self.remember(found)
-        return found
-
-    def _every_dip(self) -> Points:
-        """On a small sample: all local minima within 1 % of the best, piece by piece where the bound allows them."""
-        points, objective = self.points, self.objective
-        wide = points.scale[1:] > points.scale[:-1] * (1 + 1e-15)
-        same = np.flatnonzero((points.row[1:] == points.row[:-1]) & wide)
-        bound = bounds.lower_bounds(objective, points.select(same), points.select(same + 1))
-        same = same[bound <= 1.01 * self.least[points.row[same]]]
-        values, _ = objective.density.atoms or (np.empty((self.rows, 0)), None)
-        values = np.reshape(values, (-1, values.shape[-1]))
-        t = objective.grid.thresholds[objective.grid.thresholds != 0]
-        found = [Points.none()]
-        for row in np.unique(points.row[same]):
-            left = same[points.row[same] == row]
-            low, high = points.scale[left], points.scale[left + 1]
-            breaks = np.unique((values[row if len(values) > 1 else 0] - objective.shift[row])[:, None] / t)
-            place = np.searchsorted(low, breaks, side="right") - 1
-            breaks = breaks[(place >= 0) & (breaks < high[place])]
-            ends = np.unique(np.concatenate([breaks, low, high]))
-            middle = np.sqrt(ends[1:] * ends[:-1])
-            piece = objective(np.full(middle.size, row), middle)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                bottom = piece.b / piece.c
-            # At a breakpoint the MSE has a concave edge: a bottom that falls on one is no minimum.
-            margin = 4 * np.finfo(np.float64).eps * middle
-            dips = bottom[(bottom > ends[:-1] + margin) & (bottom < ends[1:] - margin)]
-            found.append(objective(np.full(dips.size, row), dips))
-        return join(*found)
-
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
-        many = self.rows if self.sample or self.certify else 1
-        left = max(1, self.budget * many // self.objective.cost)
+        left = max(1, self.budget * (self.rows if self.certify else 1) // self.objective.cost)
         proven = self.live.copy()
         for _ in range(1000):
-            place, goal = bounds.undecided(self.objective, self.points, self.least, TOLERANCE)
+            place, goal = bounds.undecided(self.objective, self.points, self.least)
             if not place.size:
                 break
             row, scale = bounds.split(self.objective, self.points, place, goal)
-            if row.size > left:
-                # Too dear: what is left goes where a better scale is most likely.
-                proven[self.points.row[place]] = False
-                if not self.sample:
-                    break
-                left = min(left, _LAST_EVALUATIONS)
-                row, scale = row[: _FEWEST // 2], scale[: _FEWEST // 2]
             left -= row.size
             if left < 0:
+                proven[self.points.row[place]] = False
                 break
             self.evaluate(row, scale)
         self.status[proven] = Status.EXACT
@@ -317,7 +244,7 @@ class Search:
         """Accurate errors of the minima; equal ones count once, and the smallest scale stands for them."""
         row, scale = found.row, found.scale
         if self.live.any():
-            # The best evaluated point is a candidate too: on a sample with many pieces, or where a scan found no dip.
+            # Where the scan found no dip.
             lacking = self.live.copy()
             lacking[row] = False
             if lacking.any():
@@ -336,14 +263,14 @@ class Search:
         order = np.lexsort((scale, mse, row))
         start = row[order].searchsorted(np.arange(self.rows + 1)).tolist()
         for member in range(self.rows):
-            kept = distinct(order[start[member] : start[member + 1]], scale, mse, self.sample)
+            kept = distinct(order[start[member] : start[member + 1]], scale, mse)
             first[member] = kept[0]
             shift = float(objective.shift[member])
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
         # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
         if self.live.any():
-            # `least` is the least of many B^2 / C: up to 3 resolutions off, at 8 bits on samples of a Cauchy variable.
-            noise = 4 * bounds.RESOLUTION * objective.power
+            # `least` is the least of many B^2 / C: up to 3 resolutions off.
+            noise = 4 * RESOLUTION * objective.power
             beaten = mse[first] > self.least * (1 + TOLERANCE) + noise
             if beaten.any():
                 self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
@@ -415,13 +342,13 @@ class Search:
             there = (far > 0) & np.isfinite(far)
             row, from_ = row[there], points.scale[end][there]
             steps = np.ceil(sign * _PER_OCTAVE * np.log2(far[there] / from_))
-            member, scale = _ladder(row, from_, np.ones(row.size), np.clip(steps, 0, _FENCE), _PER_OCTAVE)
+            member, scale = _ladder(row, from_, np.ones(row.size), np.clip(steps, 0, _FENCE))
             # A ladder climbs: downwards it is mirrored at its start.
             base = from_[np.searchsorted(row, member)]
             self.evaluate(member, base * (scale / base) ** sign)
 
 
-def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int) -> tuple[Index, Array]:
+def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int = _PER_OCTAVE) -> tuple[Index, Array]:
     """Steps `first` to `last` of each row's ladder low * 2^(step / per_octave)."""
     count = np.maximum(last - first + 1, 0).astype(np.intp)
     owner = np.repeat(np.arange(rows.size), count)
@@ -429,11 +356,11 @@ def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int)
     return rows[owner], low[owner] * np.exp2(step / per_octave)
 
 
-def distinct(order: Index, scale: Array, mse: Array, sample: bool) -> list[int]:
-    """Minima in `order` (best first), those with equal MSE (1e-12) once; of a sample those within 1 %."""
+def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
+    """Minima in `order` (best first) up to `within` above the best, those with equal MSE (1e-12) once."""
     kept: list[int] = []
     for i in order:
-        if sample and kept and mse[i] > 1.01 * mse[kept[0]]:
+        if kept and mse[i] > (1 + within) * mse[kept[0]]:
             break
         if kept and mse[i] <= mse[kept[-1]] * (1 + TOLERANCE):
             if scale[i] < scale[kept[-1]]:
