@@ -20,7 +20,7 @@ from ..densities.base import Density
 from ..error import quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum
-from .bounds import RESOLUTION
+from .bounds import RESOLUTION, TOLERANCE
 from .scan import distinct
 
 __all__ = ["FreeScale", "best_scale_and_shift", "constant"]
@@ -40,7 +40,6 @@ _LEVELS = 24
 _BUDGET = 1 << 26
 # Thresholds in flight.
 _CHUNK = 1 << 15
-_TOLERANCE = 1e-12
 # The best corners of each level that are followed down, and the steps at most.
 _FOLLOWED = 4
 _STEPS = 200
@@ -169,7 +168,7 @@ class _Search:
         u, v = (start[k, at] + corners[k].ravel()[first] * size[k, at] for k in (0, 1))
         points = self._evaluate(at, u, v)
         self._follow(self._promising(points))
-        best, power = self.best[at] * (1 - _TOLERANCE), self.power[at]
+        best, power = self.best[at] * (1 - TOLERANCE), self.power[at]
         h = 2 * u * points.with_x + 2 * v * points.level - points.square
         g = (power - best) * u * u + v * v - h
         noise = RESOLUTION * (power * u * u + v * v + points.square)
@@ -244,7 +243,7 @@ class _Search:
         mse = np.asarray(quantization_error(self._members(row), self.grid, scale, shift).mse)
         out, order = [], np.lexsort((mse, row))
         for i, mine in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, self.best.size)))):
-            kept = distinct(mine, scale, mse, sample=True)
+            kept = distinct(mine, scale, mse, within=0.01)
             minima = tuple(Minimum(float(scale[k]), float(shift[k]), float(mse[k])) for k in kept)
             out.append(FreeScale(minima, bool(proven[i])))
         return out

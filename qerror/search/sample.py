@@ -23,9 +23,8 @@ _MOST_PARTS = 64
 _ROUND = 1 << 22
 # Crossings in flight: each takes about 70 bytes in every thread.
 _AT_ONCE = 1 << 17
-# Cells and crossings after which the proof for a row is given up, and when it was asked for.
+# Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
-ASKED = 4_000_000_000
 
 
 class Best(NamedTuple):

@@ -82,7 +82,7 @@ def found_in_rows(density: Density, grid: Grid, shift: Array, certify: bool | No
 
 
 def _budget(certify: bool | None) -> float:
-    return {None: sample.BUDGET, True: sample.ASKED, False: 0.0}[certify]
+    return {None: sample.BUDGET, True: np.inf, False: 0.0}[certify]
 
 
 def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells], T]) -> list[T]:
