@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +34,9 @@ class Rows:
     elements: Index
 
     def select(self, part: slice | Index) -> Rows:
-        """Some of the rows."""
+        """Some of the rows; of neighbours a view."""
+        if not isinstance(part, slice) and part.size and (part[1:] - part[:-1] == 1).all():
+            part = slice(int(part[0]), int(part[-1]) + 1)
         weights = None if self.weights is None else self.weights[part]
         return Rows(self.values[part], weights, self.elements[part])
 
@@ -101,7 +104,9 @@ class Rows:
 
     @property
     def second_moment(self) -> Array:
-        """`variance`, as a by-product of the sums over runs."""
+        """`variance`, as a by-product of what `first_of` needs."""
+        if self.n <= _SMALL:
+            return self._deviations_up_to[1] / self.total
         two = self._runs[2]
         return (two[0][:, -1] + two[1][:, -1]) / self.total
 
@@ -140,9 +145,12 @@ class Rows:
     def _up_to(self, row: Index, rank: Index, order: int) -> Array:
         row, rank = np.broadcast_arrays(row, rank)
         if self.n <= _SMALL:
-            flat = self._weights_up_to if order == 0 else self._deviations_up_to
-            place = rank + (row * (flat.size // len(self.values)) + (RUN - 1))
-            return flat.ravel().take(place, mode="clip")
+            table = self._weights_up_to if order == 0 else self._deviations_up_to[0]
+            runs = table.shape[2]
+            place = rank // RUN
+            place += row * runs
+            place += rank % RUN * (runs * len(self.values))
+            return table.ravel().take(place, mode="clip")
         block = rank // RUN
         pair = self._runs[order]
         assert pair is not None
@@ -166,11 +174,20 @@ class Rows:
     @cached_property
     def _weights_up_to(self) -> Array:
         assert self.weights is not None
-        return _prefix(self.weights, np.zeros(len(self.values)), None, dd.prefix_sums(_sums(self.weights)))
+        return _up_to(_across(self.weights, np.zeros(len(self.values))))
 
     @cached_property
-    def _deviations_up_to(self) -> Array:
-        return _prefix(self.values, self.mean, self.weights, self._runs[1])
+    def _deviations_up_to(self) -> tuple[Array, Array]:
+        """The table of sums of w d, and the sum of all w d^2 of each row."""
+        table = _across(self.values, self.mean)
+        d = table[1:]
+        if self.weights is None:
+            squares = np.einsum("jrk,jrk->rk", d, d)
+        else:
+            w = _across(self.weights, np.zeros(len(self.values)))[1:]
+            squares = np.einsum("jrk,jrk,jrk->rk", w, d, d)
+            d *= w
+        return _up_to(table), squares.sum(axis=1)
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -231,28 +248,32 @@ def _in_runs(values: Array) -> Array:
     return values.reshape(rows, -1, RUN)
 
 
-def _sums(values: Array) -> Array:
-    out: Array = _in_runs(values).sum(axis=2)
+def _across(values: NDArray[Any], centre: Array) -> Array:
+    """Value j of run k of each row, less the centre, at place (1 + j, row, k); zeros before and behind.
+
+    So laid out, all runs are added up side by side.
+    """
+    rows, n = values.shape
+    runs, rest = divmod(n, RUN)
+    out = np.empty((RUN + 1, rows, 1 + -(-n // RUN)))
+    out[0], out[:, :, runs:] = 0.0, 0.0
+    whole = values[:, : runs * RUN].reshape(rows, runs, RUN).transpose(2, 0, 1)
+    np.subtract(whole, centre[:, None], out=out[1:, :, :runs])
+    np.subtract(values[:, runs * RUN :].T, centre, out=out[1 : 1 + rest, :, runs])
     return out
 
 
-def _prefix(values: NDArray[Any], centre: Array, weights: Array | None, runs: dd.Pair) -> Array:
-    """Sums of the first 0, 1, ..., n values of w (x - centre), the sum of k at place RUN - 1 + k of each row.
+def _up_to(table: Array) -> Array:
+    """Sums of the first 0, 1, ..., n terms of each row, the sum of RUN k + j at place (j, row, k); in place.
 
-    Short runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
+    Runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
     """
-    rows, n = values.shape
-    # A run of zeros first, whose end is the empty sum.
-    out = np.empty((rows, 1 + -(-n // RUN), RUN))
-    flat = out.reshape(rows, -1)
-    flat[:, :RUN], flat[:, RUN + n :] = 0.0, 0.0
-    held = flat[:, RUN : RUN + n]
-    np.subtract(values, centre[:, None], out=held)
-    if weights is not None:
-        held *= weights
-    np.cumsum(out, axis=2, out=out)
-    out[:, 1:] += (runs[0] + runs[1])[:, :-1, None]
-    return flat
+    for one, two in itertools.pairwise(table[1:]):
+        two += one
+    before = dd.prefix_sums(table[RUN, :, :-1])
+    table = table[:RUN]
+    table += before[0] + before[1]
+    return table
 
 
 def rows_of_atoms(values: Array, masses: Array) -> tuple[Rows, Index]:

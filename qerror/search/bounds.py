@@ -163,7 +163,15 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
     return place[(-promise).argsort(kind="stable")], goal
 
 
-def split(objective: Objective, points: Points, place: Index, goal: Array) -> tuple[Index, Array]:
+def asked(objective: Objective, points: Points, best: Array) -> tuple[Index, Array]:
+    """New scales inside the intervals that a proof will divide, without a look at their bounds."""
+    goal = best - np.maximum(TOLERANCE * best, RESOLUTION * objective.power)
+    return split(objective, points, (points.row[1:] == points.row[:-1]).nonzero()[0], goal, fewest=1)
+
+
+def split(
+    objective: Objective, points: Points, place: Index, goal: Array, fewest: int = _FEWEST_PARTS
+) -> tuple[Index, Array]:
     """New scales inside the intervals at `place`, as dense as their proof needs and no denser.
 
     The gap between h and its chord is about A w^2 / 4 for an interval of relative width w, and may be as large as the
@@ -180,21 +188,21 @@ def split(objective: Objective, points: Points, place: Index, goal: Array) -> tu
         convex = 0.2 * np.maximum(*excess) / length**2
         a, b = (np.sqrt(np.maximum(0.7 * np.cbrt(e), convex)) for e in excess)
         whole = a * a + a * b + b * b
-        owner, t = _parts(3 * length / whole)
+        owner, t = _parts(3 * length / whole, fewest)
         a, rise = a[owner], (b - a)[owner] * t
         share = t * (3 * a * a + rise * (3 * a + rise)) / whole[owner]
     else:
         first, second = (1.4 * np.sqrt(e) for e in excess)
         ratio = np.log(second / first)
         ratio[np.abs(ratio) < 1e-6] = 1e-6
-        owner, t = _parts(length * ratio / (first * np.expm1(ratio)))
+        owner, t = _parts(length * ratio / (first * np.expm1(ratio)), fewest)
         share = np.expm1(t * ratio[owner]) / np.expm1(ratio[owner])
     return row[owner], left.scale[owner] * np.exp(share * length[owner])
 
 
-def _parts(count: Array) -> tuple[Index, Array]:
+def _parts(count: Array, fewest: int) -> tuple[Index, Array]:
     """Where about `count` parts of each interval meet: its index, and the share of the parts to the left."""
-    whole = np.minimum(np.maximum(np.ceil(count), _FEWEST_PARTS), _MOST_PARTS).astype(np.intp)
+    whole = np.minimum(np.maximum(np.ceil(count), fewest), _MOST_PARTS).astype(np.intp)
     last = np.cumsum(whole - 1)
     owner = np.arange(whole.size).repeat(whole - 1)
     return owner, (np.arange(1, last[-1] + 1) - (last - whole + 1)[owner]) / whole[owner]

@@ -50,7 +50,9 @@ class Search:
     def __init__(self, objective: Objective, certify: bool | None) -> None:
         self.objective = objective
         self.rows = objective.shift.size
-        self.budget = _ASKED_PROOF if certify else _DEAR_PROOF if objective.sample else _CHEAP_PROOF
+        budget = _ASKED_PROOF if certify else _DEAR_PROOF if objective.sample else _CHEAP_PROOF
+        # Evaluations that the proof may still make.
+        self.left = max(1, budget * (self.rows if certify else 1) // objective.cost)
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
@@ -67,8 +69,9 @@ class Search:
         found = Points.none()
         if self.live.any():
             self.scan()
-            found = self.refine()
-            if self.certify is not False and self.objective.model == "exact":
+            proof = self.certify is not False and self.objective.model == "exact"
+            found = self.refine(proof)
+            if proof:
                 self.prove()
             found = join(found, self._rescue(found))
             if self.objective.sample and self.objective.grid.float_spec is not None:
@@ -158,8 +161,11 @@ class Search:
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
 
-    def refine(self) -> Points:
-        """The local minima between scanned scales: roots of the slope from - to +."""
+    def refine(self, proof: bool = False) -> Points:
+        """The local minima between scanned scales: roots of the slope from - to +.
+
+        With them are evaluated the scales that a proof is sure to ask for.
+        """
         points = self.points
         size = points.mse if self.objective.accurate else self.objective.power[points.row]
         noise = 4 * RESOLUTION * size / points.scale
@@ -176,7 +182,7 @@ class Search:
         known = (self._around(i, j, points.slope) for i, j in zip(place.tolist(), after.tolist(), strict=True))
         problems = ((*around, limit) for around, limit in zip(known, noise[place].tolist(), strict=True))
         scale = rising_roots(lambda index, s: self.objective(row[index], s).slope, problems)
-        new = self.evaluate(row, scale)
+        new = self._with_asked(row, scale) if proof else self.evaluate(row, scale)
         if self.objective.density.kinks.shape[-1]:
             # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
             low, high = points.select(place), points.select(after)
@@ -224,17 +230,25 @@ class Search:
         missed = self.live & (best < least * (1 - TOLERANCE))
         return self.refine() if missed.any() else Points.none()
 
+    def _with_asked(self, row: Index, scale: Array) -> Points:
+        """Evaluate, and with it divide the intervals so near to the best scale that their bound would not do."""
+        asked = bounds.asked(self.objective, self.points, self.least)
+        if asked[0].size > self.left:
+            return self.evaluate(row, scale)
+        self.left -= asked[0].size
+        new = self.evaluate(np.append(row, asked[0]), np.append(scale, asked[1]))
+        return new.select(slice(row.size))
+
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
-        left = max(1, self.budget * (self.rows if self.certify else 1) // self.objective.cost)
         proven = self.live.copy()
         for _ in range(1000):
             place, goal = bounds.undecided(self.objective, self.points, self.least)
             if not place.size:
                 break
             row, scale = bounds.split(self.objective, self.points, place, goal)
-            left -= row.size
-            if left < 0:
+            self.left -= row.size
+            if self.left < 0:
                 proven[self.points.row[place]] = False
                 break
             self.evaluate(row, scale)
