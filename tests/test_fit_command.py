@@ -209,18 +209,17 @@ def test_scale_files_hold_every_shape_and_type(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["minmax", "octav"])
-def test_peak_memory_is_that_of_the_largest_tensor(tmp_path: Path, rule: str) -> None:
+def test_peak_memory_is_that_of_the_largest_tensor(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     x = np.random.default_rng(0).standard_normal((1024, 4096)).astype(np.float32)
-    safetensors.numpy.save_file({f"w{i}": x for i in range(6)}, path)
+    safetensors.numpy.save_file({f"w{i}": x for i in range(5)}, path)
     # Not ru_maxrss: a child starts with its parent's.
     code = (
         "import re, sys; from qerror.cli.commands import qerror_command as q\n"
         "try: q(sys.argv[1:])\n"
         "finally: print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1], file=sys.stderr)"
     )
-    args = ["fit", str(path), "--grid", "int4", "--block", "128", "--rule", rule, "--json"]
+    args = ["fit", str(path), "--grid", "int4", "--block", "128", "--rule", "minmax", "--rule", "octav", "--json"]
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
     peak = 1024 * int(done.stderr.split()[-1])
     # The promise: 5 times the largest tensor plus 200 MB. (The rest of the file is mapped, and counted here too.)

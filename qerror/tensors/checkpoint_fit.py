@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._threads import chunk_slices
-from ..results import FitResult
+from ..results import ErrorTerms, FitResult
 from .checkpoints import Checkpoint
 from .fitting import unmeasured_evaluate, unmeasured_fit
 from .scale_files import ScaleSink
@@ -163,25 +163,32 @@ def _fit_one(
     codes: bool,
     options: Mapping[str, Any],
 ) -> TensorFit:
-    fits = {rule: unmeasured_fit(values, grid, rule=rule, **options) for rule in rules}
+    totals: dict[str, ErrorTerms] = {}
+    first = unmeasured_fit(values, grid, rule=rules[0], **options)
+    totals[rules[0]] = first.total
+    scales = (float(np.min(first.scale)), float(np.median(first.scale)), float(np.max(first.scale)))
+    groups = int(np.size(first.scale))
+    if sink is None:
+        # The scales of small blocks take as much memory as the tensor: no rule's are kept.
+        del first
+    for rule in (*rules[1:], *({"optimal"} - set(rules))):
+        totals[rule] = unmeasured_fit(values, grid, rule=rule, **options).total
+    mse = {rule: float(totals[rule].mse) for rule in rules}
     if f"{info.name}.scale" in given:
-        layout = {key: options[key] for key in ("axis", "block_size", "block_axis", "scale_format") if key in options}
-        shift = given.get(f"{info.name}.shift", 0.0)
-        fits["given"] = unmeasured_evaluate(values, grid, given[f"{info.name}.scale"], shift, **layout)
-    first = next(iter(fits.values()))
-    best = fits["optimal"] if "optimal" in fits else unmeasured_fit(values, grid, **options)
-    result = TensorFit(
-        info,
-        kurtosis=_kurtosis(values),
-        scales=(float(np.min(first.scale)), float(np.median(first.scale)), float(np.max(first.scale))),
-        groups=int(np.size(first.scale)),
-        power=float(first.total.power),
-        mse={rule: float(fit.total.mse) for rule, fit in fits.items()},
-        optimum=float(best.total.mse),
-    )
+        mse["given"] = _given(info, values, grid, given, options)
+    power, optimum = float(totals[rules[0]].power), float(totals["optimal"].mse)
+    result = TensorFit(info, "", "", _kurtosis(values), scales, groups, power, mse, optimum)
     if sink is not None:
         _write(sink, info, values, first, codes)
     return result
+
+
+def _given(
+    info: TensorInfo, values: NDArray[Any], grid: str, given: Mapping[str, NDArray[Any]], options: Mapping[str, Any]
+) -> float:
+    layout = {key: options[key] for key in ("axis", "block_size", "block_axis", "scale_format") if key in options}
+    shift = given.get(f"{info.name}.shift", 0.0)
+    return float(unmeasured_evaluate(values, grid, given[f"{info.name}.scale"], shift, **layout).total.mse)
 
 
 def _write(sink: ScaleSink, info: TensorInfo, values: NDArray[Any], fit: FitResult, codes: bool) -> None:

@@ -31,8 +31,9 @@ class GroupCosts:
 
     def total(self) -> ErrorTerms:
         """Mean over the groups by weight."""
-        weight = np.concatenate(self.weight)
-        return ErrorTerms(*((np.concatenate(self.terms, axis=1) * weight).sum(axis=1) / weight.sum()))
+        weight = sum(part.sum() for part in self.weight)
+        pairs = list(zip(self.terms, self.weight, strict=True))
+        return ErrorTerms(*(sum((part[i] * w).sum() for part, w in pairs) / weight for i in range(len(TERMS))))
 
 
 class Costs:
@@ -73,8 +74,8 @@ class Costs:
     def _best(self) -> GroupCosts:
         assert self._optimum is not None
         best = self._optimum(*self._alive())
-        power, again = (np.concatenate(costs.terms, axis=1)[4] for costs in (self._own, best))
-        if not np.allclose(power, again, rtol=1e-9, atol=0):
+        pairs = zip(self._own.terms, best.terms, strict=True)
+        if not all(np.allclose(own[4], again[4], rtol=1e-9, atol=0) for own, again in pairs):
             raise ValueError("x has changed since it was fitted, so there is nothing to compare with; fit it again")
         return best
 

@@ -50,15 +50,21 @@ def measure(rows: NDArray[Any], weights: Array | None, grid: Grid, scale: Array,
     >>> measure(x, None, grid("ternary"), one, 0 * one).sums[:2].ravel().tolist()
     [1.0, 0.0625]
     """
+    out, pieces = np.zeros((8, rows.shape[0])), list(_pieces(*rows.shape))
+    whole = rows.shape[1] <= _PIECE
 
-    def work(piece: tuple[slice, slice]) -> Array:
+    def work(piece: tuple[slice, slice]) -> Array | None:
         row, _ = piece
         w = None if weights is None else weights[piece]
-        return _add_up(rows[piece], w, grid, scale[row, None], shift[row, None])
+        sums = _add_up(rows[piece], w, grid, scale[row, None], shift[row, None])
+        if not whole:
+            return sums
+        out[:, row] = sums
+        return None
 
-    out, pieces = np.zeros((8, rows.shape[0])), list(_pieces(*rows.shape))
     for (row, _), sums in zip(pieces, thread_map(work, pieces), strict=True):
-        out[:, row] += sums
+        if sums is not None:
+            out[:, row] += sums
     return Measured(out[:6], out[6], out[7])
 
 

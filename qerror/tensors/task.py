@@ -23,6 +23,7 @@ from .groups import Groups
 from .measure import measure
 from .rules import optimal
 from .stored_scales import Stored, scale_grid
+from .unsorted import Unsorted
 
 __all__ = ["Task", "as_array", "as_weights", "resolve_format", "shift_policy", "spread", "with_family"]
 
@@ -30,6 +31,10 @@ Array = NDArray[np.float64]
 
 # Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
 _CHUNK = 1 << 19
+# The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
+_STORED_CHUNK = 1 << 17
+# Values to which family="auto" is fitted, evenly spread over the tensor.
+_POOLED = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Task:
         shifts = self.groups.split(self.shift) if fixed else [self.shift] * len(parts)
         out = []
         for rows, weight, shift in zip(parts, weighted, shifts, strict=True):
-            step = max(1, _CHUNK // rows.shape[1])
+            size = _CHUNK if self.plan.stored is None else _STORED_CHUNK
+            step = max(1, size // rows.shape[1])
             cuts = [slice(i, i + step) for i in range(0, rows.shape[0], step)]
             out.append([(rows[c], None if weight is None else weight[c], shift[c] if fixed else shift) for c in cuts])
         return out
@@ -185,11 +191,15 @@ def with_family(task: Task, label: str, values: NDArray[Any]) -> tuple[Task, str
     rule = task.plan.rule
     if not (isinstance(rule, partial) and rule.keywords.get("family") == "auto"):
         return task, label
-    pooled = []
-    for rows in task.groups.rows(values):
-        mean, std = rows.mean(axis=1, dtype=np.float64), rows.std(axis=1, dtype=np.float64)
-        used = std > 0
-        pooled.append(((rows[used] - mean[used, None]) / std[used, None]).ravel())
+    # An odd step meets all columns of a matrix whose length is a power of two.
+    step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
+    for rows in (chunk[0] for part in task._chunks(values, None) for chunk in part):
+        members = Unsorted(rows, None)
+        used = members.std > 0
+        some = rows[used, ::step].astype(np.float64)
+        some -= members.mean[used, None]
+        some /= members.std[used, None]
+        pooled.append(some.ravel())
     sample = np.concatenate(pooled)
     family = fit_density(sample) if sample.size else Gaussian()
     fixed = partial(rule.func, **{**rule.keywords, "family": family})
