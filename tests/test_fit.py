@@ -13,7 +13,8 @@ import pytest
 
 import qerror as qe
 from qerror.results import Status
-from qerror.tensors import open_checkpoint
+from qerror.tensors import open_checkpoint, task
+from qerror.tensors.fitting import unmeasured_evaluate, unmeasured_fit
 from qerror.tensors.rules import RULES, RuleResult, as_rule
 
 RNG = np.random.default_rng(20250405)
@@ -341,6 +342,8 @@ def test_negative_axes_are_the_same_axes() -> None:
         ([1.0], {"shift": "median"}, "shift must be 'mean' or 'optimal', got 'median'"),
         ([1.0], {"shift": [1.0, 2.0]}, r"shift of shape \(2,\) does not fit: the groups of x have shape \(\)"),
         ([1.0], {"shift": np.nan}, "shift must be finite, got nan"),
+        ([1.0], {"shift": 1e200}, "shift must be at most 1e\\+100 in magnitude, got 1e\\+200"),
+        ([1.0], {"scale_format": qe.Grid([-2, -1])}, "scale_format must have positive values"),
         ([1.0], {"weights": [-1.0]}, "weights must be >= 0, got -1"),
         ([1.0], {"weights": [1.0, 2.0]}, r"weights of shape \(2,\) must broadcast to x of shape \(1,\)"),
         ([[1.0], [2.0]], {"weights": [[1.0], [0.0]], "axis": 0}, "weights must not all be 0 in a group"),
@@ -349,6 +352,33 @@ def test_negative_axes_are_the_same_axes() -> None:
 def test_bad_input(x: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         qe.fit(x, "int4", **options)
+
+
+@pytest.mark.parametrize("rule", sorted({*RULES, "analytic:family=auto"}))
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_nan_is_found_by_every_rule_where_it_is(rule: str, bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are fitted in parts, and a comparison with NaN is false: neither may hide it."""
+    monkeypatch.setattr(task, "_CHUNK", 1000)
+    x = heavy((70, 100)).astype(np.float32)
+    x[60, 7] = bad
+    with pytest.raises(ValueError, match=r"x must be finite, got 1 .* of 7000 values, .* at index \(60, 7\)"):
+        unmeasured_fit(x, "int4", rule=rule, axis=0)
+    with pytest.raises(ValueError, match=r"x must be finite, .* at index \(60, 7\)"):
+        unmeasured_evaluate(x, "int4", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (-1.0, "scale must be positive and finite, got -1.0"),
+        (None, "scale must be a real number or an array of real numbers, got None"),
+        (np.ones(3), "a rule must return one scale and shift, or one for each of the 2 groups that it was given"),
+        ((1.0, np.nan), "shift must be finite, got nan"),
+    ],
+)
+def test_what_a_callable_must_return(answer: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        qe.fit(np.ones((2, 4)), "int4", rule=lambda d, g, shift: answer, axis=0)
 
 
 def test_torch_bfloat16_is_told_what_to_type() -> None:

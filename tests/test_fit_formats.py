@@ -175,6 +175,8 @@ def test_nvfp4_tensor_scale() -> None:
     x = heavy((3, 64)).astype(np.float32)
     result = qe.fit(x, "nvfp4")
     assert result.tensor_scale == float(np.float32(float(np.abs(x).max()) / (448 * 6)))
+    # Beyond what a float32 tensor scale reaches everything is clipped.
+    assert qe.fit(np.array([1e50, 1.0]), "nvfp4").tensor_scale == np.finfo(np.float32).max
     zeros = qe.fit(np.zeros((2, 32), np.float32), "nvfp4")
     assert zeros.tensor_scale == 1.0
     assert (zeros.error.mse == 0).all()

@@ -156,11 +156,16 @@ def _row(fit: TensorFit) -> dict[str, Any]:
         "mse": dict(fit.mse),
         "sqnr_db": _decibels(fit.power, first),
         "optimal_sqnr_db": _decibels(fit.power, fit.optimum),
-        **{f"lost {rule}": max(0.0, _decibels(mse, fit.optimum)) for rule, mse in fit.mse.items()},
+        **{f"lost {rule}": _lost(mse, fit.optimum) for rule, mse in fit.mse.items()},
     }
 
 
 def _decibels(power: float, mse: float) -> float:
-    if power == mse:
-        return 0.0
-    return math.inf if mse == 0 else 10 * math.log10(power / mse) if power > 0 else math.nan
+    """10 log10(power / mse); nan where both are 0."""
+    if mse == 0:
+        return math.inf if power > 0 else math.nan
+    return 10 * math.log10(power / mse) if power > 0 else -math.inf
+
+
+def _lost(mse: float, optimum: float) -> float:
+    return 0.0 if mse <= optimum else _decibels(mse, optimum)

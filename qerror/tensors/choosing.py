@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import check_scale, check_shift
 from ..densities.base import Density
 from ..densities.empirical import Empirical
 from ..grids.grid import Grid
@@ -67,10 +68,12 @@ def choose(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) ->
     sample = Unsorted(rows, weights) if function in _FROM_MOMENTS else Empirical(rows, weights, axis=0)
     if plan.integer:
         shift = "optimal" if function in (minmax, iterative, shrink_search) else "mean"
+    # A NaN must not pass for a moment that is 0.
+    _ = sample.support
     found: Any = plan.rule(sample, plan.grid, shift=shift)
     if not isinstance(found, RuleResult):
         scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
-        found = RuleResult(scale, at, Status.RULE)
+        found = RuleResult(check_scale(scale), check_shift(at), Status.RULE)
     choice = _flat(len(rows), found.scale, found.shift, found.status)
     if plan.stored is not None:
         # Rounded down, minmax would clip, by half its range on powers of two.
@@ -127,5 +130,8 @@ def sorted_sample(rows: NDArray[Any], weights: Array | None) -> Empirical:
 
 
 def _flat(count: int, scale: Any, shift: Any, status: Any) -> Choice:
+    if not {np.size(scale), np.size(shift)} <= {1, count}:
+        wanted = f"one scale and shift, or one for each of the {count} groups that it was given"
+        raise ValueError(f"a rule must return {wanted}, got {np.size(scale)} and {np.size(shift)}")
     flat = [np.broadcast_to(np.ravel(np.asarray(value, np.float64)), count) for value in (scale, shift)]
     return Choice(flat[0], flat[1], np.broadcast_to(np.ravel(np.asarray(status, object)), count))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import check_choice, check_scale, check_shift, shown
+from .._check import check_choice, check_finite, check_scale, check_shift, shown
 from ..grids.formats import BlockFormat
 from ..grids.grid import Grid
 from ..results import FitResult, Status
@@ -198,6 +198,7 @@ def unmeasured_evaluate(
     form = resolve_format(grid, block_size, scale_format)
     groups = make_groups(values.shape, axis, form.block_size, block_axis)
     as_weights(weights, groups)
+    check_finite("x", values)
     s, z = (spread(name, a, groups) for name, a in (("scale", check_scale(scale)), ("shift", check_shift(shift))))
     task = Task(groups, Plan(form.grid, optimal, stored=form.stored(values)), z)
     parts = zip(groups.split(s), groups.split(z), strict=True)

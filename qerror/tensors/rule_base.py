@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import check_choice, check_shift
+from .._check import check_choice, check_shift, shown
 from ..densities.base import Density
 from ..results import Status
 
@@ -40,6 +40,13 @@ class RuleResult:
     status: Any
     note: str = ""
     trace: Array | None = None
+
+
+def as_number(name: str, value: Any) -> float:
+    """An option of a rule as a number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
+        raise ValueError(f"{name} must be a number >= 0, got {shown(value)}")
+    return float(value)
 
 
 def is_word(shift: Any, word: str) -> bool:

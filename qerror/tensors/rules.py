@@ -23,7 +23,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
 from ..search.optimal import optimal_scale
-from .rule_base import WITH_OWN_SHIFT, Array, RuleResult, either, fixed_shift, is_word
+from .rule_base import WITH_OWN_SHIFT, Array, RuleResult, as_number, either, fixed_shift, is_word
 from .rules_extreme import minmax, ocp, percentile, shrink_search
 from .rules_statistic import aciq, analytic, octav, sawb
 
@@ -76,7 +76,7 @@ def iterative(
     0.797884561
     """
     levels = as_grid(grid)
-    steps = as_int("n_iter", n_iter, 0)
+    steps, tol = as_int("n_iter", n_iter, 0), as_number("tol", tol)
     free = is_word(shift, "optimal")
     first_shift = np.asarray(density.mean, np.float64) if free else fixed_shift("iterative", density, shift)
     if isinstance(start, str):

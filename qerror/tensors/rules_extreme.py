@@ -12,7 +12,7 @@ from ..error import error_sums, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
-from .rule_base import Array, RuleResult, bounds, fixed_shift, is_word, rms, settled_result
+from .rule_base import Array, RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
 
 __all__ = ["minmax", "ocp", "percentile", "shrink_search"]
 
@@ -78,7 +78,7 @@ def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float
     >>> float(percentile(qe.Empirical([-1.0, 1.4, 3.5, 90.0]), "int4", p=75).scale)
     0.5
     """
-    if not 0 < p <= 100:
+    if not 0 < as_number("p", p) <= 100:
         raise ValueError(f"p must be a percentage above 0 and up to 100, got {p!r}")
     levels, z = as_grid(grid), fixed_shift("percentile", density, shift)
     low, high = density.support

@@ -18,7 +18,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
 from ..search.optimal import optimal_scale
-from .rule_base import RuleResult, either, fixed_shift, mean_distance, rms, settled_result
+from .rule_base import RuleResult, as_number, either, fixed_shift, mean_distance, rms, settled_result
 from .rules_extreme import minmax
 
 __all__ = ["aciq", "analytic", "octav", "pooled_family", "sawb"]
@@ -153,6 +153,7 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     2.56209026
     """
     bits, step = _two_to_the("octav", as_grid(grid))
+    tol = as_number("tol", tol)
     z = fixed_shift("octav", density, shift)
     start = np.asarray(mean_distance(density, z))
     shape = np.broadcast_shapes(start.shape, z.shape)

@@ -71,6 +71,8 @@ def scale_grid(name: str | Grid) -> Grid:
     True
     """
     if isinstance(name, Grid):
+        if name.max <= 0:
+            raise ValueError(f"scale_format must have positive values, got {name!r}")
         return name
     check_choice("scale_format", name, SCALE_FORMATS)
     return Grid(np.exp2(np.arange(-1022.0, 1023.0)), "pow2") if name == "pow2" else as_grid(name)

@@ -33,6 +33,8 @@ Array = NDArray[np.float64]
 _CHUNK = 1 << 19
 # The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
 _STORED_CHUNK = 1 << 17
+# The limit of the values themselves: squares stay within float64.
+_LARGEST = 1e100
 # Values to which family="auto" is fitted, evenly spread over the tensor.
 _POOLED = 1 << 22
 
@@ -47,10 +49,15 @@ class Task:
 
     def run(self, values: NDArray[Any], weights: Array | None) -> list[Choice]:
         """Choose for every group: one `Choice` for each part of the rows."""
-        return [
-            _joined(thread_map(lambda chunk: choose(*chunk, self.plan), chunks))
-            for chunks in self._chunks(values, weights)
-        ]
+        try:
+            return [
+                _joined(thread_map(lambda chunk: choose(*chunk, self.plan), chunks))
+                for chunks in self._chunks(values, weights)
+            ]
+        except ValueError:
+            # What a chunk says of NaN counts within that chunk.
+            check_finite("x", values)
+            raise
 
     def _chunks(
         self, values: NDArray[Any], weights: Array | None
@@ -166,15 +173,19 @@ def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
     largest = max(abs(float(values.max())), abs(float(values.min())))
     if not np.isfinite(largest):
         check_finite("x", values)
-    scale = np.float32(largest / (stored.max * grid.absmax))
-    return float(max(scale, np.finfo(np.float32).tiny)) if largest else 1.0
+    range_ = np.finfo(np.float32)
+    scale = np.clip(largest / (stored.max * grid.absmax), range_.tiny, range_.max)
+    return float(np.float32(scale)) if largest else 1.0
 
 
 def shift_policy(shift: Any, groups: Groups) -> Any:
     """A word, or the shift of every group."""
     if isinstance(shift, str):
         return check_choice("shift", shift, ("mean", "optimal"))
-    return spread("shift", check_shift(shift), groups)
+    values = check_shift(shift)
+    if np.abs(values).max(initial=0.0) > _LARGEST:
+        raise ValueError(f"shift must be at most {_LARGEST:g} in magnitude, got {shown(shift)}")
+    return spread("shift", values, groups)
 
 
 def spread(name: str, values: Array, groups: Groups) -> Array:
@@ -191,6 +202,7 @@ def with_family(task: Task, label: str, values: NDArray[Any]) -> tuple[Task, str
     rule = task.plan.rule
     if not (isinstance(rule, partial) and rule.keywords.get("family") == "auto"):
         return task, label
+    check_finite("x", values)
     # An odd step meets all columns of a matrix whose length is a power of two.
     step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
     for rows in (chunk[0] for part in task._chunks(values, None) for chunk in part):
