@@ -101,6 +101,14 @@ def test_sayood_to_a_seventh_of_a_decibel(rows: list) -> None:
         assert abs(row.value - row.exact) < 0.14, row
 
 
+def test_aciq_of_one_bit_is_used_at_half_its_clip(rows: list) -> None:
+    """One bit has the levels +-clip / 2, whose error on a Gaussian is 1 - 4 l phi(0) + l^2."""
+    (row,) = of(rows, "ACIQ Gaussian: one bit")
+    level = row.value / 2
+    mse = 1 - 4 * level / math.sqrt(2 * math.pi) + level**2
+    assert row.lost_db == pytest.approx(10 * math.log10(mse / (1 - 2 / math.pi)), rel=1e-9)
+
+
 def test_panter_dite_in_closed_form(rows: list) -> None:
     gaussian, laplace = of(rows, "Panter-Dite")
     assert gaussian.exact == pytest.approx(math.sqrt(3) * math.pi / 2, rel=1e-12)
