@@ -217,6 +217,19 @@ def test_unseen_clipping_has_no_standard_error():
     assert inside.reason == ""
 
 
+@pytest.mark.parametrize("sampler", simulation.SAMPLERS)
+def test_unseen_stochastic_rounding_has_no_standard_error(sampler):
+    """Values next to a level: one in a million should go a whole step further, and carries all of the error."""
+    near, options = qe.Gaussian(0.0, 1e-6), {"rng": 1, "rounding": "stochastic", "sampler": sampler}
+    few, many = (qe.simulate(near, "int4", scale, n=1_000_000, **options) for scale in (1.0, 1e-3))
+    assert np.isnan([few.stderr.rounding, few.stderr.mse, few.stderr.bias, few.stderr.cross]).all()
+    assert np.isfinite(few.stderr.mean)
+    assert "stochastic rounding sends fewer than 30 values to the farther neighbour" in few.reason
+    assert "stochastic" not in many.reason
+    exact = qe.quantization_error(near, "int4", 1e-3, rounding="stochastic")
+    assert max(abs(z_scores(many, exact)[term]) for term in ("rounding", "mse", "bias", "cross")) < LIMIT
+
+
 def test_clipping_at_thirty_six_standard_deviations():
     """Probabilities of 1e-284, whose squares are no doubles."""
     found = qe.simulate(GAUSSIAN, "int4_narrow", 36.0 / 7, n=20_000, rng=1, sampler="stratified")

@@ -112,7 +112,7 @@ def _draw(sides: Sequence[_Side], length: int, stream: Stream) -> Tally:
     rows = np.stack([wrong * wrong, wrong, right * right])
     mean = rows.sum(axis=1) / count
     m2 = np.square(rows - mean[:, None]).sum(axis=1)
-    return Tally(np.array([float(count)]), mean, m2, np.zeros(1, np.int64))
+    return Tally(np.array([float(count)]), mean, m2, np.zeros(1, np.int64), np.zeros(1))
 
 
 def _cast(

@@ -47,6 +47,7 @@ class Cast:
         codes = quantize(np.append(grid.levels, -0.0), grid).astype(np.intp)
         values = dequantize(codes, grid, scale, shift, dtype=np.float64)
         self.lower, self.upper = float(values.min()), float(values.max())
+        self.neighbours = np.unique(values) if rounding == "stochastic" else None
         self._levels = level_round(grid, stochastic=rounding == "stochastic")
         if self._levels is None:
             self._kernel = make_kernel(grid, np.float64, stochastic=rounding == "stochastic")
@@ -77,17 +78,21 @@ class Cast:
 
 
 class Quantizer(Protocol):
-    """What replaces values by those of a grid between `lower` and `upper`."""
+    """What replaces values by those of a grid between `lower` and `upper`; by random neighbours, if there are any."""
 
     lower: float
     upper: float
+    neighbours: Array | None
 
     def __call__(self, x: Array, out: Array, work: Array, scratch: Scratch) -> None:
         """Write the values that replace `x`; `work` holds two rows to overwrite."""
 
 
 class BlockSums(NamedTuple):
-    """Sums of one block: of the rows rounding, cross, power, bias and mean, and of what was clipped."""
+    """Sums of one block: of the rows rounding, cross, power, bias and mean, and of what was clipped.
+
+    `farther` is how many values stochastic rounding should send to the farther of their neighbours.
+    """
 
     size: int
     total: Array
@@ -95,6 +100,7 @@ class BlockSums(NamedTuple):
     n_clipped: int
     clipped_total: float
     clipped_square: float
+    farther: float
 
 
 def block_sums(cast: Quantizer, x: Array, weight: Array | None, centre: float, scratch: Scratch) -> BlockSums:
@@ -134,7 +140,16 @@ def block_sums(cast: Quantizer, x: Array, weight: Array | None, centre: float, s
         square = np.array([np.square(row - row.mean()).sum() for row in (*rows, offset)])
     mean_c = sum_c / x.size
     square_c = float(np.square(lost - mean_c).sum()) + (x.size - lost.size) * mean_c * mean_c
-    return BlockSums(x.size, total, square, outside.size, sum_c, square_c)
+    farther = _farther(cast.neighbours, x) if cast.neighbours is not None else np.inf
+    return BlockSums(x.size, total, square, outside.size, sum_c, square_c, farther)
+
+
+def _farther(values: Array, x: Array) -> float:
+    """Sum of the probabilities of the farther neighbour."""
+    inside = x[(x > values[0]) & (x < values[-1])]
+    above = np.searchsorted(values, inside)
+    high, gap = values[above], np.diff(values)[above - 1]
+    return float((np.minimum(high - inside, gap - (high - inside)) / gap).sum())
 
 
 class Tally(NamedTuple):
@@ -144,6 +159,7 @@ class Tally(NamedTuple):
     mean: Array
     m2: Array
     clipped: NDArray[np.int64]
+    farther: Array
 
 
 def tally(blocks: Sequence[BlockSums]) -> Tally:
@@ -157,7 +173,8 @@ def tally(blocks: Sequence[BlockSums]) -> Tally:
     square_mse = np.maximum(square_c + square[:, :1] - 2.0 * total_c * rounding / size, 0.0)
     mean = np.concatenate([total_c, rounding, total_c + rounding, others], axis=1) / size
     m2 = np.concatenate([square_c, square[:, :1], square_mse, square[:, _OTHERS]], axis=1)
-    return merged(Tally(size, mean, m2, np.array([[block.n_clipped] for block in blocks])))
+    clipped, farther = (np.array([[getattr(block, name)] for block in blocks]) for name in ("n_clipped", "farther"))
+    return merged(Tally(size, mean, m2, clipped, farther))
 
 
 def merged(parts: Tally) -> Tally:
@@ -165,10 +182,10 @@ def merged(parts: Tally) -> Tally:
     size = parts.size.sum(axis=0)
     mean = (parts.size * parts.mean).sum(axis=0) / np.maximum(size, 1.0)
     m2 = parts.m2.sum(axis=0) + (parts.size * np.square(parts.mean - mean)).sum(axis=0)
-    return Tally(size, mean, m2, parts.clipped.sum(axis=0))
+    return Tally(size, mean, m2, parts.clipped.sum(axis=0), parts.farther.sum(axis=0))
 
 
-EMPTY = Tally(np.zeros(1), np.zeros(len(TERMS)), np.zeros(len(TERMS)), np.zeros(1, np.int64))
+EMPTY = Tally(np.zeros(1), np.zeros(len(TERMS)), np.zeros(len(TERMS)), np.zeros(1, np.int64), np.zeros(1))
 
 
 def stacked(tallies: Sequence[Tally]) -> Tally:
@@ -178,11 +195,15 @@ def stacked(tallies: Sequence[Tally]) -> Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Estimates and standard errors, (rows, terms), how many values were clipped and what varied by clipping."""
+    """Estimates and standard errors, (rows, terms), how many values were clipped and what varied by clipping.
+
+    `farther` as in `BlockSums`; infinite for rounding to nearest.
+    """
 
     value: Array
     stderr: Array
     clipped: NDArray[np.int64]
+    farther: Array
     share: Array
 
 
@@ -200,7 +221,7 @@ def combine(plan: Plan, parts: Tally) -> Estimate:
         stderr = _norm(mass * np.sqrt(whole.m2 / np.maximum(whole.size * (whole.size - 1.0), 1.0)))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.nan_to_num(np.square(stderr[:, 0] / stderr[:, 2]))
-    return Estimate(value, stderr, parts.clipped.sum(axis=(0, 2, 3)), share)
+    return Estimate(value, stderr, parts.clipped.sum(axis=(0, 2, 3)), parts.farther.sum(axis=(0, 2, 3)), share)
 
 
 def _norm(own: Array) -> Array:

@@ -39,10 +39,11 @@ Array = NDArray[np.float64]
 Sampler = Literal["pseudo", "sobol", "stratified"]
 SAMPLERS = ("pseudo", "sobol", "stratified")
 
-# Fewer clipped values than this say too little about their own scatter.
-_FEWEST_CLIPPED = 30
+# Fewer clipped values than this, or values sent to the farther neighbour, say too little about their own scatter.
+_FEWEST = 30
 # Terms that are quadratic in x beyond the range, so that their variance takes a fourth moment.
 _CLIPPING = TERMS.index("clipping")
+_ROUNDED = [TERMS.index(term) for term in ("rounding", "mse", "bias", "cross")]
 _QUADRATIC = [TERMS.index(term) for term in ("clipping", "mse", "cross", "power")]
 
 
@@ -86,7 +87,8 @@ def simulate(
     -------
     SimulatedTerms
         Of the broadcast shape. A standard error is nan where none is honest, and `reason` says why: a plain sampler
-        and an infinite fourth moment; fewer than 30 clipped values.
+        and an infinite fourth moment; fewer than 30 clipped values; fewer than 30 values that stochastic rounding
+        should send to the farther of their neighbours.
 
     Raises
     ------
@@ -195,6 +197,10 @@ def _honest(job: Job, estimate: Estimate) -> tuple[Array, list[str]]:
             reasons.append(f"{tail}: so much of its power is too far out to be drawn at all")
         else:
             reasons.append(f"{tail}: E[x^4] is infinite, use sampler='stratified'")
+    rare = np.flatnonzero((estimate.farther > 0.0) & (estimate.farther < _FEWEST))
+    stderr[rare[:, None], _ROUNDED] = np.nan
+    if rare.size:
+        reasons.append(f"stochastic rounding sends fewer than {_FEWEST} values to the farther neighbour: too rare to tell")
     if job.plan.exponent > 1.0:
         if job.plan.missed:
             stderr[:, _CLIPPING] = np.nan
@@ -204,16 +210,14 @@ def _honest(job: Job, estimate: Estimate) -> tuple[Array, list[str]]:
         return stderr, reasons
     low, high = job.density.support
     ends = np.array([(cast.lower, cast.upper) for cast in job.casts])
-    few = (estimate.clipped < _FEWEST_CLIPPED) & ((low < ends[:, 0]) | (high > ends[:, 1]))
+    few = (estimate.clipped < _FEWEST) & ((low < ends[:, 0]) | (high > ends[:, 1]))
     # What clipping does to the other terms is as little known as itself.
     unknown = few & (estimate.share > 0.1)
     stderr[np.ix_(few, [_CLIPPING])] = np.nan
     stderr[np.ix_(unknown, _QUADRATIC)] = np.nan
     if few.any():
         count = int(estimate.clipped[few].max())
-        reasons.append(
-            f"no more than {count} values were clipped (fewer than {_FEWEST_CLIPPED}): use sampler='stratified'"
-        )
+        reasons.append(f"no more than {count} values were clipped (fewer than {_FEWEST}): use sampler='stratified'")
     return stderr, reasons
 
 

@@ -108,7 +108,7 @@ def check_quantizer(
     subject = _subject(fn, as_grid(grid), scale, shift, dtype)
     total = as_int("n", n, LEAST["stratified"])
     seed = seed_of(rng)
-    measured = _measure(subject, density, total, seed)
+    measured = _measure(subject, density, rounding, total, seed)
     predicted = quantization_error(density, subject.grid, subject.scale, subject.shift, rounding=rounding)
     generator = as_rng(seed)
     sample = subject.inputs(density.sample(min(total, _SAMPLE), generator))
@@ -132,9 +132,10 @@ def _subject(fn: Any, grid: Grid, scale: Any, shift: Any, dtype: DTypeLike) -> S
 class _Outputs:
     """The subject as the simulation calls it: outputs moved onto the value of the grid that they stand for."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, rounding: str) -> None:
         self._subject = subject
         self.lower, self.upper = float(subject.values[0]), float(subject.values[-1])
+        self.neighbours = subject.values if rounding == "stochastic" else None
 
     def __call__(self, x: Array, out: Array, work: Array, scratch: Scratch) -> None:
         index, good, raw = self._subject.levels(x)
@@ -142,8 +143,8 @@ class _Outputs:
         np.copyto(out, np.where(good, self._subject.values[index], raw))
 
 
-def _measure(subject: Subject, density: Density, n: int, seed: int) -> SimulatedTerms:
-    outputs = _Outputs(subject)
+def _measure(subject: Subject, density: Density, rounding: str, n: int, seed: int) -> SimulatedTerms:
+    outputs = _Outputs(subject, rounding)
     plan = make_plan("stratified", density, n, outputs.lower, outputs.upper)
 
     def blocks(stream: Stream) -> Blocks:
