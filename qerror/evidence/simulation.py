@@ -200,7 +200,9 @@ def _honest(job: Job, estimate: Estimate) -> tuple[Array, list[str]]:
     rare = np.flatnonzero((estimate.farther > 0.0) & (estimate.farther < _FEWEST))
     stderr[rare[:, None], _ROUNDED] = np.nan
     if rare.size:
-        reasons.append(f"stochastic rounding sends fewer than {_FEWEST} values to the farther neighbour: too rare to tell")
+        reasons.append(
+            f"stochastic rounding sends fewer than {_FEWEST} values to the farther neighbour: too rare to tell"
+        )
     if job.plan.exponent > 1.0:
         if job.plan.missed:
             stderr[:, _CLIPPING] = np.nan
