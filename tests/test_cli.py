@@ -266,6 +266,8 @@ def test_derive_prints_what_the_library_derives():
     assert run("derive", "optimum", "--grid", 2, "--latex").stdout.strip() == optimum.latex()
     lines = run("derive", "mse", "--density", "laplace", "--grid", "N").stdout.splitlines()
     assert ["Sum" in line for line in lines] == [False, False, True, False, False]
+    sample = run("derive", "clipping", "--density", "empirical", "--grid", "int4").stdout
+    assert sample.strip() == str(symbolic.derivation("clipping", symbolic.empirical(), "int4"))
 
 
 def test_derive_prints_source_that_runs():

@@ -323,6 +323,8 @@ def test_optima_without_a_number_say_where_it_is() -> None:
     long = symbolic.derivation("optimum", "uniform", "int9").steps[-1]
     assert long.right == 0
     assert "qerror.optimal_scale has its number" in long.note
+    crowded = symbolic.derivation("optimum", "laplace", "int2", model="high_resolution")  # two exponentials
+    assert crowded.result.has(sp.Float)
     free = symbolic.derivation("optimum", "student-t", "ternary").steps[-1]
     assert "give numbers for all shape parameters" in free.note
 
@@ -428,13 +430,38 @@ def test_sample_errors_are_those_of_the_library() -> None:
     sample = symbolic.empirical()
     for grid in ("int3", "e2m1"):
         found = symbolic.derivation("optimum", sample, grid)
-        for scale in np.random.default_rng(4).uniform(0.2, 1.0, 5):
+        clipped = symbolic.derivation("clipping", "empirical", grid)["closed form"].right
+        for scale in np.random.default_rng(4).uniform(0.2, 1.0, 3):
             error = qe.quantization_error(qe.Empirical(x), grid, scale)
             assert on_sample(found["closed form"].right, x, {s: scale}) == pytest.approx(error.mse, rel=1e-11)
+            assert on_sample(clipped, x, {s: scale}) == pytest.approx(error.clipping, rel=1e-10, abs=1e-14)
             inner = symbolic.rounding_error(sample, grid, s).doit()
             assert on_sample(inner, x, {s: scale}) == pytest.approx(error.rounding, rel=1e-10)
         best = float(qe.optimal_scale(qe.Empirical(x), grid).scale)
         assert on_sample(found.result, x, {s: best}) == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("quantity", ["clipping", "rounding", "mse"])
+def test_sample_derivatives_are_those_of_a_parabola(quantity: str) -> None:
+    """A central difference is exact on the parabola between two breakpoints, but for its own rounding."""
+    x = np.sort(np.random.default_rng(5).standard_normal(9))
+    found = symbolic.derivation(quantity, "empirical", "ternary")
+    step = 2.0**-20
+    for scale in (0.5, 1.25):
+        ends = [on_sample(found["closed form"].right, x, {s: scale + sign * step}) for sign in (-1, 1)]
+        slope = on_sample(found["derivative"].right, x, {s: scale})
+        assert slope == pytest.approx((ends[1] - ends[0]) / (2 * step), abs=1e-9)
+
+
+def test_sample_with_a_symbolic_number_of_levels() -> None:
+    x = np.sort(np.random.default_rng(6).standard_normal(40))
+    found = symbolic.derivation("optimum", "empirical", EVEN)
+    assert found["closed form"].right.has(symbolic.LevelSum)
+    best = qe.optimal_scale(qe.Empirical(x), "int3_midrise")
+    concrete = {EVEN: 8}
+    error = found["closed form"].right.subs(concrete).doit()
+    assert on_sample(error, x, {s: float(best.scale)}) == pytest.approx(float(best.error.mse), rel=1e-11)
+    assert on_sample(found.result.subs(concrete).doit(), x, {s: float(best.scale)}) == pytest.approx(best.scale)
 
 
 # -- derivations, user densities, refusals -----------------------------------------------------------------------------
@@ -494,6 +521,11 @@ def test_user_density(name: str) -> None:
         (lambda: symbolic.named("histogram:counts=1"), "no symbolic density 'histogram'.*qerror.density has it"),
         (lambda: symbolic.named("gausian"), "did you mean 'gaussian'"),
         (lambda: symbolic.mse("gaussian", sp.Symbol("N"), s), "known to be even or odd, got N; use sympy.Symbol"),
+        (lambda: symbolic.mse("gaussian", 1, s), "grid must have a whole number of levels, at least 2, got 1"),
+        (lambda: symbolic.named("mixture(gaussian)"), r"written as mixture\(weight\*name; weight\*name\)"),
+        (lambda: symbolic.named("mixture(-1*gaussian;2*gaussian)"), "weights must be >= 0 and not all 0, got -1, 2"),
+        (lambda: symbolic.named("laplace:std=1,std=2"), "a parameter is given twice"),
+        (lambda: symbolic.to_numpy(symbolic.mse("empirical", 3, s)), r"qerror.Empirical\(x\) has its numbers"),
         (lambda: symbolic.derivation("mse", "gaussian"), "grid is needed for mse: a name such as 'int4'"),
         (lambda: symbolic.stationarity("gaussian", 2, 0.5), "scale must be a Symbol to differentiate by"),
         (lambda: symbolic.gaussian(sp.Symbol("v")), "std must be positive, got v; use sympy.Symbol"),

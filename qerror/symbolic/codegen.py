@@ -12,6 +12,7 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
 from .integrals import antiderivative, tidy
+from .sample import Rank
 from .tails import hold, release
 
 __all__ = ["CompiledExpression", "latex", "to_numpy"]
@@ -154,6 +155,8 @@ def to_numpy(
     >>> bool(abs(error(0.25) / qe.quantization_error(qe.Gaussian(), "int4", 0.25).mse - 1) < 1e-12)
     True
     """
+    if expression.has(Rank):
+        raise ValueError("the error of a symbolic sample has no NumPy source; qerror.Empirical(x) has its numbers")
     free = sorted(expression.free_symbols, key=str)
     symbols = list(free if arguments is None else arguments)
     missing = [str(symbol) for symbol in free if symbol not in symbols]

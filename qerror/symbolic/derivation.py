@@ -13,11 +13,12 @@ from .._check import check_choice
 from ..grids.formats import grid as as_grid
 from .codegen import to_numpy
 from .densities import SymbolicDensity
-from .errors import clipping_error, curvature, mse, rounding_error, stationarity
-from .families import SIGMA, named
+from .errors import curvature, mse, rounding_error, stationarity
+from .families import SIGMA
 from .integrals import antiderivative, tidy
 from .levels import symbolic_levels
-from .sample import Rank, SymbolicSample
+from .regions import as_density, derivative, outer_regions, total
+from .sample import SymbolicSample, powers
 from .steps import Derivation, Step
 from .tails import X
 
@@ -30,10 +31,17 @@ QUANTITIES = ("clipping", "rounding", "mse", "optimum")
 CLIP = sp.Symbol("C", positive=True)
 SCALE = sp.Symbol("s", positive=True)
 VALUE = sp.Symbol("x", real=True)
+_DENSITY = sp.Function("f")(VALUE)
 _ERRORS = {
     "clipping": sp.Symbol("D_clip"),
     "rounding": sp.Symbol("D_round"),
     "mse": sp.Symbol("D"),
+}
+_TITLES = {
+    "clipping": "Clipping error",
+    "rounding": "Rounding error",
+    "mse": "Mean squared error",
+    "optimum": "Optimal scale",
 }
 # Larger grids take the compiled sums of a few seconds to many.
 _MOST_LEVELS = 256
@@ -54,9 +62,9 @@ def derivation(
     Parameters
     ----------
     quantity : {"clipping", "rounding", "mse", "optimum"}
-        Clipping as a function of the clip C; the others of the scale s.
+        Clipping without a grid as a function of the clip C; else of the scale s.
     density : SymbolicDensity, SymbolicSample or str
-        As `named` reads it.
+        As `named` reads it, or "empirical".
     grid : str, Grid, int or Expr, optional
         As `symbolic_levels` reads it; needed for all but clipping.
     model : {"exact", "high_resolution"}
@@ -78,7 +86,7 @@ def derivation(
     2*sqrt(2)*sigma/sqrt(pi)
     """
     check_choice("quantity", quantity, QUANTITIES)
-    found = density if isinstance(density, SymbolicSample) else named(density)
+    found = as_density(density)
     if quantity != "clipping" and grid is None:
         raise ValueError(f"grid is needed for {quantity}: a name such as 'int4', or a number of uniform levels")
     if isinstance(found, SymbolicDensity) and antiderivative(found.half_pdf, X) is None:
@@ -91,41 +99,57 @@ def derivation(
 def _derive(quantity: str, found: SymbolicDensity | SymbolicSample, grid: Any, model: str, rounding: str) -> Derivation:
     about = found.name if grid is None else f"{found.name}, {symbolic_levels(grid).name}"
     options = {"model": model, "rounding": rounding}
-    steps = []
-    if isinstance(found, SymbolicDensity):
-        steps.append(Step("density", sp.Function("f")(VALUE), found.pdf(VALUE)))
     if quantity == "clipping":
-        steps += _error_steps("clipping", clipping_error(found, CLIP), CLIP)
-        return Derivation(f"Clipping error: {about}", tuple(steps))
-    if quantity == "rounding":
-        steps += _error_steps("rounding", rounding_error(found, grid, SCALE, **options), SCALE)
-        return Derivation(f"Rounding error: {about}", tuple(steps))
-    slope = stationarity(found, grid, SCALE, **options)
-    steps += _error_steps("mse", mse(found, grid, SCALE, **options), SCALE, slope)
-    if quantity == "mse":
-        return Derivation(f"Mean squared error: {about}", tuple(steps))
-    condition = steps[-1].right
-    steps.append(Step("optimality condition", condition, sp.S.Zero))
-    return Derivation(f"Optimal scale: {about}", (*steps, *_optimum_steps(condition, found, grid, options)))
+        # The levels of binary are -1 and 1: its scale is the clip.
+        by, ends, shift = (CLIP, "binary", found.mean) if grid is None else (SCALE, grid, 0)
+        parts = outer_regions(found, ends, by, shift)
+        folded, slope = total(found, parts), derivative(found, parts, by)
+    elif quantity == "rounding":
+        by, folded, slope = SCALE, rounding_error(found, grid, SCALE, **options), None
+    else:
+        by, folded, slope = SCALE, mse(found, grid, SCALE, **options), stationarity(found, grid, SCALE, **options)
+    name = "mse" if quantity == "optimum" else quantity
+    if isinstance(found, SymbolicSample):
+        steps = [Step("density", _DENSITY, found.masses(VALUE)), *_sample_steps(name, folded, by, found.n)]
+    else:
+        steps = [Step("density", _DENSITY, found.pdf(VALUE)), *_error_steps(name, folded, by, slope)]
+    if quantity == "optimum":
+        condition = steps[-1].right
+        steps.append(Step("optimality condition", condition, sp.S.Zero))
+        steps += _optimum_steps(condition, found, grid, options)
+    return Derivation(f"{_TITLES[quantity]}: {about}", tuple(steps))
 
 
 def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -> list[Step]:
     symbol = _ERRORS[name]
-    closed = folded.doit()
-    closed = sp.collect(sp.expand(closed), by) if closed.has(Rank) else tidy(closed)
+    closed = tidy(folded.doit())
     series = folded.has(sp.Sum) and closed.atoms(sp.Function) == closed.atoms(sp.exp)
     if series and closed.count_ops() < 200 and not _has_long_powers(closed):
         closed = _by_monomials(closed)
-    derivative = sp.Derivative(sp.Function(str(symbol))(by), by)
     found = sp.diff(closed, by) if slope is None else slope.doit()
     if found.has(sp.Sum) and not closed.has(sp.Sum):
         found = sp.diff(closed, by)
-    found = sp.collect(sp.expand(found), by) if found.has(Rank) else tidy(found)
     return [
         Step("integral", symbol, folded, "the definition: the squared error, weighted with the density"),
         Step("closed form", symbol, closed),
-        Step("derivative", derivative, _shorter(found)),
+        Step("derivative", sp.Derivative(sp.Function(str(symbol))(by), by), _shorter(tidy(found))),
     ]
+
+
+def _sample_steps(name: str, folded: Expr, by: Expr, n: Expr) -> list[Step]:
+    symbol = _ERRORS[name]
+    parabola = powers(folded.doit() * n, by)
+    line = {power - 1: power * coefficient for power, coefficient in parabola.items() if power}
+    note = "between two breakpoints, where the ranks r do not change"
+    return [
+        Step("integral", symbol, folded, "the definition: the mean of the squared error over the sorted values"),
+        Step("closed form", symbol, _polynomial(parabola, by) / n, f"prefix sums; {note} a parabola in {by}"),
+        Step("derivative", sp.Derivative(sp.Function(str(symbol))(by), by), _polynomial(line, by) / n, note),
+    ]
+
+
+def _polynomial(coefficients: dict[int, Expr], by: Expr) -> Expr:
+    return sp.Add(*(by**power * coefficient for power, coefficient in coefficients.items()))
 
 
 def _shorter(expression: Expr) -> Expr:
@@ -154,8 +178,8 @@ def _optimum_steps(
     slope: Expr, found: SymbolicDensity | SymbolicSample, grid: Any, options: dict[str, str]
 ) -> list[Step]:
     if isinstance(found, SymbolicSample):
-        note = "between two breakpoints, where the ranks r do not change, the error is a parabola in s"
-        return [Step("optimum", _BEST, _root_of_line(slope), note)]
+        line = powers(slope * found.n / 2, SCALE)
+        return [Step("optimum", _BEST, -line[0] / line[1], "the vertex of the parabola, where it lies in its piece")]
     best = solve_condition(slope, SCALE)
     if best is not None:
         bend = sp.simplify(curvature(found, grid, SCALE, **options).doit().subs(SCALE, best))
@@ -178,15 +202,6 @@ def _optimum_steps(
 
 def _count(grid: Any) -> int:
     return int(grid) if isinstance(grid, sp.Expr | int) else len(as_grid(grid))
-
-
-def _root_of_line(slope: Expr) -> Expr:
-    """Root of a + b s, whose coefficients contain s only inside of ranks."""
-    ranks = {rank: sp.Dummy() for rank in slope.atoms(Rank)}
-    line = sp.expand(slope.subs(ranks, simultaneous=True))
-    n = next(iter(line.atoms(sp.Pow))).base
-    root = -sp.expand(line.coeff(SCALE, 0) * n / 2) / sp.expand(line.coeff(SCALE, 1) * n / 2)
-    return root.subs({dummy: rank for rank, dummy in ranks.items()})
 
 
 def solve_condition(condition: Expr, variable: Expr) -> Expr | None:
@@ -215,7 +230,11 @@ def solve_condition(condition: Expr, variable: Expr) -> Expr | None:
     exponents = {sp.expand(f.args[0] / variable) for f in functions}
     if len(functions) > 2 or any(rate.has(variable) for rate in exponents):
         return None
-    for root in sp.solve(sp.simplify(condition), variable):
+    try:
+        roots = sp.solve(sp.simplify(condition), variable)
+    except NotImplementedError:
+        return None
+    for root in roots:
         if root.is_positive is not False and _lambert(sp.simplify(condition.subs(variable, root))) == 0:
             return sp.simplify(root)
     return None

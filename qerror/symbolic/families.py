@@ -193,7 +193,7 @@ def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> S
     Raises
     ------
     ValueError
-        For differing means or ends, or another number of weights.
+        For differing means or ends, another number of weights, or weights that are negative or all 0.
 
     Examples
     --------
@@ -206,6 +206,8 @@ def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> S
     if any((part.mean, part.end) != (first.mean, first.end) for part in components):
         raise ValueError("components of a symbolic mixture must share mean and support; qerror.Mixture takes any")
     share = [sp.sympify(w) for w in weights]
+    if any(w.is_negative for w in share) or sp.Add(*share) == 0:
+        raise ValueError(f"weights must be >= 0 and not all 0, got {', '.join(map(str, share))}")
     half = sp.Add(*(w / sp.Add(*share) * part.half_pdf for w, part in zip(share, components, strict=True)))
     return SymbolicDensity("mixture", half, first.end, first.mean)
 
@@ -250,15 +252,21 @@ def named(name: str | SymbolicDensity) -> SymbolicDensity:
     composed = re.fullmatch(r"mixture\s*\((.*)\)", name.strip(), re.IGNORECASE | re.DOTALL)
     if composed:
         parts = [part.partition("*") for part in composed[1].split(";")]
+        if not all(star for _, star, _ in parts):
+            raise ValueError(f"a mixture is written as mixture(weight*name; weight*name), got {name!r}")
         return mixture([named(part) for _, _, part in parts], [exact("weight", weight) for weight, _, _ in parts])
     family, _, said = name.strip().lower().replace("_", "-").partition(":")
     if family not in _FAMILIES:
-        hint = suggest(family, _FAMILIES) or f"; there are {', '.join(_FAMILIES)}, mixture"
-        numeric = "; qerror.density has it, as numbers only" if family.partition("(")[0] in _NUMERIC_ONLY else ""
-        raise ValueError(f"no symbolic density {family!r}{hint}{numeric}")
+        known = f"; there are {', '.join(_FAMILIES)}, mixture, and empirical for errors and optima"
+        hint = suggest(family, _FAMILIES) or known
+        if family.partition("(")[0] in _NUMERIC_ONLY:
+            hint = f"{known}; qerror.density has it, as numbers only"
+        raise ValueError(f"no symbolic density {family!r}{hint}")
     build, keys = _FAMILIES[family]
-    given = dict(_parameter(part, family, keys) for part in said.split(",") if said)
-    return build(**given)
+    given = [_parameter(part, family, keys) for part in said.split(",") if said]
+    if len(dict(given)) < len(given):
+        raise ValueError(f"a parameter is given twice in {name!r}")
+    return build(**dict(given))
 
 
 def _parameter(part: str, family: str, keys: tuple[str, ...]) -> tuple[str, Expr]:

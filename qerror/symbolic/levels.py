@@ -101,6 +101,8 @@ def symbolic_levels(grid: Any) -> Levels:
 
 
 def _uniform(n: Expr) -> Levels:
+    if n.is_number and not (n.is_integer and n >= 2):
+        raise ValueError(f"grid must have a whole number of levels, at least 2, got {n}; use 16, or a name as 'int4'")
     end = (n - 1) / 2
     if n.is_even and n.is_positive:
         start, count, half = sp.Rational(1, 2), n / 2 - 1, sp.Rational(1, 2)

@@ -13,7 +13,7 @@ from .densities import SymbolicDensity
 from .families import named
 from .integrals import LevelSum
 from .levels import BINADE, J, Levels, Run, symbolic_levels
-from .sample import SymbolicSample
+from .sample import SymbolicSample, empirical
 from .tails import X
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "derivative",
     "edge_terms",
     "inner_regions",
+    "outer_regions",
     "regions",
     "summed",
     "total",
@@ -54,10 +55,16 @@ def regions(
 ) -> list[Region]:
     """All regions of the error: those between the levels, and the two beyond the ends."""
     found, levels = as_density(density), symbolic_levels(grid)
+    outer = outer_regions(found, levels, scale, shift)
+    return outer + inner_regions(found, levels, scale, model, rounding, shift)
+
+
+def outer_regions(found: Distribution, grid: Any, scale: Expr, shift: Expr = 0) -> list[Region]:
+    """The two regions beyond the end levels, where the error is clipping."""
+    levels = grid if isinstance(grid, Levels) else symbolic_levels(grid)
     ends = (levels.lowest, levels.highest)
     low, high = (sp.factor(_offset(found, shift) + sp.sympify(scale) * end) for end in ends)
-    outer = [Region((X - low) ** 2, -sp.oo, low), Region((X - high) ** 2, high, sp.oo)]
-    return outer + inner_regions(found, levels, scale, model, rounding, shift)
+    return [Region((X - low) ** 2, -sp.oo, low), Region((X - high) ** 2, high, sp.oo)]
 
 
 def inner_regions(found: Distribution, grid: Any, scale: Expr, model: str, rounding: str, shift: Expr) -> list[Region]:
@@ -143,7 +150,9 @@ def summed(term: Expr, sums: tuple[Any, ...]) -> Expr:
 
 
 def as_density(density: Distribution | str) -> Distribution:
-    """The density of a name; a density or sample as it is."""
+    """The density of a name, "empirical" among them; a density or sample as it is."""
+    if isinstance(density, str) and density.strip().lower() == "empirical":
+        return empirical()
     return density if isinstance(density, SymbolicSample) else named(density)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import sympy as sp
 
+from .integrals import LevelSum
 from .tails import X
 
-__all__ = ["PREFIX_SUMS", "Rank", "SampleSum", "SymbolicSample", "empirical"]
+__all__ = ["PREFIX_SUMS", "Rank", "SampleSum", "SymbolicSample", "empirical", "powers"]
 
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
@@ -80,6 +81,10 @@ class SymbolicSample:
         """0 between the values: a breakpoint passes over none of them."""
         return sp.S.Zero
 
+    def masses(self, x: Expr) -> Expr:
+        """The density at x: a mass of 1 / n at each value."""
+        return sp.Sum(sp.DiracDelta(x - VALUE[_I]), (_I, 1, self.n)) / self.n
+
     @cached_property
     def variance(self) -> Expr:
         """E[x^2], the second moment about 0."""
@@ -104,3 +109,42 @@ def empirical(n: Expr | None = None) -> SymbolicSample:
     S2[n]/n
     """
     return SymbolicSample(sp.Symbol("n", integer=True, positive=True) if n is None else sp.sympify(n))
+
+
+def powers(expression: Expr, by: Expr) -> dict[int, Expr]:
+    """Coefficients of the powers of a symbol, between two breakpoints: ranks do not change; one sum over levels each.
+
+    Parameters
+    ----------
+    expression : Expr
+        A sample's error, closed, or its derivative.
+    by : Symbol
+        The scale or the clip.
+
+    Returns
+    -------
+    dict of int to Expr
+
+    Examples
+    --------
+    >>> s = sp.Symbol("s", positive=True)
+    >>> powers((s - 2) ** 2 * Rank(s), s)
+    {2: Rank(s), 1: -4*Rank(s), 0: 4*Rank(s)}
+    """
+    ranks = {rank: sp.Dummy(integer=True) for rank in expression.atoms(Rank)}
+    found: dict[int, dict[Any, list[Expr]]] = {}
+    for term in sp.Add.make_args(sp.expand(expression.xreplace(ranks))):
+        factor, sums = term.as_independent(sp.Sum, as_Add=False)
+        limits = sums.limits if isinstance(sums, sp.Sum) else ()
+        summand = sp.expand(factor * (sums.function if limits else sums))
+        for (power,), coefficient in sp.Poly(summand, by).terms():
+            found.setdefault(power, {}).setdefault(limits, []).append(coefficient)
+    back = {dummy: rank for rank, dummy in ranks.items()}
+    return {
+        power: sp.Add(*(_joined(parts, limits) for limits, parts in terms.items())).xreplace(back)
+        for power, terms in sorted(found.items(), reverse=True)
+    }
+
+
+def _joined(parts: list[Expr], limits: Any) -> Expr:
+    return LevelSum(sp.Add(*parts), *limits) if limits else sp.Add(*parts)
