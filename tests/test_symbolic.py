@@ -485,6 +485,8 @@ USER = {
     "gamma": (x * sp.exp(-x), (0, sp.oo), "closed form"),
     "gaussian": (sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi), (-sp.oo, sp.oo), "closed form"),
     "step": (sp.Piecewise((sp.Rational(1, 2), x < 1), (sp.exp(1 - x) / 2, True)), (0, sp.oo), "closed form"),
+    "any symbol": (sp.Max(0, 1 - sp.Abs(sp.Symbol("x"))), (-2, 2), "closed form"),
+    "arcsine": (1 / (sp.pi * sp.sqrt(1 - x**2)), (-1, 1), "quadrature"),
     "hyperbolic secant": (1 / (2 * sp.cosh(sp.pi * x / 2)), (-sp.oo, sp.oo), "quadrature"),
 }
 
@@ -492,11 +494,12 @@ USER = {
 @pytest.mark.parametrize("name", USER)
 def test_user_density(name: str) -> None:
     pdf, support, route = USER[name]
-    found = symbolic.density(pdf, x, support, time_limit=0.0 if route == "quadrature" else 30.0)
+    variable = next(iter(pdf.free_symbols))
+    found = symbolic.density(pdf, variable, support, time_limit=0.0 if route == "quadrature" else 30.0)
     assert found.route.startswith(route)
     ends = [float(end) for end in support]
-    kinks = {"triangle": [0.0], "step": [1.0]}.get(name, [])
-    plain = sp.lambdify(x, pdf)
+    kinks = {"triangle": [0.0], "step": [1.0], "any symbol": [-1.0, 0.0, 1.0]}.get(name, [])
+    plain = sp.lambdify(variable, pdf)
     expected = qe.from_pdf(lambda at: np.broadcast_to(plain(at), np.shape(at)), (ends[0], ends[1]), kinks=kinks)
     # from_pdf promises 1e-8 and usually keeps 1e-10.
     assert float(found.std) == pytest.approx(float(expected.std), rel=1e-9)
@@ -518,6 +521,11 @@ def test_user_density(name: str) -> None:
         (lambda: symbolic.density(x, x, (0, 1)), r"pdf must integrate to 1 over the support \(0.0, 1.0\), got 0.5"),
         (lambda: symbolic.density(-sp.exp(-x), x, (0, sp.oo)), "pdf must be finite and >= 0"),
         (lambda: symbolic.density(sp.exp(-x / b) / b, x, (0, sp.oo)), "no symbol but x, got b; substitute numbers"),
+        (lambda: symbolic.density(sp.DiracDelta(x), x), r"without point masses.*qerror.Mixture\(\[qerror.Empirical"),
+        (lambda: symbolic.density(sp.I * sp.exp(-x), x, (0, sp.oo)), "pdf must be real"),
+        (lambda: symbolic.density("exp(-x)", "x", (0, sp.oo)), "x must be the Symbol that pdf is a function of"),
+        (lambda: symbolic.density(sp.exp(-s), x, (0, sp.oo)), "no symbol but x, got s"),
+        (lambda: symbolic.density("exp(-x)", x, (0, sp.oo)), "another symbol named x, with other assumptions"),
         (lambda: symbolic.named("histogram:counts=1"), "no symbolic density 'histogram'.*qerror.density has it"),
         (lambda: symbolic.named("gausian"), "did you mean 'gaussian'"),
         (lambda: symbolic.mse("gaussian", sp.Symbol("N"), s), "known to be even or odd, got N; use sympy.Symbol"),

@@ -165,7 +165,7 @@ def to_numpy(
     printer = _SourcePrinter()
     try:
         parts = [printer.doprint(term) for term in sp.Add.make_args(expression)]
-    except (TypeError, NotImplementedError, AttributeError) as error:
+    except (TypeError, NotImplementedError, AttributeError, KeyError) as error:
         raise ValueError(f"no NumPy source for {expression.func.__name__}: {error}; use evalf") from None
     body = " + ".join(parts)
     if "Not supported" in body:

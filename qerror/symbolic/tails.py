@@ -85,6 +85,8 @@ def recognize(form: Expr, x: Expr) -> tuple[Derivation, dict[Expr, Expr], Expr] 
     base, exponent = form.as_base_exp()
     if base.is_polynomial(x) and sp.Poly(base, x).degree() == 2 and base.coeff(x, 1) == 0:
         c0, c2 = base.coeff(x, 0), base.coeff(x, 2)
+        if (c0 / c2).is_negative:
+            return None
         return student_tail, {_W: sp.sqrt(c0 / c2), _P: -exponent}, c0**exponent
     return None
 

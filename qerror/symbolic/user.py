@@ -124,7 +124,7 @@ class FromExpression(FromPdf):
 
 
 def density(
-    pdf: Expr, x: Expr, support: tuple[Expr, Expr] = (-sp.oo, sp.oo), *, time_limit: float = 5.0
+    pdf: Expr, x: Expr, support: tuple[Expr, Expr] = (-sp.oo, sp.oo), *, time_limit: float = 4.0
 ) -> FromExpression:
     """A numeric density from a pdf in SymPy.
 
@@ -149,7 +149,7 @@ def density(
     Raises
     ------
     ValueError
-        If other symbols are left, or the pdf is negative, not finite or does not integrate to 1.
+        If other symbols are left, or the pdf is negative, not finite, has point masses or does not integrate to 1.
 
     Examples
     --------
@@ -161,10 +161,7 @@ def density(
     >>> round(float(qe.optimal_scale(triangle, "ternary").scale), 6)
     0.5
     """
-    expression = sp.sympify(pdf)
-    others = sorted(str(symbol) for symbol in expression.free_symbols - {x})
-    if others:
-        raise ValueError(f"pdf must contain no symbol but {x}, got {', '.join(others)}; substitute numbers for them")
+    expression, x = _real_function(pdf, x)
     low, high = (sp.sympify(end) for end in support)
     cuts = [cut for cut in _cuts(expression, x) if low < cut < high]
     compiled = to_numpy(expression, [x])
@@ -176,6 +173,25 @@ def density(
     if pieces:
         _adopt(found, pieces)
     return found
+
+
+def _real_function(pdf: Expr, x: Expr) -> tuple[Expr, Expr]:
+    """The pdf and its variable, which SymPy then knows to be real."""
+    if not isinstance(x, sp.Symbol):
+        raise ValueError(f"x must be the Symbol that pdf is a function of, got {x!r}; use sympy.Symbol('x', real=True)")
+    real = sp.Symbol(x.name, real=True)
+    expression = sp.sympify(pdf).subs(x, real)
+    others = sorted(str(symbol) for symbol in expression.free_symbols - {real})
+    if x.name in others:
+        raise ValueError(f"pdf has another symbol named {x}, with other assumptions; make it from the x that is given")
+    if others:
+        raise ValueError(f"pdf must contain no symbol but {x}, got {', '.join(others)}; substitute numbers for them")
+    if expression.has(sp.DiracDelta):
+        remedy = "qerror.Mixture([qerror.Empirical(points), density], weights) has them"
+        raise ValueError(f"pdf must be a function without point masses, got {expression}; {remedy}")
+    if expression.is_extended_real is False:
+        raise ValueError(f"pdf must be real, got {expression}")
+    return expression, real
 
 
 def _floats(values: Sequence[Expr]) -> Any:
