@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from typing import Any
@@ -17,9 +18,8 @@ from hypothesis import strategies as st
 import qerror as qe
 from qerror import symbolic
 
-# error.py promises 1e-12 (clipping 1e-10) relative; the expressions are evaluated with 30 digits.
+# error.py promises 1e-12 relative; the expressions are evaluated with 30 digits.
 TERM_TOLERANCE = 1e-12
-CLIPPING_TOLERANCE = 1e-10
 # mpmath on the pdf and the closed form, both with 30 digits and more.
 DIGITS_TOLERANCE = 1e-28
 POINTS = settings(max_examples=30)
@@ -85,7 +85,7 @@ def test_rounding_is_that_of_the_library(name: str, case: tuple[str, str, str], 
 @given(st.floats(0.01, 20.0))
 def test_clipping_is_that_of_the_library(name: str, clip: float) -> None:
     error = qe.quantization_error(qe.density(name), "binary", clip)
-    assert close(value(clipping(name), clip), error.clipping, CLIPPING_TOLERANCE)
+    assert close(value(clipping(name), clip), error.clipping, TERM_TOLERANCE)
 
 
 @functools.cache
@@ -155,6 +155,26 @@ def test_compiled_source_gives_the_same_numbers(name: str) -> None:
         scale = np.exp(rng.uniform(np.log(0.2), np.log(20), 30)) / qe.grid(grid).absmax
         expected = qe.quantization_error(qe.density(name), grid, scale).rounding
         np.testing.assert_allclose(compiled_error(scale), expected, rtol=TERM_TOLERANCE)
+
+
+@functools.cache
+def source(kind: str, name: str, grid: str) -> Any:
+    return symbolic.to_numpy(getattr(symbolic, kind)(name, grid, s), [s])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@POINTS
+@given(st.sampled_from(["e2m1", "uint3"]), st.floats(0.3, 6.0))
+def test_compiled_errors_are_those_of_the_library(name: str, grid: str, clip: float) -> None:
+    scale = at_clip(grid, clip)
+    error = qe.quantization_error(qe.density(name), grid, scale)
+    assert close(source("mse", name, grid)(scale), error.mse, TERM_TOLERANCE)
+    assert source("sqnr", name, grid)(scale) == pytest.approx(error.sqnr_db, rel=TERM_TOLERANCE, abs=TERM_TOLERANCE)
+    assert abs(source("bias", name, grid)(scale) - error.bias) <= TERM_TOLERANCE
+    # d MSE / d s = -2 sum l_k int (x - q_k) f = 2 E[Q (Q - x)] / s, and Q (Q - x) = (Q - x)^2 + x (Q - x).
+    slope = 2 * (error.mse + error.cross) / scale
+    size = 2 * (error.mse + abs(error.cross)) / scale
+    assert abs(source("stationarity", name, grid)(scale) - slope) <= TERM_TOLERANCE * size
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -256,24 +276,36 @@ def test_geometric_sum_of_the_laplace_error() -> None:
         assert close(closed.subs({EVEN: levels, s: sp.Float("0.31", 30)}).evalf(30), expected, TERM_TOLERANCE)
 
 
+def beyond(pdf: Any, loss: Any, start: mpmath.mpf, end: mpmath.mpf, power_law: bool) -> mpmath.mpf:
+    """Integral of loss * pdf from start to end; power laws in log v, where they decay exponentially."""
+    steps = (0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    edges = [*(start + v for v in steps if start + v < end), end]
+    if not power_law:
+        return mpmath.quad(lambda v: loss(v) * pdf(v), edges)
+    logs = [mpmath.log(start) + (v - start) for v in edges]
+    return mpmath.quad(lambda u: mpmath.exp(u) * loss(mpmath.exp(u)) * pdf(mpmath.exp(u)), logs)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_moments_by_integration_of_the_pdf(name: str) -> None:
-    """Against mpmath on the numeric pdf; power laws in log x, where they decay exponentially."""
+def test_integrals_of_the_pdf(name: str) -> None:
+    """Partial moments, and the MSE of the levels 0 .. 3, against mpmath on the numeric pdf."""
     found = symbolic.named(name)
     power_law = name.startswith("student")
     with mpmath.workdps(34):
         pdf = sp.lambdify(symbolic.X, found.half_pdf, "mpmath")
-        start = mpmath.mpf(7) / 5
-        end = mpmath.sqrt(3) if found.end != sp.oo else mpmath.inf
-        edges = [start, *(start + v for v in (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if start + v < end), end]
+        start, end = mpmath.mpf(7) / 5, mpmath.sqrt(3) if found.end != sp.oo else mpmath.inf
         for k in range(3):
             closed = symbolic.partial_moment(found, k, sp.Rational(7, 5)).doit().evalf(34)
-            if power_law:
-                shifted_edges = [mpmath.log(start) + (v - start) for v in edges]
-                direct = mpmath.quad(lambda v, k=k: mpmath.exp((k + 1) * v) * pdf(mpmath.exp(v)), shifted_edges)
-            else:
-                direct = mpmath.quad(lambda v, k=k: v**k * pdf(v), edges)
+            direct = beyond(pdf, lambda v, k=k: v**k, start, end, power_law)
             assert abs(mpmath.mpf(str(closed)) - direct) <= DIGITS_TOLERANCE * direct
+        # The last level is at 7/5. The half of the density below 0 is clipped to 0.
+        step, middle = start / 3, start / 6
+        edges = [0, middle, 3 * middle, 5 * middle, start]
+        direct = beyond(pdf, lambda v: (v - start) ** 2 + v**2, start, end, power_law)
+        for q, ends in enumerate(itertools.pairwise(edges)):
+            direct += mpmath.quad(lambda v, q=q: ((v - q * step) ** 2 + v**2) * pdf(v), ends)
+        closed = symbolic.mse(found, "uint2", s).doit().subs(s, sp.Rational(7, 15)).evalf(34)
+        assert abs(mpmath.mpf(str(closed)) - direct) <= DIGITS_TOLERANCE * direct
     assert float(found.half_pdf.subs(symbolic.X, 1.1)) == pytest.approx(float(qe.density(name).pdf(1.1)), rel=1e-14)
 
 

@@ -28,6 +28,9 @@ class HalfLineIntegral(sp.Integral):  # type: ignore[misc]
     Where no closed form is known it stays as it is; `evalf` and `to_numpy` then integrate numerically.
     """
 
+    # Else SymPy integrates numerically wherever it sorts terms by their coefficients, for seconds.
+    is_number = False
+
     def doit(self, **hints: Any) -> Expr:
         """The closed form, ordered by its special functions."""
         x, lower, upper = self.limits[0]
