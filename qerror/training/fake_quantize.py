@@ -192,6 +192,8 @@ class FakeQuantize(nn.Module):
             raise ValueError(f"{self.name} must be a floating-point tensor, got {x.dtype}; give it as x.float()")
         if x.numel() == 0:
             return x
+        if x.ndim == 0:
+            return self.forward(x.reshape(1)).reshape(())
         follows = self.training and not self.frozen
         if follows:
             self._follow(x.detach())
