@@ -181,7 +181,7 @@ def test_optimal_on_real_tensors(real_data: Any) -> None:
                     for rule in RULES:
                         if rule in ("aciq", "octav", "sawb") and grid not in ("int4", "int8"):
                             continue
-                        other = qe.fit(picked, grid, rule=rule, **layout).error.mse
+                        other = unmeasured_fit(picked, grid, rule=rule, **layout).error.mse
                         assert (best.error.mse <= other * (1 + SUM_ORDER) + 1e-30).all(), (path.name, name, rule)
                     proven = np.isin(best.status, [Status.EXACT, Status.DEGENERATE])
                     assert proven.all(), (path.name, name)

@@ -18,6 +18,8 @@ __all__ = ["minmax", "ocp", "percentile", "shrink_search"]
 
 # The line search of today's calibrators: minmax times these.
 _SHRINK = np.linspace(1.0, 0.2, 81)
+# Scales of few rows that are tried together.
+_AT_ONCE = 256
 # Powers of two that an E8M0 scale can be, on either side of 1.
 _MX_EXPONENT = 127
 
@@ -107,14 +109,19 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> Ru
     members, scale, z, shape = flatten(density, whole.scale, whole.shift)
     least, best = np.full(scale.size, np.inf), np.ones(scale.size)
     moves = is_word(shift, "optimal")
-    for factor in _SHRINK:
-        mse = error_sums(members, levels, factor * scale, factor * z if moves else z).mse
-        better = mse < least
-        least, best = np.where(better, mse, least), np.where(better, factor, best)
+    for factors in np.array_split(_SHRINK, -(-_SHRINK.size // max(1, _AT_ONCE // scale.size))):
+        row = np.repeat(np.arange(scale.size), factors.size)
+        factor = np.tile(factors, scale.size)
+        copies = members.take(row) if members.shape else members
+        mse = error_sums(copies, levels, factor * scale[row], (factor if moves else 1.0) * z[row]).mse
+        mse = mse.reshape(-1, factors.size)
+        chosen, lowest = factors[mse.argmin(axis=1)], mse.min(axis=1)
+        better = lowest < least
+        least, best = np.where(better, lowest, least), np.where(better, chosen, best)
     # Where nothing depends on the scale, the 1.0 that stands for all is left alone.
     best = np.where(np.ravel(whole.status) == Status.DEGENERATE, 1.0, best)
-    chosen = (z * best if moves else z).reshape(shape)[()]
-    return RuleResult((best * scale).reshape(shape)[()], chosen, whole.status)
+    shifts = (z * best if moves else z).reshape(shape)[()]
+    return RuleResult((best * scale).reshape(shape)[()], shifts, whole.status)
 
 
 def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
