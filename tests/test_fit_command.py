@@ -146,6 +146,24 @@ def test_a_tensor_with_nan_is_reported_and_the_rest_goes_on(tmp_path: Path) -> N
     assert "NaN" in failed[0]["failed"]
 
 
+def test_scales_of_other_tensors_are_refused(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"tensors": {"q.scale": 0.3}}')
+    (line,) = run(file, "--grid", "int4", "--scales", other, status=2).stderr.splitlines()
+    assert "has no NAME.scale of any tensor to fit, such as" in line
+
+
+def test_a_full_disk_costs_one_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device", "scales.json")
+
+    monkeypatch.setattr(checkpoint_fit, "_write", full)
+    before = sorted(tmp_path.iterdir())
+    (line,) = run(file, "--grid", "int4", "-o", tmp_path / "s.json", status=2).stderr.splitlines()
+    assert line.startswith("qerror: scales.json: No space left on device; check")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 BAD = [
     (["--grid", "int4", "--axis", "0", "--block", "8"], "give --axis or --block, not both; got 0 and 8"),
     (["--grid", "int44"], "unknown grid 'int44'"),

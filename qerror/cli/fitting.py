@@ -83,6 +83,8 @@ def fit(
     given = None if scales is None else read_scales(scales)
     with open_checkpoint(file) as checkpoint, contextlib.ExitStack() as stack:
         selected = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=include_1d)
+        if given is not None and not any(f"{info.name}.scale" in given for info, reason in selected if not reason):
+            raise ValueError(f"--scales {scales} has no NAME.scale of any tensor to fit, such as {selected[0][0].name}")
         metadata = {"made_by": f"qerror {qe.__version__}", "source": file.name, "grid": grid, "rule": rules[0]}
         metadata |= {key: str(value) for key, value in options.items()}
         sink = None if output is None else stack.enter_context(open_scales(output, metadata))

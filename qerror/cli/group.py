@@ -34,6 +34,9 @@ class OneLineErrors(click.Group):
             # written either, so that Python must not try when it ends.
             sys.stdout = None
             sys.exit(0)
+        except OSError as error:
+            # No right to write, a full disk.
+            _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check its permissions and the space left")
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
