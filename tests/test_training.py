@@ -155,6 +155,17 @@ def test_lsq_starts_as_in_the_paper():
     torch.testing.assert_close(quantizer.scale.detach(), 2 * x.abs().mean(1, keepdim=True) / math.sqrt(7))
 
 
+def test_the_analytic_constant_is_that_of_the_table_and_nothing_is_searched_in_the_loop(monkeypatch):
+    quantizer = FakeQuantize("int4", "analytic", family="laplace")
+    row = qe.load_table().lookup("int4", "laplace")
+    for name in ("optimal_scale", "load_table"):
+        monkeypatch.delattr(f"qerror.training.fake_quantize.{name}")
+    monkeypatch.delattr("qerror.training.on_host.fit")
+    x = torch.randn(64)
+    quantizer(x)
+    assert float(quantizer.scale) == pytest.approx(row.scale * float(x.square().mean().sqrt()), rel=SINGLE)
+
+
 @pytest.mark.parametrize("grid", ["int3", "int8", "e2m1", "e4m3fn"])
 def test_minmax_clips_nothing(grid):
     x = torch.randn(2000, 9, requires_grad=True)
