@@ -134,11 +134,11 @@ def test_derivatives_are_those_of_the_closed_form(name: str, model: str) -> None
     """Under the integrals, with the terms of the moving ends, against SymPy's derivative of the closed form."""
     for grid in ("ternary", "e2m0", "int2_midrise"):
         closed = symbolic.mse(name, grid, s, model).doit()
+        slope = symbolic.stationarity(name, grid, s, model).doit() - sp.diff(closed, s)
+        bend = symbolic.curvature(name, grid, s, model).doit() - sp.diff(closed, s, 2)
         for at in (sp.Rational(7, 10), sp.Rational(2)):
-            slope = symbolic.stationarity(name, grid, s, model).doit().subs(s, at)
-            bend = symbolic.curvature(name, grid, s, model).doit().subs(s, at)
-            assert abs((slope - sp.diff(closed, s).subs(s, at)).evalf(30)) < DIGITS_TOLERANCE
-            assert abs((bend - sp.diff(closed, s, 2).subs(s, at)).evalf(30)) < DIGITS_TOLERANCE
+            assert abs(slope.subs(s, at).evalf(30)) < DIGITS_TOLERANCE
+            assert abs(bend.subs(s, at).evalf(30)) < DIGITS_TOLERANCE
 
 
 # -- generated NumPy source --------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def source(kind: str, name: str, grid: str) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 @POINTS
-@given(st.sampled_from(["e2m1", "uint3"]), st.floats(0.3, 6.0))
+@given(st.sampled_from(["ternary", "uint2"]), st.floats(0.3, 6.0))
 def test_compiled_errors_are_those_of_the_library(name: str, grid: str, clip: float) -> None:
     scale = at_clip(grid, clip)
     error = qe.quantization_error(qe.density(name), grid, scale)
@@ -340,8 +340,8 @@ def test_numeric_optima(name: str, grid: Any, published: float) -> None:
 
 @pytest.mark.parametrize(
     ("name", "grid"),
-    # Least at 29.5 std and nearly so at 14.7; far out in a power law; with kinks.
-    [("laplace", "e5m2"), ("student-t:df=2.5", "int4"), ("uniform", 3), ("logistic", "uint4")],
+    # Four minima; far out in a power law; with kinks.
+    [("gaussian", "e3m0"), ("student-t:df=2.5", "int4"), ("uniform", 3), ("logistic", "uint4")],
 )
 def test_numeric_optima_are_those_of_the_search(name: str, grid: Any) -> None:
     scale = float(symbolic.derivation("optimum", name, grid).result / sigma)
@@ -352,7 +352,7 @@ def test_numeric_optima_are_those_of_the_search(name: str, grid: Any) -> None:
 
 
 def test_optima_without_a_number_say_where_it_is() -> None:
-    long = symbolic.derivation("optimum", "uniform", "int9").steps[-1]
+    long = symbolic.derivation("optimum", "gaussian", 258).steps[-1]
     assert long.right == 0
     assert "qerror.optimal_scale has its number" in long.note
     crowded = symbolic.derivation("optimum", "laplace", "int2", model="high_resolution")  # two exponentials
@@ -463,11 +463,11 @@ def test_sample_errors_are_those_of_the_library() -> None:
     for grid in ("int3", "e2m1"):
         found = symbolic.derivation("optimum", sample, grid)
         clipped = symbolic.derivation("clipping", "empirical", grid)["closed form"].right
+        inner = symbolic.rounding_error(sample, grid, s).doit()
         for scale in np.random.default_rng(4).uniform(0.2, 1.0, 3):
             error = qe.quantization_error(qe.Empirical(x), grid, scale)
             assert on_sample(found["closed form"].right, x, {s: scale}) == pytest.approx(error.mse, rel=1e-11)
             assert on_sample(clipped, x, {s: scale}) == pytest.approx(error.clipping, rel=1e-10, abs=1e-14)
-            inner = symbolic.rounding_error(sample, grid, s).doit()
             assert on_sample(inner, x, {s: scale}) == pytest.approx(error.rounding, rel=1e-10)
         best = float(qe.optimal_scale(qe.Empirical(x), grid).scale)
         assert on_sample(found.result, x, {s: best}) == pytest.approx(best, rel=1e-12)
