@@ -22,7 +22,7 @@ _PER_CELL = 3
 _MOST_PARTS = 64
 _ROUND = 1 << 22
 # Crossings in flight: each takes about 70 bytes in every thread.
-_AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 18
 # Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
 

@@ -29,8 +29,9 @@ __all__ = ["Task", "as_array", "as_weights", "resolve_format", "shift_policy", "
 
 Array = NDArray[np.float64]
 
-# Elements whose rows are fitted together: sorted copies and prefix sums of them stay far below the size of a tensor.
-_CHUNK = 1 << 19
+# Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
+# for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
+_FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
 # The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
 _STORED_CHUNK = 1 << 17
 # The limit of the values themselves: squares stay within float64.
@@ -65,11 +66,12 @@ class Task:
         parts = self.groups.rows(values)
         weighted = [None] * len(parts) if weights is None else self.groups.rows(weights)
         fixed = not isinstance(self.shift, str)
+        search = fixed and self.plan.rule is optimal and not self.plan.integer
+        most = _STORED_CHUNK if self.plan.stored is not None else _SEARCH_CHUNK if search else _CHUNK
         shifts = self.groups.split(self.shift) if fixed else [self.shift] * len(parts)
         out = []
         for rows, weight, shift in zip(parts, weighted, shifts, strict=True):
-            size = _CHUNK if self.plan.stored is None else _STORED_CHUNK
-            step = max(1, size // rows.shape[1])
+            step = max(1, min(max(rows.size // 4, _FEWEST), most) // rows.shape[1])
             cuts = [slice(i, i + step) for i in range(0, rows.shape[0], step)]
             out.append([(rows[c], None if weight is None else weight[c], shift[c] if fixed else shift) for c in cuts])
         return out
