@@ -352,7 +352,7 @@ def test_numeric_optima_are_those_of_the_search(name: str, grid: Any) -> None:
 
 
 def test_optima_without_a_number_say_where_it_is() -> None:
-    long = symbolic.derivation("optimum", "gaussian", 258).steps[-1]
+    long = symbolic.derivation("optimum", "gaussian", 66).steps[-1]
     assert long.right == 0
     assert "qerror.optimal_scale has its number" in long.note
     crowded = symbolic.derivation("optimum", "laplace", "int2", model="high_resolution")  # two exponentials

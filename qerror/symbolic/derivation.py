@@ -43,8 +43,8 @@ _TITLES = {
     "mse": "Mean squared error",
     "optimum": "Optimal scale",
 }
-# Larger grids take the compiled sums of a few seconds to many.
-_MOST_LEVELS = 256
+# The number of a larger grid would take seconds.
+_MOST_LEVELS = 64
 _SCANNED = 150
 _BEST = sp.Symbol("s^{*}", positive=True)
 
@@ -161,7 +161,7 @@ def _shorter(expression: Expr) -> Expr:
 
 def _has_long_powers(expression: Expr) -> bool:
     """Whether SymPy's simplification would write out polynomials of thousands of terms."""
-    return any(abs(number) > 4 * _MOST_LEVELS for number in expression.atoms(sp.Integer))
+    return any(abs(number) > 1000 for number in expression.atoms(sp.Integer))
 
 
 def _by_monomials(closed: Expr) -> Expr:
