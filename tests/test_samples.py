@@ -25,24 +25,20 @@ SIGNED_TOLERANCE = 1e-12
 RNG = np.random.default_rng(20250212)
 
 
-def quantized(x: Any, grid: qe.Grid, scale: float, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """The values in float64, and where `qe.quantize` sends them."""
-    x = np.asarray(x).astype(np.float64).ravel()
-    level = qe.dequantize(qe.quantize(x, grid, scale, shift), grid, dtype=np.float64)
-    return x, shift + scale * level
-
-
 def direct(x: Any, grid: qe.Grid, scale: float, shift: float = 0.0, weights: Any = None) -> qe.ErrorTerms:
     """All terms of the directly quantized sample, by fsum."""
     w = np.ones(np.size(x)) if weights is None else np.ravel(weights)
-    x, q = quantized(x, grid, scale, shift)
+    x = np.asarray(x).astype(np.float64).ravel()
+    level = qe.dequantize(qe.quantize(x, grid, scale, shift), grid, dtype=np.float64)
     total = math.fsum(w)
     outside = (x < shift + scale * grid.min) | (x > shift + scale * grid.max)
 
     def mean(values: np.ndarray) -> float:
         return math.fsum(w * values) / total
 
-    e = q - x
+    # Where values lie very near their levels, the rounding of shift + scale * level would show in their distance.
+    long = np.longdouble
+    e = (long(shift) + (scale * level).astype(long) - x.astype(long)).astype(np.float64)
     square = e * e
     clipping, rounding = np.where(outside, square, 0.0), np.where(outside, 0.0, square)
     return qe.ErrorTerms(mean(clipping), mean(rounding), mean(e), mean(x * e), mean(x * x), mean(x))

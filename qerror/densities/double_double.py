@@ -44,6 +44,12 @@ def scale(x: Pair, factor: Array) -> Pair:
     return two_sum(high, low + x[1] * factor)
 
 
+def multiply(x: Pair, y: Pair) -> Pair:
+    """Product of two pairs."""
+    high, low = two_product(x[0], y[0])
+    return two_sum(high, low + (x[0] * y[1] + x[1] * y[0]))
+
+
 def subtract(x: Pair, y: Pair) -> Pair:
     """Difference of two pairs."""
     return add(x, (-y[0], -y[1]))

@@ -213,18 +213,20 @@ class _Sums:
         first, last = -(-start // size), stop // size
         whole = first <= last
         first = np.where(whole, first, last)
-        out = self._whole(row, first, last, origin + about)
+        out = self._whole(row, first, last, about, origin)
         if size > 1:
             out += self.rows.direct(row, start, np.where(whole, first * size, stop), about, origin)
             out += self.rows.direct(row, np.where(whole, last * size, stop), stop, about, origin)
         return out / self.rows.total[row]
 
-    def _whole(self, row: Index, first: Index, last: Index, about: Array) -> Array:
+    def _whole(self, row: Index, first: Index, last: Index, about: Array, origin: Array) -> Array:
         """Moments of whole blocks: S2 - 2 q S1 + q^2 S0 in double-double, so that the cancellation costs nothing."""
-        about = about - self.rows.mean[row]
+        high, low = dd.two_sum(origin, about)
+        high, rest = dd.two_sum(high, -self.rows.mean[row])
+        q = dd.two_sum(high, rest + low)
         zero, one, two = (dd.subtract(self._prefix(j, row, last), self._prefix(j, row, first)) for j in range(3))
-        centred = dd.subtract(one, dd.scale(zero, about))
-        second = dd.add(two, dd.scale(dd.add(one, centred), -about))
+        centred = dd.subtract(one, dd.multiply(zero, q))
+        second = dd.subtract(two, dd.multiply(dd.add(one, centred), q))
         empty = first == last
         return np.where(empty, 0.0, np.stack([zero[0], centred[0], np.maximum(second[0], 0.0)]))
 

@@ -119,12 +119,12 @@ class Rows:
         """Prefix sums over the blocks of the weights (None: 1 each), of w d and of w d^2, d = x - mean."""
         if self.block > 1:
             return self._runs
-        # The mean and the deviations are rounded, and what is summed is exactly those.
-        d = self.values - self.mean[:, None]
+        # The mean is rounded, the deviations from it are exact.
+        d = dd.two_sum(self.values.astype(np.float64), -self.mean[:, None])
         if self.weights is None:
-            return None, dd.prefix_sums(d), dd.prefix_sums(*dd.two_product(d, d))
-        first = dd.two_product(self.weights, d)
-        return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.scale(first, d))
+            return None, dd.prefix_sums(*d), dd.prefix_sums(*dd.multiply(d, d))
+        first = dd.scale(d, self.weights)
+        return dd.prefix_sums(self.weights), dd.prefix_sums(*first), dd.prefix_sums(*dd.multiply(first, d))
 
     @cached_property
     def _runs(self) -> tuple[dd.Pair | None, dd.Pair, dd.Pair]:
