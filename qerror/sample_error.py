@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ._threads import chunk_slices, thread_map
 from .densities.base import Density
+from .densities.double_double import two_sum
 from .densities.rows import Rows
 from .grids.casting import dequantize, quantize
 from .grids.grid import Grid
@@ -53,8 +54,9 @@ def _terms(rows: Rows, source: Index, grid: Grid, scale: Array, shift: Array) ->
     x = rows.values[source].astype(np.float64)
     s, z = scale[:, None], shift[:, None]
     level = dequantize(quantize(x, grid, s, z), grid, dtype=np.float64)
-    y = x - z
-    error = s * level - y
+    # A value very near its level keeps the digits of its distance.
+    y, lost = two_sum(x, -z)
+    error = (s * level - y) - lost
     share = np.broadcast_to(1.0 / rows.total[source, None], error.shape)
     if rows.weights is not None:
         share = share * rows.weights[source]

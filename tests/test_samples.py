@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qerror as qe
+from qerror import sample_error
 from qerror.densities import double_double as dd
 from qerror.densities import rows
 
@@ -101,8 +102,10 @@ def test_a_million(size: int, dtype: Any, weighted: bool) -> None:
 
 @pytest.mark.parametrize("block", [1, rows.RUN])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool) -> None:
-    """Small rows through both ways of summing: ends of rows and blocks, cells inside one block, empty cells."""
+@pytest.mark.parametrize("few", [0, 8])
+def test_blocks(monkeypatch: pytest.MonkeyPatch, block: int, weighted: bool, few: int) -> None:
+    """Small rows by sums and value by value: ends of rows and blocks, cells inside one block, empty cells."""
+    monkeypatch.setattr(sample_error, "_FEW", few)
     monkeypatch.setattr(rows, "_SMALL", 1 << 20 if block == 1 else 0)
     for size in (1, 2, block - 1 or 3, block, block + 1, 2 * block - 1, 2 * block, 1000):
         x = RNG.standard_normal(size)

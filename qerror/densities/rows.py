@@ -232,8 +232,9 @@ class Rows:
         place = start[:, None] + np.arange(self.block)
         inside = place < stop[:, None]
         place = np.where(inside, place, start[:, None])
-        # In this order a small distance keeps its digits: x - z is exact where x is near z.
-        distance = (self.values[row[:, None], place] - origin[:, None]) - about[:, None]
+        # In this order a small distance keeps its digits.
+        y, lost = dd.two_sum(self.values[row[:, None], place].astype(np.float64), -origin[:, None])
+        distance = (y - about[:, None]) + lost
         weight = inside.astype(np.float64)
         if self.weights is not None:
             weight *= self.weights[row[:, None], place]
