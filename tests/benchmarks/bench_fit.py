@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from baselines import bincount, seconds
 
 import qerror as qe
 from qerror.tensors.rules import iterative
@@ -39,7 +39,7 @@ def ratios() -> Iterator[tuple[str, float, float]]:
     yield "optimal of the tensor, int4 / np.sort(flat)", ours / sort, 1.3
     bits = x.view(np.uint32) >> 16
     half, codes = (bits << 16).view(np.float32), bits.astype(np.uint16)
-    ours, count = _turns(lambda: qe.fit(half, "int4"), lambda: _bincount(codes.ravel()))
+    ours, count = _turns(lambda: qe.fit(half, "int4"), lambda: bincount(codes.ravel()))
     yield "optimal of the tensor, bf16 values, int4 / np.bincount in chunks", ours / count, 4.0
     blocks = x.reshape(SIZE, -1, 32)
     ours, largest = _turns(lambda: qe.fit(x, "e2m1", block_size=32), lambda: np.abs(blocks).max(axis=-1))
@@ -67,25 +67,10 @@ def _step(x: np.ndarray) -> float:
     return (many - few) / 5 / cast
 
 
-def _bincount(codes: np.ndarray) -> np.ndarray:
-    counts = np.zeros(1 << 16, np.int64)
-    for start in range(0, codes.size, 1 << 20):
-        counts += np.bincount(codes[start : start + (1 << 20)], minlength=1 << 16)
-    return counts
-
-
 def _turns(*calls: Callable[[], object]) -> list[float]:
     """Least seconds of each call, taken in turns."""
-    seconds = [[_seconds(call) for call in calls] for _ in range(ROUNDS)]
-    return [min(column) for column in zip(*seconds, strict=True)]
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    result = call()
-    elapsed = time.perf_counter() - start
-    del result
-    return elapsed
+    rounds = [[seconds(call) for call in calls] for _ in range(ROUNDS)]
+    return [min(column) for column in zip(*rounds, strict=True)]
 
 
 if __name__ == "__main__":

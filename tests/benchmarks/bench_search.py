@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from baselines import bincount, seconds
 
 import qerror as qe
 
@@ -34,51 +34,36 @@ def _densities() -> Iterator[tuple[str, float, float]]:
         worst = max(_median(lambda f=family, n=name: qe.optimal_scale(qe.density(f), n), 1) for family in FAMILIES)
         yield f"optimal_scale, maximum over families, {name} [s]", worst, 2.0
     scales = np.linspace(0.05, 1.0, 1000)
-    seconds = _median(lambda: qe.quantization_error(qe.Gaussian(), "int4", scales))
-    yield "quantization_error at 1000 scales of int4 [ms]", 1e3 * seconds, 10.0
+    elapsed = _median(lambda: qe.quantization_error(qe.Gaussian(), "int4", scales))
+    yield "quantization_error at 1000 scales of int4 [ms]", 1e3 * elapsed, 10.0
 
 
 def _samples() -> Iterator[tuple[str, float, float]]:
     x = np.random.default_rng(0).standard_normal(N).astype(np.float32)
     bits = (x.view(np.uint32) >> 16).astype(np.uint16)
     half = (bits.astype(np.uint32) << 16).view(np.float32)
-    build, count = _turns(lambda: qe.Empirical(half), lambda: _bincount(bits))
+    build, count = _turns(lambda: qe.Empirical(half), lambda: bincount(bits))
     yield "Empirical of 1e7 bf16 values / np.bincount of their bits in chunks", build / count, 3.0
     build, sort = _turns(lambda: qe.Empirical(x), lambda: np.sort(x))
     yield "Empirical of 1e7 float32 values / np.sort", build / sort, 1.6
     for what, values in (("bf16", half), ("float32", x)):
         sample = qe.Empirical(values)
         for name, limit in (("int4", 20.0), ("e2m1", 20.0), ("e3m0", 20.0), ("int8", 150.0)):
-            seconds = _median(lambda sample=sample, name=name: qe.optimal_scale(sample, name))
-            yield f"exact optimum of 1e7 {what} values, {name} [ms]", 1e3 * seconds, limit
-
-
-def _bincount(bits: np.ndarray) -> np.ndarray:
-    counts = np.zeros(1 << 16, np.int64)
-    for start in range(0, bits.size, 1 << 20):
-        counts += np.bincount(bits[start : start + (1 << 20)], minlength=1 << 16)
-    return counts
+            elapsed = _median(lambda sample=sample, name=name: qe.optimal_scale(sample, name))
+            yield f"exact optimum of 1e7 {what} values, {name} [ms]", 1e3 * elapsed, limit
 
 
 def _median(call: Callable[[], object], rounds: int = ROUNDS) -> float:
     call()
-    return float(np.median([_seconds(call) for _ in range(rounds)]))
+    return float(np.median([seconds(call) for _ in range(rounds)]))
 
 
 def _turns(*calls: Callable[[], object]) -> list[float]:
     """Median seconds of each call, taken in turns."""
     for call in calls:
         call()
-    seconds = [[_seconds(call) for call in calls] for _ in range(ROUNDS)]
-    return [float(np.median(column)) for column in zip(*seconds, strict=True)]
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    result = call()
-    elapsed = time.perf_counter() - start
-    del result
-    return elapsed
+    rounds = [[seconds(call) for call in calls] for _ in range(ROUNDS)]
+    return [float(np.median(column)) for column in zip(*rounds, strict=True)]
 
 
 if __name__ == "__main__":
