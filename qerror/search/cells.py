@@ -18,6 +18,7 @@ from ..grids.grid import Grid
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+Steps = NDArray[np.complex128]
 
 # Cells in flight: enough for each step to be long against the hand-over between threads.
 _CHUNK = 1 << 18
@@ -75,6 +76,12 @@ class Cells:
         return self.most_crossings <= _SHORT
 
     @cached_property
+    def distance(self) -> Array:
+        """The values y."""
+        out: Array = self.rows.values - self.shift[:, None]
+        return out
+
+    @cached_property
     def offset(self) -> Array:
         """E[y]."""
         return self.rows.mean - self.shift
@@ -83,9 +90,9 @@ class Cells:
     def power(self) -> Array:
         """A = E[y^2]."""
         if self.short:
-            square = np.square(self.rows.values - self.shift[:, None])
-            weights = self.rows.weights
-            power: Array = (square if weights is None else square * weights).sum(axis=1) / self.rows.total
+            y, weights = self.distance, self.rows.weights
+            first = y if weights is None else y * weights
+            power: Array = np.einsum("ij,ij->i", first, y) / self.rows.total
             return power
         return self.rows.second_moment + self.offset**2
 
@@ -159,13 +166,16 @@ class Cells:
         interval, own = np.divmod(owner, self.width)
         return Pairs(interval, own, other) if self._by_value else Pairs(interval, other, own)
 
-    def crossings(self, row: Index, value: Index, threshold: Index) -> tuple[Array, Array, Array]:
-        """The u = 1 / s of each crossing, and what B and C grow by as u passes it."""
+    def crossings(self, row: Index, value: Index, threshold: Index) -> tuple[Array, Steps]:
+        """The u = 1 / s of each crossing, and what B + i C grows by as u passes it."""
         y = self.rows.values[row, value].astype(np.float64) - self.shift[row]
         weight = 1.0 if self.rows.weights is None else self.rows.weights[row, value]
         share = weight / self.rows.total[row]
         t = self.grid.thresholds[threshold]
-        return t / y, self._gaps[threshold] * np.abs(y) * share, np.sign(t) * self._squares[threshold] * share
+        change = np.empty(y.size, np.complex128)
+        change.real = self._gaps[threshold] * np.abs(y) * share
+        change.imag = np.sign(t) * self._squares[threshold] * share
+        return t / y, change
 
     @cached_property
     def at_home(self) -> tuple[Array, Array]:
@@ -181,11 +191,6 @@ class Cells:
     def sides(self) -> tuple[Array, Array, Array]:
         """E[y; y > 0], E[-y; y <= 0] and P(y > 0), each exactly 0 where there is nothing."""
         rows = self.rows
-        if self.short:
-            y = rows.values - self.shift[:, None]
-            share = (np.ones(y.shape) if rows.weights is None else rows.weights) / rows.total[:, None]
-            moment = y * share
-            return np.maximum(moment, 0).sum(axis=1), np.maximum(-moment, 0).sum(axis=1), (share * (y > 0)).sum(axis=1)
         every = np.arange(self.shift.size)[:, None]
         rank = rows.rank(every, self.shift[:, None])
         share = 1.0 - (rows.mass_of(every, rank) / rows.total[:, None])[:, 0]
@@ -197,9 +202,17 @@ class Cells:
     @cached_property
     def reach(self) -> Array:
         """E[max_k y l_k]: A - MSE(s) <= 2 s times it. Where it is not positive no scale is better than another."""
-        upper, lower, _ = self.sides
+        upper, lower = self._short_sides if self.short else self.sides[:2]
         out: Array = self.grid.max * upper - self.grid.min * lower
         return out
+
+    @property
+    def _short_sides(self) -> tuple[Array, Array]:
+        y = self.distance if self.rows.weights is None else self.distance * self.rows.weights
+        # Sums of one order: nothing on a side is exactly 0.
+        total, size = y.sum(axis=1), np.abs(y).sum(axis=1)
+        half = 0.5 / self.rows.total
+        return half * (size + total), half * (size - total)
 
     @cached_property
     def largest_scale(self) -> Array:

@@ -12,14 +12,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from ..grids.grid import Grid
 from .bounds import RESOLUTION, TOLERANCE
-from .cells import Array, Cells, Index
+from .cells import Array, Cells, Index, Steps
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2
 # Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
 _TAGS = 8
+# Crossings of short rows that are sorted at a time: long enough for threads, short enough for the caches.
+_AT_ONCE = 1 << 18
+# In place of C = 0.
+_NO_LEVEL = 1e-300
 
 
 class Piece(NamedTuple):
@@ -31,9 +36,7 @@ class Piece(NamedTuple):
     dip: Array
 
 
-def best_pieces(
-    u: Array, db: Array, dc: Array, b: Array, c: Array, enough: Array | None = None, power: Array | None = None
-) -> Piece:
+def best_pieces(u: Array, change: Steps, enough: Array | None = None, power: Array | None = None) -> Piece:
     """Run through the crossings of each interval in ascending order of u = 1 / s.
 
     Crossings closer than 2^-40 may come in either order: the piece between them is then a mixture of its neighbours,
@@ -42,37 +45,32 @@ def best_pieces(
     Parameters
     ----------
     u : ndarray of shape (I, M)
-        Crossings; inf fills up.
-    db, dc : ndarray of shape (I, M)
-        What B and C grow by at each.
-    b, c : ndarray of shape (I,)
-        B and C before the first.
+        First 0, then the crossings; inf fills up.
+    change : ndarray of shape (I, M)
+        B + i C before the first crossing, then what they grow by at each: one complex sum takes as long as a real one.
     enough : ndarray of shape (I,), optional
         List the local minima whose B^2 / C reaches this.
     power : ndarray of shape (I,), optional
         A: of pieces whose errors A - B^2 / C are equal the smallest scale is taken.
     """
     n, m = u.shape
-    mask = (1 << m.bit_length()) - 1
+    mask = (1 << (m - 1).bit_length()) - 1
     key = _sorted_keys(u, mask, np.arange(m))
     place = key & mask
     place += (np.arange(n) * m)[:, None]
-    sums = np.empty((2, n, m + 1))
-    for change, out in zip((db, dc), sums, strict=True):
-        out[:, 1:] = change.ravel().take(place, mode="clip")
-    gain = _gains(sums, b, c)
+    sums = change.ravel().take(place, mode="clip")
+    gain = _gains(sums)
     best = np.arange(n), gain.argmax(axis=1) if power is None else _last_best(gain, power)
-    sum_b, sum_c = sums
     if enough is None:
-        return Piece(sum_b[best], sum_c[best], np.empty(0, np.intp), np.empty(0))
+        return Piece(sums[best].real, sums[best].imag, np.empty(0, np.intp), np.empty(0))
     owner, at = np.nonzero(gain >= enough[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
-        bottom = sum_b[owner, at] / sum_c[owner, at]
-        end = 1 / np.column_stack([np.zeros(n), (key & ~mask).view(np.float64), np.full(n, np.inf)])
+        bottom = sums.real[owner, at] / sums.imag[owner, at]
+        end = 1 / np.column_stack([(key & ~mask).view(np.float64), np.full(n, np.inf)])
     # A bottom that falls on a kink is no minimum.
     margin = 1 + 2.0**-40
     inside = (bottom * margin < end[owner, at]) & (bottom > end[owner, at + 1] * margin)
-    return Piece(sum_b[best], sum_c[best], owner[inside], bottom[inside])
+    return Piece(sums[best].real, sums[best].imag, owner[inside], bottom[inside])
 
 
 def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -84,16 +82,17 @@ def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int6
     return key
 
 
-def _gains(sums: Array, b: Array, c: Array) -> Array:
-    """B^2 / C after each crossing of a row, from what B and C grow by, which their sums replace."""
-    sums[:, :, 0] = b, c
-    for one in sums:
-        np.cumsum(one, axis=1, out=one)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain: Array = np.square(sums[0])
-        gain /= sums[1]
-    # Neither negative B nor 0 / 0 is a gain.
-    np.copyto(gain, 0.0, where=~(sums[0] > 0))
+def _gains(sums: Steps, out: Array | None = None) -> Array:
+    """B^2 / C from each crossing of a row to the next, from what B and C grow by, which their sums replace."""
+    # 0 / 0 is no gain, nor is a negative B, which only grows.
+    start = sums[:, 0]
+    np.maximum(start.imag, _NO_LEVEL, out=start.imag)
+    signed = bool((start.real < 0).any())
+    np.cumsum(sums, axis=1, out=sums)
+    gain: Array = np.square(sums.real, out=out)
+    gain /= sums.imag
+    if signed:
+        np.copyto(gain, 0.0, where=sums.real < 0)
     return gain
 
 
@@ -101,7 +100,11 @@ def _last_best(gain: Array, power: Array) -> Index:
     """The last of the greatest gains (1e-12 of the error, or what float64 resolves): small rows have equal minima."""
     most = gain.max(axis=1)
     slack = np.maximum(TOLERANCE * (power - most), 4 * RESOLUTION * power)
-    out: Index = gain.shape[1] - 1 - np.argmax((gain >= (most - slack)[:, None])[:, ::-1], axis=1)
+    at = np.flatnonzero(gain >= (most - slack)[:, None])
+    row = at // gain.shape[1]
+    out = np.zeros(most.size, np.intp)
+    # Of several the last one stays.
+    out[row] = at - row * gain.shape[1]
     return out
 
 
@@ -110,67 +113,86 @@ def in_intervals(
 ) -> Piece:
     """The best pieces of intervals of scales, with B and C at their upper ends; each has at most `MOST` crossings."""
     pairs = cells.pairs(row, low, high)
-    u, db, dc = cells.crossings(row[pairs.interval], pairs.value, pairs.threshold)
-    start = np.searchsorted(pairs.interval, np.arange(row.size))
-    place = pairs.interval, np.arange(u.size) - start[pairs.interval]
-    most = int(np.bincount(pairs.interval, minlength=1).max(initial=0))
-    full_u, full_b, full_c = np.full((row.size, most), np.inf), np.zeros((row.size, most)), np.zeros((row.size, most))
-    full_u[place], full_b[place], full_c[place] = u, db, dc
-    found = best_pieces(full_u, full_b, full_c, b, c, enough)
+    u, change = cells.crossings(row[pairs.interval], pairs.value, pairs.threshold)
+    count = np.bincount(pairs.interval, minlength=row.size)
+    most = 1 + int(count.max(initial=0))
+    # The first place of each interval is for what holds before its crossings.
+    first = np.arange(row.size) * most + 1 - (np.cumsum(count) - count)
+    place = np.arange(u.size) + first[pairs.interval]
+    full_u, full = np.full((row.size, most), np.inf), np.zeros((row.size, most), np.complex128)
+    full_u.ravel()[place], full.ravel()[place] = u, change
+    full_u[:, 0], full.real[:, 0], full.imag[:, 0] = 0.0, b, c
+    found = best_pieces(full_u, full, enough)
     # The first and the last piece go on beyond the interval.
     inside = (found.dip > low[found.dip_of]) & (found.dip < high[found.dip_of])
     return found._replace(dip_of=found.dip_of[inside], dip=found.dip[inside])
 
 
-def in_all(cells: Cells, part: slice, enough: Array | None = None) -> Piece:
+class _Work(NamedTuple):
+    """What parts of one size write into, one after the other: fresh memory would cost as much as the work."""
+
+    u: Array
+    tags: Index
+    sums: Steps
+
+
+def in_all(cells: Cells, enough: Array | None = None) -> Piece:
     """The best of all pieces of short rows: every value at every threshold."""
-    rows, tables = cells.rows.select(part), _outwards(cells.grid)
-    y = rows.values - cells.shift[part, None].astype(np.float64)
+    tables = _outwards(cells.grid)
+    width = 1 + tables.shape[2] * cells.n
+    parts = chunk_slices(cells.shift.size, max(1, _AT_ONCE // width))
+    shape = min(cells.shift.size, max(1, _AT_ONCE // width)), width
+    work = _Work(np.empty(shape), np.empty(shape, np.intp), np.empty(shape, np.complex128))
+    found = [_in_part(cells, part, tables, work, None if enough is None else enough[part]) for part in parts]
+    dip_of = np.concatenate([part.start + piece.dip_of for part, piece in zip(parts, found, strict=True)])
+    b, c, dip = (np.concatenate([piece[i] for piece in found]) for i in (0, 1, 3))
+    return Piece(b, c, dip_of, dip)
+
+
+def _in_part(cells: Cells, part: slice, tables: Array, work: _Work, enough: Array | None) -> Piece:
+    y, power, n, weights = cells.distance[part], cells.power[part], cells.n, cells.rows.weights
     negative, size = y < 0, np.abs(y)
-    share = np.broadcast_to(1.0 / rows.total[:, None], y.shape)
-    if rows.weights is not None:
-        share = share * rows.weights
-    power = cells.power[part]
-    b, c = _at_home(cells.grid, negative, size * share, share)
-    sides = (tables[0] != tables[1]).any(axis=0)
+    share: Array | float = 1.0 / n if weights is None else weights[part] / cells.rows.total[part, None]
+    start = _at_home(cells.grid, negative, size, share)
+    one_sided = np.array_equal(*tables)
+    u, width = work.u[: len(y)], tables.shape[2]
+    u[:, 0] = 0.0
+    # All values at one threshold, then at the next.
+    columns = [slice(1 + k * n, 1 + (k + 1) * n) for k in range(width)]
     with np.errstate(divide="ignore", over="ignore"):
-        u = tables[0, 0] / size[..., None]
-        for k in np.flatnonzero(sides):
-            u[negative, k] = tables[1, 0, k] / size[negative]
-    u = u.reshape(len(y), -1)
-    if enough is None and rows.weights is None and 0 < tables.shape[2] <= _TAGS:
-        return _tagged(u, tables, negative if sides.any() else None, b, c, 1.0 / rows.n, power)
-    db, dc = tables[0, 1] * (size * share)[..., None], tables[0, 2] * share[..., None]
-    for k in np.flatnonzero(sides):
-        db[negative, k] = tables[1, 1, k] * (size * share)[negative]
-        dc[negative, k] = tables[1, 2, k] * share[negative]
-    return best_pieces(u, db.reshape(u.shape), dc.reshape(u.shape), b, c, enough, power)
+        for k, column in enumerate(columns):
+            t = tables[0, 0, k] if one_sided else np.where(negative, tables[1, 0, k], tables[0, 0, k])
+            np.divide(t, size, out=u[:, column])
+    if enough is None and weights is None and 0 < width <= _TAGS:
+        tag = np.repeat(np.arange(width), n)
+        return _tagged(tag if one_sided else tag + width * np.tile(negative, width), tables, work, start, power)
+    change = np.empty(u.shape, np.complex128)
+    change[:, 0] = start
+    for k, column in enumerate(columns):
+        gap, square = (np.where(negative, tables[1, j, k], tables[0, j, k]) for j in (1, 2))
+        change.real[:, column], change.imag[:, column] = gap * size * share, square * share
+    return best_pieces(u, change, enough, power)
 
 
-def _tagged(
-    u: Array, tables: Array, negative: NDArray[np.bool_] | None, b: Array, c: Array, share: float, power: Array
-) -> Piece:
+def _tagged(tag: NDArray[np.int64], tables: Array, work: _Work, start: Steps, power: Array) -> Piece:
     """Few thresholds: a crossing and its threshold say which value it is, |y| = |t| / u, to 2^-49 of it."""
-    most = tables.shape[2]
-    tag = np.arange(most)
-    if negative is not None:
-        tag = (tag + most * negative[..., None]).reshape(u.shape)
-    else:
-        tag = np.tile(tag, u.shape[1] // most)
-    mask = (1 << (2 * most - 1).bit_length()) - 1
-    key = _sorted_keys(u, mask, tag)
-    index = key & mask
+    u, index, sums = work.u[: start.size], work.tags[: start.size], work.sums[: start.size]
+    width = tables.shape[2]
+    mask = (1 << (2 * width - 1).bit_length()) - 1
+    key = _sorted_keys(u, mask, np.insert(tag, 0, 0, axis=-1))
+    np.bitwise_and(key, mask, out=index)
     key &= ~mask
-    t, gaps, squares = tables.transpose(1, 0, 2).reshape(3, -1)
+    t, gaps, squares = tables.transpose(1, 0, 2).reshape(3, -1) * (width / (u.shape[1] - 1))
     # A threshold that is missing on one side lies at infinity, as all thresholds do for y = 0: B then stays, C does not
     # fall, and no such piece is the best.
-    moment = np.where(np.isfinite(t), t, 0.0) * gaps
-    sums = np.empty((2, len(u), u.shape[1] + 1))
-    np.divide((moment * share).take(index, mode="clip"), key.view(np.float64), out=sums[0, :, 1:])
-    sums[1, :, 1:] = (squares * share).take(index, mode="clip")
-    gain = _gains(sums, b, c)
-    best = np.arange(len(u)), _last_best(gain, power)
-    return Piece(sums[0][best], sums[1][best], np.empty(0, np.intp), np.empty(0))
+    moment = np.where(np.isfinite(t), tables[:, 0].ravel(), 0.0) * gaps
+    (moment + 1j * squares).take(index, mode="clip", out=sums)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums.real /= u
+    sums[:, 0] = start
+    gain = _gains(sums, out=u)
+    best = np.arange(start.size), _last_best(gain, power)
+    return Piece(sums[best].real, sums[best].imag, np.empty(0, np.intp), np.empty(0))
 
 
 def _outwards(grid: Grid) -> Array:
@@ -185,10 +207,12 @@ def _outwards(grid: Grid) -> Array:
     return tables
 
 
-def _at_home(grid: Grid, negative: NDArray[np.bool_], moment: Array, share: Array) -> tuple[Array, Array]:
-    """B and C where all values go to the levels next to 0; on the threshold 0 both are equally far from y = 0."""
+def _at_home(grid: Grid, negative: NDArray[np.bool_], size: Array, share: Array | float) -> Steps:
+    """B + i C where all values go to the levels next to 0; on the threshold 0 both are equally far from y = 0."""
     above = grid.levels[np.count_nonzero(grid.thresholds <= 0)]
     below = grid.levels[np.count_nonzero(grid.thresholds < 0)]
-    b = (np.where(negative, -below, above) * moment).sum(axis=1)
-    c = (np.where(negative, below**2, above**2) * share).sum(axis=1)
-    return b, c
+    out = np.zeros(len(size), np.complex128)
+    if above or below:
+        out.real = (np.where(negative, -below, above) * (size * share)).sum(axis=1)
+        out.imag = (np.where(negative, below**2, above**2) * share).sum(axis=1)
+    return out

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .._threads import chunk_slices
 from . import bounds, pieces
 from .cells import Array, Cells, Index
 
@@ -21,8 +20,6 @@ _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 64
 _ROUND = 1 << 22
-# Crossings in flight: each takes about 70 bytes in every thread.
-_AT_ONCE = 1 << 18
 # Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
 
@@ -61,8 +58,7 @@ class Intervals(NamedTuple):
 def search(cells: Cells, budget: float = BUDGET) -> Best:
     """The best pieces of some rows."""
     if cells.short:
-        found = [pieces.in_all(cells, part) for part in _short_parts(cells)]
-        b, c = np.concatenate([f.b for f in found]), np.concatenate([f.c for f in found])
+        b, c, _, _ = pieces.in_all(cells)
         return Best(b, c, (b > 0) & (cells.reach > 0), np.ones(b.shape, bool))
     return _Search(cells, budget).run()
 
@@ -73,19 +69,13 @@ def minima(cells: Cells, best: Best, within: float, budget: float) -> tuple[Inde
     error = np.maximum(cells.power - gain, 0.0)
     enough = cells.power - error - np.maximum(within * error, 8 * bounds.RESOLUTION * cells.power)
     if cells.short:
-        found = [(part.start, pieces.in_all(cells, part, enough[part])) for part in _short_parts(cells)]
-        row = np.concatenate([start + piece.dip_of for start, piece in found])
-        scale = np.concatenate([piece.dip for _, piece in found])
+        _, _, row, scale = pieces.in_all(cells, enough)
     else:
         every = _Search(cells, budget, enough)
         every.run()
         row, scale = every.dips
     kept = best.live[row]
     return row[kept], scale[kept]
-
-
-def _short_parts(cells: Cells) -> list[slice]:
-    return chunk_slices(cells.shift.size, max(1, _AT_ONCE // max(1, cells.most_crossings)))
 
 
 class _Search:
