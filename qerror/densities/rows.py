@@ -21,8 +21,11 @@ _SMALL = 1 << 20
 _CHUNK = 1 << 20
 # A part of a long row whose sums one thread makes: a multiple of a run.
 _PART = 1 << 18
+# Values that are read across at a time.
+_ACROSS = 1 << 16
 # Values that are added up plainly.
-RUN = 32
+_RUN_BITS = 5
+RUN = 1 << _RUN_BITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Rows:
     def second_moment(self) -> Array:
         """`variance`, as a by-product of what `first_of` needs."""
         if self.n <= _SMALL:
-            return self._deviations_up_to[1] / self.total
+            return self._deviations_up_to[2] / self.total
         two = self._runs[2]
         return (two[0][:, -1] + two[1][:, -1]) / self.total
 
@@ -145,12 +148,13 @@ class Rows:
     def _up_to(self, row: Index, rank: Index, order: int) -> Array:
         row, rank = np.broadcast_arrays(row, rank)
         if self.n <= _SMALL:
-            table = self._weights_up_to if order == 0 else self._deviations_up_to[0]
-            runs = table.shape[2]
-            place = rank // RUN
-            place += row * runs
-            place += rank % RUN * (runs * len(self.values))
-            return table.ravel().take(place, mode="clip")
+            before, within = self._weights_up_to if order == 0 else self._deviations_up_to[:2]
+            place = rank >> _RUN_BITS
+            place += row * before.shape[1]
+            sums: Array = before.ravel().take(place, mode="clip")
+            place += (rank & (RUN - 1)) * before.size
+            sums += within.ravel().take(place, mode="clip")
+            return sums
         block = rank // RUN
         pair = self._runs[order]
         assert pair is not None
@@ -172,13 +176,13 @@ class Rows:
         return out.reshape(row.shape)
 
     @cached_property
-    def _weights_up_to(self) -> Array:
+    def _weights_up_to(self) -> tuple[Array, Array]:
         assert self.weights is not None
         return _up_to(_across(self.weights, np.zeros(len(self.values))))
 
     @cached_property
-    def _deviations_up_to(self) -> tuple[Array, Array]:
-        """The table of sums of w d, and the sum of all w d^2 of each row."""
+    def _deviations_up_to(self) -> tuple[Array, Array, Array]:
+        """The sums of w d up to runs and within them, and that of all w d^2 of each row."""
         table = _across(self.values, self.mean)
         d = table[1:]
         if self.weights is None:
@@ -187,7 +191,7 @@ class Rows:
             w = _across(self.weights, np.zeros(len(self.values)))[1:]
             squares = np.einsum("jrk,jrk,jrk->rk", w, d, d)
             d *= w
-        return _up_to(table), squares.sum(axis=1)
+        return *_up_to(table), squares.sum(axis=1)
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -197,16 +201,20 @@ class Rows:
             return self._rank_in_one(key)
         flat = self.values.ravel()
         start = np.broadcast_to(row * self.n, key.shape)
-        place, value = start.copy(), np.empty(key.shape, key.dtype)
+        place, step = start.copy(), np.empty(key.shape, np.intp)
+        value, below = np.empty(key.shape, key.dtype), np.empty(key.shape, np.bool_)
         # All searches take the same steps: what is left of a row halves, whatever the comparison says.
         left = self.n
         while left > 1:
             half = left // 2
-            flat.take(place + (half - 1), mode="clip", out=value)
-            place += (value <= key) * half
+            flat[half - 1 :].take(place, mode="clip", out=value)
+            np.multiply(np.less_equal(value, key, out=below), half, out=step)
+            place += step
             left -= half
-        place += flat.take(place) <= key
-        return place - start
+        flat.take(place, mode="clip", out=value)
+        place += np.less_equal(value, key, out=below)
+        place -= start
+        return place
 
     def _rank_in_one(self, key: NDArray[Any]) -> Index:
         values, flat = self.values[0], key.ravel()
@@ -259,23 +267,23 @@ def _across(values: NDArray[Any], centre: Array) -> Array:
     runs, rest = divmod(n, RUN)
     out = np.empty((RUN + 1, rows, 1 + -(-n // RUN)))
     out[0], out[:, :, runs:] = 0.0, 0.0
-    whole = values[:, : runs * RUN].reshape(rows, runs, RUN).transpose(2, 0, 1)
-    np.subtract(whole, centre[:, None], out=out[1:, :, :runs])
+    # As many rows at a time as stay in the caches while they are read across.
+    for some in chunk_slices(rows, max(1, _ACROSS // n)):
+        whole = values[some, : runs * RUN].reshape(-1, runs, RUN).transpose(2, 0, 1)
+        np.subtract(whole, centre[some, None], out=out[1:, some, :runs])
     np.subtract(values[:, runs * RUN :].T, centre, out=out[1 : 1 + rest, :, runs])
     return out
 
 
-def _up_to(table: Array) -> Array:
-    """Sums of the first 0, 1, ..., n terms of each row, the sum of RUN k + j at place (j, row, k); in place.
+def _up_to(table: Array) -> tuple[Array, Array]:
+    """Sums of each row up to run k at (row, k), and of the first j terms of run k at (j, row, k), in place.
 
     Runs are added up plainly, what precedes a run in double-double precision: every sum is within a few ulp.
     """
     for one, two in itertools.pairwise(table[1:]):
         two += one
     before = dd.prefix_sums(table[RUN, :, :-1])
-    table = table[:RUN]
-    table += before[0] + before[1]
-    return table
+    return before[0] + before[1], table[:RUN]
 
 
 def rows_of_atoms(values: Array, masses: Array) -> tuple[Rows, Index]:
@@ -292,4 +300,5 @@ def round_down(t: Array, dtype: np.dtype[Any]) -> NDArray[Any]:
         return t
     with np.errstate(over="ignore"):
         key = t.astype(dtype)
-    return np.where(key > t, np.nextafter(key, -np.inf, dtype=dtype), key)
+    np.nextafter(key, dtype.type(-np.inf), out=key, where=key > t)
+    return key

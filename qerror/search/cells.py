@@ -108,17 +108,13 @@ class Cells:
         rank = self.rows.rank(row[:, None], t)
         total = self.rows.total[row]
         # Each side of y = 0 by its own tail, so that no tail is lost in 1 - tail.
-        mass = (total[:, None] * self._outside - self.rows.mass_of(row[:, None], rank)) / total[:, None]
-        first = self._beyond(row, rank)
-        level = self._home + np.einsum("ij,j->i", mass, self._gaps)
-        b = np.einsum("ij,j->i", first, self._gaps) + self.offset[row] * level
-        c = self._home**2 + np.einsum("ij,j->i", mass, self._squares)
+        mass = total[:, None] * self._outside
+        mass -= self.rows.mass_of(row[:, None], rank)
+        level = self._home + np.einsum("ij,j->i", mass, self._gaps) / total
+        b = np.einsum("ij,j->i", self.rows.first_of(row[:, None], rank), self._gaps) / -total + self.offset[row] * level
+        c = self._home**2 + np.einsum("ij,j->i", mass, self._squares) / total
         sign = np.sign(self.grid.thresholds).astype(np.intp)
         return b, c, np.einsum("ij,j->i", rank, sign), rank
-
-    def _beyond(self, row: Index, rank: Index) -> Array:
-        """E[x - mean; x > t]: about the mean, what lies below a threshold is minus what lies above."""
-        return self.rows.first_of(row[:, None], rank) / -self.rows.total[row, None]
 
     def _from_values(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
         y = self.rows.values[row].astype(np.float64) - self.shift[row, None]
@@ -194,7 +190,8 @@ class Cells:
         every = np.arange(self.shift.size)[:, None]
         rank = rows.rank(every, self.shift[:, None])
         share = 1.0 - (rows.mass_of(every, rank) / rows.total[:, None])[:, 0]
-        upper = self._beyond(every[:, 0], rank)[:, 0] + self.offset * share
+        # About the mean, what lies below a threshold is minus what lies above.
+        upper = self.rows.first_of(every, rank)[:, 0] / -rows.total + self.offset * share
         upper = np.where(rank[:, 0] == self.n, 0.0, upper)
         lower = np.where(rank[:, 0] == 0, 0.0, upper - self.offset)
         return upper, lower, share

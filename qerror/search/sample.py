@@ -113,10 +113,10 @@ class _Search:
         """Keep the piece of largest B^2 / C of each row."""
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where((b > 0) & (c > 0), b * b / c, 0.0)
-        order = np.lexsort((gain, row))
-        last = order[np.append(row[order][1:] != row[order][:-1], True)] if order.size else order
-        better = last[gain[last] > self.gain[row[last]]]
-        self.gain[row[better]], self.b[row[better]], self.c[row[better]] = gain[better], b[better], c[better]
+        before = self.gain[row]
+        np.maximum.at(self.gain, row, gain)
+        better = np.flatnonzero((gain > before) & (gain == self.gain[row]))
+        self.b[row[better]], self.c[row[better]] = b[better], c[better]
 
     def run(self) -> Best:
         left = self._ladder()
