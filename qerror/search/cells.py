@@ -60,6 +60,7 @@ class Cells:
         # A level found by bisection takes longer than one by arithmetic.
         self.price = 8 if self._by_value and grid.step is None else 1
         self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
+        self._growth = np.sign(grid.thresholds) * self._squares
         # The level of y = 0, and the side of it on which a threshold lies.
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
         self._outside = np.where(grid.thresholds < 0, 0.0, 1.0)
@@ -156,22 +157,28 @@ class Cells:
         """All crossings between two scales of each row."""
         route = self._from_values if self._by_value else self._from_thresholds
         one, two = route(row, low)[3], route(row, high)[3]
-        first, count = np.minimum(one, two).ravel(), np.abs(one - two).ravel()
-        owner = np.repeat(np.arange(count.size), count)
-        other = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count) + first[owner]
-        interval, own = np.divmod(owner, self.width)
+        count = np.abs(one - two)
+        ahead = np.minimum(one, two).ravel() - (np.cumsum(count) - count.ravel())
+        interval = np.repeat(np.arange(row.size), count.sum(axis=1))
+        own = np.repeat(np.tile(np.arange(self.width), row.size), count.ravel())
+        other = np.repeat(ahead, count.ravel())
+        other += np.arange(other.size)
         return Pairs(interval, own, other) if self._by_value else Pairs(interval, other, own)
 
     def crossings(self, row: Index, value: Index, threshold: Index) -> tuple[Array, Steps]:
         """The u = 1 / s of each crossing, and what B + i C grows by as u passes it."""
-        y = self.rows.values[row, value].astype(np.float64) - self.shift[row]
-        weight = 1.0 if self.rows.weights is None else self.rows.weights[row, value]
-        share = weight / self.rows.total[row]
-        t = self.grid.thresholds[threshold]
+        place = row * self.n
+        place += value
+        y = self.rows.values.ravel().take(place) - self.shift.take(row)
+        share = 1.0 / self.rows.total.take(row)
+        if self.rows.weights is not None:
+            share *= self.rows.weights.ravel().take(place)
         change = np.empty(y.size, np.complex128)
-        change.real = self._gaps[threshold] * np.abs(y) * share
-        change.imag = np.sign(t) * self._squares[threshold] * share
-        return t / y, change
+        np.multiply(share, self._growth.take(threshold), out=change.imag)
+        u = self.grid.thresholds.take(threshold) / y
+        share *= np.abs(y, out=y)
+        np.multiply(share, self._gaps.take(threshold), out=change.real)
+        return u, change
 
     @cached_property
     def at_home(self) -> tuple[Array, Array]:

@@ -117,8 +117,8 @@ def in_intervals(
     count = np.bincount(pairs.interval, minlength=row.size)
     most = 1 + int(count.max(initial=0))
     # The first place of each interval is for what holds before its crossings.
-    first = np.arange(row.size) * most + 1 - (np.cumsum(count) - count)
-    place = np.arange(u.size) + first[pairs.interval]
+    place = np.repeat(np.arange(row.size) * most + 1 - (np.cumsum(count) - count), count)
+    place += np.arange(u.size)
     full_u, full = np.full((row.size, most), np.inf), np.zeros((row.size, most), np.complex128)
     full_u.ravel()[place], full.ravel()[place] = u, change
     full_u[:, 0], full.real[:, 0], full.imag[:, 0] = 0.0, b, c

@@ -18,7 +18,7 @@ from .cells import Array, Cells, Index
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
-_MOST_PARTS = 64
+_MOST_PARTS = 8
 _ROUND = 1 << 22
 # Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
