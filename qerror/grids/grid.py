@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -182,6 +182,18 @@ class Grid:
         cuts = np.flatnonzero(gaps[1:] != gaps[:-1]) + 1
         edges = np.concatenate(([0], cuts, [gaps.size]))
         return _frozen(np.stack((edges[:-1], edges[1:]), axis=1).astype(np.intp))
+
+    @cached_property
+    def half(self) -> Grid | None:
+        """The levels >= 0 as a grid, where the others are their mirror image: |x| has the same error on it as x here.
+
+        None for other grids, and where there is but one such level.
+        """
+        levels = self.levels[self.levels >= 0]
+        if levels.size < 2 or not np.array_equal(self.levels, -self.levels[::-1]):
+            return None
+        spec = None if self.float_spec is None else replace(self.float_spec, signed=False)
+        return Grid._from_parts(levels, None, float_spec=spec)
 
     @cached_property
     def _hash(self) -> int:

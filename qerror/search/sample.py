@@ -119,19 +119,27 @@ class _Search:
         self.b[row[better]], self.c[row[better]] = b[better], c[better]
 
     def run(self) -> Best:
-        left = self._ladder()
+        left, waiting = self._ladder(), self._none
         spent = 0.0
-        while left.row.size:
+        while left.row.size or waiting.row.size:
             left = left.select(self._may_win(left))
-            left, now = self._next(left)
-            if not now.row.size:
+            if not left.row.size:
+                # In one go, when the goal is as near as it comes.
+                self._look(waiting.select(self._may_win(waiting)))
                 break
-            left, cost = self._divide(left, now)
+            left, few, cost = self._divide(*self._next(left))
+            waiting = _joined(waiting, few)
             spent += cost * self.cells.price
             if spent > self.budget * self.b.size:
+                left = _joined(left, waiting)
                 self.proven[left.select(self._may_win(left)).row] = False
                 break
         return Best(self.b, self.c, self.live, self.proven)
+
+    @property
+    def _none(self) -> Intervals:
+        index, number = np.empty(0, np.intp), np.empty(0)
+        return Intervals(index, number, number, number, number, number, number, index, index)
 
     def _ladder(self) -> Intervals:
         """Intervals of an octave over all scales that may be the best."""
@@ -184,15 +192,16 @@ class _Search:
         order = np.argsort(-promise, kind="stable")
         return left.select(order[most:]), left.select(order[:most])
 
-    def _divide(self, left: Intervals, now: Intervals) -> tuple[Intervals, float]:
+    def _divide(self, left: Intervals, now: Intervals) -> tuple[Intervals, Intervals, float]:
+        """What is left, the intervals with so few crossings that these are to be looked at, and the cost of both."""
         parts, uneven, ratio = self._spacing(now)
-        few = now.crossings <= np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
-        cost = float(now.crossings[few].sum()) + 2.0 * few.sum() * self.cells.width
-        self._look(now.select(few))
-        now, parts, uneven, ratio = now.select(~few), parts[~few], uneven[~few], ratio[~few]
+        enough = now.crossings <= np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
+        few = now.select(enough)
+        cost = float(few.crossings.sum()) + 2.0 * few.row.size * self.cells.width
+        now, parts, uneven, ratio = now.select(~enough), parts[~enough], uneven[~enough], ratio[~enough]
         cost += float((parts - 1).sum()) * self.cells.width
         if not now.row.size:
-            return left, cost
+            return left, few, cost
         owner = np.repeat(np.arange(now.row.size), parts + 1)
         step = np.arange(owner.size) - np.repeat(np.cumsum(parts + 1) - (parts + 1), parts + 1)
         share = step / parts[owner]
@@ -209,7 +218,7 @@ class _Search:
         b[start], c[start], b[stop], c[stop] = now.low_b, now.low_c, now.high_b, now.high_c
         crossed[start], crossed[stop] = now.low_crossed, now.low_crossed + now.crossings
         new = _between(now.row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
-        return _joined(left, new), cost
+        return _joined(left, new), few, cost
 
     def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
         """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""

@@ -90,25 +90,30 @@ def _with_integer(choice: Choice, zero_point: Array) -> Choice:
 
 def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
     """The exact minimum of what may be chosen."""
-    stored = plan.stored
+    stored, count = plan.stored, len(rows)
     if plan.integer:
         sample = Empirical(rows, weights, axis=0)
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
         scale, zero_point, status = best_zero_point(sample, plan.grid, search)
-        return _with_integer(_flat(len(rows), scale, 0.0, status), zero_point.astype(np.float64))
+        return _with_integer(_flat(count, scale, 0.0, status), zero_point.astype(np.float64))
+    grid, half = plan.grid, plan.grid.half
+    if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):
+        # The same error from half of the thresholds.
+        grid, rows = half, np.abs(rows)
     sample = sorted_sample(rows, weights)
+    del rows
     if is_word(shift, "optimal"):
         free = optimal_scale(sample, plan.grid, shift=shift)
         if stored is None:
-            return _flat(len(rows), free.scale, free.shift, free.status)
+            return _flat(count, free.scale, free.shift, free.status)
         scale, status = _stored(sample, plan.grid, np.ravel(free.shift), stored)
-        return _flat(len(rows), scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
-    at = np.broadcast_to(sample.mean if isinstance(shift, str) else shift, len(rows))
+        return _flat(count, scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
+    at = np.broadcast_to(sample.mean if isinstance(shift, str) else shift, count)
     if stored is not None:
-        scale, status = _stored(sample, plan.grid, at, stored)
+        scale, status = _stored(sample, grid, at, stored)
     else:
-        scale, status = best_of_rows(sample, plan.grid, at)
-    return _flat(len(rows), scale, at, status)
+        scale, status = best_of_rows(sample, grid, at)
+    return _flat(count, scale, at, status)
 
 
 def best_scales(density: Density, grid: Grid, shift: Any = 0.0) -> tuple[Array, NDArray[np.object_]]:
