@@ -8,15 +8,35 @@ one thread and with sixty-four.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["CHUNK", "chunk_slices", "num_threads", "thread_map"]
+__all__ = ["CHUNK", "cached_property", "chunk_slices", "num_threads", "thread_map"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+if TYPE_CHECKING or sys.version_info >= (3, 12):
+    from functools import cached_property
+else:
+
+    class cached_property:
+        """What `functools.cached_property` is from Python 3.12 on: without a lock that all objects of a class share."""
+
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self.function, self.__doc__ = function, function.__doc__
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self.name = name
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self.name] = self.function(instance)
+            return value
 
 CHUNK = 1 << 20
 """Elements in one chunk: about a millisecond of work, far above the cost of handing it to a thread."""

@@ -7,13 +7,13 @@ ones (added up directly).
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_rng
+from .._threads import cached_property
 from . import double_double as dd
 from .base import Array, Density
 from .rows import Rows

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._threads import chunk_slices, thread_map
+from .._threads import cached_property, chunk_slices, thread_map
 from . import double_double as dd
 from .base import Array
 

@@ -7,12 +7,12 @@ sorted row, the rest are prefix sums), and by values (their levels one by one), 
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import cached_property
 from ..densities.rows import Rows
 from ..grids.grid import Grid
 
@@ -101,12 +101,11 @@ class Cells:
         """B, C and crossings for pairs of a row and a scale."""
         step = max(1, _CHUNK // self.width)
         route = self._from_values if self._by_value else self._from_thresholds
-        parts = [route(row[i : i + step], scale[i : i + step])[:3] for i in range(0, max(row.size, 1), step)]
+        parts = [route(row[i : i + step], scale[i : i + step]) for i in range(0, max(row.size, 1), step)]
         return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
-        t = scale[:, None] * self.grid.thresholds + self.shift[row, None]
-        rank = self.rows.rank(row[:, None], t)
+    def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index]:
+        rank = self._ranks(row, scale)
         total = self.rows.total[row]
         # Each side of y = 0 by its own tail, so that no tail is lost in 1 - tail.
         mass = total[:, None] * self._outside
@@ -115,21 +114,29 @@ class Cells:
         b = np.einsum("ij,j->i", self.rows.first_of(row[:, None], rank), self._gaps) / -total + self.offset[row] * level
         c = self._home**2 + np.einsum("ij,j->i", mass, self._squares) / total
         sign = np.sign(self.grid.thresholds).astype(np.intp)
-        return b, c, np.einsum("ij,j->i", rank, sign), rank
+        return b, c, np.einsum("ij,j->i", rank, sign)
 
-    def _from_values(self, row: Index, scale: Array) -> tuple[Array, Array, Index, Index]:
-        y = self.rows.values[row].astype(np.float64) - self.shift[row, None]
-        grid, q = self.grid, y / scale[:, None]
+    def _ranks(self, row: Index, scale: Array) -> Index:
+        """How many values lie below each threshold."""
+        t = scale[:, None] * self.grid.thresholds
+        t += self.shift[row, None]
+        return self.rows.rank(row[:, None], t)
+
+    def _codes(self, row: Index, scale: Array) -> Index:
+        """The level that each value goes to; which way a tie goes changes neither the error nor the bound."""
+        grid, q = self.grid, (self.rows.values[row].astype(np.float64) - self.shift[row, None]) / scale[:, None]
         if grid.step is not None:
-            # Which way a tie goes changes neither the error nor the bound.
-            code = np.clip(np.rint((q - grid.min) / grid.step), 0, len(grid) - 1).astype(np.intp)
-        else:
-            code = np.searchsorted(grid.thresholds, q)
-        level = grid.levels[code]
+            return np.clip(np.rint((q - grid.min) / grid.step), 0, len(grid) - 1).astype(np.intp)
+        return np.searchsorted(grid.thresholds, q)
+
+    def _from_values(self, row: Index, scale: Array) -> tuple[Array, Array, Index]:
+        y = self.rows.values[row].astype(np.float64) - self.shift[row, None]
+        code = self._codes(row, scale)
+        level = self.grid.levels[code]
         weighted = level if self.rows.weights is None else level * self.rows.weights[row]
         crossed = -np.einsum("ij,ij->i", code, np.sign(y).astype(np.intp))
         total = self.rows.total[row]
-        return np.einsum("ij,ij->i", weighted, y) / total, np.einsum("ij,ij->i", weighted, level) / total, crossed, code
+        return np.einsum("ij,ij->i", weighted, y) / total, np.einsum("ij,ij->i", weighted, level) / total, crossed
 
     def direct_mse(self, row: Index, scale: Array) -> Array:
         """The mean squared error at a scale, value by value."""
@@ -138,7 +145,7 @@ class Cells:
         for i in range(0, row.size, step):
             part = slice(i, i + step)
             y = self.rows.values[row[part]] - self.shift[row[part], None]
-            code = self._from_values(row[part], scale[part])[3]
+            code = self._codes(row[part], scale[part])
             square = np.square(scale[part, None] * self.grid.levels[code] - y)
             weights = self.rows.weights
             found[part] = (square if weights is None else square * weights[row[part]]).sum(axis=1)
@@ -155,8 +162,8 @@ class Cells:
 
     def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
         """All crossings between two scales of each row."""
-        route = self._from_values if self._by_value else self._from_thresholds
-        one, two = route(row, low)[3], route(row, high)[3]
+        route = self._codes if self._by_value else self._ranks
+        one, two = np.split(route(np.tile(row, 2), np.concatenate([low, high])), 2)
         count = np.abs(one - two)
         ahead = np.minimum(one, two).ravel() - (np.cumsum(count) - count.ravel())
         interval = np.repeat(np.arange(row.size), count.sum(axis=1))

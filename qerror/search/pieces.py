@@ -7,6 +7,7 @@ or not, is nowhere below the error at that scale: the largest B^2 / C is the glo
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ MOST = (1 << 12) - 2
 _TAGS = 8
 # Crossings of short rows that are sorted at a time: long enough for threads, short enough for the caches.
 _AT_ONCE = 1 << 18
+# Intervals of fewer than 2^5 crossings are taken together.
+_SHORTEST = 5
 # In place of C = 0.
 _NO_LEVEL = 1e-300
 
@@ -109,23 +112,40 @@ def _last_best(gain: Array, power: Array) -> Index:
 
 
 def in_intervals(
-    cells: Cells, row: Index, low: Array, high: Array, b: Array, c: Array, enough: Array | None = None
+    cells: Cells, row: Index, low: Array, high: Array, start: Steps, enough: Array | None = None
 ) -> Piece:
-    """The best pieces of intervals of scales, with B and C at their upper ends; each has at most `MOST` crossings."""
+    """The best pieces of intervals of scales, with B + i C at their upper ends; each has at most `MOST` crossings.
+
+    The intervals come in ascending order of the number of their crossings.
+    """
     pairs = cells.pairs(row, low, high)
     u, change = cells.crossings(row[pairs.interval], pairs.value, pairs.threshold)
     count = np.bincount(pairs.interval, minlength=row.size)
-    most = 1 + int(count.max(initial=0))
-    # The first place of each interval is for what holds before its crossings.
-    place = np.repeat(np.arange(row.size) * most + 1 - (np.cumsum(count) - count), count)
-    place += np.arange(u.size)
-    full_u, full = np.full((row.size, most), np.inf), np.zeros((row.size, most), np.complex128)
-    full_u.ravel()[place], full.ravel()[place] = u, change
-    full_u[:, 0], full.real[:, 0], full.imag[:, 0] = 0.0, b, c
-    found = best_pieces(full_u, full, enough)
+    end = np.cumsum(count)
+    # Filled up to one length, those together that need about the same.
+    size = np.maximum(np.frexp(count)[1], _SHORTEST)
+    cuts = [0, *(np.flatnonzero(size[1:] != size[:-1]) + 1).tolist(), row.size]
+    found = []
+    for one, two in itertools.pairwise(cuts):
+        inside = slice(end[one] - count[one], end[two - 1])
+        filled = _filled(u[inside], change[inside], start[one:two], count[one:two])
+        found.append(best_pieces(*filled, None if enough is None else enough[one:two]))
+    b, c, dip = (np.concatenate([piece[i] for piece in found]) for i in (0, 1, 3))
+    dip_of = np.concatenate([at + piece.dip_of for at, piece in zip(cuts, found, strict=False)])
     # The first and the last piece go on beyond the interval.
-    inside = (found.dip > low[found.dip_of]) & (found.dip < high[found.dip_of])
-    return found._replace(dip_of=found.dip_of[inside], dip=found.dip[inside])
+    own = (dip > low[dip_of]) & (dip < high[dip_of])
+    return Piece(b, c, dip_of[own], dip[own])
+
+
+def _filled(u: Array, change: Steps, start: Steps, count: Index) -> tuple[Array, Steps]:
+    """The crossings of intervals as rows of one length, the first place of each for what holds before them."""
+    most = 1 + int(count.max())
+    place = np.repeat(np.arange(count.size) * most + 1 - (np.cumsum(count) - count), count)
+    place += np.arange(u.size)
+    full_u, full = np.full((count.size, most), np.inf), np.zeros((count.size, most), np.complex128)
+    full_u.ravel()[place], full.ravel()[place] = u, change
+    full_u[:, 0], full[:, 0] = 0.0, start
+    return full_u, full
 
 
 class _Work(NamedTuple):

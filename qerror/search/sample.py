@@ -20,6 +20,8 @@ _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 8
 _ROUND = 1 << 22
+# Crossings and cells of the intervals that are looked at together.
+_LOOKED = 1 << 18
 # Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
 
@@ -240,14 +242,17 @@ class _Search:
 
     def _look(self, now: Intervals) -> None:
         """Look at every piece of some intervals."""
-        step = max(1, (1 << 18) // (1 + int(now.crossings.max(initial=0))))
-        order = np.argsort(now.crossings)
-        for start in range(0, order.size, step):
-            some = now.select(order[start : start + step])
-            enough = None if self.enough is None else self.enough[some.row]
-            found = pieces.in_intervals(self.cells, some.row, some.low, some.high, some.high_b, some.high_c, enough)
-            self._offer(some.row, found.b, found.c)
-            self._dips.append((some.row[found.dip_of], found.dip))
+        now = now.select(np.argsort(now.crossings, kind="stable"))
+        # As many at a time as have crossings and ends to keep the memory of a round.
+        load = np.cumsum(now.crossings + 2 * self.cells.width)
+        part = load // _LOOKED
+        for some in np.split(np.arange(load.size), np.flatnonzero(part[1:] != part[:-1]) + 1) if load.size else ():
+            one = now.select(some)
+            enough = None if self.enough is None else self.enough[one.row]
+            start = one.high_b + 1j * one.high_c
+            found = pieces.in_intervals(self.cells, one.row, one.low, one.high, start, enough)
+            self._offer(one.row, found.b, found.c)
+            self._dips.append((one.row[found.dip_of], found.dip))
 
 
 def _joined(*parts: Intervals) -> Intervals:

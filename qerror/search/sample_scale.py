@@ -18,8 +18,9 @@ from .cells import Array, Cells, Evaluated, Index
 from .roots import rising_roots
 from .scan import Found, distinct
 
-# Values of the rows that a worker searches together.
-_CHUNK = 1 << 21
+# Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
+# memory for every value.
+_CHUNK, _SHORT_CHUNK = 1 << 22, 1 << 21
 # Local minima within this share of the best are listed, where no more crossings than this lie near them.
 _WITHIN = 0.01
 _LISTED = 1 << 18
@@ -93,7 +94,8 @@ def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells
     if len(rows.values) == 1:
         # Members that share a row share what is prepared of it.
         return [work(Cells(rows, grid, shift[i : i + 1])) for i in range(shift.size)]
-    parts = chunk_slices(shift.size, max(1, _CHUNK // rows.n))
+    most = _SHORT_CHUNK if Cells(rows, grid, shift).short else _CHUNK
+    parts = chunk_slices(shift.size, max(1, most // rows.n))
     return thread_map(lambda part: work(Cells(rows.select(source[part]), grid, shift[part])), parts)
 
 

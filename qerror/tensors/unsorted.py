@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_finite
-from .._threads import chunk_slices, thread_map
+from .._threads import cached_property, chunk_slices, thread_map
 from ..densities.base import Array, Density
 from ..densities.empirical import Empirical
 
