@@ -268,8 +268,8 @@ def _across(values: NDArray[Any], centre: Array) -> Array:
     out[0], out[:, :, runs:] = 0.0, 0.0
     # As many rows at a time as stay in the caches while they are read across.
     for some in chunk_slices(rows, max(1, _ACROSS // n)):
-        whole = values[some, : runs * RUN].reshape(-1, runs, RUN).transpose(2, 0, 1)
-        np.subtract(whole, centre[some, None], out=out[1:, some, :runs])
+        whole = values[some, : runs * RUN].reshape(centre[some].size, runs, RUN)
+        np.subtract(whole.transpose(2, 0, 1), centre[some, None], out=out[1:, some, :runs])
     np.subtract(values[:, runs * RUN :].T, centre, out=out[1 : 1 + rest, :, runs])
     return out
 
