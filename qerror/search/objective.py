@@ -25,34 +25,61 @@ _CHUNK = 1 << 14
 
 
 class Points(NamedTuple):
-    """Evaluated scales: which row, the scale, the MSE and its slope, and B and C (nan where the route has none)."""
+    """Evaluated scales: which row, and (5, n) the scale, the MSE, its slope, B and C (nan where the route has none).
+
+    One table, because picking from it and joining it with others is what a search does between evaluations.
+    """
 
     row: Index
-    scale: Array
-    mse: Array
-    slope: Array
-    b: Array
-    c: Array
+    table: Array
 
     @classmethod
     def none(cls) -> Self:
         """No points."""
-        nowhere = np.empty(0)
-        return cls(np.empty(0, np.intp), nowhere, nowhere, nowhere, nowhere, nowhere)
+        return cls(np.empty(0, np.intp), np.empty((5, 0)))
+
+    @property
+    def scale(self) -> Array:
+        return self.table[0]
+
+    @property
+    def mse(self) -> Array:
+        return self.table[1]
+
+    @property
+    def slope(self) -> Array:
+        return self.table[2]
+
+    @property
+    def b(self) -> Array:
+        return self.table[3]
+
+    @property
+    def c(self) -> Array:
+        return self.table[4]
 
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         """Those at `index`, in its order."""
-        row, scale, mse, slope, b, c = self
-        return Points(row[index], scale[index], mse[index], slope[index], b[index], c[index])
+        if isinstance(index, slice):
+            return Points(self.row[index], self.table[:, index])
+        place = index.nonzero()[0] if index.dtype == np.bool_ else index
+        return Points(self.row.take(place), self.table.take(place, axis=1))
 
 
 def join(*parts: Points) -> Points:
     """All points, sorted by row and scale, each scale once."""
     filled = [part for part in parts if part.row.size] or [Points.none()]
-    every = filled[0] if len(filled) == 1 else Points(*map(np.concatenate, zip(*filled, strict=True)))
+    every = filled[0]
+    if len(filled) > 1:
+        rows, tables = zip(*filled, strict=True)
+        every = Points(np.concatenate(rows), np.concatenate(tables, axis=1))
     every = every.select(np.lexsort((every.scale, every.row)))
-    again = (every.row[1:] == every.row[:-1]) & (every.scale[1:] == every.scale[:-1])
-    return every.select(np.append(True, ~again)) if again.any() else every
+    row, scale = every.row, every.scale
+    again = scale[1:] == scale[:-1]
+    if np.count_nonzero(again):
+        again &= row[1:] == row[:-1]
+        every = every.select(np.append(True, ~again))
+    return every
 
 
 class Objective:
@@ -86,6 +113,8 @@ class Objective:
         self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * per_threshold
         centred = density.symmetric and not self.offset.any()
         self._tails = (_symmetric if centred else _Tails)(grid)
+        # Scales evaluated at a time.
+        self._step = max(1, _CHUNK // (density.atom_count if self._direct else self._tails.thresholds.size))
         # Whether `falling` bounds the curvature of the MSE (see `bounds`).
         self.bounded = self.convex and not self.accurate and centred and density.unimodal
 
@@ -97,16 +126,20 @@ class Objective:
         """Evaluate at `scale[i]` for the density of `row[i]`."""
         if self.accurate:
             return self._accurate(row, scale)
-        step = max(1, _CHUNK // (self.density.atom_count if self._direct else self._tails.thresholds.size))
-        if scale.size <= step:
-            b, c = self._sums(row, scale)
+        out = np.empty((5, scale.size))
+        _, mse, slope, b, c = out
+        out[0] = scale
+        if scale.size <= self._step:
+            b[:], c[:] = self._sums(row, scale)
         else:
-            b, c = np.empty_like(scale), np.empty_like(scale)
-            for start in range(0, scale.size, step):
-                part = slice(start, start + step)
+            for start in range(0, scale.size, self._step):
+                part = slice(start, start + self._step)
                 b[part], c[part] = self._sums(row[part], scale[part])
-        with_c = scale * c
-        return Points(row, scale, self.power[row] - scale * (2 * b - with_c), 2 * (with_c - b), b, c)
+        np.multiply(scale, c, out=slope)
+        slope -= b
+        np.add(self.power[row], scale * (slope - b), out=mse)
+        slope *= 2
+        return Points(row, out)
 
     def falling(self, points: Points) -> Array:
         """D = sum of gap_k t_k^2 s f(z + s t_k) over the thresholds t_k: how fast C falls, dC/ds = -2 D / s."""
@@ -115,7 +148,7 @@ class Objective:
         for start in range(0, out.size, step):
             row, scale = points.row[start : start + step], points.scale[start : start + step]
             pdf = self.members(row[:, None]).pdf_from(self.shift[row][:, None], scale[:, None] * t)
-            out[start : start + step] = scale * np.einsum("ij,j->i", pdf, self._tails.levers)
+            out[start : start + step] = scale * np.vecdot(pdf, self._tails.levers)
         return out
 
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:
@@ -137,10 +170,10 @@ class Objective:
             sums = error.error_sums(self.members(row), self.grid, scale, shift, self.rounding)
             mse, slope = sums.mse, sums.by_scale
         if not self.convex:
-            return Points(row, scale, mse, slope, *np.full((2, scale.size), np.nan))
+            return Points(row, np.array([scale, mse, slope, *np.full((2, scale.size), np.nan)]))
         # From MSE = A - 2 s B + s^2 C and slope = 2 (s C - B).
         b = (self.power[row] - mse) / scale + 0.5 * slope
-        return Points(row, scale, mse, slope, b, (b + 0.5 * slope) / scale)
+        return Points(row, np.array([scale, mse, slope, b, (b + 0.5 * slope) / scale]))
 
 
 class _Tails:
@@ -154,9 +187,9 @@ class _Tails:
     def sums(self, t: Array, mean: Array, offset: Array, mass: Array, first: Array) -> tuple[Array, Array]:
         # Below the mean `mass` is P(x > t) - 1: the sums then are deviations from the level of the mean itself.
         home = self._levels[np.count_nonzero(t < mean[:, None], axis=1)]
-        level = home + np.einsum("ij,j->i", mass, self._gaps)
-        b = np.einsum("ij,j->i", first, self._gaps) + offset * level
-        return b, home * home + np.einsum("ij,j->i", mass, self._squares)
+        level = home + np.vecdot(mass, self._gaps)
+        b = np.vecdot(first, self._gaps) + offset * level
+        return b, home * home + np.vecdot(mass, self._squares)
 
 
 class _Symmetric:
@@ -173,7 +206,7 @@ class _Symmetric:
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
 
     def sums(self, t: Array, mean: Array, offset: Array, mass: Array, first: Array) -> tuple[Array, Array]:
-        return np.einsum("ij,j->i", first, self._gaps), self._home**2 + np.einsum("ij,j->i", mass, self._squares)
+        return np.vecdot(first, self._gaps), self._home**2 + np.vecdot(mass, self._squares)
 
 
 class _Direct:
@@ -194,7 +227,7 @@ class _Direct:
         else:
             level = grid.levels[np.searchsorted(grid.thresholds, t)]
         weighted = self._masses[row] * level
-        return np.einsum("ij,ij->i", weighted, y), np.einsum("ij,ij->i", weighted, level)
+        return np.vecdot(weighted, y), np.vecdot(weighted, level)
 
 
 @functools.lru_cache(maxsize=128)
