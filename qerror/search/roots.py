@@ -1,99 +1,154 @@
-"""Many one-dimensional roots at a time, each kept in its bracket."""
+"""Where functions of the scale meet zero: many brackets at a time, each kept by signs and narrowed by interpolation."""
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
+from .objective import Array, Index, Points
+
+# Scale, MSE, and its slope.
+Known = Sequence[float]
 
 # Relative width of a bracket that ends its search whatever is inside.
 _WIDTH = 1e-6
 # Interpolation in a bracket of relative width below the first is done when its last step is below the second.
 _NARROW, _SETTLED = 5e-3, 1e-9
+# Where to evaluate: ever nearer to the estimate from either end, in parts of the distance to that end.
+_NEARER = [0.25**k for k in range(1, 6)]
+_EVENLY = [k / 12 for k in range(1, 12)]
+
+
+class Curve(Protocol):
+    """A function of the scale that rises from negative to positive in its bracket."""
+
+    def value(self, point: Known) -> float:
+        """The function at a point."""
+
+    def guess(self, low: Known, high: Known) -> float:
+        """Where it meets zero, from what is known at both ends, in parts (0 to 1) of the width."""
+
+
+class Slope:
+    """The slope of the MSE: zero where the cubic that has the MSE and the slope of both ends is lowest."""
+
+    def value(self, point: Known) -> float:
+        return point[2]
+
+    def guess(self, low: Known, high: Known) -> float:
+        start, mse, slope = low
+        end, last_mse, last_slope = high
+        chord = 6 * (last_mse - mse) / (end - start)
+        linear = chord - 4 * slope - 2 * last_slope
+        square = 3 * (slope + last_slope) - chord
+        turn = linear + math.sqrt(max(linear * linear - 4 * square * slope, 0.0))
+        return -2 * slope / turn if turn > 0 else 0.5
+
+
+class Excess:
+    """How far the MSE is from 1.01 times `least`, left (side -1) or right (1) of the best scale.
+
+    Taken of the root of what it exceeds `least` by, which is nearly linear: the inverse function of that is
+    interpolated by the cubic that has its values and derivatives at both ends.
+    """
+
+    def __init__(self, least: float, side: int) -> None:
+        self._least, self._side, self._goal = least, side, side * 0.1 * math.sqrt(least)
+
+    def value(self, point: Known) -> float:
+        return self._side * math.sqrt(max(point[1] - self._least, 0.0)) - self._goal
+
+    def guess(self, low: Known, high: Known) -> float:
+        first, last = self.value(low), self.value(high)
+        steep = 2 * (last - first) / (high[0] - low[0])
+        # Derivatives of the inverse function in the unit square; up to 3 the cubic rises everywhere.
+        d, e = (
+            min(max(steep * (value + self._goal) / end[2], 0.0), 3.0) if end[2] else 3.0
+            for value, end in ((first, low), (last, high))
+        )
+        t = first / (first - last) if first < last else 0.5
+        return t * (t * (3 - 2 * t) + (1 - t) * (d * (1 - t) - e * t))
 
 
 def rising_roots(
-    function: Callable[[Index, Array], Array], problems: Iterable[tuple[list[float], list[float], int, float]]
+    evaluate: Callable[[Index, Array], Points], curves: Sequence[Curve], low: Points, high: Points
 ) -> Array:
-    """Roots of functions that are negative at the lower end of a bracket and positive at the upper end.
+    """Roots of functions that are negative at `low` and positive at `high`.
 
-    Inverse interpolation through what is known, then three evaluations at a time: at the root expected and on either
-    side of it, as far as the estimate may be wrong. Most smooth functions need one such turn, and none more than
-    division of the bracket into four would take.
+    Points ever nearer to a first guess tell between which two of them the root is, and the polynomial through them
+    where. Most smooth functions need one such turn, and none more than even division of the bracket would take.
 
     Parameters
     ----------
-    function : callable
-        (indices of the problems, points) -> values.
-    problems : iterable of (points, values, above, noise)
-        Ascending points, of which those at `above` - 1 and `above` are the bracket. Values of the size of the noise
-        count as zero.
+    evaluate : callable
+        (indices of brackets, scales) -> points.
+    curves : sequence of n Curve
+    low, high : Points
+        Ends of n brackets.
 
     Returns
     -------
     ndarray of shape (n,)
     """
-    brackets = [_Bracket(*problem) for problem in problems]
+    ends = zip(curves, low.table[:3].T.tolist(), high.table[:3].T.tolist(), strict=True)
     # A few problems of a few steps: plain floats are faster than arrays of them.
-    active = [i for i, bracket in enumerate(brackets) if not bracket.settled]
-    for _ in range(100):
-        if not active:
+    brackets = [_Bracket(*end) for end in ends]
+    open_ = [i for i, bracket in enumerate(brackets) if not bracket.settled]
+    for _ in range(60):
+        if not open_:
             break
-        points = [brackets[i].next() for i in active]
-        owner = [i for i, new in zip(active, points, strict=True) for _ in new]
-        values = iter(function(np.array(owner), np.array([x for new in points for x in new])).tolist())
-        for i, new in zip(active, points, strict=True):
-            brackets[i].narrow(new, [next(values) for _ in new])
-        active = [i for i in active if not brackets[i].settled]
+        scales = [brackets[i].next() for i in open_]
+        owner = np.array(open_).repeat(len(_EVENLY))
+        known = evaluate(owner, np.array(scales).ravel()).table[:3].T.tolist()
+        for at, i in enumerate(open_):
+            brackets[i].narrow(known[at * len(_EVENLY) : (at + 1) * len(_EVENLY)])
+        open_ = [i for i in open_ if not brackets[i].settled]
     return np.array([bracket.root for bracket in brackets])
 
 
 class _Bracket:
-    """Points and values around a root between the neighbours `low` and `high`."""
+    """Points on either side of a root, the nearest of which are neighbours, and where the root is expected."""
 
-    def __init__(self, x: list[float], f: list[float], above: int, noise: float) -> None:
-        self.x, self.f, self.noise, self.stalled = x, f, noise, False
-        self._aim(above)
+    def __init__(self, curve: Curve, low: Known, high: Known) -> None:
+        self.curve, self.evenly = curve, False
+        self.x, self.f = [low[0], high[0]], [curve.value(low), curve.value(high)]
+        self.low, self.high = self.x
+        self.root = self.low + (self.high - self.low) * min(max(curve.guess(low, high), 0.0), 1.0)
+        self.settled = self.high - self.low <= _WIDTH * self.low
 
     def next(self) -> list[float]:
         """Where to evaluate, ascending."""
-        width = self.high - self.low
-        margin = max(self.error, 0.1 * _WIDTH * abs(self.root))
-        # Where the estimate was far off, some corner lies in the bracket: it is divided evenly before the next one.
-        if margin > 0.2 * width or self.stalled:
-            return [self.low + share * width for share in (0.25, 0.5, 0.75)]
-        near = [self.root - margin, self.root, self.root + margin]
-        return [x for x in near if self.low < x < self.high]
+        low, high, root = self.low, self.high, self.root
+        if self.evenly:
+            return [low + part * (high - low) for part in _EVENLY]
+        below, above = root - low, high - root
+        return [*(root - part * below for part in _NEARER), root, *(root + part * above for part in reversed(_NEARER))]
 
-    def narrow(self, x: list[float], f: list[float]) -> None:
-        """Take in values."""
+    def narrow(self, points: list[Known]) -> None:
+        """Take in points, and aim anew."""
         at, width = bisect(self.x, self.low), self.high - self.low
-        self.x[at:at], self.f[at:at] = x, f
-        self._aim(next(i for i in range(at, len(self.f)) if self.f[i] > 0))
-        self.stalled = self.high - self.low > 0.3 * width
-
-    def _aim(self, above: int) -> None:
-        """The bracket below the point `above`, and the root expected in it."""
+        self.x[at:at] = [point[0] for point in points]
+        self.f[at:at] = [self.curve.value(point) for point in points]
+        above = at
+        while self.f[above] <= 0 and self.x[above] < self.high:
+            above += 1
         self.low, self.high = self.x[above - 1], self.x[above]
-        width, size = self.high - self.low, abs(self.high)
-        nearest = min(above - 1, above, key=lambda i: abs(self.f[i]))
-        if abs(self.f[nearest]) <= self.noise:
-            self.root, self.settled = self.x[nearest], True
-            return
-        self.root, self.error = self._interpolate(above)
-        good = width <= _NARROW * size and self.error <= _SETTLED * size
-        self.settled = good or width <= _WIDTH * size
+        self.evenly = self.high - self.low > 0.3 * width
+        self.root, error = self._interpolate(above)
+        width, size = self.high - self.low, self.high
+        self.settled = width <= _WIDTH * size or (width <= _NARROW * size and error <= _SETTLED * size)
 
     def _interpolate(self, above: int) -> tuple[float, float]:
         """Inverse interpolation by Aitken's scheme, through the bracket first, and what its last point changed."""
         # Relative to the lower end: what is added up then has few digits to lose.
         base, width, f = self.low, self.high - self.low, self.f[above]
-        root, error = self.f[above - 1] * width / (self.f[above - 1] - f), width
+        if f == self.f[above - 1]:
+            return base + 0.5 * width, width
+        root, error, slack = self.f[above - 1] * width / (self.f[above - 1] - f), width, 0.1 * _SETTLED * base
         rows = [(0.0, self.f[above - 1]), (root, f)]
         for i in (above - 2, above + 1, above - 3, above + 2):
             if not 0 <= i < len(self.x):
@@ -104,7 +159,7 @@ class _Bracket:
                     return base + root, error
                 x = (g * x - f * y) / (g - f)
             change = abs(x - root)
-            if change > error or not 0.0 < x < width:
+            if change > error or not -slack <= x <= width + slack:
                 # No longer the course of a smooth function.
                 return base + root, max(change, error)
             root, error = x, change

@@ -264,7 +264,14 @@ def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left:
     """Intervals from the points `left` to those that follow them."""
     right = left + 1
     return Intervals(
-        row[left], scale[left], b[left], c[left], scale[right], b[right], c[right], crossed[left],
+        row[left],
+        scale[left],
+        b[left],
+        c[left],
+        scale[right],
+        b[right],
+        c[right],
+        crossed[left],
         crossed[right] - crossed[left],
     )
 

@@ -14,8 +14,9 @@ from ..error import quantization_error
 from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds, sample
-from .cells import Array, Cells, Evaluated, Index
-from .roots import rising_roots
+from .cells import Array, Cells, Index
+from .objective import Points
+from .roots import Excess, rising_roots
 from .scan import Found, distinct
 
 # Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
@@ -137,18 +138,16 @@ def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
         row = row[4 * farthest[row] < scale[row] * (3 * levels.max() - np.unique(levels)[-2])]
         if not row.size:
             return
-        both = cells.evaluate(np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]))
-        mse = _mse(cells, np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]]), both)
+        mse = _points(cells, np.tile(row, 2), np.concatenate([scale[row], 0.5 * scale[row]])).mse
         here, half = np.split(mse, 2)
         same = half <= here * (1 + bounds.TOLERANCE) + bounds.RESOLUTION * cells.power[row]
         row = row[same]
         scale[row] *= 0.5
 
 
-def _mse(cells: Cells, row: Index, scale: Array, found: Evaluated) -> Array:
-    b, c, _ = found
-    out: Array = cells.power[row] - scale * (2 * b - scale * c)
-    return out
+def _points(cells: Cells, row: Index, scale: Array) -> Points:
+    b, c, _ = cells.evaluate(row, scale)
+    return Points(row, np.array([scale, cells.power[row] - scale * (2 * b - scale * c), 2 * (scale * c - b), b, c]))
 
 
 def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array]:
@@ -175,31 +174,27 @@ def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
     if not row.size:
         return ends
     goal = np.zeros(scale.size)
-    goal[row] = 1.01 * np.maximum(_mse(cells, row, scale[row], cells.evaluate(row, scale[row])), 0.0)
-
-    def above(index: Index, s: Array) -> Array:
-        out: Array = _mse(cells, index, s, cells.evaluate(index, s)) - goal[index]
-        return out
-
-    for side, sign in enumerate((-1, 1)):
-        inner, outer, below, over = _bracket(cells, row, scale, goal, sign, above)
+    goal[row] = 1.01 * np.maximum(_points(cells, row, scale[row]).mse, 0.0)
+    # Within 1 % of no error at all there is only the best scale.
+    ends[:, row] = np.where(goal[row] > 0, ends[:, row], scale[row])
+    row = row[goal[row] > 0]
+    for sign in (-1, 1):
+        inner, outer = _bracket(cells, row, scale, goal, sign)
         found = np.isfinite(outer)
         owner = row[found]
         start, stop = np.sort([inner[found], outer[found]], axis=0)
-        at_start, at_stop = np.sort([sign * below[found], sign * over[found]], axis=0)
-        ends[side, owner] = rising_roots(
-            lambda i, s, owner=owner, sign=sign: sign * above(owner[i], s),  # type: ignore[misc]
-            [([a, b], [fa, fb], 1, 0.0) for a, b, fa, fb in np.transpose([start, stop, at_start, at_stop]).tolist()],
+        ends[(sign + 1) // 2, owner] = rising_roots(
+            lambda i, s, owner=owner: _points(cells, owner[i], s),  # type: ignore[misc]
+            [Excess(least, sign) for least in (goal[owner] / 1.01).tolist()],
+            _points(cells, owner, start),
+            _points(cells, owner, stop),
         )
     return ends
 
 
-def _bracket(
-    cells: Cells, row: Index, scale: Array, goal: Array, sign: int, above: Callable[[Index, Array], Array]
-) -> tuple[Array, Array, Array, Array]:
-    """Two scales on either side of where the error meets the goal, and its excess there; inf where it never does."""
+def _bracket(cells: Cells, row: Index, scale: Array, goal: Array, sign: int) -> tuple[Array, Array]:
+    """Two scales on either side of where the error meets the goal; the outer one is inf where it never does."""
     inner, outer = scale[row].copy(), np.full(row.size, np.inf)
-    below, over = -goal[row] / 101, np.full(row.size, np.nan)
     power = cells.power[row]
     # A - MSE <= 2 s reach; and beyond the largest scale the error is one parabola, constant where 0 is a level.
     with np.errstate(divide="ignore"):
@@ -207,14 +202,14 @@ def _bracket(
     open_ = np.flatnonzero(limit > 0)
     while open_.size:
         steps = inner[open_, None] * _STEP ** (sign * np.arange(1, _AT_ONCE + 1))
-        value = above(np.repeat(row[open_], _AT_ONCE), steps.ravel()).reshape(steps.shape)
-        first = np.argmax(value > 0, axis=1)
-        met = value[np.arange(open_.size), first] > 0
+        owner = np.repeat(row[open_], _AT_ONCE)
+        above = (_points(cells, owner, steps.ravel()).mse > goal[owner]).reshape(steps.shape)
+        first = np.argmax(above, axis=1)
+        met = above[np.arange(open_.size), first]
         before = np.where(met, first - 1, _AT_ONCE - 1)
         moved = before >= 0
         inner[open_[moved]] = steps[moved, before[moved]]
-        below[open_[moved]] = value[moved, before[moved]]
-        outer[open_[met]], over[open_[met]] = steps[met, first[met]], value[met, first[met]]
+        outer[open_[met]] = steps[met, first[met]]
         open_ = open_[~met]
         open_ = open_[(inner[open_] > limit[open_]) if sign < 0 else (inner[open_] < limit[open_])]
-    return inner, outer, below, over
+    return inner, outer

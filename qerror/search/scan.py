@@ -13,7 +13,7 @@ from ..results import ErrorTerms, Minimum, Status
 from . import bounds
 from .bounds import RESOLUTION, TOLERANCE
 from .objective import Array, Index, Objective, Points, join
-from .roots import rising_roots
+from .roots import Excess, Slope, rising_roots
 
 # Scales an octave: enough to separate the minima of every named format on a smooth density.
 _PER_OCTAVE = 8
@@ -22,6 +22,8 @@ _PER_OCTAVE = 8
 _CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
+# Where a slope that is zero at one scale is no longer so, as a factor.
+_BESIDE = 1 + 1e-7
 # Scales evaluated at most to find where the 1 % interval ends.
 _FENCE = 8_000
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
@@ -156,7 +158,8 @@ class Search:
         kinks = np.broadcast_to(self.objective.density.kinks, (self.rows, self.objective.density.kinks.shape[-1]))
         t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
         distance = (kinks - self.objective.shift[:, None])[rows]
-        scale = np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
+        # Beside them: on them the slope may be zero without a dip.
+        scale = _BESIDE * np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
         inside = (scale > low[:, None]) & (scale < high[:, None])
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
@@ -179,28 +182,16 @@ class Search:
         if not place.size:
             return Points.none()
         row = points.row[place]
-        known = (self._around(i, j, points.slope) for i, j in zip(place.tolist(), after.tolist(), strict=True))
-        problems = ((*around, limit) for around, limit in zip(known, noise[place].tolist(), strict=True))
-        scale = rising_roots(lambda index, s: self.objective(row[index], s).slope, problems)
+        low, high = points.select(place), points.select(after)
+        scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
         new = self._with_asked(row, scale) if proof else self.evaluate(row, scale)
         if self.objective.density.kinks.shape[-1]:
             # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-            low, high = points.select(place), points.select(after)
             edge = np.where(low.mse < high.mse, low.scale, high.scale)
             lower = np.minimum(low.mse, high.mse) < new.mse
             if lower.any():
                 new = join(new.select(~lower), self.objective(row[lower], edge[lower]))
         return new
-
-    def _around(self, left: int, right: int, values: Array) -> tuple[list[float], list[float], int]:
-        """Scales and values of the points `left`, `right` and neighbours on either side; and where `right` is."""
-        row = self.points.row
-        # Beyond a point where the pdf jumps the values take another course.
-        reach = 0 if self.objective.density.kinks.shape[-1] else 2
-        lower, upper = slice(max(left - reach, 0), left), slice(right + 1, right + 1 + reach)
-        before, after = (int(np.count_nonzero(row[part] == row[left])) for part in (lower, upper))
-        place = [*range(left - before, left + 1), *range(right, right + 1 + after)]
-        return self.points.scale[place].tolist(), values[place].tolist(), before + 1
 
     def _copies(self) -> NDArray[np.bool_]:
         """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
@@ -298,33 +289,30 @@ class Search:
         self._fence(goal)
         at = self._locate(best)
         points = self.points
-        over = np.flatnonzero(points.mse > goal[points.row])
-        above = self._root_excess(points, best, mse)
-        limit = 0.1 * np.sqrt(mse)
+        over = (points.mse > goal[points.row]).nonzero()[0]
         ends = np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
         ends[:, ~self.live] = np.nan
-        owner: list[tuple[int, int]] = []
-        problems = []
-        for row in np.flatnonzero(self.live).tolist():
-            # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
-            k = int(over.searchsorted(at[row]))
-            for side, i in enumerate(over[max(k - 1, 0) : k + 1].tolist() if k else [-1, *over[:1].tolist()]):
-                if i >= 0 and points.row[i] == row:
-                    owner.append((side, row))
-                    goal_here = limit[row] if side else -limit[row]
-                    problems.append((*self._around(i - side, i + 1 - side, above - goal_here), 0.0))
-        sides, rows = np.array(owner, np.intp).reshape(-1, 2).T
-        aim = np.where(sides == 1, limit[rows], -limit[rows])
-        ends[sides, rows] = rising_roots(
-            lambda index, s: self._root_excess(self.objective(rows[index], s), best, mse) - aim[index], problems
-        )
         # Within 1 % of no error at all there is only the best scale.
-        return np.where(self.live & (mse <= 0), best, ends)
-
-    def _root_excess(self, points: Points, best: Array, mse: Array) -> Array:
-        """Root of how much the MSE exceeds the best, negative below the best scale: nearly linear around it."""
-        above = np.sqrt(np.maximum(points.mse - mse[points.row], 0.0))
-        return np.where(points.scale < best[points.row], -above, above)
+        ends[:, self.live & (mse <= 0)] = best[self.live & (mse <= 0)]
+        wide = self.live & (mse > 0)
+        if over.size:
+            # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
+            after = over.searchsorted(at)
+            outer = over.take(np.concatenate([after - 1, after]), mode="clip")
+            rows = np.arange(self.rows)
+            rows, sides = np.concatenate([rows, rows]), np.repeat([-1, 1], self.rows)
+            there = (points.row[outer] == rows) & (np.sign(points.scale[outer] - best[rows]) == sides) & wide[rows]
+            outer, rows, sides = outer[there], rows[there], sides[there]
+            inner = outer - sides
+            low, high = points.select(np.minimum(inner, outer)), points.select(np.maximum(inner, outer))
+            found = rising_roots(
+                lambda index, s: self.objective(rows[index], s),
+                list(map(Excess, mse[rows].tolist(), sides.tolist())),
+                low,
+                high,
+            )
+            ends[(sides + 1) // 2, rows] = found
+        return ends
 
     def _locate(self, scale: Array) -> Index:
         """Where the points have `scale[row]`, for each row; evaluated now if they have it not."""

@@ -214,9 +214,7 @@ class _Search:
         row = known.row[left]
         unused = np.empty(row.size)
         low, high = (
-            Points(
-                self.rows[row], np.array([self.values[known.place[i]], unused, unused, known.b[i], known.c[i]])
-            )
+            Points(self.rows[row], np.array([self.values[known.place[i]], unused, unused, known.b[i], known.c[i]]))
             for i in (left, left + 1)
         )
         power, bound = self.power[row], bounds.lower_bounds(self.objective, low, high)

@@ -77,9 +77,7 @@ def _best_scale_op(
 
 
 @_best_scale_op.register_fake
-def _(
-    x: Tensor, levels: Sequence[float], dims: Sequence[int], previous: Tensor | None, due: Tensor | None
-) -> Tensor:
+def _(x: Tensor, levels: Sequence[float], dims: Sequence[int], previous: Tensor | None, due: Tensor | None) -> Tensor:
     return x.new_empty([1 if d in dims else n for d, n in enumerate(x.shape)])
 
 
