@@ -7,6 +7,7 @@ shift are -2 sum l_k m1_k and -2 sum m1_k, with m1_k the first moment of cell k 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -154,10 +155,16 @@ def _ends(inner: Array) -> Array:
     return np.concatenate([-end, inner, end], axis=1)
 
 
+@functools.lru_cache(maxsize=128)
+def _cells(grid: Grid) -> tuple[Array, Array]:
+    """The level of each cell and the ends of the cells, what is clipped apart, in units of the scale."""
+    ends = [[-np.inf], grid.levels[:1], grid.thresholds, grid.levels[-1:], [np.inf]]
+    return np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]]), np.concatenate(ends)
+
+
 def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:
-    levels = np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]])
-    inner = np.concatenate([[-np.inf], grid.levels[:1], grid.thresholds, grid.levels[-1:], [np.inf]])
-    value, edges = scale[:, None] * levels, scale[:, None] * inner
+    levels, ends = _cells(grid)
+    value, edges = scale[:, None] * levels, scale[:, None] * ends
     last = None
     if density.has_atoms:
         last = shift[:, None] + edges
