@@ -25,6 +25,7 @@ TOLERANCE = 1e-12
 
 # Radii, in rms of y, at which `largest_scale` looks.
 _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
+_AROUND = np.concatenate([-_SHELLS[::-1], [0.0], _SHELLS])
 # Into how many parts an interval is divided at a time, at least and at most.
 _FEWEST_PARTS, _MOST_PARTS = 4, 64
 
@@ -44,17 +45,19 @@ class Reach:
         shift, offset, grid = objective.shift, objective.offset, objective.grid
         self._radius = np.sqrt(objective.power)[:, None] * _SHELLS
         count = _SHELLS.size
-        t = shift[:, None] + np.concatenate([-self._radius[:, ::-1], np.zeros((shift.size, 1)), self._radius], axis=1)
+        t = np.sqrt(objective.power)[:, None] * _AROUND
+        t += shift[:, None]
         mass, first = objective.members(np.arange(shift.size)).tails(t)
-        above = np.where(t < objective.mean[:, None], 1.0 + mass, mass)
+        above = mass + (t < objective.mean[:, None])
         # E[y; y > 0]. No mass on one side must come out as exactly nothing, whatever the rounding of the other side.
-        here, below_mean = mass[:, count], shift < objective.mean
         upper = first[:, count] + offset * above[:, count]
-        upper = np.where(here == 0, np.where(below_mean, offset, 0.0), upper)
+        nothing = mass[:, count] == 0
+        if np.count_nonzero(nothing):
+            upper = np.where(nothing, np.where(shift < objective.mean, offset, 0.0), upper)
         self.slope = grid.max * upper + grid.min * (offset - upper)
         # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
         outside = above[:, count + 1 :] + 1.0 - above[:, count - 1 :: -1]
-        self._inside = np.cumsum((outside[:, :-1] - outside[:, 1:]) * self._radius[:, :-1] ** 2, axis=1)
+        self._inside = ((outside[:, :-1] - outside[:, 1:]) * self._radius[:, :-1] ** 2).cumsum(axis=1)
 
     def largest_scale(self, best: Array) -> Array:
         """Beyond this scale every MSE exceeds `best`.
@@ -63,21 +66,21 @@ class Reach:
         level gains nothing. So the scales with E[y^2; |y| <= s m / 2] > best are out.
         """
         objective = self._objective
-        levels = np.abs(objective.grid.levels)
-        smallest = levels[levels > 0].min()
         enough = self._inside > (best + RESOLUTION * objective.power)[:, None]
-        found = enough.any(axis=1)
-        shell = self._radius[np.arange(found.size), np.argmax(enough, axis=1) + 1]
+        # Where no shell is enough, far beyond the last.
+        radius = np.concatenate([self._radius[:, 1:], 1e3 * self._radius[:, -1:]], axis=1)
+        shell = np.append(enough, np.ones((best.size, 1), bool), axis=1).argmax(axis=1)
         low, high = objective.density.support
         far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
-        reach: Array = np.minimum(np.where(found, shell, np.inf), np.minimum(far, 1e3 * self._radius[:, -1]))
-        reach *= 2 / smallest
+        reach: Array = np.minimum(radius[np.arange(best.size), shell], far)
+        reach *= 2 / objective.smallest
         return reach
 
 
 def lower_bounds(objective: Objective, left: Points, right: Points) -> Array:
     """A value that the MSE nowhere falls below between neighbouring evaluated scales."""
-    return np.asarray(np.max([bound(objective, left, right) for bound in _kinds(objective)], axis=0))
+    found = [bound(objective, left, right) for bound in _kinds(objective)]
+    return found[0] if len(found) == 1 else np.maximum(*found)
 
 
 def _kinds(objective: Objective) -> tuple[Bound, ...]:
@@ -154,8 +157,9 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
     place = wide.nonzero()[0]
     promise = np.empty(0)
     for bound in _kinds(objective):
-        left = points.select(place)
-        promise = goal[left.row] - bound(objective, left, points.select(place + 1))
+        every = place.size == wide.size
+        left, right = (points.select(i) for i in ((slice(-1), slice(1, None)) if every else (place, place + 1)))
+        promise = goal[left.row] - bound(objective, left, right)
         promising = (promise > 0).nonzero()[0]
         place, promise = place[promising], promise[promising]
         if not place.size:
@@ -178,31 +182,35 @@ def split(
     MSE lies above the goal. That excess grows with the square of the distance from the best scale, hence w like the
     distance; with parabolas, whose gap is about A w^3, like its power 2/3.
     """
-    left, right = points.select(place), points.select(place + 1)
-    row, power = left.row, objective.power[left.row]
-    floor = np.maximum(TOLERANCE * goal[row], RESOLUTION * power)
-    excess = [np.maximum(end.mse - goal[row], floor) / power for end in (left, right)]
-    length = np.log(right.scale / left.scale)
+    row, scale, after = points.row, points.scale, place + 1
+    power, goal = objective.power[row], goal[row]
+    excess = np.maximum(points.mse - goal, np.maximum(TOLERANCE * goal, RESOLUTION * power)) / power
+    logs = np.log(scale)
+    length = logs[after] - logs[place]
     if objective.bounded:
         # Where the excess is K d^2, parts narrower than about K / 3 are seen to be convex.
-        convex = 0.2 * np.maximum(*excess) / length**2
-        a, b = (np.sqrt(np.maximum(0.7 * np.cbrt(e), convex)) for e in excess)
-        whole = a * a + a * b + b * b
+        convex = 0.2 * np.maximum(excess[place], excess[after]) / length**2
+        square = 0.7 * np.cbrt(excess)
+        first, second = np.maximum(square[place], convex), np.maximum(square[after], convex)
+        a, b = np.sqrt(first), np.sqrt(second)
+        whole = first + a * b + second
         owner, t = _parts(3 * length / whole, fewest)
         a, rise = a[owner], (b - a)[owner] * t
         share = t * (3 * a * a + rise * (3 * a + rise)) / whole[owner]
     else:
-        first, second = (1.4 * np.sqrt(e) for e in excess)
+        width = 1.4 * np.sqrt(excess)
+        first, second = width[place], width[after]
         ratio = np.log(second / first)
         ratio[np.abs(ratio) < 1e-6] = 1e-6
         owner, t = _parts(length * ratio / (first * np.expm1(ratio)), fewest)
         share = np.expm1(t * ratio[owner]) / np.expm1(ratio[owner])
-    return row[owner], left.scale[owner] * np.exp(share * length[owner])
+    place = place[owner]
+    return row[place], scale[place] * np.exp(share * length[owner])
 
 
 def _parts(count: Array, fewest: int) -> tuple[Index, Array]:
     """Where about `count` parts of each interval meet: its index, and the share of the parts to the left."""
     whole = np.minimum(np.maximum(np.ceil(count), fewest), _MOST_PARTS).astype(np.intp)
-    last = np.cumsum(whole - 1)
-    owner = np.arange(whole.size).repeat(whole - 1)
-    return owner, (np.arange(1, last[-1] + 1) - (last - whole + 1)[owner]) / whole[owner]
+    cuts = whole - 1
+    owner = np.arange(whole.size).repeat(cuts)
+    return owner, (np.arange(1, owner.size + 1) - (cuts.cumsum() - cuts)[owner]) / whole[owner]

@@ -40,41 +40,49 @@ class Points(NamedTuple):
 
     @property
     def scale(self) -> Array:
+        """The scales."""
         return self.table[0]
 
     @property
     def mse(self) -> Array:
+        """Their MSE."""
         return self.table[1]
 
     @property
     def slope(self) -> Array:
+        """Its derivative by the scale."""
         return self.table[2]
 
     @property
     def b(self) -> Array:
+        """B, nan where the route has none."""
         return self.table[3]
 
     @property
     def c(self) -> Array:
+        """C, nan where the route has none."""
         return self.table[4]
 
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         """Those at `index`, in its order."""
         if isinstance(index, slice):
             return Points(self.row[index], self.table[:, index])
-        place = index.nonzero()[0] if index.dtype == np.bool_ else index
-        return Points(self.row.take(place), self.table.take(place, axis=1))
+        if index.dtype == np.bool_:
+            index = index.nonzero()[0]
+        return Points(self.row.take(index), self.table.take(index, axis=1))
 
 
 def join(*parts: Points) -> Points:
     """All points, sorted by row and scale, each scale once."""
-    filled = [part for part in parts if part.row.size] or [Points.none()]
+    filled = [part for part in parts if part.row.size]
+    if not filled:
+        return Points.none()
     every = filled[0]
     if len(filled) > 1:
         rows, tables = zip(*filled, strict=True)
         every = Points(np.concatenate(rows), np.concatenate(tables, axis=1))
-    every = every.select(np.lexsort((every.scale, every.row)))
-    row, scale = every.row, every.scale
+    every = every.select(np.lexsort((every.table[0], every.row)))
+    row, scale = every.row, every.table[0]
     again = scale[1:] == scale[:-1]
     if np.count_nonzero(again):
         again &= row[1:] == row[:-1]
@@ -111,7 +119,11 @@ class Objective:
         per_value = 1 if grid.step is not None else 16
         per_threshold = 16 if self.sample else 1
         self.cost = density.atom_count * per_value if self._direct else grid.thresholds.size * per_threshold
-        centred = density.symmetric and not self.offset.any()
+        self.kinks = density.kinks
+        # Smallest magnitude of a level but zero.
+        self.smallest = _smallest(grid)
+        self._shifted = bool(np.count_nonzero(shift))
+        centred = density.symmetric and not np.count_nonzero(self.offset)
         self._tails = (_symmetric if centred else _Tails)(grid)
         # Scales evaluated at a time.
         self._step = max(1, _CHUNK // (density.atom_count if self._direct else self._tails.thresholds.size))
@@ -152,12 +164,13 @@ class Objective:
         return out
 
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:
-        shift, offset = self.shift[row], self.offset[row]
         if self._direct:
-            return self._direct.sums(row if self.density.shape else np.zeros_like(row), scale, shift)
-        t = scale[:, None] * self._tails.thresholds + shift[:, None]
+            return self._direct.sums(row if self.density.shape else np.zeros_like(row), scale, self.shift[row])
+        t = scale[:, None] * self._tails.thresholds
+        if self._shifted:
+            t += self.shift[row][:, None]
         mass, first = self.members(row).tails(t)
-        return self._tails.sums(t, self.mean[row], offset, mass, first)
+        return self._tails.sums(t, self.mean[row], self.offset[row], mass, first)
 
     def _accurate(self, row: Index, scale: Array) -> Points:
         shift = self.shift[row]
@@ -228,6 +241,12 @@ class _Direct:
             level = grid.levels[np.searchsorted(grid.thresholds, t)]
         weighted = self._masses[row] * level
         return np.vecdot(weighted, y), np.vecdot(weighted, level)
+
+
+@functools.lru_cache(maxsize=128)
+def _smallest(grid: Grid) -> float:
+    magnitudes = np.abs(grid.levels)
+    return float(magnitudes[magnitudes > 0].min())
 
 
 @functools.lru_cache(maxsize=128)

@@ -12,11 +12,11 @@ from .. import error
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds
 from .bounds import RESOLUTION, TOLERANCE
+from .interval import one_percent
+from .ladder import PER_OCTAVE, ladder
 from .objective import Array, Index, Objective, Points, join
-from .roots import Excess, Slope, rising_roots
+from .roots import Slope, rising_roots
 
-# Scales an octave: enough to separate the minima of every named format on a smooth density.
-_PER_OCTAVE = 8
 # Thresholds that a proof may look at before it becomes an option (about 3 ms); on a sample with stochastic rounding;
 # and before it is given up.
 _CHEAP_PROOF = 100_000
@@ -24,8 +24,6 @@ _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
 # Where a slope that is zero at one scale is no longer so, as a factor.
 _BESIDE = 1 + 1e-7
-# Scales evaluated at most to find where the 1 % interval ends.
-_FENCE = 8_000
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
 
 
@@ -58,8 +56,10 @@ class Search:
         self.certify = certify
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
+        # Whether there is anything to search, and everything.
+        self.some, self.every = bool(np.count_nonzero(self.live)), bool(self.live.all())
         self.status = np.array([Status.SCANNED] * self.rows, object)
-        if not self.live.all():
+        if not self.every:
             zero = bool((objective.grid.levels == 0).any())
             self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
         self.points = Points.none()
@@ -69,7 +69,7 @@ class Search:
     def run(self) -> Found:
         """Scan, follow, prove, and evaluate what was found."""
         found = Points.none()
-        if self.live.any():
+        if self.some:
             self.scan()
             proof = self.certify is not False and self.objective.model == "exact"
             found = self.refine(proof)
@@ -91,61 +91,59 @@ class Search:
         self.points = join(self.points, new)
         value = new.mse
         if self.objective.convex:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                below = self.objective.power[new.row] - new.b * new.b / new.c
-            value = np.where(new.b > 0, np.fmin(value, below), value)
+            gain = np.maximum(new.b, 0.0)
+            gain *= gain
+            value = np.minimum(value, self.objective.power[new.row] - np.divide(gain, new.c, out=gain, where=new.c > 0))
         self.least = np.minimum(self.least, np.maximum(self._least_of(new.row, value), 0.0))
 
     def _least_of(self, row: Index, value: Array) -> Array:
         """The least value of each row, infinity for none."""
-        least = np.full(self.rows, np.inf)
         if self.rows == 1:
-            least[0] = value.min(initial=np.inf)
-        else:
-            np.minimum.at(least, row, value)
+            return value.min(keepdims=True, initial=np.inf)
+        least = np.full(self.rows, np.inf)
+        np.minimum.at(least, row, value)
         return least
 
     def scan(self) -> None:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
         objective = self.objective
-        rows = np.flatnonzero(self.live)
+        rows = self.live.nonzero()[0]
         power, reach = objective.power[rows], self.reach.slope[rows]
-        levels = np.abs(objective.grid.levels)
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
         low = 0.25 * power / reach
-        high = np.maximum(2 * np.sqrt(power) / levels[levels > 0].min(), 2 * low)
-        stop = _PER_OCTAVE * np.ceil(np.log2(high / low))
+        high = np.maximum(2 / objective.smallest * np.sqrt(power), 2 * low)
+        stop = PER_OCTAVE * np.ceil(np.log2(high / low))
         self._climb(rows, low, stop)
-        most = np.ceil(_PER_OCTAVE * np.log2(self.reach.largest_scale(self.least)[rows] / low))
-        if (most > stop).any():
-            self.evaluate(*_ladder(rows, low, stop + 1, most))
+        most = np.ceil(PER_OCTAVE * np.log2(self.reach.largest_scale(self.least)[rows] / low))
+        if np.count_nonzero(most > stop):
+            self.evaluate(*ladder(rows, low, stop + 1, most))
         least = self._downwards(rows, low)
-        if objective.density.kinks.shape[-1] and levels.size <= 512:
-            self.evaluate(*self._breakpoints(low * np.exp2(least / _PER_OCTAVE), low * np.exp2(most / _PER_OCTAVE)))
+        if objective.kinks.shape[-1] and len(objective.grid) <= 512:
+            self.evaluate(*self._breakpoints(low * np.exp2(least / PER_OCTAVE), low * np.exp2(most / PER_OCTAVE)))
 
     def _climb(self, rows: Index, low: Array, stop: Array) -> None:
         """Evaluate steps 0 to `stop` of the ladder; of a float grid, one octave stands for all that repeat it."""
-        if self.objective.grid.float_spec is None or stop.max() < 16 * _PER_OCTAVE:
-            self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop))
+        if self.objective.grid.float_spec is None or stop.max() < 16 * PER_OCTAVE:
+            self.evaluate(*ladder(rows, low, np.zeros(rows.size), stop))
             return
-        ends = self.evaluate(*_ladder(rows, low, np.zeros(rows.size), stop / _PER_OCTAVE, 1))
+        ends = self.evaluate(*ladder(rows, low, np.zeros(rows.size), stop / PER_OCTAVE, 1))
         level = (ends.row[1:] == ends.row[:-1]) & (np.abs(np.diff(ends.mse)) <= 0.1 * TOLERANCE * ends.mse[1:])
         inner = ends.row[1:] == ends.row[:-1]
         inner[1:] &= ~(level[1:] & level[:-1])
-        row, scale = (np.repeat(end[:-1][inner], _PER_OCTAVE - 1) for end in (ends.row, ends.scale))
-        self.evaluate(row, scale * np.tile(np.exp2(np.arange(1, _PER_OCTAVE) / _PER_OCTAVE), int(inner.sum())))
+        row, scale = (np.repeat(end[:-1][inner], PER_OCTAVE - 1) for end in (ends.row, ends.scale))
+        self.evaluate(row, scale * np.tile(np.exp2(np.arange(1, PER_OCTAVE) / PER_OCTAVE), int(inner.sum())))
 
     def _downwards(self, rows: Index, low: Array) -> Array:
         """Extend the ladder until no smaller scale can gain more than the best known one; return its lowest step."""
         objective, least = self.objective, np.zeros(rows.size)
         for _ in range(200):
             gain = np.maximum(objective.power - self.least, RESOLUTION * objective.power)[rows]
-            needed = np.floor(_PER_OCTAVE * np.log2(0.5 * gain / self.reach.slope[rows] / low))
-            if (needed >= least).all():
+            needed = np.floor(PER_OCTAVE * np.log2(0.5 * gain / self.reach.slope[rows] / low))
+            if not np.count_nonzero(needed < least):
                 break
             # Some octaves at a time: a gain found on the way ends it sooner.
-            first = np.minimum(least, np.maximum(needed, least - 4 * _PER_OCTAVE))
-            self.evaluate(*_ladder(rows, low, first, least - 1))
+            first = np.minimum(least, np.maximum(needed, least - 4 * PER_OCTAVE))
+            self.evaluate(*ladder(rows, low, first, least - 1))
             least = first
         return least
 
@@ -154,8 +152,8 @@ class Search:
 
         Between thresholds the MSE is smooth, at a level the slope changes its course: a dip lies between neighbours.
         """
-        rows = np.flatnonzero(self.live)
-        kinks = np.broadcast_to(self.objective.density.kinks, (self.rows, self.objective.density.kinks.shape[-1]))
+        rows = self.live.nonzero()[0]
+        kinks = np.broadcast_to(self.objective.kinks, (self.rows, self.objective.kinks.shape[-1]))
         t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
         distance = (kinks - self.objective.shift[:, None])[rows]
         # Beside them: on them the slope may be zero without a dip.
@@ -173,7 +171,7 @@ class Search:
         size = points.mse if self.objective.accurate else self.objective.power[points.row]
         noise = 4 * RESOLUTION * size / points.scale
         # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
-        steep = np.flatnonzero(np.abs(points.slope) > noise)
+        steep = (np.abs(points.slope) > noise).nonzero()[0]
         first, second = steep[:-1], steep[1:]
         dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
         if np.count_nonzero(dips) > 1:
@@ -185,11 +183,11 @@ class Search:
         low, high = points.select(place), points.select(after)
         scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
         new = self._with_asked(row, scale) if proof else self.evaluate(row, scale)
-        if self.objective.density.kinks.shape[-1]:
+        if self.objective.kinks.shape[-1]:
             # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
             edge = np.where(low.mse < high.mse, low.scale, high.scale)
             lower = np.minimum(low.mse, high.mse) < new.mse
-            if lower.any():
+            if np.count_nonzero(lower):
                 new = join(new.select(~lower), self.objective(row[lower], edge[lower]))
         return new
 
@@ -219,7 +217,7 @@ class Search:
         least = self._least_of(found.row, found.mse)
         best = self.least + RESOLUTION * self.objective.power
         missed = self.live & (best < least * (1 - TOLERANCE))
-        return self.refine() if missed.any() else Points.none()
+        return self.refine() if np.count_nonzero(missed) else Points.none()
 
     def _with_asked(self, row: Index, scale: Array) -> Points:
         """Evaluate, and with it divide the intervals so near to the best scale that their bound would not do."""
@@ -248,16 +246,16 @@ class Search:
     def _evaluated(self, found: Points) -> Found:
         """Accurate errors of the minima; equal ones count once, and the smallest scale stands for them."""
         row, scale = found.row, found.scale
-        if self.live.any():
+        if self.some:
             # Where the scan found no dip.
             lacking = self.live.copy()
             lacking[row] = False
-            if lacking.any():
+            if np.count_nonzero(lacking):
                 order = np.lexsort((self.points.mse, self.points.row))
-                least = order[np.searchsorted(self.points.row, np.flatnonzero(lacking))]
+                least = order[np.searchsorted(self.points.row, lacking.nonzero()[0])]
                 row, scale = np.append(row, self.points.row[least]), np.append(scale, self.points.scale[least])
-        if not self.live.all():
-            idle = np.flatnonzero(~self.live)
+        if not self.every:
+            idle = (~self.live).nonzero()[0]
             row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
         objective = self.objective
         terms = error.flat_terms(
@@ -273,89 +271,15 @@ class Search:
             shift = float(objective.shift[member])
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
         # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
-        if self.live.any():
+        if self.some:
             # `least` is the least of many B^2 / C: up to 3 resolutions off.
             noise = 4 * RESOLUTION * objective.power
             beaten = mse[first] > self.least * (1 + TOLERANCE) + noise
-            if beaten.any():
+            if np.count_nonzero(beaten):
                 self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
         chosen = ErrorTerms(*(getattr(terms, name)[first] for name in _TERMS))
-        interval = self._interval(scale[first], mse[first]) if self.live.any() else np.full((2, self.rows), np.nan)
+        interval = one_percent(self, scale[first], mse[first]) if self.some else np.full((2, self.rows), np.nan)
         return Found(scale[first], chosen, minima, interval, self.status)
-
-    def _interval(self, best: Array, mse: Array) -> Array:
-        """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
-        goal = 1.01 * mse
-        self._fence(goal)
-        at = self._locate(best)
-        points = self.points
-        over = (points.mse > goal[points.row]).nonzero()[0]
-        ends = np.array([np.zeros(self.rows), np.full(self.rows, np.inf)])
-        ends[:, ~self.live] = np.nan
-        # Within 1 % of no error at all there is only the best scale.
-        ends[:, self.live & (mse <= 0)] = best[self.live & (mse <= 0)]
-        wide = self.live & (mse > 0)
-        if over.size:
-            # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
-            after = over.searchsorted(at)
-            outer = over.take(np.concatenate([after - 1, after]), mode="clip")
-            rows = np.arange(self.rows)
-            rows, sides = np.concatenate([rows, rows]), np.repeat([-1, 1], self.rows)
-            there = (points.row[outer] == rows) & (np.sign(points.scale[outer] - best[rows]) == sides) & wide[rows]
-            outer, rows, sides = outer[there], rows[there], sides[there]
-            inner = outer - sides
-            low, high = points.select(np.minimum(inner, outer)), points.select(np.maximum(inner, outer))
-            found = rising_roots(
-                lambda index, s: self.objective(rows[index], s),
-                list(map(Excess, mse[rows].tolist(), sides.tolist())),
-                low,
-                high,
-            )
-            ends[(sides + 1) // 2, rows] = found
-        return ends
-
-    def _locate(self, scale: Array) -> Index:
-        """Where the points have `scale[row]`, for each row; evaluated now if they have it not."""
-        points = self.points
-        start = points.row.searchsorted(np.arange(self.rows + 1))
-        rows = zip(start[:-1], start[1:], scale, strict=True)
-        at = np.array([first + points.scale[first:stop].searchsorted(s) for first, stop, s in rows], np.intp)
-        lacking = self.live & ((at == start[1:]) | (points.scale[np.minimum(at, points.scale.size - 1)] != scale))
-        if lacking.any():
-            self.evaluate(np.flatnonzero(lacking), scale[lacking])
-            return self._locate(scale)
-        return at
-
-    def _fence(self, goal: Array) -> None:
-        """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
-        points, power = self.points, self.objective.power
-        rows = np.flatnonzero(self.live)
-        for end, sign in ((points.row.searchsorted(rows), -1.0), (points.row.searchsorted(rows, "right") - 1, 1.0)):
-            end = end[points.mse[end] <= goal[points.row[end]]]
-            if not end.size:
-                continue
-            row = points.row[end]
-            # A - MSE <= 2 s reach; and beyond `largest_scale` every MSE is larger.
-            far = (
-                0.49 * (power - goal) / np.where(self.live, self.reach.slope, 1.0)
-                if sign < 0
-                else 1.01 * self.reach.largest_scale(goal)
-            )[row]
-            there = (far > 0) & np.isfinite(far)
-            row, from_ = row[there], points.scale[end][there]
-            steps = np.ceil(sign * _PER_OCTAVE * np.log2(far[there] / from_))
-            member, scale = _ladder(row, from_, np.ones(row.size), np.clip(steps, 0, _FENCE))
-            # A ladder climbs: downwards it is mirrored at its start.
-            base = from_[np.searchsorted(row, member)]
-            self.evaluate(member, base * (scale / base) ** sign)
-
-
-def _ladder(rows: Index, low: Array, first: Array, last: Array, per_octave: int = _PER_OCTAVE) -> tuple[Index, Array]:
-    """Steps `first` to `last` of each row's ladder low * 2^(step / per_octave)."""
-    count = np.maximum(last - first + 1, 0).astype(np.intp)
-    owner = np.repeat(np.arange(rows.size), count)
-    step = np.arange(owner.size) - np.repeat(np.cumsum(count) - count, count) + first[owner]
-    return rows[owner], low[owner] * np.exp2(step / per_octave)
 
 
 def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:

@@ -1,0 +1,86 @@
+"""The scales that lose at most 1 % of MSE: where the MSE first exceeds 1.01 times the best on either side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .ladder import PER_OCTAVE, ladder
+from .objective import Array, Index
+from .roots import Excess, rising_roots
+
+if TYPE_CHECKING:
+    from .scan import Search
+
+# Scales evaluated at most to find where the interval ends.
+_MOST = 8_000
+
+
+def one_percent(search: Search, best: Array, mse: Array) -> Array:
+    """Ends of the interval around the best scale of each row, shape (2, rows); 0 or infinity where it has none."""
+    goal, live = 1.01 * mse, search.live
+    _fence(search, goal)
+    at = _locate(search, best)
+    points = search.points
+    ends = np.array([np.zeros(at.size), np.full(at.size, np.inf)])
+    wide = live & (mse > 0)
+    if np.count_nonzero(wide) < at.size:
+        # Within 1 % of no error at all there is only the best scale.
+        ends[:, ~wide] = np.where(live, best, np.nan)[~wide]
+    over = (points.mse > goal[points.row]).nonzero()[0]
+    if not over.size:
+        return ends
+    # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
+    after = over.searchsorted(at)
+    outer = over.take(np.concatenate([after - 1, after]), mode="clip")
+    rows = np.arange(outer.size) % at.size
+    sides = np.where(points.scale[outer] < best[rows], -1, 1)
+    there = (points.row[outer] == rows) & wide[rows]
+    there &= sides == np.repeat([-1, 1], at.size)
+    outer, rows, sides = outer[there], rows[there], sides[there]
+    low = outer - (sides > 0)
+    ends[(sides > 0).astype(np.intp), rows] = rising_roots(
+        lambda index, s: search.objective(rows[index], s),
+        list(map(Excess, mse[rows].tolist(), sides.tolist())),
+        points.select(low),
+        points.select(low + 1),
+    )
+    return ends
+
+
+def _locate(search: Search, scale: Array) -> Index:
+    """Where the points have `scale[row]`, for each row; evaluated now if they have it not."""
+    points = search.points
+    start = points.row.searchsorted(np.arange(scale.size + 1))
+    below = (points.scale < scale[points.row]).nonzero()[0]
+    at: Index = start[:-1] + np.bincount(points.row[below], minlength=scale.size)
+    lacking = search.live & ((at == start[1:]) | (points.scale.take(at, mode="clip") != scale))
+    if np.count_nonzero(lacking):
+        search.evaluate(lacking.nonzero()[0], scale[lacking])
+        return _locate(search, scale)
+    return at
+
+
+def _fence(search: Search, goal: Array) -> None:
+    """Evaluate outwards where no known scale on one side of the scan exceeds `goal`, but some scale must."""
+    points, power = search.points, search.objective.power
+    rows = search.live.nonzero()[0]
+    for end, sign in ((points.row.searchsorted(rows), -1.0), (points.row.searchsorted(rows, "right") - 1, 1.0)):
+        end = end[points.mse[end] <= goal[points.row[end]]]
+        if not end.size:
+            continue
+        row = points.row[end]
+        # A - MSE <= 2 s reach; and beyond `largest_scale` every MSE is larger.
+        far = (
+            0.49 * (power - goal) / np.where(search.live, search.reach.slope, 1.0)
+            if sign < 0
+            else 1.01 * search.reach.largest_scale(goal)
+        )[row]
+        there = (far > 0) & np.isfinite(far)
+        row, from_ = row[there], points.scale[end][there]
+        steps = np.ceil(sign * PER_OCTAVE * np.log2(far[there] / from_))
+        member, scale = ladder(row, from_, np.ones(row.size), np.clip(steps, 0, _MOST))
+        # A ladder climbs: downwards it is mirrored at its start.
+        base = from_[np.searchsorted(row, member)]
+        search.evaluate(member, base * (scale / base) ** sign)
