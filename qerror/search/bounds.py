@@ -91,13 +91,13 @@ def _kinds(objective: Objective) -> tuple[Bound, ...]:
 
 
 def _below_chord(objective: Objective, left: Points, right: Points) -> Array:
-    u1, u2 = 1 / left.scale, 1 / right.scale
+    low, high = left.scale, right.scale
+    u1, u2 = 1 / low, 1 / high
     h1, h2 = 2 * u1 * left.b - left.c, 2 * u2 * right.b - right.c
     slope = (h1 - h2) / (u1 - u2)
     intercept = h2 - slope * u2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.where(intercept < 0, -0.5 * slope / intercept, right.scale)
-    scale = np.minimum(np.maximum(best, left.scale), right.scale)
+    best = np.divide(-0.5 * slope, intercept, out=high.copy(), where=intercept < 0)
+    scale = np.minimum(np.maximum(best, low), high)
     bound: Array = objective.power[left.row] - scale * (slope + scale * intercept)
     return bound
 
@@ -109,10 +109,12 @@ def _above_parabolas(objective: Objective, left: Points, right: Points) -> Array
     lean = half * width
     apart = 2 * lean - (right.slope - left.slope)
     ahead = right.mse - left.mse - (right.slope - lean) * width
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Where both parabolas meet, and the bottoms of those that have one on their side.
-        cross = np.where(apart < 0, np.minimum(np.maximum(ahead / apart, 0.0), width), 0.5 * width)
-        from_left, from_right = (np.where(half > 0, -0.5 * end.slope / half, 0.0) for end in (left, right))
+    # Where both parabolas meet, and the bottoms of those that have one on their side.
+    cross = np.divide(ahead, apart, out=0.5 * width, where=apart < 0)
+    cross = np.minimum(np.maximum(cross, 0.0), width)
+    bowls = half > 0
+    from_left = np.divide(left.slope, -2 * half, out=np.zeros_like(half), where=bowls)
+    from_right = np.divide(right.slope, -2 * half, out=np.zeros_like(half), where=bowls)
     from_left = np.minimum(np.maximum(from_left, 0.0), cross)
     from_right = np.maximum(np.minimum(from_right, 0.0), cross - width)
     least: Array = np.minimum(left.mse + cross * (left.slope + half * cross), np.minimum(left.mse, right.mse))

@@ -29,23 +29,21 @@ def one_percent(search: Search, best: Array, mse: Array) -> Array:
         # Within 1 % of no error at all there is only the best scale.
         ends[:, ~wide] = np.where(live, best, np.nan)[~wide]
     over = (points.mse > goal[points.row]).nonzero()[0]
-    if not over.size:
-        return ends
-    # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
-    after = over.searchsorted(at)
-    outer = over.take(np.concatenate([after - 1, after]), mode="clip")
-    rows = np.arange(outer.size) % at.size
-    sides = np.where(points.scale[outer] < best[rows], -1, 1)
-    there = (points.row[outer] == rows) & wide[rows]
-    there &= sides == np.repeat([-1, 1], at.size)
-    outer, rows, sides = outer[there], rows[there], sides[there]
-    low = outer - (sides > 0)
-    ends[(sides > 0).astype(np.intp), rows] = rising_roots(
-        lambda index, s: search.objective(rows[index], s),
-        list(map(Excess, mse[rows].tolist(), sides.tolist())),
-        points.select(low),
-        points.select(low + 1),
-    )
+    owner, low, curves = [], [], []
+    row_of, left_of, places = points.row[over].tolist(), over.searchsorted(at).tolist(), over.tolist()
+    for row in wide.nonzero()[0].tolist():
+        # The nearest evaluated scale on each side that is above, and its neighbour towards the best one.
+        for side, k in enumerate((left_of[row] - 1, left_of[row])):
+            if 0 <= k < len(places) and row_of[k] == row:
+                owner.append((side, row))
+                low.append(places[k] - side)
+                curves.append(Excess(float(mse[row]), 2 * side - 1))
+    if owner:
+        sides, rows = np.array(owner).T
+        left = np.array(low)
+        ends[sides, rows] = rising_roots(
+            lambda index, s: search.objective(rows[index], s), curves, points.select(left), points.select(left + 1)
+        )
     return ends
 
 

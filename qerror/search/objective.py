@@ -74,13 +74,8 @@ class Points(NamedTuple):
 
 def join(*parts: Points) -> Points:
     """All points, sorted by row and scale, each scale once."""
-    filled = [part for part in parts if part.row.size]
-    if not filled:
-        return Points.none()
-    every = filled[0]
-    if len(filled) > 1:
-        rows, tables = zip(*filled, strict=True)
-        every = Points(np.concatenate(rows), np.concatenate(tables, axis=1))
+    rows, tables = zip(*parts, strict=True)
+    every = Points(np.concatenate(rows), np.concatenate(tables, axis=1))
     every = every.select(np.lexsort((every.table[0], every.row)))
     row, scale = every.row, every.table[0]
     again = scale[1:] == scale[:-1]

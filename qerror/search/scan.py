@@ -75,7 +75,8 @@ class Search:
             found = self.refine(proof)
             if proof:
                 self.prove()
-            found = join(found, self._rescue(found))
+            if self._missed(found):
+                found = join(found, self.refine())
             if self.objective.sample and self.objective.grid.float_spec is not None:
                 found = join(found, self._octaves_below(found))
         return self._evaluated(found)
@@ -212,12 +213,11 @@ class Search:
         below = self.objective(row, scale)
         return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
 
-    def _rescue(self, found: Points) -> Points:
-        """What the scan had missed: where the proof's points beat the minima found, look for minima again."""
+    def _missed(self, found: Points) -> bool:
+        """Whether the proof's points beat the minima found: then the scan had missed one."""
         least = self._least_of(found.row, found.mse)
         best = self.least + RESOLUTION * self.objective.power
-        missed = self.live & (best < least * (1 - TOLERANCE))
-        return self.refine() if np.count_nonzero(missed) else Points.none()
+        return bool(np.count_nonzero(self.live & (best < least * (1 - TOLERANCE))))
 
     def _with_asked(self, row: Index, scale: Array) -> Points:
         """Evaluate, and with it divide the intervals so near to the best scale that their bound would not do."""
