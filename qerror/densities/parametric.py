@@ -96,7 +96,11 @@ class Laplace(LocationScale):
         return 0.5 * np.exp(-_SQRT_2 * t)
 
     def _first(self, t: Array) -> Array:
-        return 0.5 * (t + 1 / _SQRT_2) * np.exp(-_SQRT_2 * t)
+        return self._sf_and_first(t)[1]
+
+    def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
+        mass = self._sf(t)
+        return mass, mass * (t + 1 / _SQRT_2)
 
     def _isf(self, p: Array) -> Array:
         return -np.log(2 * p) / _SQRT_2
@@ -137,8 +141,13 @@ class Logistic(LocationScale):
         return e / (1.0 + e)
 
     def _first(self, t: Array) -> Array:
+        return self._sf_and_first(t)[1]
+
+    def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
         e = np.exp(-_LOGISTIC * t)
-        return np.where(e > 0, t, 0.0) * e / (1.0 + e) + np.log1p(e) / _LOGISTIC
+        mass = e / (1.0 + e)
+        # Beyond 1e3 nothing is left, whatever t is (infinity above all).
+        return mass, mass * np.minimum(t, 1e3) + np.log1p(e) / _LOGISTIC
 
     def _isf(self, p: Array) -> Array:
         return (np.log1p(-p) - np.log(p)) / _LOGISTIC

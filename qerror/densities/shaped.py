@@ -17,6 +17,8 @@ from .table import TailTable
 
 # Fewer thresholds than this are faster by the special functions themselves than by setting up the look-up.
 _FEWEST_FOR_TABLE = 200
+# Terms of the series of an incomplete beta function: 0.1^18 is below rounding.
+_TERMS = 19
 
 
 class StudentT(LocationScale):
@@ -96,22 +98,30 @@ class StudentT(LocationScale):
         With y = w^2 / (w^2 + t^2) the raw moments are incomplete beta functions of y, summed as series of positive
         terms.
         """
-        t = np.maximum(sign * self._standard(x), 3.0 * math.sqrt(self._w2))
-        c = sign * self._standard(about)
         w = math.sqrt(self._w2)
-        m0 = 0.5 * self._peak * w * self._beta(t, 0.5 * self.df, 0.5)
-        m1 = self._first(t)
-        m2 = 0.5 * self._peak * w**3 * self._beta(t, 0.5 * self._w2, 1.5)
+        c = sign * self._standard(about)
+        log_base = self._log_base(np.maximum(sign * self._standard(x), 3.0 * w))
+        y = np.exp(-log_base)
+        powers = np.empty((_TERMS, y.size))
+        powers[0], powers[1:] = 1.0, y.ravel()
+        np.multiply.accumulate(powers, axis=0, out=powers)
+
+        def beta(a: float, b: float) -> Array:
+            """Incomplete beta function B_y(a, b) for y <= 0.1: y^a (1 - y)^b / a sum (a + b)_n / (a + 1)_n y^n."""
+            total = (_beta_terms(a, b) @ powers).reshape(y.shape)
+            return np.asarray(np.exp(-a * log_base) * (1.0 - y) ** b / a * total)
+
+        m0 = 0.5 * self._peak * w * beta(0.5 * self.df, 0.5)
+        m1 = (self._peak * self._w2 / (self.df - 1.0)) * np.exp(-0.5 * (self.df - 1.0) * log_base)
+        m2 = 0.5 * self._peak * w**3 * beta(0.5 * self._w2, 1.5)
         return np.stack([m0, sign * self._std * (m1 - c * m0), self._std**2 * (m2 - c * (2.0 * m1 - c * m0))])
 
-    def _beta(self, t: Array, a: float, b: float) -> Array:
-        """Incomplete beta function B_y(a, b) for y <= 0.1: y^a (1 - y)^b / a sum (a + b)_n / (a + 1)_n y^n."""
-        log_base = self._log_base(t)
-        y = np.exp(-log_base)
-        total = np.ones_like(y)
-        for n in range(17, -1, -1):
-            total = 1.0 + (a + b + n) / (a + 1.0 + n) * y * total
-        return np.exp(-a * log_base) * (1.0 - y) ** b / a * total
+
+@functools.cache
+def _beta_terms(a: float, b: float) -> Array:
+    """The coefficients (a + b)_n / (a + 1)_n of an incomplete beta function, n = 0, 1, ..."""
+    n = np.arange(_TERMS - 1)
+    return np.cumprod(np.append(1.0, (a + b + n) / (a + 1.0 + n)))
 
 
 class GeneralizedGaussian(LocationScale):
