@@ -85,21 +85,26 @@ def atom_moments(density: Density, edges: Array, about: Array, origin: Array, la
 
 
 class _Pieces(NamedTuple):
-    """Intervals that no panel edge divides, each of one cell of one row.
+    """Intervals that no panel edge divides, each of one cell of one row, as a flat list.
 
-    `index` (2, n) has their rows, and their places when the cells of all rows are counted. `table` (4, n) has the lower
-    end (of a tail, which lies outside of the panels, the end near them), the width, the value of the cell and the
-    origin that the end and the value are relative to.
+    `place` counts the cells of all rows. `start` is the lower end, of a tail (what lies outside of the panels) the end
+    near the panels; it and `about`, the value of the cell, are relative to `origin`.
     """
 
-    index: Index
-    table: Array
+    row: Index
+    place: Index
+    start: Array
+    width: Array
+    about: Array
+    origin: Array
 
-    def select(self, place: Index) -> _Pieces:
-        return _Pieces(self.index.take(place, axis=1), self.table.take(place, axis=1))
+    def select(self, index: Index | NDArray[np.bool_]) -> _Pieces:
+        row, place, start, width, about, origin = self
+        return _Pieces(row[index], place[index], start[index], width[index], about[index], origin[index])
 
     def join(self, other: _Pieces) -> _Pieces:
-        return _Pieces(*(np.concatenate(both, axis=1) for both in zip(self, other, strict=True)))
+        row, place = np.concatenate([self.row, other.row]), np.concatenate([self.place, other.place])
+        return _Pieces(row, place, *map(np.concatenate, zip(self[2:], other[2:], strict=True)))
 
 
 def _continuous(density: Density, panels: Array, rows: _Rows) -> Array:
@@ -107,17 +112,16 @@ def _continuous(density: Density, panels: Array, rows: _Rows) -> Array:
     if density.shape:
         density, panels = density.take(rows.member), panels[rows.member]
     pieces, tail, sign = _cut(density, panels, rows)
-    if sign.size > _FEW:
+    if tail.row.size > _FEW:
         # Where the pdf has underflowed it stays so.
-        start, _, _, origin = tail.table
-        left = (_members(density, tail.index[0]).pdf_from(origin, start) > 0).nonzero()[0]
+        left = _members(density, tail.row).pdf_from(tail.origin, tail.start) > 0
         tail, sign = tail.select(left), sign[left]
     beyond = None
-    if sign.size:
+    if tail.row.size:
         pieces, beyond = _with_tail(density, pieces, tail, sign)
-    sums = _add_up(pieces.index[1], _gauss(density, pieces), rows.about.size)
+    sums = _add_up(pieces.place, _gauss(density, pieces), rows.about.size)
     if beyond is not None:
-        sums += _add_up(tail.index[1], beyond, rows.about.size)
+        sums += _add_up(tail.place, beyond, rows.about.size)
     return sums.reshape(3, *rows.about.shape)
 
 
@@ -156,14 +160,13 @@ def _cut(density: Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces
         lower, upper = np.where(nearer, low, lower), np.where(nearer, high, upper)
         centre = np.where(nearer, mean[row] if mean.ndim else mean, centre)
         value = np.where(nearer, value + offset[row], value)
-    pieces = _Pieces(np.array([row, place]), np.array([lower, upper - lower, value, centre]))
-    inside = pieces.select((~(above | below)).nonzero()[0])
+    width = upper - lower
+    inside = _Pieces(row, place, lower, width, value, centre).select((~(above | below)).nonzero()[0])
     # The end of a bounded support is the last panel edge: there is nothing beyond it.
-    open_below, open_above = (np.isinf(end)[row] if np.ndim(end) else math.isinf(end) for end in density.support)
-    outside = ((above & open_above) | (below & open_below)).nonzero()[0]
-    tail, upwards = pieces.select(outside), above[outside]
-    np.copyto(tail.table[0], upper[outside], where=~upwards)
-    return inside, tail, np.where(upwards, 1.0, -1.0)
+    low, high = (np.isinf(end)[row] if np.ndim(end) else math.isinf(end) for end in density.support)
+    outside = ((above & high) | (below & low)).nonzero()[0]
+    tail = _Pieces(row, place, np.where(above, lower, upper), width, value, centre).select(outside)
+    return inside, tail, np.where(above[outside], 1.0, -1.0)
 
 
 def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Array, Index]:
@@ -176,38 +179,37 @@ def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Arr
 
 def _with_tail(density: Density, pieces: _Pieces, tail: _Pieces, sign: Array) -> tuple[_Pieces, Array | None]:
     """Add panels that double from the decay length on; and the moments of what a power law has beyond them."""
-    start, whole, _, origin = tail.table
-    length = _members(density, tail.index[0]).decay_length(origin + start, sign)
-    knots = np.minimum(length[:, None] * _DOUBLINGS[: density.tail_doublings + 1], whole[:, None])
+    length = _members(density, tail.row).decay_length(tail.origin + tail.start, sign)
+    knots = np.minimum(length[:, None] * _DOUBLINGS[: density.tail_doublings + 1], tail.width[:, None])
     width = knots[:, 1:] - knots[:, :-1]
+    lower = tail.start[:, None] + np.where(sign[:, None] > 0, knots[:, :-1], -knots[:, 1:])
     # Narrow cells end within the first panels: the others are left out.
     member, panel = (width > 0).nonzero()
-    outer = tail.select(member)
-    outer.table[0] += np.where(sign > 0, knots[:, :-1].T, -knots[:, 1:].T)[panel, member]
-    outer.table[1] = width[member, panel]
+    row, place, _, _, about, origin = tail.select(member)
+    outer = _Pieces(row, place, lower[member, panel], width[member, panel], about, origin)
     return pieces.join(outer), _far(density, tail, sign, knots[:, -1]) if density.power_law else None
 
 
 def _far(density: Density, tail: _Pieces, sign: Array, end: Array) -> Array | None:
     """Moments (3, n) of what a power law has beyond the distance `end`; 0 for tails that are no longer."""
-    rest = (end < tail.table[1]).nonzero()[0]
+    rest = (end < tail.width).nonzero()[0]
     if not rest.size:
         return None
-    (row, _), (start, width, about, origin) = tail.select(rest)
+    row, _, start, width, about, origin = tail.select(rest)
     members, sign = _members(density, row), sign[rest]
     beyond = members.far_moments(origin + start + sign * end[rest], origin + about, sign)
     bounded = np.isfinite(width)
     if bounded.any():
         outer = members.far_moments(origin + start + sign * np.where(bounded, width, 0.0), origin + about, sign)
         beyond = beyond - np.where(bounded, outer, 0.0)
-    out = np.zeros((3, end.size))
+    out = np.zeros((3, tail.row.size))
     out[:, rest] = beyond
     return out
 
 
 def _gauss(density: Density, pieces: _Pieces) -> Array:
     """Moments (3, n) of the pieces by `density.nodes` nodes each."""
-    (row, _), (lower, width, about, origin) = pieces
+    row, _, lower, width, about, origin = pieces
     half = 0.5 * width
     middle = lower + half
     sums = np.empty((3, row.size))
