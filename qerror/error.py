@@ -158,8 +158,8 @@ def _ends(inner: Array) -> Array:
 @functools.lru_cache(maxsize=128)
 def _cells(grid: Grid) -> tuple[Array, Array]:
     """The level of each cell and the ends of the cells, what is clipped apart, in units of the scale."""
-    ends = [[-np.inf], grid.levels[:1], grid.thresholds, grid.levels[-1:], [np.inf]]
-    return np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]]), np.concatenate(ends)
+    ends = np.concatenate([[-np.inf], grid.levels[:1], grid.thresholds, grid.levels[-1:], [np.inf]])
+    return np.concatenate([grid.levels[:1], grid.levels, grid.levels[-1:]]), ends
 
 
 def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorSums:

@@ -41,27 +41,32 @@ class Points(NamedTuple):
     @property
     def scale(self) -> Array:
         """The scales."""
-        return self.table[0]
+        column: Array = self.table[0]
+        return column
 
     @property
     def mse(self) -> Array:
         """Their MSE."""
-        return self.table[1]
+        column: Array = self.table[1]
+        return column
 
     @property
     def slope(self) -> Array:
         """Its derivative by the scale."""
-        return self.table[2]
+        column: Array = self.table[2]
+        return column
 
     @property
     def b(self) -> Array:
         """B, nan where the route has none."""
-        return self.table[3]
+        column: Array = self.table[3]
+        return column
 
     @property
     def c(self) -> Array:
         """C, nan where the route has none."""
-        return self.table[4]
+        column: Array = self.table[4]
+        return column
 
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         """Those at `index`, in its order."""

@@ -37,9 +37,11 @@ class Slope:
     """The slope of the MSE: zero where the cubic that has the MSE and the slope of both ends is lowest."""
 
     def value(self, point: Known) -> float:
+        """The slope at a point."""
         return point[2]
 
     def guess(self, low: Known, high: Known) -> float:
+        """Where the slope of the cubic rises through zero."""
         start, mse, slope = low
         end, last_mse, last_slope = high
         chord = 6 * (last_mse - mse) / (end - start)
@@ -60,9 +62,11 @@ class Excess:
         self._least, self._side, self._goal = least, side, side * 0.1 * math.sqrt(least)
 
     def value(self, point: Known) -> float:
+        """The signed root of what the MSE exceeds `least` by, less that of 1 %."""
         return self._side * math.sqrt(max(point[1] - self._least, 0.0)) - self._goal
 
     def guess(self, low: Known, high: Known) -> float:
+        """Where the cubic of the inverse function is at zero."""
         first, last = self.value(low), self.value(high)
         steep = 2 * (last - first) / (high[0] - low[0])
         # Derivatives of the inverse function in the unit square; up to 3 the cubic rises everywhere.

@@ -99,10 +99,9 @@ class Search:
 
     def _least_of(self, row: Index, value: Array) -> Array:
         """The least value of each row, infinity for none."""
-        if self.rows == 1:
-            return value.min(keepdims=True, initial=np.inf)
-        least = np.full(self.rows, np.inf)
-        np.minimum.at(least, row, value)
+        least: Array = value.min(keepdims=True, initial=np.inf) if self.rows == 1 else np.full(self.rows, np.inf)
+        if self.rows > 1:
+            np.minimum.at(least, row, value)
         return least
 
     def scan(self) -> None:
