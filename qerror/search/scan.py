@@ -156,8 +156,10 @@ class Search:
         kinks = np.broadcast_to(self.objective.kinks, (self.rows, self.objective.kinks.shape[-1]))
         t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
         distance = (kinks - self.objective.shift[:, None])[rows]
-        # Beside them: on them the slope may be zero without a dip.
-        scale = _BESIDE * np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
+        scale = np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
+        if self.objective.convex:
+            # Beside them: on them the slope may be zero without a dip.
+            scale *= _BESIDE
         inside = (scale > low[:, None]) & (scale < high[:, None])
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
