@@ -48,7 +48,10 @@ def derive(quantity: str, density: str, grid: str | None, model: str, rounding: 
         levels = sympy.Symbol("N", even=True, positive=True)
     found = symbolic.derivation(quantity, density, levels, model=model, rounding=rounding)
     if form == "python":
-        folded = found["derivative"].right if quantity == "optimum" else found["integral"].right
+        folded = found["integral"].right
+        if quantity == "optimum":
+            scale = sympy.Symbol("s", positive=True)
+            folded = symbolic.stationarity(density, levels, scale, model, rounding=rounding)
         click.echo(symbolic.to_numpy(folded, name=quantity).source, nl=False)
     elif form == "latex":
         click.echo(found.latex())

@@ -21,12 +21,14 @@ __all__ = ["CompiledExpression", "latex", "to_numpy"]
 Expr = Any
 
 # The closed form of a cell is a difference of two tails, taken where it loses at most four bits. Narrower cells are
-# integrated on panels that grow threefold from the lower end, where a pdf may have a cusp.
+# integrated over u, x = lower + (upper - lower) u^2, on panels that grow threefold: at the lower end a pdf may have a
+# cusp, such as exp(-sqrt(x)).
 _INTEGRAL = '''
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
-_PANELS = np.concatenate([[0.0], 3.0 ** np.arange(-6, 1)])
-_AT = (_PANELS[:-1, None] + np.diff(_PANELS)[:, None] * (_NODES + 1) / 2).ravel()
-_BY = (np.diff(_PANELS)[:, None] * _WEIGHTS / 2).ravel()
+_PANELS = np.concatenate([[0.0], 3.0 ** np.arange(-8, 1)])
+_U = (_PANELS[:-1, None] + np.diff(_PANELS)[:, None] * (_NODES + 1) / 2).ravel()
+_AT = _U**2
+_BY = 2 * _U * (np.diff(_PANELS)[:, None] * _WEIGHTS / 2).ravel()
 
 
 def _integral(integrand, tail, lower, upper):
@@ -94,6 +96,12 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
             text = f"{self._module_format('numpy.' + name)}({text}, {self._print(arg)})"
         return text
 
+    def _print_log(self, expr: Expr) -> str:
+        one, rest = expr.args[0].as_coeff_Add()
+        if one != 1 or rest == 0:
+            return str(super()._print_log(expr))
+        return f"{self._module_format('numpy.log1p')}({self._print(rest)})"
+
     def _print_polylog(self, expr: Expr) -> str:
         if not expr.args[0].is_Integer:
             raise ValueError(f"to_numpy has polylogarithms of integer order only, got {expr}; use evalf")
@@ -101,7 +109,7 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
         return f"_polylog({expr.args[0]}, {self._print(expr.args[1])})"
 
     def _print_LevelSum(self, expr: Expr) -> str:
-        return str(self._print_Sum(expr))
+        return str(self._print_Sum(expr) if expr.folded is None else self._print(expr.folded))
 
     def _print_HalfLineIntegral(self, expr: Expr) -> str:
         x, lower, upper = expr.limits[0]
@@ -125,8 +133,9 @@ def to_numpy(
     """Compile an expression to NumPy.
 
     Tails are printed in closed form (erfc, incomplete gamma and beta functions); a cell between two levels as the
-    difference of two tails, or by Gauss-Legendre quadrature where that would cancel. What was unfolded by `.doit()`
-    is printed as it stands: on grids of 8 bits its cells lose up to five digits.
+    difference of two tails, or by Gauss-Legendre quadrature where that would cancel. A sum of more than
+    16 closed cells is printed as the integrals that it was unfolded from. What `.doit()` has written out (fewer cells,
+    geometric series) is printed as it stands: at scales much below the best its cells cancel, so compile folded.
 
     Parameters
     ----------

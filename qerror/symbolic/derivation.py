@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import sympy as sp
-from scipy.optimize.elementwise import find_root
 
 from .._check import check_choice
 from ..grids.formats import grid as as_grid
-from .codegen import to_numpy
+from .codegen import CompiledExpression, to_numpy
 from .densities import SymbolicDensity
 from .errors import curvature, mse, rounding_error, stationarity
 from .families import SIGMA
@@ -282,8 +282,10 @@ def numeric_optimum(
     1.224006362
     """
     options = {"model": model, "rounding": rounding}
+    numbers = [float(value) for value in values.values()]
     error, slope = (
-        to_numpy(make(density, grid, SCALE, **options).subs(values), [SCALE]) for make in (mse, stationarity)
+        _with_numbers(to_numpy(make(density, grid, SCALE, **options), [SCALE, *values]), numbers)
+        for make in (mse, stationarity)
     )
     levels = symbolic_levels(grid)
     unit = float(sp.sqrt(density.variance).subs(values) / max(abs(levels.lowest), abs(levels.highest)))
@@ -303,8 +305,15 @@ def numeric_optimum(
     return sp.Float(roots[error(roots).argmin()], 15)
 
 
+def _with_numbers(compiled: CompiledExpression, numbers: list[float]) -> Callable[[Any], Any]:
+    return lambda scale: compiled(scale, *numbers)
+
+
 def _roots(error: Any, slope: Any, lower: Any, upper: Any) -> Any:
     """Where the slope changes its sign in each bracket, around the least error of a finer scan."""
+    # Half as long to load as SymPy, and most derivations do without.
+    from scipy.optimize.elementwise import find_root
+
     inside = np.linspace(lower, upper, 41)
     place = error(inside)[1:-1].argmin(axis=0)
     bracket = np.arange(place.size)

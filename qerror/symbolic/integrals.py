@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
 
-from .tails import HeldPolylog, T, expand_products, hold, recognize, release, tail_moment
+from .tails import HeldPolylog, expand_products, hold, recognize, release, tail_moment
 
 __all__ = ["HalfLineIntegral", "LevelSum", "antiderivative", "complete", "tidy"]
 
@@ -15,7 +16,7 @@ __all__ = ["HalfLineIntegral", "LevelSum", "antiderivative", "complete", "tidy"]
 Expr = Any
 
 # Longer sums keep their Sum sign, with closed summands: written out they take seconds and nobody reads them.
-_MOST_TERMS = 32
+_MOST_TERMS = 16
 
 
 # What a closed form is ordered by, for reading.
@@ -45,7 +46,13 @@ class HalfLineIntegral(sp.Integral):  # type: ignore[misc]
 
 
 class LevelSum(sp.Sum):  # type: ignore[misc]
-    """Sum over levels or binades; `.doit()` closes the integrals, and the sum where it is short or geometric."""
+    """Sum over levels or binades; `.doit()` closes the integrals, and the sum where it is short or geometric.
+
+    A sum of closed cells remembers in `folded` the sum of integrals, also through substitutions: closed, narrow cells
+    cancel in float64, so `to_numpy` compiles the integrals.
+    """
+
+    folded: Expr = None
 
     def doit(self, **hints: Any) -> Expr:
         """Closed summands; all of them where their number is known, the geometric series where it is one."""
@@ -58,8 +65,16 @@ class LevelSum(sp.Sum):  # type: ignore[misc]
             elif (closed := _geometric(inner, index, first, last)) is not None:
                 inner = closed
             else:
-                return LevelSum(release(inner), *self.limits[number:])
+                closed = LevelSum(release(inner), *self.limits[number:])
+                closed.folded = self.folded or self
+                return closed
         return release(tidy(inner))
+
+    def _eval_subs(self, old: Expr, new: Expr) -> Expr:
+        changed = super()._eval_subs(old, new)
+        if self.folded is not None:
+            changed.folded = self.folded.subs(old, new)
+        return changed
 
     def _eval_evalf(self, prec: int) -> Expr:
         # Added up: SymPy would extrapolate a long sum.
@@ -101,7 +116,31 @@ def tidy(expression: Expr) -> Expr:
     plain = sp.Add(*collected.pop(sp.S.One, []))
     if any(gamma.free_symbols for gamma in plain.atoms(sp.gamma)):
         plain = sp.gammasimp(plain)
-    return sp.Add(plain, *(key * sp.factor_terms(sp.expand(sp.Add(*terms))) for key, terms in collected.items()))
+    return sp.Add(plain, *(sp.Mul(key, *_factored(sp.Add(*terms))) for key, terms in collected.items()))
+
+
+def _factored(total: Expr) -> list[Expr]:
+    """Factors of a sum: the number and the powers that all its terms share, the rest; SymPy's own takes seconds."""
+    if any(_has_sums(term) for term in sp.Add.make_args(total)):
+        total = sp.expand(total)
+    if total == 0:
+        return [total]
+    content, total = total.primitive()
+    if total.could_extract_minus_sign():
+        content, total = -content, -total
+    first, *others = (dict(f.as_base_exp() for f in sp.Mul.make_args(term)) for term in sp.Add.make_args(total))
+    shared = []
+    for base, exponent in first.items():
+        exponents = {exponent, *(powers.get(base, sp.S.Zero) for powers in others)}
+        if len(exponents) == 1 or (not base.is_number and all(e.is_Rational and e > 0 for e in exponents)):
+            shared.append(base ** min(exponents, key=abs))
+    divisor = sp.Mul(*shared)
+    return [content, divisor, sp.Add(*(term / divisor for term in sp.Add.make_args(total)))]
+
+
+def _has_sums(term: Expr) -> bool:
+    powers = (factor.as_base_exp() for factor in sp.Mul.make_args(term))
+    return any(base.is_Add and exponent.is_Integer and exponent > 0 for base, exponent in powers)
 
 
 def _is_special(factor: Expr) -> bool:
@@ -136,7 +175,7 @@ def antiderivative(integrand: Expr, x: Expr) -> Callable[[Expr], Expr] | None:
     def tail(t: Expr) -> Expr:
         if t is sp.oo:
             return sp.S.Zero
-        return expand_products(sp.Add(*(_part_tail(polynomial, form, x, t) for polynomial, form in split)))
+        return sp.Add(*(_part_tail(polynomial, form, x, t) for polynomial, form in split))
 
     return tail
 
@@ -149,8 +188,12 @@ def _part_tail(polynomial: Expr, form: Expr | None, x: Expr, t: Expr) -> Expr:
         if sp.diff(base, x) in (1, -1):
             return -constant * base.subs(x, t) ** (n + 1) / ((n + 1) * sp.diff(base, x))
         return -sp.integrate(polynomial, x).subs(x, t)
-    powers = sp.Poly(polynomial, x).terms()
-    return sp.Add(*(c * tail_moment(form, k, x).subs(T, t) for (k,), c in powers))
+    return sp.Add(*(c * tail_moment(form, k, x, t) for (k,), c in _coefficients(polynomial, x)))
+
+
+@lru_cache(maxsize=1024)
+def _coefficients(polynomial: Expr, x: Expr) -> list[tuple[tuple[int], Expr]]:
+    return sp.Poly(polynomial, x).terms()  # type: ignore[no-any-return]
 
 
 def _split(integrand: Expr, x: Expr) -> list[tuple[Expr, Expr | None]] | None:

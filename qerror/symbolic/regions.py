@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -54,9 +55,15 @@ def regions(
     shift: Expr = 0,
 ) -> list[Region]:
     """All regions of the error: those between the levels, and the two beyond the ends."""
-    found, levels = as_density(density), symbolic_levels(grid)
+    return list(_regions(as_density(density), symbolic_levels(grid), scale, model, rounding, shift))
+
+
+@lru_cache(maxsize=64)
+def _regions(
+    found: Distribution, levels: Levels, scale: Expr, model: str, rounding: str, shift: Expr
+) -> tuple[Region, ...]:
     outer = outer_regions(found, levels, scale, shift)
-    return outer + inner_regions(found, levels, scale, model, rounding, shift)
+    return (*outer, *inner_regions(found, levels, scale, model, rounding, shift))
 
 
 def outer_regions(found: Distribution, grid: Any, scale: Expr, shift: Expr = 0) -> list[Region]:
@@ -143,10 +150,11 @@ def total(density: Distribution, parts: list[Region]) -> Expr:
 
 
 def summed(term: Expr, sums: tuple[Any, ...]) -> Expr:
-    """The term summed over its indices, one sum for each integral in it."""
+    """The term summed over its indices, one sum for each integral in it, numbers in front: equal sums cancel."""
     if not sums or term == 0:
         return term
-    return sp.Add(*(LevelSum(part, *sums) for part in sp.Add.make_args(term)))
+    parts = (part.as_coeff_Mul() for part in sp.Add.make_args(term))
+    return sp.Add(*(number * LevelSum(rest, *sums) for number, rest in parts))
 
 
 def as_density(density: Distribution | str) -> Distribution:

@@ -18,6 +18,7 @@ Expr = Any
 
 X, T = sp.symbols("x t", positive=True)
 _A, _B, _P, _U, _W = sp.symbols("a beta p u w", positive=True)
+_K = sp.Symbol("k", integer=True, nonnegative=True)
 
 
 class HeldPolylog(sp.Function):  # type: ignore[misc]
@@ -43,7 +44,7 @@ def expand_products(expression: Expr) -> Expr:
 
 def _expanded(term: Expr) -> list[Expr]:
     below, above = sp.sift(sp.Mul.make_args(term), _is_denominator, binary=True)
-    return [part * sp.Mul(*below) for part in sp.Add.make_args(sp.expand(sp.Mul(*above), deep=False))]
+    return [part * sp.Mul(*below) for part in sp.Add.make_args(sp.expand(sp.Mul(*above), deep=False, basic=False))]
 
 
 def _is_denominator(factor: Expr) -> bool:
@@ -51,19 +52,25 @@ def _is_denominator(factor: Expr) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def tail_moment(form: Expr, k: int, x: Expr) -> Expr:
-    """Integral of x^k form(x) from t to infinity, as an expression in the symbol t > 0.
+def tail_moment(form: Expr, k: int, x: Expr, t: Expr) -> Expr:
+    """Integral of x^k form(x) from the expression t to infinity.
 
     Raises
     ------
     ValueError
         For a form that is not recognized.
     """
+    return _tail_moment(form, k, x).xreplace({T: t})
+
+
+@lru_cache(maxsize=256)
+def _tail_moment(form: Expr, k: int, x: Expr) -> Expr:
+    """The same as an expression in the symbol t > 0."""
     found = recognize(form, x)
     if found is None:
         raise ValueError(f"no closed form is known for the integral of {form}; keep it folded and use evalf")
     derive, values, factor = found
-    return factor * derive(k).subs(values, simultaneous=True)
+    return factor * derive(k).subs(values, simultaneous=True).replace(_is_denominator, _without_fractions)
 
 
 Derivation = Callable[[int], Expr]
@@ -99,6 +106,12 @@ def _as_logistic(factors: tuple[Expr, ...], x: Expr) -> tuple[Derivation, dict[E
     return (logistic_tail, {_A: a}, sp.S.One) if not a.has(x) else None
 
 
+def _without_fractions(power: Expr) -> Expr:
+    """(1/2 - nu/2)^-1 as 2 (1 - nu)^-1."""
+    content, base = power.base.primitive()
+    return content**power.exp * base**power.exp
+
+
 @lru_cache(maxsize=64)
 def exponential_tail(k: int) -> Expr:
     """Integral of x^k exp(-a x) beyond t: SymPy's for k = 0; each power is -d/da of the one before."""
@@ -122,27 +135,37 @@ def gaussian_tail(k: int) -> Expr:
 @lru_cache(maxsize=64)
 def power_exponential_tail(k: int) -> Expr:
     """Integral of x^k exp(-a x^beta) beyond t: with v = a x^beta an incomplete gamma function."""
+    return _any_power_exponential_tail().subs(_K, k)
+
+
+@lru_cache(maxsize=1)
+def _any_power_exponential_tail() -> Expr:
     v = sp.Symbol("v", positive=True)
-    integrand = _substituted(X**k * sp.exp(-_A * X**_B), (v / _A) ** (1 / _B), v)
+    integrand = _substituted(X**_K * sp.exp(-_A * X**_B), (v / _A) ** (1 / _B), v)
     constant, rest = integrand.as_independent(v, as_Add=False)
     power = sp.simplify(v * sp.diff(sp.log(rest), v)).subs(v, 0)
     # The definition of uppergamma: v^(power - 1) exp(-v), which the quotient confirms.
     constant *= sp.simplify(rest / (v**power * sp.exp(-v)))
-    return constant * sp.uppergamma(power + 1, _A * T**_B)
+    return constant * sp.uppergamma(sp.expand(power + 1), _A * T**_B)
 
 
 @lru_cache(maxsize=64)
 def student_tail(k: int) -> Expr:
     """Integral of x^k (1 + x^2 / w^2)^-p beyond t: with y = w^2 / (w^2 + x^2) an incomplete beta function."""
-    if k % 2:
-        # An odd power is the derivative of v = 1 + x^2 / w^2 times a power of x^2 = w^2 (v - 1).
-        v = sp.Symbol("v", positive=True)
-        even = sp.expand((_W**2 * (v - 1)) ** ((k - 1) // 2) * _W**2 / 2)
-        parts = sp.Add.make_args(sp.powsimp(sp.expand(even * v**-_P, deep=False)))
-        return sp.Add(*(_power_tail(part, v, 1 + T**2 / _W**2) for part in parts))
+    if k % 2 == 0:
+        return _even_student_tail().subs(_K, k)
+    # An odd power is the derivative of v = 1 + x^2 / w^2 times a power of x^2 = w^2 (v - 1).
+    v = sp.Symbol("v", positive=True)
+    even = sp.expand((_W**2 * (v - 1)) ** ((k - 1) // 2) * _W**2 / 2)
+    parts = sp.Add.make_args(sp.powsimp(sp.expand(even * v**-_P, deep=False)))
+    return sp.Add(*(_power_tail(part, v, 1 + T**2 / _W**2) for part in parts))
+
+
+@lru_cache(maxsize=1)
+def _even_student_tail() -> Expr:
     # The powers of y and 1 - y are read off the transformed integrand by its logarithmic derivative.
     y = sp.Symbol("y", positive=True)
-    integrand = _substituted(X**k * (1 + X**2 / _W**2) ** -_P, _W * sp.sqrt((1 - y) / y), y)
+    integrand = _substituted(X**_K * (1 + X**2 / _W**2) ** -_P, _W * sp.sqrt((1 - y) / y), y)
     slope = sp.simplify(y * (1 - y) * sp.diff(sp.log(integrand), y))
     first, second = sp.simplify(slope.subs(y, 0)), sp.simplify(-slope.subs(y, 1))
     constant = sp.simplify((integrand / (y**first * (1 - y) ** second)).subs(y, sp.Rational(1, 2)))
