@@ -19,8 +19,8 @@ _WIDTH = 1e-6
 # Interpolation in a bracket of relative width below the first is done when its last step is below the second.
 _NARROW, _SETTLED = 5e-3, 1e-9
 # Where to evaluate: ever nearer to the estimate from either end, in parts of the distance to that end.
-_NEARER = [0.25**k for k in range(1, 6)]
-_EVENLY = [k / 12 for k in range(1, 12)]
+_NEARER = [8.0**-k for k in range(1, 4)]
+_EVENLY = [k / 8 for k in range(1, 8)]
 
 
 class Curve(Protocol):
