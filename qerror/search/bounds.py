@@ -27,7 +27,7 @@ TOLERANCE = 1e-12
 _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
 _AROUND = np.concatenate([-_SHELLS[::-1], [0.0], _SHELLS])
 # Into how many parts an interval is divided at a time, at least and at most.
-_FEWEST_PARTS, _MOST_PARTS = 4, 64
+_FEWEST_PARTS, _MOST_PARTS = 2, 64
 
 
 class Reach:

@@ -22,8 +22,8 @@ from .roots import Slope, rising_roots
 _CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
-# Where a slope that is zero at one scale is no longer so, as a factor.
-_BESIDE = 1 + 1e-7
+# Where a slope that is zero at one scale is no longer so, as factors.
+_BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
 
 
@@ -156,10 +156,12 @@ class Search:
         kinks = np.broadcast_to(self.objective.kinks, (self.rows, self.objective.kinks.shape[-1]))
         t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
         distance = (kinks - self.objective.shift[:, None])[rows]
-        scale = np.sort((distance[:, :, None] / t[t != 0]).reshape(rows.size, -1), axis=1)
+        scale = (distance[:, :, None] / t[t != 0]).reshape(rows.size, -1)
         if self.objective.convex:
-            # Beside them: on them the slope may be zero without a dip.
-            scale *= _BESIDE
+            # On them the slope may be zero without a dip; where an atom changes its cell it jumps.
+            beside = _BESIDE if self.objective.density.has_atoms else _BESIDE[1:]
+            scale = (scale[:, :, None] * beside).reshape(rows.size, -1)
+        scale.sort(axis=1)
         inside = (scale > low[:, None]) & (scale < high[:, None])
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
