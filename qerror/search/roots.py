@@ -54,28 +54,32 @@ class Slope:
 class Excess:
     """How far the MSE is from 1.01 times `least`, left (side -1) or right (1) of the best scale.
 
-    Taken of the root of what it exceeds `least` by, which is nearly linear: the inverse function of that is
-    interpolated by the cubic that has its values and derivatives at both ends.
+    Its value is a difference of roots, of what the MSE exceeds `least` by and of 1 % of it: nearly linear.
     """
 
     def __init__(self, least: float, side: int) -> None:
         self._least, self._side, self._goal = least, side, side * 0.1 * math.sqrt(least)
 
     def value(self, point: Known) -> float:
-        """The signed root of what the MSE exceeds `least` by, less that of 1 %."""
+        """What is left of the way to 1 %, with the sign of a function that rises."""
         return self._side * math.sqrt(max(point[1] - self._least, 0.0)) - self._goal
 
     def guess(self, low: Known, high: Known) -> float:
-        """Where the cubic of the inverse function is at zero."""
-        first, last = self.value(low), self.value(high)
-        steep = 2 * (last - first) / (high[0] - low[0])
-        # Derivatives of the inverse function in the unit square; up to 3 the cubic rises everywhere.
-        d, e = (
-            min(max(steep * (value + self._goal) / end[2], 0.0), 3.0) if end[2] else 3.0
-            for value, end in ((first, low), (last, high))
-        )
-        t = first / (first - last) if first < last else 0.5
-        return t * (t * (3 - 2 * t) + (1 - t) * (d * (1 - t) - e * t))
+        """Where the cubic that has the MSE and the slope of both ends is 1.01 times `least`, by Newton's method."""
+        start, mse, slope = low
+        end, last_mse, last_slope = high
+        rise, first, last = last_mse - mse, slope * (end - start), last_slope * (end - start)
+        square, cube, goal = 3 * rise - 2 * first - last, first + last - 2 * rise, 1.01 * self._least - mse
+        t = goal / rise if rise else 0.5
+        for _ in range(8):
+            slope = (3 * cube * t + 2 * square) * t + first
+            if slope * self._side <= 0:
+                break
+            step = (((cube * t + square) * t + first) * t - goal) / slope
+            t = min(max(t - step, 0.0), 1.0)
+            if abs(step) < 1e-6:
+                break
+        return t
 
 
 def rising_roots(

@@ -73,7 +73,7 @@ class Search:
             self.scan()
             proof = self.certify is not False and self.objective.model == "exact"
             found = self.refine(proof)
-            if proof:
+            if proof and self.left >= 0:
                 self.prove()
             if self._missed(found):
                 found = join(found, self.refine())
@@ -226,6 +226,8 @@ class Search:
         """Evaluate, and with it divide the intervals so near to the best scale that their bound would not do."""
         asked = bounds.asked(self.objective, self.points, self.least)
         if asked[0].size > self.left:
+            # The estimate is a rough one.
+            self.left = self.left if asked[0].size <= 2 * self.left else -1
             return self.evaluate(row, scale)
         self.left -= asked[0].size
         new = self.evaluate(np.append(row, asked[0]), np.append(scale, asked[1]))
