@@ -157,14 +157,14 @@ class _Bracket:
         if f == self.f[above - 1]:
             return base + 0.5 * width, width
         root, error, slack = self.f[above - 1] * width / (self.f[above - 1] - f), width, 0.1 * _SETTLED * base
-        rows = [(0.0, self.f[above - 1]), (root, f)]
+        rows, least, most = [(0.0, self.f[above - 1]), (root, f)], self.f[above - 1], f
         for i in (above - 2, above + 1, above - 3, above + 2):
-            if not 0 <= i < len(self.x):
+            if not 0 <= i < len(self.x) or least <= self.f[i] <= most:
+                # What turns back has no inverse.
                 continue
             x, f = self.x[i] - base, self.f[i]
+            least, most = min(least, f), max(most, f)
             for y, g in rows:
-                if f == g:
-                    return base + root, error
                 x = (g * x - f * y) / (g - f)
             change = abs(x - root)
             if change > error or not -slack <= x <= width + slack:
