@@ -16,8 +16,9 @@ Known = Sequence[float]
 
 # Relative width of a bracket that ends its search whatever is inside.
 _WIDTH = 1e-6
-# Interpolation in a bracket of relative width below the first is done when its last step is below the second.
-_NARROW, _SETTLED = 5e-3, 1e-9
+# Interpolation in a bracket of relative width below the first is done when its last step is below the second (the root
+# then is right to some 1e-10).
+_NARROW, _SETTLED = 5e-3, 1e-8
 # Where to evaluate: ever nearer to the estimate from either end, in parts of the distance to that end.
 _NEARER = [8.0**-k for k in range(1, 4)]
 _EVENLY = [k / 8 for k in range(1, 8)]
@@ -156,7 +157,7 @@ class _Bracket:
         base, width, f = self.low, self.high - self.low, self.f[above]
         if f == self.f[above - 1]:
             return base + 0.5 * width, width
-        root, error, slack = self.f[above - 1] * width / (self.f[above - 1] - f), width, 0.1 * _SETTLED * base
+        root, error, slack = self.f[above - 1] * width / (self.f[above - 1] - f), width, 0.01 * _SETTLED * base
         rows, least, most = [(0.0, self.f[above - 1]), (root, f)], self.f[above - 1], f
         for i in (above - 2, above + 1, above - 3, above + 2):
             if not 0 <= i < len(self.x) or least <= self.f[i] <= most:
@@ -171,7 +172,7 @@ class _Bracket:
                 # No longer the course of a smooth function.
                 return base + root, max(change, error)
             root, error = x, change
-            if change <= 1e-3 * _SETTLED * base:
+            if change <= 1e-4 * _SETTLED * base:
                 break
             rows.append((x, f))
         return base + root, error
