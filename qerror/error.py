@@ -108,7 +108,7 @@ def flat_terms(
         clipping, rounding_error, *_ = high_resolution.error_sums(density, grid, scale, shift, rounding)
         return ErrorTerms(clipping, rounding_error, np.zeros(scale.shape), np.zeros(scale.shape), power, mean)
     clipping, rounding_error, bias, cross, *_ = error_sums(density, grid, scale, shift, rounding)
-    coarse = np.flatnonzero(clipping + rounding_error > power)
+    coarse = (clipping + rounding_error > power).nonzero()[0]
     if coarse.size and rounding == "nearest":
         cross[coarse] = _coarse_cross(_member(density, coarse), grid, scale[coarse], shift[coarse])
     return ErrorTerms(clipping, rounding_error, bias, cross, power, mean)
@@ -175,8 +175,8 @@ def _nearest(density: Density, grid: Grid, scale: Array, shift: Array) -> ErrorS
     rounding = second[:, 1:-1].sum(axis=1)
     by_shift = first.sum(axis=1)
     # E[x (Q - x)] = -sum of (x - q) x over the cells, x = (x - q) + q.
-    cross = -(clipping + rounding + (first * (value + shift[:, None])).sum(axis=1))
-    return ErrorSums(clipping, rounding, -by_shift, cross, -2 * np.einsum("ij,j->i", first, levels), -2 * by_shift)
+    cross = -(clipping + rounding + np.vecdot(first, value + shift[:, None]))
+    return ErrorSums(clipping, rounding, -by_shift, cross, -2 * np.vecdot(first, levels), -2 * by_shift)
 
 
 def _coarse_cross(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:

@@ -6,6 +6,7 @@ Each is stated once, at mean 0 and standard deviation 1, as a function of t = |x
 from __future__ import annotations
 
 import abc
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any, Self
@@ -146,9 +147,14 @@ class LocationScale(Density):
 
     def panels(self) -> Array:
         """Edges between which twelve nodes resolve the pdf."""
-        unit = np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
-        edges: Array = self._mean[..., None] + self._std[..., None] * unit
+        unit = self._both_panels
+        edges: Array = self._std[..., None] * unit
+        edges += self._mean[..., None]
         return edges
+
+    @functools.cached_property
+    def _both_panels(self) -> Array:
+        return np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
 
     def decay_length(self, x: Array, sign: Array) -> Array:
         """Distance over which the pdf falls by a factor e."""

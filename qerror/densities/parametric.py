@@ -217,12 +217,15 @@ class Uniform(LocationScale):
     @property
     def support(self) -> tuple[Any, Any]:
         """The ends (a, b)."""
-        return tuple(np.broadcast_to(end, self.shape)[()] for end in (self._lower, self._upper))  # type: ignore[return-value]
+        if self.shape == ():
+            return self._lower[()], self._upper[()]
+        lower, upper = (np.broadcast_to(end, self.shape) for end in (self._lower, self._upper))
+        return lower, upper
 
     @property
     def kinks(self) -> Array:
         """Both ends, where the pdf jumps."""
-        return np.stack(self.support, axis=-1)
+        return np.array(self.support) if self.shape == () else np.stack(self.support, axis=-1)
 
     def panels(self) -> Array:
         """One panel: the support."""

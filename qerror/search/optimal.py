@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal
 
 import numpy as np
@@ -154,7 +153,7 @@ def assemble(
         shift=formed(shift),
         clip=formed(scale * grid.absmax),
         range=(formed(shift + scale * grid.min), formed(shift + scale * grid.max)),
-        error=ErrorTerms(*(formed(getattr(terms, field.name)) for field in dataclasses.fields(terms))),
+        error=ErrorTerms(*map(formed, vars(terms).values())),
         minima=nested.reshape(shape)[()],
         interval_1pct=(formed(interval[0]), formed(interval[1])),
         status=formed(status),

@@ -57,14 +57,17 @@ class Search:
         self.reach = bounds.Reach(objective)
         self.live = self.reach.slope > 0
         # Whether there is anything to search, and everything.
-        self.some, self.every = bool(np.count_nonzero(self.live)), bool(self.live.all())
-        self.status = np.array([Status.SCANNED] * self.rows, object)
+        count = np.count_nonzero(self.live)
+        self.some, self.every = count > 0, count == self.rows
+        self.status = np.full(self.rows, Status.SCANNED, object)
         if not self.every:
             zero = bool((objective.grid.levels == 0).any())
             self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
         self.points = Points.none()
         # Least MSE known for each row.
-        self.least = np.where(self.live, np.inf, 0.0)
+        self.least = np.full(self.rows, np.inf)
+        if not self.every:
+            self.least[~self.live] = 0.0
 
     def run(self) -> Found:
         """Scan, follow, prove, and evaluate what was found."""
