@@ -24,7 +24,7 @@ _LONG = 1 << 20
 # Shift in scales up to which the rounding of x - z does not show in the error.
 _FAR = 1 << 9
 # Values in flight.
-_CHUNK = 1 << 18
+_CHUNK = 1 << 19
 
 
 def pays(density: Density, scale: Array, shift: Array) -> bool:
@@ -51,20 +51,25 @@ def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Arra
 
 
 def _terms(rows: Rows, source: Index, grid: Grid, scale: Array, shift: Array) -> Array:
-    x = rows.values[source].astype(np.float64)
-    s, z = scale[:, None], shift[:, None]
-    level = dequantize(quantize(x, grid, s, z), grid, dtype=np.float64)
+    some, s = rows.select(source), scale[:, None]
+    # In one piece of memory, written over again: fresh pages would cost more than what is done with them.
+    x, error = np.empty((2, *some.values.shape))
+    x[:] = some.values
+    level = dequantize(quantize(x, grid, s, shift[:, None]), grid, dtype=np.float64)
     # A value very near its level keeps the digits of its distance.
-    y, lost = two_sum(x, -z)
-    error = (s * level - y) - lost
-    share = np.broadcast_to(1.0 / rows.total[source, None], error.shape)
-    if rows.weights is not None:
-        share = share * rows.weights[source]
-    weighted = error * share
-    square = weighted * error
-    beyond = (y < s * grid.min) | (y > s * grid.max)
-    clipped, inside = np.where(beyond, square, 0.0).sum(axis=1), np.where(beyond, 0.0, square).sum(axis=1)
+    y, lost = two_sum(x, -shift[:, None]) if shift.any() else (x, None)
+    np.multiply(s, level, out=error)
+    error -= y
+    if lost is not None:
+        error -= lost
+    weighted = error if some.weights is None else error * some.weights
     bias = weighted.sum(axis=1)
-    cross = np.einsum("ij,ij->i", weighted, x)
-    by_scale = 2 * np.einsum("ij,ij->i", weighted, level)
-    return np.array([clipped, inside, bias, cross, by_scale, 2 * bias])
+    cross, by_scale = (np.einsum("ij,ij->i", weighted, a) for a in (x, level))
+    beyond = y < s * grid.min
+    beyond |= y > s * grid.max
+    np.multiply(weighted, error, out=error)
+    clipped = np.multiply(error, beyond, out=level)
+    error -= clipped
+    sums = np.array([clipped.sum(axis=1), error.sum(axis=1), bias, cross, 2 * by_scale, 2 * bias])
+    sums /= some.total
+    return sums
