@@ -23,7 +23,7 @@ MOST = (1 << 12) - 2
 # Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
 _TAGS = 8
 # Crossings of short rows that are sorted at a time: long enough for threads, short enough for the caches.
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 19
 # Intervals of fewer than 2^5 crossings are taken together.
 _SHORTEST = 5
 # In place of C = 0.
@@ -174,7 +174,7 @@ def _in_part(cells: Cells, part: slice, tables: Array, work: _Work, enough: Arra
     negative, size = y < 0, np.abs(y)
     share: Array | float = 1.0 / n if weights is None else weights[part] / cells.rows.total[part, None]
     start = _at_home(cells.grid, negative, size, share)
-    one_sided = np.array_equal(*tables)
+    one_sided = np.array_equal(*tables) or not negative.any()
     u, width = work.u[: len(y)], tables.shape[2]
     u[:, 0] = 0.0
     # All values at one threshold, then at the next.
