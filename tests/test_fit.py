@@ -190,6 +190,16 @@ def test_optimal_on_real_tensors(real_data: Any) -> None:
                     assert_beats_scan(picked[live], qe.grid(grid), qe.fit(picked[live], grid, axis=0), 20_000)
 
 
+@pytest.mark.parametrize("grid", ["e2m1", "e3m0", "int4_midrise"])
+def test_magnitudes_on_half_a_grid_are_as_good_as_values_on_the_whole(grid: str) -> None:
+    for length in (32, 3000):
+        x = heavy((4, length))
+        whole = qe.optimal_scale(qe.Empirical(x, axis=0), grid)
+        result = qe.fit(x, grid, axis=0)
+        np.testing.assert_allclose(result.error.mse[:, 0], whole.error.mse, rtol=SUM_ORDER)
+        assert {status.name for status in result.status.ravel()} == {"EXACT"}
+
+
 def test_evaluate_prices_scales_that_exist() -> None:
     x = heavy((6, 64))
     best = qe.fit(x, "int4", axis=0, shift="mean")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import qerror as qe
 from qerror._check import (
     as_float_array,
     as_int,
@@ -27,7 +28,7 @@ from qerror._check import (
     check_shift,
     suggest,
 )
-from qerror._threads import chunk_slices, num_threads, thread_map
+from qerror._threads import cached_property, chunk_slices, num_threads, thread_map
 from qerror.grids.formats import (
     BlockFormat,
     block_format,
@@ -266,6 +267,19 @@ def test_step_and_runs():
     assert Grid([0.0, 5e-324]).levels.tolist() == [0.0, 5e-324]
 
 
+@pytest.mark.parametrize("name", qe.formats())
+def test_half_of_a_grid_that_is_its_own_mirror_image(name):
+    levels, half = qe.grid(name).levels, qe.grid(name).half
+    positive = levels[levels >= 0]
+    if half is None:
+        assert positive.size < 2 or set(levels) != set(-levels)
+        return
+    assert set(levels) == set(half.levels) | set(-half.levels)
+    x = np.random.default_rng(5).standard_normal(200) * levels.max()
+    magnitudes = np.abs(qe.fake_quantize(x, name))
+    np.testing.assert_array_equal(qe.fake_quantize(np.abs(x), half), magnitudes)
+
+
 def test_codes_and_bits_of_own_grids():
     assert Grid([3, 4, 5]).codes.tolist() == [3, 4, 5]
     assert Grid([0, 2, 4]).codes.tolist() == [0, 1, 2]
@@ -477,3 +491,20 @@ def test_threads(monkeypatch):
         thread_map(lambda k: 1 // k, [1, 0, 2])
     monkeypatch.delenv("QERROR_NUM_THREADS")
     assert num_threads() >= 1
+
+
+def test_cached_properties_of_two_objects_are_computed_side_by_side(monkeypatch):
+    monkeypatch.setenv("QERROR_NUM_THREADS", "2")
+    both = threading.Barrier(2, timeout=20)
+
+    class Slow:
+        @cached_property
+        def value(self):
+            """It waits for the other one."""
+            both.wait()
+            return object()
+
+    one, two = Slow(), Slow()
+    found = thread_map(lambda slow: slow.value, [one, two])
+    assert found == [one.value, two.value]
+    assert Slow.value.__doc__ == "It waits for the other one."
