@@ -12,7 +12,7 @@ from baselines import bincount, seconds
 import qerror as qe
 from qerror.tensors.rules import iterative
 
-ROUNDS = 3
+ROUNDS = 5
 SIZE = 4096
 
 # What the peak is measured on: a process of its own for each rule.
