@@ -200,6 +200,16 @@ def test_magnitudes_on_half_a_grid_are_as_good_as_values_on_the_whole(grid: str)
         assert {status.name for status in result.status.ravel()} == {"EXACT"}
 
 
+@pytest.mark.parametrize("grid", ["int8", "e4m3fn", "e2m1"])
+def test_rows_far_from_zero(grid: str) -> None:
+    # Up to a scale of 80 or more no value leaves level 0, and what sums say of it there is rounding.
+    x = (50 + RNG.standard_normal((4, 1000))).astype(np.float32)
+    result = qe.fit(x, grid, axis=0)
+    scales = np.geomspace(0.05, 100, 500)
+    errors = [qe.quantization_error(qe.Empirical(row), grid, scales).mse.min() for row in x]
+    assert (result.error.mse[:, 0] <= np.array(errors) * (1 + SCAN)).all()
+
+
 def test_evaluate_prices_scales_that_exist() -> None:
     x = heavy((6, 64))
     best = qe.fit(x, "int4", axis=0, shift="mean")

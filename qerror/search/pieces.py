@@ -87,9 +87,9 @@ def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int6
 
 def _gains(sums: Steps, out: Array | None = None) -> Array:
     """B^2 / C from each crossing of a row to the next, from what B and C grow by, which their sums replace."""
-    # 0 / 0 is no gain, nor is a negative B, which only grows.
+    # Where C = 0 no value has left 0, and B is what roundings leave of 0: that is no gain, nor is a negative B.
     start = sums[:, 0]
-    np.maximum(start.imag, _NO_LEVEL, out=start.imag)
+    start[start.imag <= 0] = 1j * _NO_LEVEL
     signed = bool((start.real < 0).any())
     np.cumsum(sums, axis=1, out=sums)
     gain: Array = np.square(sums.real, out=out)
