@@ -17,8 +17,6 @@ from .cells import Array, Cells, Index
 
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3
-# Octaves in an interval of the first round.
-_OCTAVES = 1.8
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 8
 _ROUND = 1 << 22
@@ -146,7 +144,7 @@ class _Search:
         return Intervals(index, number, number, number, number, number, number, index, index)
 
     def _ladder(self) -> Intervals:
-        """Wide intervals over all scales that may be the best."""
+        """Intervals of an octave over all scales that may be the best."""
         cells = self.cells
         rows = np.flatnonzero(self.live)
         reach, power = cells.reach[rows], cells.power[rows]
@@ -154,7 +152,7 @@ class _Search:
         # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
         low = 0.25 * power / reach
         top = np.maximum(top, 2 * low)
-        steps = np.maximum(1, np.ceil(np.log2(top / low) / _OCTAVES)).astype(np.intp)
+        steps = np.maximum(1, np.ceil(np.log2(top / low))).astype(np.intp)
         found = self._intervals(rows, low, top, steps)
         # Where half of the power is not gained, scales further down must be looked at.
         bottom = 0.5 * (power - self.goal[rows]) / reach * (1 - 1e-9)
