@@ -49,18 +49,20 @@ def close(found: Any, expected: Any, relative: float) -> bool:
 
 # -- against error.py and high_resolution.py ---------------------------------------------------------------------------
 
-# One grid of each kind: uniform with and without 0, floating (a sum over binades), a codebook, N uniform levels.
+# One grid of each kind: uniform from 0, floating (a sum over binades), a codebook, N uniform levels around 0.
 N = sp.Symbol("N", even=True, positive=True)
 CODEBOOK = qe.Grid([-1.25, 0.25, 2.0], name="codebook")
-GRIDS = ["uint2", "int2_midrise", "e2m0", CODEBOOK, N]
+GRIDS = ["uint2", "e2m0", CODEBOOK, N]
 MODELS = [("exact", "nearest"), ("exact", "stochastic"), ("high_resolution", "nearest")]
 # Each example is a vector of points: an expression is checked at 30 of them and more.
 POINTS = 30
 VECTORS = settings(max_examples=2)
+# With 30 digits a vector costs half a second.
+ONE_VECTOR = settings(max_examples=1)
 
 
 def vector(least: float, most: float) -> st.SearchStrategy[np.ndarray]:
-    return st.lists(st.floats(least, most), min_size=POINTS, max_size=POINTS, unique=True).map(np.array)
+    return st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).uniform(least, most, POINTS))
 
 
 def concrete(grid: Any) -> qe.Grid:
@@ -90,10 +92,9 @@ def test_errors_are_those_of_the_library(name: str, grid: Any, clip: np.ndarray)
         error = qe.quantization_error(qe.density(name), concrete(grid), scale, model=model, rounding=rounding)
         found = source("rounding_error", name, grid, model, rounding)(scale)
         np.testing.assert_allclose(found, error.rounding, rtol=TERM_TOLERANCE)
-        found = source("mse", name, grid, model, rounding)(scale)
-        np.testing.assert_allclose(found, error.mse, rtol=TERM_TOLERANCE)
-    # The bias is 0 on symmetric grids; it is at most the root of the MSE.
     error = qe.quantization_error(qe.density(name), concrete(grid), scale)
+    np.testing.assert_allclose(source("mse", name, grid)(scale), error.mse, rtol=TERM_TOLERANCE)
+    # The bias is 0 on symmetric grids; it is at most the root of the MSE.
     assert_within(source("bias", name, grid)(scale), error.bias, np.sqrt(error.mse))
     # A relative error of the MSE in decibels.
     np.testing.assert_allclose(source("sqnr", name, grid)(scale), error.sqnr_db, rtol=0, atol=DECIBEL * TERM_TOLERANCE)
@@ -168,7 +169,7 @@ def steepness(name: str, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@VECTORS
+@ONE_VECTOR
 @given(start=vector(0.01, 20.0))
 def test_tails_are_those_of_the_library(name: str, start: np.ndarray) -> None:
     density = qe.density(name)
@@ -198,7 +199,7 @@ CLOSED = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-@VECTORS
+@ONE_VECTOR
 @given(clip=vector(0.3, 6.0))
 def test_closed_forms_are_their_integrals(name: str, clip: np.ndarray) -> None:
     """Unfolded and evaluated with 30 digits, against the source of the folded expression."""
@@ -254,15 +255,14 @@ NAMED = [grid for bits in range(1, 9) for grid in qe.formats(bits=bits) if grid 
 
 @pytest.mark.parametrize(("name", "grid"), list(zip(itertools.cycle(NAMES), NAMED, strict=False)))
 def test_compiled_source_gives_the_same_numbers(name: str, grid: str) -> None:
-    """Every grid to 8 bits; e8m0 below, where its scales are."""
+    """Cells and their sums on every grid to 8 bits; e8m0 below, where its scales are."""
     rng = np.random.default_rng(5)
     scale = np.exp(rng.uniform(np.log(0.1), np.log(30), POINTS)) / qe.grid(grid).absmax
-    error = qe.quantization_error(qe.density(name), grid, scale)
-    np.testing.assert_allclose(source("mse", name, grid)(scale), error.mse, rtol=TERM_TOLERANCE)
-    np.testing.assert_allclose(source("rounding_error", name, grid)(scale), error.rounding, rtol=TERM_TOLERANCE)
+    expected = qe.quantization_error(qe.density(name), grid, scale).rounding
+    np.testing.assert_allclose(source("rounding_error", name, grid)(scale), expected, rtol=TERM_TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "logistic", "student-t:df=5"])
+@pytest.mark.parametrize("name", ["gaussian", "student-t:df=5"])
 def test_unfolded_sums_compile_to_their_integrals(name: str) -> None:
     """Closed, the narrow cells of int8 would cancel to 1e-4; substituting does not lose them."""
     scale = np.geomspace(0.1, 30, POINTS) / 128

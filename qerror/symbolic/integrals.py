@@ -188,12 +188,16 @@ def _part_tail(polynomial: Expr, form: Expr | None, x: Expr, t: Expr) -> Expr:
         if sp.diff(base, x) in (1, -1):
             return -constant * base.subs(x, t) ** (n + 1) / ((n + 1) * sp.diff(base, x))
         return -sp.integrate(polynomial, x).subs(x, t)
-    return sp.Add(*(c * tail_moment(form, k, x, t) for (k,), c in _coefficients(polynomial, x)))
+    return sp.Add(*(c * tail_moment(form, k, x, t) for k, c in _coefficients(polynomial, x)))
 
 
 @lru_cache(maxsize=1024)
-def _coefficients(polynomial: Expr, x: Expr) -> list[tuple[tuple[int], Expr]]:
-    return sp.Poly(polynomial, x).terms()  # type: ignore[no-any-return]
+def _coefficients(polynomial: Expr, x: Expr) -> list[tuple[int, Expr]]:
+    """Powers and their coefficients; SymPy's Poly, which simplifies them, takes most of the time of a cell."""
+    terms = [term.as_coeff_exponent(x) for term in sp.Add.make_args(sp.expand(polynomial, deep=False))]
+    if any(c.has(x) for c, _ in terms):
+        return [(k, c) for (k,), c in sp.Poly(polynomial, x).terms()]
+    return [(int(k), sp.Add(*(c for c, power in terms if power == k))) for k in sorted({k for _, k in terms})]
 
 
 def _split(integrand: Expr, x: Expr) -> list[tuple[Expr, Expr | None]] | None:
