@@ -19,6 +19,8 @@ from .cells import Array, Cells, Index
 _PER_CELL = 3
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 8
+# The same where there is but one round.
+_AT_ONCE = 64
 _ROUND = 1 << 22
 # Crossings and cells of the intervals that are looked at together.
 _LOOKED = 1 << 18
@@ -133,7 +135,7 @@ class _Search:
             waiting = _joined(waiting, few)
             spent += cost * self.cells.price
             if spent > self.budget * self.b.size:
-                left = _joined(left, waiting)
+                self._look(waiting.select(self._may_win(waiting)))
                 self.proven[left.select(self._may_win(left)).row] = False
                 break
         return Best(self.b, self.c, self.live, self.proven)
@@ -237,7 +239,8 @@ class _Search:
         uneven = np.abs(ratio) > 1e-6
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(uneven, (widths[1] - widths[0]) / ratio, widths[0])
-        parts = np.clip(np.ceil(np.log(now.high / now.low) / mean), 2, _MOST_PARTS).astype(np.intp)
+        most = _MOST_PARTS if self.budget else _AT_ONCE
+        parts = np.clip(np.ceil(np.log(now.high / now.low) / mean), 2, most).astype(np.intp)
         return parts, uneven, ratio
 
     def _look(self, now: Intervals) -> None:
