@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
@@ -126,6 +126,9 @@ def check_global(
     return best
 
 
+# Narrow densities far from the shift: minima in a row, each sharp.
+@example(qe.Laplace(mean=-1.0, std=0.1), qe.grid("int6"), 0.0)
+@example(qe.GeneralizedGaussian(0.7, mean=2.0, std=0.0177), qe.grid("int7"), 0.0)
 @settings(max_examples=20)
 @given(densities(), grids(), st.sampled_from([0.0, 0.0, 0.3]))
 def test_global_minimum(density: qe.Density, grid: qe.Grid, shift: float) -> None:

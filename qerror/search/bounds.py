@@ -187,8 +187,7 @@ def split(
     row, scale, after = points.row, points.scale, place + 1
     power, goal = objective.power[row], goal[row]
     excess = np.maximum(points.mse - goal, np.maximum(TOLERANCE * goal, RESOLUTION * power)) / power
-    logs = np.log(scale)
-    length = logs[after] - logs[place]
+    length = np.log(scale[after] / scale[place])
     if objective.bounded:
         # Where the excess is K d^2, parts narrower than about K / 3 are seen to be convex.
         convex = 0.2 * np.maximum(excess[place], excess[after]) / length**2

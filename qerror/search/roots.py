@@ -126,8 +126,12 @@ class _Bracket:
         self.curve, self.evenly = curve, False
         self.x, self.f = [low[0], high[0]], [curve.value(low), curve.value(high)]
         self.low, self.high = self.x
-        self.root = self.low + (self.high - self.low) * min(max(curve.guess(low, high), 0.0), 1.0)
         self.settled = self.high - self.low <= _WIDTH * self.low
+        if self.settled:
+            # So near to each other, MSEs differ by their rounding.
+            self.root, _ = self._interpolate(1)
+        else:
+            self.root = self.low + (self.high - self.low) * min(max(curve.guess(low, high), 0.0), 1.0)
 
     def next(self) -> list[float]:
         """Where to evaluate, ascending."""

@@ -22,6 +22,10 @@ from .roots import Slope, rising_roots
 _CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
+# Slope of a minimum, relative to its MSE, that is as good as none.
+_FLAT = 1e-7
+# How often minima are made sharper at most.
+_TURNS = 4
 # Where a slope that is zero at one scale is no longer so, as factors.
 _BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
 _TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
@@ -75,11 +79,11 @@ class Search:
         if self.some:
             self.scan()
             proof = self.certify is not False and self.objective.model == "exact"
-            found = self.refine(proof)
+            found = self.follow(proof)
             if proof and self.left >= 0:
                 self.prove()
             if self._missed(found):
-                found = join(found, self.refine())
+                found = join(found, self.follow())
             if self.objective.sample and self.objective.grid.float_spec is not None:
                 found = join(found, self._octaves_below(found))
         return self._evaluated(found)
@@ -169,6 +173,15 @@ class Search:
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
 
+    def follow(self, proof: bool = False) -> Points:
+        """The local minima that the evaluated scales show, as sharp as the evaluations allow."""
+        found = self.refine(proof)
+        for _ in range(_TURNS):
+            if not self._rough(found):
+                break
+            found = self.refine()
+        return found
+
     def refine(self, proof: bool = False) -> Points:
         """The local minima between scanned scales: roots of the slope from - to +.
 
@@ -218,6 +231,14 @@ class Search:
         row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
         below = self.objective(row, scale)
         return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
+
+    def _rough(self, found: Points) -> bool:
+        """Whether a minimum is not as sharp as it could be: a density far from the shift makes for many in a row."""
+        if not self.objective.convex:
+            return False
+        slope = np.abs(found.slope) * found.scale
+        rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * self.objective.power[found.row])
+        return bool(np.count_nonzero(rough))
 
     def _missed(self, found: Points) -> bool:
         """Whether the proof's points beat the minima found: then the scan had missed one."""
