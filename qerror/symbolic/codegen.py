@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
-from .integrals import antiderivative, tidy
+from .integrals import antiderivative, coefficients, origin, tidy
 from .sample import Rank
 from .tails import hold, release
 
@@ -79,10 +80,14 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.helpers: set[str] = set()
+        self.functions: dict[Expr, tuple[str, str]] = {}
 
     def _print_Pi(self, expr: Expr) -> str:
         return "numpy.pi"
+
+    def _print_Add(self, expr: Expr) -> str:
+        folded = origin(expr)
+        return str(super()._print_Add(expr) if folded is None else f"({self._print(folded)})")
 
     def _print_Min(self, expr: Expr) -> str:
         return self._nested("minimum", expr.args)
@@ -105,7 +110,6 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
     def _print_polylog(self, expr: Expr) -> str:
         if not expr.args[0].is_Integer:
             raise ValueError(f"to_numpy has polylogarithms of integer order only, got {expr}; use evalf")
-        self.helpers.add(_POLYLOG)
         return f"_polylog({expr.args[0]}, {self._print(expr.args[1])})"
 
     def _print_LevelSum(self, expr: Expr) -> str:
@@ -113,18 +117,62 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
 
     def _print_HalfLineIntegral(self, expr: Expr) -> str:
         x, lower, upper = expr.limits[0]
-        tail = antiderivative(expr.function, x)
-        if tail is None:
+        if antiderivative(expr.function, x) is None:
             remedy = "use evalf, or qerror.from_pdf for numbers"
             raise ValueError(f"no closed form is known for {expr.function}; {remedy}")
         if upper is sp.oo:
-            return f"({self._print(expr.doit())})"
-        self.helpers.add(_INTEGRAL)
-        functions = (f"(lambda {x}: {self._print(body)})" for body in (expr.function, release(tidy(tail(x)))))
+            return f"({_text(expr.doit())})"
+        functions = ", ".join(f"lambda {x}: {_text(body)}" for body in self._integrand_and_tail(expr.function, x))
         # The nodes get an axis of their own: the ends must have all other axes, also those of the integrand alone.
         alone = expr.function.free_symbols - lower.free_symbols - upper.free_symbols - {x}
-        start = " + ".join([*(f"0*{self._print(symbol)}" for symbol in sorted(alone, key=str)), self._print(lower)])
-        return f"_integral({', '.join(functions)}, {start}, {self._print(upper)})"
+        start = " + ".join([*(f"0*{symbol}" for symbol in sorted(alone, key=str)), _text(lower)])
+        return f"_integral({functions}, {start}, {_text(upper)})"
+
+    def _integrand_and_tail(self, integrand: Expr, x: Expr) -> tuple[Expr, Expr]:
+        """Polynomial * pdf, and the moments of its tail beyond x; pdf and moments are functions shared by all cells."""
+        polynomial, pdf = _polynomial_and_pdf(integrand, x)
+        if pdf == 1:
+            return integrand, _tail(integrand, x)
+        moments = (c * self._local(f"_tail{k}", _tail(x**k * pdf, x), x) for k, c in coefficients(polynomial, x))
+        return polynomial * self._local("_pdf", pdf, x), sp.Add(*moments)
+
+    def _local(self, name: str, body: Expr, x: Expr) -> Expr:
+        """A call of the function x -> body, which is written before the expression."""
+        if body not in self.functions:
+            same = sum(known.startswith(name) for known, _ in self.functions.values())
+            name = f"{name}_{same}" if same else name
+            self.functions[body] = name, f"    def {name}({x}):\n        return {_text(body)}\n"
+        return _Local(sp.Symbol(self.functions[body][0]), x)
+
+    def _print__Local(self, expr: Expr) -> str:
+        return f"{expr.args[0]}({self._print(expr.args[1])})"
+
+
+@lru_cache(maxsize=4096)
+def _text(closed: Expr) -> str:
+    """Source of what contains no cells: the same ends and losses are in the error and in its derivatives."""
+    return str(_SourcePrinter().doprint(closed))
+
+
+class _Local(sp.Function):  # type: ignore[misc]
+    """A function of the source, by its name and argument."""
+
+    nargs = 2
+
+
+def _polynomial_and_pdf(integrand: Expr, x: Expr) -> tuple[Expr, Expr]:
+    """What is a polynomial in x, and the rest with the constants that belong to it."""
+    above, below = sp.sift(sp.Mul.make_args(integrand), lambda factor: bool(factor.is_polynomial(x)), binary=True)
+    symbols = sp.Mul(*below).free_symbols - {x}
+    own, others = sp.sift(above, lambda c: bool(below) and not c.is_Rational and c.free_symbols <= symbols, binary=True)
+    return sp.Mul(*others), sp.Mul(*own, *below)
+
+
+@lru_cache(maxsize=256)
+def _tail(integrand: Expr, x: Expr) -> Expr:
+    """The closed integral of the integrand beyond x."""
+    tail = antiderivative(integrand, x)
+    return release(tidy(tail(x))) if tail else None
 
 
 def to_numpy(
@@ -133,9 +181,9 @@ def to_numpy(
     """Compile an expression to NumPy.
 
     Tails are printed in closed form (erfc, incomplete gamma and beta functions); a cell between two levels as the
-    difference of two tails, or by Gauss-Legendre quadrature where that would cancel. A sum of more than
-    16 closed cells is printed as the integrals that it was unfolded from. What `.doit()` has written out (fewer cells,
-    geometric series) is printed as it stands: at scales much below the best its cells cancel, so compile folded.
+    difference of two tails, or by Gauss-Legendre quadrature where that would cancel. Written out by `.doit()`, cells
+    cancel: what `.doit()` or a derivation returned is printed as the integrals that it was made of. That is lost when
+    a closed form is changed (`.subs`, `diff`): change it folded.
 
     Parameters
     ----------
@@ -173,13 +221,15 @@ def to_numpy(
         raise ValueError(f"arguments must name all free symbols, {', '.join(missing)} missing; substitute or add them")
     printer = _SourcePrinter()
     try:
-        parts = [printer.doprint(term) for term in sp.Add.make_args(expression)]
+        parts = [printer.doprint(term) for term in sp.Add.make_args(origin(expression) or expression)]
     except (TypeError, NotImplementedError, AttributeError, KeyError) as error:
         raise ValueError(f"no NumPy source for {expression.func.__name__}: {error}; use evalf") from None
-    body = " + ".join(parts)
-    if "Not supported" in body:
+    if any("Not supported" in part for part in parts):
         raise ValueError(f"no NumPy source for the functions of {expression}; use evalf")
-    text = "\n".join([_header(body), *sorted(printer.helpers), "", _definition(name, symbols, parts)])
+    functions = [text for _, text in printer.functions.values()]
+    body = _definition(name, symbols, functions, parts)
+    helpers = [text for name, text in (("_integral(", _INTEGRAL), ("_polylog(", _POLYLOG)) if name in body]
+    text = "\n".join([_header(body), *helpers, "", body])
     text = text.replace("numpy.", "np.")
     scope: dict[str, Any] = {}
     exec(compile(text, f"<{name}>", "exec"), scope)
@@ -193,10 +243,10 @@ def _header(body: str) -> str:
     return "\n".join(modules) + "\n"
 
 
-def _definition(name: str, symbols: Sequence[Expr], terms: Sequence[str]) -> str:
+def _definition(name: str, symbols: Sequence[Expr], functions: Sequence[str], terms: Sequence[str]) -> str:
     signed = [f"- {term[1:]}" if term.startswith("-") else f"+ {term}" for term in terms]
     body = terms[0] if len(terms) == 1 else "(\n        " + "\n        ".join(signed).removeprefix("+ ") + "\n    )"
-    return f"\ndef {name}({', '.join(map(str, symbols))}):\n    return {body}\n"
+    return "\n".join([f"\ndef {name}({', '.join(map(str, symbols))}):", *functions, f"    return {body}\n"])
 
 
 class _Exp(sp.Function):  # type: ignore[misc]

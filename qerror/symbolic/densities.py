@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sympy as sp
@@ -63,7 +63,7 @@ class SymbolicDensity:
         """
         total = sp.S.Zero
         for sign, low, high in ((1, lower, upper), (-1, -upper, -lower)):
-            start, stop = (sp.Min(sp.Max(edge, 0), self.end) for edge in (low, high))
+            start, stop = (_on_half_line(edge, self.end) for edge in (low, high))
             if start != stop:
                 factor, part = _signed(loss if sign > 0 else _mirrored(loss))
                 total += factor * HalfLineIntegral(part * self.half_pdf, (X, start, stop))
@@ -87,6 +87,15 @@ class SymbolicDensity:
         return tuple(sorted(symbols, key=str))
 
 
+@lru_cache(maxsize=1024)
+def _on_half_line(edge: Expr, end: Expr) -> Expr:
+    """The edge cut to 0 .. end; SymPy compares what it is not told the sign of at length."""
+    if edge.is_nonpositive:
+        return sp.S.Zero
+    inner = edge if edge.is_nonnegative else sp.Max(edge, 0)
+    return inner if end is sp.oo else sp.Min(inner, end)
+
+
 def _mirrored(loss: Expr) -> Expr:
     """loss(-x), with even powers of -x - q written as those of x + q: what is equal then looks equal."""
     changed = loss.subs(X, -X)
@@ -98,7 +107,7 @@ def _mirrored(loss: Expr) -> Expr:
 
 def _signed(loss: Expr) -> tuple[int, Expr]:
     """A linear loss with x positive, and the sign: first moments of both sides then cancel where they are the same."""
-    slope = sp.diff(loss, X)
+    slope = sp.S.Zero if loss.is_Pow else sp.diff(loss, X)
     return (-1, -loss) if slope.is_number and slope < 0 else (1, loss)
 
 

@@ -13,11 +13,11 @@ from .._check import check_choice
 from ..grids.formats import grid as as_grid
 from .codegen import CompiledExpression, to_numpy
 from .densities import SymbolicDensity
-from .errors import curvature, mse, rounding_error, stationarity
+from .errors import curvature, mse, stationarity
 from .families import SIGMA
-from .integrals import antiderivative, tidy
+from .integrals import antiderivative, remember, tidy
 from .levels import symbolic_levels
-from .regions import as_density, derivative, outer_regions, total
+from .regions import as_density, derivative, inner_regions, outer_regions, regions, total
 from .sample import SymbolicSample, powers
 from .steps import Derivation, Step
 from .tails import X
@@ -99,20 +99,23 @@ def derivation(
 def _derive(quantity: str, found: SymbolicDensity | SymbolicSample, grid: Any, model: str, rounding: str) -> Derivation:
     about = found.name if grid is None else f"{found.name}, {symbolic_levels(grid).name}"
     options = {"model": model, "rounding": rounding}
-    if quantity == "clipping":
+    by = CLIP if quantity == "clipping" and grid is None else SCALE
+    if by is CLIP:
         # The levels of binary are -1 and 1: its scale is the clip.
-        by, ends, shift = (CLIP, "binary", found.mean) if grid is None else (SCALE, grid, 0)
-        parts = outer_regions(found, ends, by, shift)
-        folded, slope = total(found, parts), derivative(found, parts, by)
+        parts = outer_regions(found, "binary", by, found.mean)
+    elif quantity == "clipping":
+        parts = outer_regions(found, grid, by)
     elif quantity == "rounding":
-        by, folded, slope = SCALE, rounding_error(found, grid, SCALE, **options), None
+        parts = inner_regions(found, grid, by, **options)
     else:
-        by, folded, slope = SCALE, mse(found, grid, SCALE, **options), stationarity(found, grid, SCALE, **options)
+        parts = regions(found, grid, by, **options)
+    folded = total(found, parts)
     name = "mse" if quantity == "optimum" else quantity
     if isinstance(found, SymbolicSample):
         steps = [Step("density", _DENSITY, found.masses(VALUE)), *_sample_steps(name, folded, by, found.n)]
     else:
-        steps = [Step("density", _DENSITY, found.pdf(VALUE)), *_error_steps(name, folded, by, slope)]
+        slope = derivative(found, parts, by)
+        steps = [Step("density", _DENSITY, found.pdf(VALUE)), *_error_steps(name, folded, slope, by)]
     if quantity == "optimum":
         condition = steps[-1].right
         steps.append(Step("optimality condition", condition, sp.S.Zero))
@@ -120,19 +123,19 @@ def _derive(quantity: str, found: SymbolicDensity | SymbolicSample, grid: Any, m
     return Derivation(f"{_TITLES[quantity]}: {about}", tuple(steps))
 
 
-def _error_steps(name: str, folded: Expr, by: Expr, slope: Expr | None = None) -> list[Step]:
+def _error_steps(name: str, folded: Expr, slope: Expr, by: Expr) -> list[Step]:
     symbol = _ERRORS[name]
     closed = tidy(folded.doit())
     series = folded.has(sp.Sum) and closed.atoms(sp.Function) == closed.atoms(sp.exp)
     if series and closed.count_ops() < 200 and not _has_long_powers(closed):
         closed = _by_monomials(closed)
-    found = sp.diff(closed, by) if slope is None else slope.doit()
+    found = slope.doit()
     if found.has(sp.Sum) and not closed.has(sp.Sum):
         found = sp.diff(closed, by)
     return [
         Step("integral", symbol, folded, "the definition: the squared error, weighted with the density"),
-        Step("closed form", symbol, closed),
-        Step("derivative", sp.Derivative(sp.Function(str(symbol))(by), by), _shorter(tidy(found))),
+        Step("closed form", symbol, remember(closed, folded)),
+        Step("derivative", sp.Derivative(sp.Function(str(symbol))(by), by), remember(_shorter(tidy(found)), slope)),
     ]
 
 
@@ -311,12 +314,13 @@ def _with_numbers(compiled: CompiledExpression, numbers: list[float]) -> Callabl
 
 def _roots(error: Any, slope: Any, lower: Any, upper: Any) -> Any:
     """Where the slope changes its sign in each bracket, around the least error of a finer scan."""
-    # Half as long to load as SymPy, and most derivations do without.
-    from scipy.optimize.elementwise import find_root
-
+    bracket = np.arange(lower.size)
     inside = np.linspace(lower, upper, 41)
     place = error(inside)[1:-1].argmin(axis=0)
-    bracket = np.arange(place.size)
     lower, upper = inside[place, bracket], inside[place + 2, bracket]
-    found = find_root(slope, (lower, upper))
-    return np.where(found.success, found.x, (lower + upper) / 2)
+    # 32 times narrower each time, until neighbouring numbers are left.
+    for _ in range(10):
+        inside = np.linspace(lower, upper, 33)
+        place = np.maximum((slope(inside)[:-1] < 0).sum(axis=0) - 1, 0)
+        lower, upper = inside[place, bracket], inside[place + 1, bracket]
+    return (lower + upper) / 2

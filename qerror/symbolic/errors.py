@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy as sp
 
+from .integrals import ErrorSum
 from .regions import Distribution, Region, as_density, derivative, edge_terms, inner_regions, regions, summed, total
 from .tails import X
 
@@ -192,7 +193,7 @@ def sqnr(density: Distribution | str, grid: Any, scale: Expr, model: str = "exac
     """
     found = as_density(density)
     power = found.variance + found.mean**2
-    return 10 * sp.log(power / mse(found, grid, scale, model, **options), 10)
+    return 10 * sp.log(power / mse(found, grid, scale, model, **options)) / sp.log(10)
 
 
 def stationarity(
@@ -260,7 +261,7 @@ def curvature(
     parts = regions(found, grid, scale, model, rounding=rounding, shift=shift)
     inner = [Region(sp.diff(p.loss, by), p.lower, p.upper, p.sums) for p in parts]
     edges = sp.Add(*(summed(edge_terms(found, p, by), p.sums) for p in parts))
-    return derivative(found, inner, by) + sp.diff(edges, by)
+    return ErrorSum(derivative(found, inner, by), sp.diff(edges, by))
 
 
 def _symbol(scale: Expr) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,17 @@ import sympy as sp
 
 from .tails import HeldPolylog, expand_products, hold, recognize, release, tail_moment
 
-__all__ = ["HalfLineIntegral", "LevelSum", "antiderivative", "complete", "tidy"]
+__all__ = [
+    "ErrorSum",
+    "HalfLineIntegral",
+    "LevelSum",
+    "antiderivative",
+    "coefficients",
+    "complete",
+    "origin",
+    "remember",
+    "tidy",
+]
 
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
@@ -34,15 +45,18 @@ class HalfLineIntegral(sp.Integral):  # type: ignore[misc]
 
     def doit(self, **hints: Any) -> Expr:
         """The closed form, ordered by its special functions."""
-        x, lower, upper = self.limits[0]
-        found = antiderivative(self.function, x)
-        if found is None:
-            return self
-        return release(tidy((found(lower) - found(upper)).replace(sp.betainc, complete)))
+        closed = _closed(self.function, *self.limits[0])
+        return self if closed is None else closed
 
     def _eval_evalf(self, prec: int) -> Expr:
         # By quadrature of the integrand, which shares nothing with the closed form.
         return sp.Integral(*self.args).evalf(_digits(prec))
+
+
+@lru_cache(maxsize=512)
+def _closed(integrand: Expr, x: Expr, lower: Expr, upper: Expr) -> Expr | None:
+    found = antiderivative(integrand, x)
+    return found and release(tidy((found(lower) - found(upper)).replace(sp.betainc, complete)))
 
 
 class LevelSum(sp.Sum):  # type: ignore[misc]
@@ -52,6 +66,7 @@ class LevelSum(sp.Sum):  # type: ignore[misc]
     cancel in float64, so `to_numpy` compiles the integrals.
     """
 
+    is_number = False
     folded: Expr = None
 
     def doit(self, **hints: Any) -> Expr:
@@ -84,6 +99,47 @@ class LevelSum(sp.Sum):  # type: ignore[misc]
             return self
         term = LevelSum(self.function, *inner) if inner else self.function
         return sp.Add(*(term.subs(index, first + i).evalf(_digits(prec)) for i in range(int(count))))
+
+
+class ErrorSum(sp.Add):  # type: ignore[misc]
+    """A sum of integrals over regions; of its closed form `origin` knows it."""
+
+    def doit(self, **hints: Any) -> Expr:
+        """The sum of the closed forms."""
+        return remember(sp.Add(*(term.doit(**hints) for term in self.args)), self)
+
+    def _eval_evalf(self, prec: int) -> Expr:
+        return sp.Add(*self.args).evalf(_digits(prec))
+
+
+# Closed form without its number in front -> that number, the integrals. Closed, narrow cells cancel in float64.
+_ORIGINS: dict[Expr, tuple[Expr, Expr]] = {}
+_MOST_ORIGINS = 1024
+
+
+def remember(closed: Expr, folded: Expr) -> Expr:
+    """The closed form; the integrals that it is made of are found by `origin` from now on, if it has cells."""
+    number, rest = _split_number(closed)
+    cells = (cell.limits[0][2] is not sp.oo for cell in folded.atoms(HalfLineIntegral))
+    if rest != folded and closed.free_symbols == folded.free_symbols and any(cells):
+        while len(_ORIGINS) >= _MOST_ORIGINS:
+            del _ORIGINS[next(iter(_ORIGINS))]
+        _ORIGINS[rest] = number, folded
+    return closed
+
+
+def origin(closed: Expr) -> Expr | None:
+    """The integrals that a closed form was made of in this process, times a number; None if it is not known."""
+    number, rest = _split_number(closed)
+    if rest not in _ORIGINS:
+        return None
+    found, folded = _ORIGINS[rest]
+    return number / found * folded
+
+
+def _split_number(closed: Expr) -> tuple[Expr, Expr]:
+    number, rest = closed.primitive() if closed.is_Add else closed.as_coeff_Mul()
+    return (-number, -rest) if rest.could_extract_minus_sign() else (number, rest)
 
 
 def _digits(bits: int) -> int:
@@ -188,16 +244,34 @@ def _part_tail(polynomial: Expr, form: Expr | None, x: Expr, t: Expr) -> Expr:
         if sp.diff(base, x) in (1, -1):
             return -constant * base.subs(x, t) ** (n + 1) / ((n + 1) * sp.diff(base, x))
         return -sp.integrate(polynomial, x).subs(x, t)
-    return sp.Add(*(c * tail_moment(form, k, x, t) for k, c in _coefficients(polynomial, x)))
+    return sp.Add(*(c * tail_moment(form, k, x, t) for k, c in coefficients(polynomial, x)))
 
 
-@lru_cache(maxsize=1024)
-def _coefficients(polynomial: Expr, x: Expr) -> list[tuple[int, Expr]]:
-    """Powers and their coefficients; SymPy's Poly, which simplifies them, takes most of the time of a cell."""
-    terms = [term.as_coeff_exponent(x) for term in sp.Add.make_args(sp.expand(polynomial, deep=False))]
-    if any(c.has(x) for c, _ in terms):
-        return [(k, c) for (k,), c in sp.Poly(polynomial, x).terms()]
-    return [(int(k), sp.Add(*(c for c, power in terms if power == k))) for k in sorted({k for _, k in terms})]
+def coefficients(polynomial: Expr, x: Expr) -> list[tuple[int, Expr]]:
+    """Powers of x and their coefficients, products of those of the factors; SymPy's Poly takes seconds to tidy them."""
+    found = {0: sp.S.One}
+    for factor in sp.Mul.make_args(polynomial):
+        base, exponent = factor.as_base_exp() if factor.has(x) else (factor, 1)
+        for _ in range(int(exponent)):
+            found = _multiplied(found, _monomials(base, x))
+    return sorted((k, c) for k, c in found.items() if c != 0)
+
+
+def _multiplied(one: dict[int, Expr], two: dict[int, Expr]) -> dict[int, Expr]:
+    found: dict[int, Expr] = {}
+    for (i, a), (k, c) in itertools.product(one.items(), two.items()):
+        found[i + k] = found.get(i + k, sp.S.Zero) + a * c
+    return found
+
+
+def _monomials(base: Expr, x: Expr) -> dict[int, Expr]:
+    found: dict[int, Expr] = {}
+    for term in sp.Add.make_args(base):
+        c, power = term.as_coeff_exponent(x)
+        if c.has(x):
+            return {k: c for (k,), c in sp.Poly(base, x).terms()}
+        found[int(power)] = found.get(int(power), sp.S.Zero) + c
+    return found
 
 
 def _split(integrand: Expr, x: Expr) -> list[tuple[Expr, Expr | None]] | None:

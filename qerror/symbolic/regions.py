@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ import sympy as sp
 from .._check import check_choice
 from .densities import SymbolicDensity
 from .families import named
-from .integrals import LevelSum
+from .integrals import ErrorSum, LevelSum
 from .levels import BINADE, J, Levels, Run, symbolic_levels
 from .sample import SymbolicSample, empirical
 from .tails import X
@@ -74,7 +74,9 @@ def outer_regions(found: Distribution, grid: Any, scale: Expr, shift: Expr = 0) 
     return [Region((X - low) ** 2, -sp.oo, low), Region((X - high) ** 2, high, sp.oo)]
 
 
-def inner_regions(found: Distribution, grid: Any, scale: Expr, model: str, rounding: str, shift: Expr) -> list[Region]:
+def inner_regions(
+    found: Distribution, grid: Any, scale: Expr, model: str, rounding: str, shift: Expr = 0
+) -> list[Region]:
     """The regions between the end levels; in the high-resolution model of a uniform grid the whole line."""
     check_choice("model", model, ("exact", "high_resolution"))
     check_choice("rounding", rounding, ("nearest", "stochastic"))
@@ -131,7 +133,7 @@ def _high_resolution(levels: Levels, unit: Expr, offset: Expr, part: int) -> Ite
 def derivative(density: Distribution, parts: list[Region], by: Expr) -> Expr:
     """Derivative of the integrals: of the losses, and by the moving ends."""
     inside = [Region(sp.diff(p.loss, by), p.lower, p.upper, p.sums) for p in parts]
-    return total(density, inside) + sp.Add(*(summed(edge_terms(density, p, by), p.sums) for p in parts))
+    return ErrorSum(total(density, inside), *(summed(edge_terms(density, p, by), p.sums) for p in parts))
 
 
 def edge_terms(density: Distribution, region: Region, by: Expr) -> Expr:
@@ -144,9 +146,14 @@ def edge_terms(density: Distribution, region: Region, by: Expr) -> Expr:
     return total
 
 
-def total(density: Distribution, parts: list[Region]) -> Expr:
+def total(density: Distribution, parts: Sequence[Region]) -> Expr:
     """Sum of the integrals over all regions."""
-    return sp.Add(*(summed(density.integral(p.loss, p.lower, p.upper), p.sums) for p in parts))
+    return _total(density, tuple(parts))
+
+
+@lru_cache(maxsize=256)
+def _total(density: Distribution, parts: tuple[Region, ...]) -> Expr:
+    return ErrorSum(*(summed(density.integral(p.loss, p.lower, p.upper), p.sums) for p in parts))
 
 
 def summed(term: Expr, sums: tuple[Any, ...]) -> Expr:

@@ -43,8 +43,15 @@ def expand_products(expression: Expr) -> Expr:
 
 
 def _expanded(term: Expr) -> list[Expr]:
+    if not any(_is_expandable(factor) for factor in sp.Mul.make_args(term)):
+        return [term]
     below, above = sp.sift(sp.Mul.make_args(term), _is_denominator, binary=True)
     return [part * sp.Mul(*below) for part in sp.Add.make_args(sp.expand(sp.Mul(*above), deep=False, basic=False))]
+
+
+def _is_expandable(factor: Expr) -> bool:
+    base, exponent = factor.as_base_exp()
+    return bool(base.is_Add or base.is_Mul or exponent.is_Add)
 
 
 def _is_denominator(factor: Expr) -> bool:
