@@ -102,14 +102,19 @@ def flat_terms(
     density: Density, grid: Grid, scale: Array, shift: Array, rounding: Rounding, model: Model
 ) -> ErrorTerms:
     """`quantization_error` for flat `scale` and `shift`; density.shape is () or that of `scale`."""
+    sums = error_sums(density, grid, scale, shift, rounding, model)
+    return terms_of(sums, density, grid, scale, shift, rounding, model)
+
+
+def terms_of(
+    sums: ErrorSums, density: Density, grid: Grid, scale: Array, shift: Array, rounding: Rounding, model: Model
+) -> ErrorTerms:
+    """The terms of what `error_sums` found for the same arguments."""
     mean = np.zeros(scale.shape) + density.mean
     power = np.square(density.std) + np.square(mean)
-    if model == "high_resolution":
-        clipping, rounding_error, *_ = high_resolution.error_sums(density, grid, scale, shift, rounding)
-        return ErrorTerms(clipping, rounding_error, np.zeros(scale.shape), np.zeros(scale.shape), power, mean)
-    clipping, rounding_error, bias, cross, *_ = error_sums(density, grid, scale, shift, rounding)
+    clipping, rounding_error, bias, cross, *_ = sums
     coarse = (clipping + rounding_error > power).nonzero()[0]
-    if coarse.size and rounding == "nearest":
+    if coarse.size and rounding == "nearest" and model == "exact":
         cross[coarse] = _coarse_cross(_member(density, coarse), grid, scale[coarse], shift[coarse])
     return ErrorTerms(clipping, rounding_error, bias, cross, power, mean)
 
@@ -132,8 +137,13 @@ def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Densi
     return members, scale.ravel(), shift.ravel(), shape
 
 
-def error_sums(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str = "nearest") -> ErrorSums:
+def error_sums(
+    density: Density, grid: Grid, scale: Array, shift: Array, rounding: str = "nearest", model: str = "exact"
+) -> ErrorSums:
     """Terms and derivatives for flat `scale` and `shift`; density.shape is () or that of `scale`."""
+    if model == "high_resolution":
+        clipping, rounded, by_scale, by_shift = high_resolution.error_sums(density, grid, scale, shift, rounding)
+        return ErrorSums(clipping, rounded, np.zeros(scale.shape), np.zeros(scale.shape), by_scale, by_shift)
     if fine_grids.pays(density, grid):
         return ErrorSums(*fine_grids.error_rows(density, grid, scale, shift, rounding))
     if rounding == "nearest" and sample_error.pays(density, scale, shift):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import error, high_resolution
+from .. import error
 from ..densities.base import Density
 from ..error import Model, Rounding, quantization_error
 from ..grids.grid import Grid
@@ -111,12 +111,8 @@ class _Free:
 
     def _gradient(self, scale: Array, shift: Array) -> tuple[Array, Array]:
         flat = scale.ravel(), shift.ravel()
-        if self.model == "high_resolution":
-            _, _, by_scale, by_shift = high_resolution.error_sums(self.density, self.grid, *flat, self.rounding)
-        else:
-            sums = error.error_sums(self.density, self.grid, *flat, self.rounding)
-            by_scale, by_shift = sums.by_scale, sums.by_shift
-        return by_scale.reshape(scale.shape), by_shift.reshape(scale.shape)
+        sums = error.error_sums(self.density, self.grid, *flat, self.rounding, self.model)
+        return sums.by_scale.reshape(scale.shape), sums.by_shift.reshape(scale.shape)
 
     def _newton(self, scale: Array, shift: Array) -> tuple[Array, Array]:
         """Newton's method on the gradient; its Jacobian by central differences (their error only slows the end)."""

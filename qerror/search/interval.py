@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .ladder import PER_OCTAVE, ladder
-from .objective import Array, Index
+from .objective import Array, Index, Points
 from .roots import Excess, rising_roots
 
 if TYPE_CHECKING:
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 _MOST = 8_000
 
 
-def one_percent(search: Search, best: Array, mse: Array) -> Array:
-    """Ends of the interval around the best scale of each row, shape (2, rows); 0 or infinity where it has none."""
-    goal, live = 1.01 * mse, search.live
-    _fence(search, goal)
-    at = _locate(search, best)
-    points = search.points
-    ends = np.array([np.zeros(at.size), np.full(at.size, np.inf)])
+def one_percent(search: Search, best: Points) -> Array:
+    """Ends of the interval around the best point of each row, shape (2, rows); 0 or infinity where it has none."""
+    live, mse, goal = search.live, best.mse, 1.01 * best.mse
+    ends = np.array([np.zeros(live.size), np.full(live.size, np.inf)])
     wide = live & (mse > 0)
-    if np.count_nonzero(wide) < at.size:
+    if np.count_nonzero(wide) < live.size:
         # Within 1 % of no error at all there is only the best scale.
-        ends[:, ~wide] = np.where(live, best, np.nan)[~wide]
+        ends[:, ~wide] = np.where(live, best.scale, np.nan)[~wide]
+        if not search.some:
+            return ends
+    _fence(search, goal)
+    at = _locate(search, best.scale)
+    points = search.points
     over = (points.mse > goal[points.row]).nonzero()[0]
     owner, low, curves = [], [], []
     row_of, left_of, places = points.row[over].tolist(), over.searchsorted(at).tolist(), over.tolist()
@@ -42,7 +44,7 @@ def one_percent(search: Search, best: Array, mse: Array) -> Array:
         sides, rows = np.array(owner).T
         left = np.array(low)
         ends[sides, rows] = rising_roots(
-            lambda index, s: search.objective(rows[index], s), curves, points.select(left), points.select(left + 1)
+            lambda index, s: search.evaluate(rows[index], s), curves, points.select(left), points.select(left + 1)
         )
     return ends
 

@@ -13,13 +13,15 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import error, fine_grids, high_resolution
+from .. import error, fine_grids
 from ..densities.base import Density
 from ..grids.grid import Grid
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
+# Columns of a table of sharp points: those of `Points`, and those of `error.ErrorSums`.
+SHARP = 5 + len(error.ErrorSums._fields)
 # Thresholds in flight: two tail functions and their temporaries stay in the second-level cache.
 _CHUNK = 1 << 14
 
@@ -34,9 +36,9 @@ class Points(NamedTuple):
     table: Array
 
     @classmethod
-    def none(cls) -> Self:
+    def none(cls, columns: int = 5) -> Self:
         """No points."""
-        return cls(np.empty(0, np.intp), np.empty((5, 0)))
+        return cls(np.empty(0, np.intp), np.empty((columns, 0)))
 
     @property
     def scale(self) -> Array:
@@ -137,7 +139,7 @@ class Objective:
     def __call__(self, row: Index, scale: Array) -> Points:
         """Evaluate at `scale[i]` for the density of `row[i]`."""
         if self.accurate:
-            return self._accurate(row, scale)
+            return Points(row, self.sharp(row, scale).table[:5])
         out = np.empty((5, scale.size))
         _, mse, slope, b, c = out
         out[0] = scale
@@ -172,21 +174,17 @@ class Objective:
         mass, first = self.members(row).tails(t)
         return self._tails.sums(t, self.mean[row], self.offset[row], mass, first)
 
-    def _accurate(self, row: Index, scale: Array) -> Points:
-        shift = self.shift[row]
-        if self.model == "high_resolution":
-            clipping, rounding, slope, _ = high_resolution.error_sums(
-                self.members(row), self.grid, scale, shift, self.rounding
-            )
-            mse = clipping + rounding
-        else:
-            sums = error.error_sums(self.members(row), self.grid, scale, shift, self.rounding)
-            mse, slope = sums.mse, sums.by_scale
-        if not self.convex:
-            return Points(row, np.array([scale, mse, slope, *np.full((2, scale.size), np.nan)]))
+    def sharp(self, row: Index, scale: Array) -> Points:
+        """Points right to their own digits; the table goes on with the columns of `error.ErrorSums`."""
+        sums = error.error_sums(self.members(row), self.grid, scale, self.shift[row], self.rounding, self.model)
+        out = np.empty((SHARP, scale.size))
+        _, mse, slope, b, c = out[:5]
+        out[0], out[5:] = scale, sums
+        mse[:], slope[:] = sums.mse, sums.by_scale
         # From MSE = A - 2 s B + s^2 C and slope = 2 (s C - B).
-        b = (self.power[row] - mse) / scale + 0.5 * slope
-        return Points(row, np.array([scale, mse, slope, b, (b + 0.5 * slope) / scale]))
+        b[:] = (self.power[row] - mse) / scale + 0.5 * slope if self.convex else np.nan
+        c[:] = (b + 0.5 * slope) / scale
+        return Points(row, out)
 
 
 class _Tails:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from . import bounds
 from .bounds import RESOLUTION, TOLERANCE
 from .interval import one_percent
 from .ladder import PER_OCTAVE, ladder
-from .objective import Array, Index, Objective, Points, join
+from .objective import SHARP, Array, Index, Objective, Points, join
 from .roots import Slope, rising_roots
 
 # Thresholds that a proof may look at before it becomes an option (about 3 ms); on a sample with stochastic rounding;
@@ -28,7 +27,6 @@ _FLAT = 1e-7
 _TURNS = 4
 # Where a slope that is zero at one scale is no longer so, as factors.
 _BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
-_TERMS = tuple(field.name for field in dataclasses.fields(ErrorTerms))
 
 
 class Found(NamedTuple):
@@ -67,49 +65,70 @@ class Search:
         if not self.every:
             zero = bool((objective.grid.levels == 0).any())
             self.status[~self.live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
-        self.points = Points.none()
-        # Least MSE known for each row.
-        self.least = np.full(self.rows, np.inf)
+        # Evaluated scales: sorted, and those not yet among them; scales to evaluate together with the next ones.
+        self._points, self._new = Points.none(), list[Points]()
+        self._ahead: tuple[Index, Array] | None = None
+        self._least = np.full(self.rows, np.inf)
         if not self.every:
-            self.least[~self.live] = 0.0
+            self._least[~self.live] = 0.0
+
+    @property
+    def points(self) -> Points:
+        """Evaluated scales, sorted by row and scale."""
+        if self._new:
+            self._sort_in()
+        return self._points
+
+    @property
+    def least(self) -> Array:
+        """Least MSE that the evaluated scales of each row show: A - 2 s B + s^2 C is never below the MSE."""
+        if self._new:
+            self._sort_in()
+        return self._least
+
+    def _sort_in(self) -> None:
+        self._points = points = join(self._points, *self._new)
+        self._new.clear()
+        value = points.mse
+        if self.objective.convex:
+            gain = np.maximum(points.b, 0.0)
+            gain *= gain
+            gain /= np.where(points.c > 0, points.c, np.inf)
+            value = np.minimum(value, self.objective.power[points.row] - gain)
+        if self.rows == 1:
+            self._least = np.maximum(value.min(keepdims=True, initial=np.inf), 0.0)
+        elif value.size:
+            start = np.diff(points.row, prepend=-1).nonzero()[0]
+            self._least[points.row[start]] = np.maximum(np.minimum.reduceat(value, start), 0.0)
 
     def run(self) -> Found:
-        """Scan, follow, prove, and evaluate what was found."""
-        found = Points.none()
+        """Scan, follow, prove, and say what was found."""
         if self.some:
             self.scan()
-            proof = self.certify is not False and self.objective.model == "exact"
-            found = self.follow(proof)
-            if proof and self.left >= 0:
+        found = self._candidates()
+        best, minima = self._chosen(found)
+        proof = self.some and self.certify is not False and self.objective.model == "exact"
+        self._ahead = self._asked() if proof else None
+        interval = one_percent(self, best)
+        if proof:
+            known, self._ahead = self.points, None
+            if self.left >= 0:
                 self.prove()
-            if self._missed(found):
-                found = join(found, self.follow())
-            if self.objective.sample and self.objective.grid.float_spec is not None:
-                found = join(found, self._octaves_below(found))
-        return self._evaluated(found)
+            missed = self._missed(best)
+            if missed:
+                best, minima = self._chosen(join(found, self._candidates()))
+            if missed or (self.points is not known and self._crossed(best, interval)):
+                interval = one_percent(self, best)
+        return self._found(best, minima, interval)
 
     def evaluate(self, row: Index, scale: Array) -> Points:
         """Evaluate and remember."""
+        count, ahead = row.size, self._ahead
+        if ahead:
+            row, scale, self._ahead = np.append(row, ahead[0]), np.append(scale, ahead[1]), None
         new = self.objective(row, scale)
-        self.remember(new)
-        return new
-
-    def remember(self, new: Points) -> None:
-        """Keep points, and the least MSE that they show: the parabola A - 2 s B + s^2 C is never below the MSE."""
-        self.points = join(self.points, new)
-        value = new.mse
-        if self.objective.convex:
-            gain = np.maximum(new.b, 0.0)
-            gain *= gain
-            value = np.minimum(value, self.objective.power[new.row] - np.divide(gain, new.c, out=gain, where=new.c > 0))
-        self.least = np.minimum(self.least, np.maximum(self._least_of(new.row, value), 0.0))
-
-    def _least_of(self, row: Index, value: Array) -> Array:
-        """The least value of each row, infinity for none."""
-        least: Array = value.min(keepdims=True, initial=np.inf) if self.rows == 1 else np.full(self.rows, np.inf)
-        if self.rows > 1:
-            np.minimum.at(least, row, value)
-        return least
+        self._new.append(new)
+        return new.select(slice(count)) if ahead else new
 
     def scan(self) -> None:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
@@ -173,20 +192,23 @@ class Search:
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
 
-    def follow(self, proof: bool = False) -> Points:
-        """The local minima that the evaluated scales show, as sharp as the evaluations allow."""
-        found = self.refine(proof)
+    def _candidates(self) -> Points:
+        """Local minima as sharp as the evaluations allow; for rows without any, the best scale known."""
+        found = self.refine()
         for _ in range(_TURNS):
             if not self._rough(found):
                 break
             found = self.refine()
+        if self.objective.sample and self.objective.grid.float_spec is not None and found.row.size:
+            found = join(found, self._octaves_below(found))
+        lacking = np.ones(self.rows, bool)
+        lacking[found.row] = False
+        if np.count_nonzero(lacking):
+            found = join(found, self.objective.sharp(*self._least_known(lacking.nonzero()[0])))
         return found
 
-    def refine(self, proof: bool = False) -> Points:
-        """The local minima between scanned scales: roots of the slope from - to +.
-
-        With them are evaluated the scales that a proof is sure to ask for.
-        """
+    def refine(self) -> Points:
+        """The local minima between evaluated scales: roots of the slope from - to +."""
         points = self.points
         size = points.mse if self.objective.accurate else self.objective.power[points.row]
         noise = 4 * RESOLUTION * size / points.scale
@@ -198,17 +220,16 @@ class Search:
             dips &= ~self._copies()[first]
         place, after = first[dips], second[dips]
         if not place.size:
-            return Points.none()
+            return Points.none(SHARP)
         row = points.row[place]
         low, high = points.select(place), points.select(after)
         scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
-        new = self._with_asked(row, scale) if proof else self.evaluate(row, scale)
         if self.objective.kinks.shape[-1]:
             # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-            edge = np.where(low.mse < high.mse, low.scale, high.scale)
-            lower = np.minimum(low.mse, high.mse) < new.mse
-            if np.count_nonzero(lower):
-                new = join(new.select(~lower), self.objective(row[lower], edge[lower]))
+            lower = np.minimum(low.mse, high.mse) < self.evaluate(row, scale).mse
+            scale = np.where(lower, np.where(low.mse < high.mse, low.scale, high.scale), scale)
+        new = self.objective.sharp(row, scale)
+        self._new.append(Points(row, new.table[: len(self._points.table)]))
         return new
 
     def _copies(self) -> NDArray[np.bool_]:
@@ -229,8 +250,15 @@ class Search:
         best = found.select(order[np.append(True, found.row[order][1:] != found.row[order][:-1])])
         octaves = np.arange(1, 1 + int(np.ceil(np.log2(best.scale.max() / self.points.scale.min()))))
         row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
-        below = self.objective(row, scale)
+        below = self.objective.sharp(row, scale)
         return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
+
+    def _least_known(self, rows: Index) -> tuple[Index, Array]:
+        """The best evaluated scale of each of the `rows`, 1 where there was nothing to evaluate."""
+        scale, live = np.ones(rows.size), self.live[rows]
+        order = np.lexsort((self.points.mse, self.points.row))
+        scale[live] = self.points.scale[order[self.points.row.searchsorted(rows[live])]]
+        return rows, scale
 
     def _rough(self, found: Points) -> bool:
         """Whether a minimum is not as sharp as it could be: a density far from the shift makes for many in a row."""
@@ -240,22 +268,27 @@ class Search:
         rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * self.objective.power[found.row])
         return bool(np.count_nonzero(rough))
 
-    def _missed(self, found: Points) -> bool:
+    def _missed(self, best: Points) -> bool:
         """Whether the proof's points beat the minima found: then the scan had missed one."""
-        least = self._least_of(found.row, found.mse)
-        best = self.least + RESOLUTION * self.objective.power
-        return bool(np.count_nonzero(self.live & (best < least * (1 - TOLERANCE))))
+        least = self.least + RESOLUTION * self.objective.power
+        return bool(np.count_nonzero(self.live & (least < best.mse * (1 - TOLERANCE))))
 
-    def _with_asked(self, row: Index, scale: Array) -> Points:
-        """Evaluate, and with it divide the intervals so near to the best scale that their bound would not do."""
+    def _crossed(self, best: Points, interval: Array) -> bool:
+        """Whether a scale inside of the 1 % interval turned out to lose more."""
+        row, scale = self.points.row, self.points.scale
+        inside = (interval[0].take(row) < scale) & (scale < interval[1].take(row))
+        limit = 1.01 * best.mse + RESOLUTION * self.objective.power
+        return bool(np.count_nonzero(inside & (self.points.mse > limit.take(row))))
+
+    def _asked(self) -> tuple[Index, Array] | None:
+        """Scales inside the intervals so near to the best scale that their bound will not do, if not too many."""
         asked = bounds.asked(self.objective, self.points, self.least)
         if asked[0].size > self.left:
             # The estimate is a rough one.
             self.left = self.left if asked[0].size <= 2 * self.left else -1
-            return self.evaluate(row, scale)
+            return None
         self.left -= asked[0].size
-        new = self.evaluate(np.append(row, asked[0]), np.append(scale, asked[1]))
-        return new.select(slice(row.size))
+        return asked
 
     def prove(self) -> None:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
@@ -272,43 +305,38 @@ class Search:
             self.evaluate(row, scale)
         self.status[proven] = Status.EXACT
 
-    def _evaluated(self, found: Points) -> Found:
-        """Accurate errors of the minima; equal ones count once, and the smallest scale stands for them."""
-        row, scale = found.row, found.scale
-        if self.some:
-            # Where the scan found no dip.
-            lacking = self.live.copy()
-            lacking[row] = False
-            if np.count_nonzero(lacking):
-                order = np.lexsort((self.points.mse, self.points.row))
-                least = order[np.searchsorted(self.points.row, lacking.nonzero()[0])]
-                row, scale = np.append(row, self.points.row[least]), np.append(scale, self.points.scale[least])
-        if not self.every:
-            idle = (~self.live).nonzero()[0]
-            row, scale = np.append(row, idle), np.append(scale, np.ones(idle.size))
-        objective = self.objective
-        terms = error.flat_terms(
-            objective.members(row), objective.grid, scale, objective.shift[row], objective.rounding, objective.model
-        )
-        mse = terms.mse
+    def _chosen(self, found: Points) -> tuple[Points, list[tuple[Minimum, ...]]]:
+        """The best candidate of each row; and all, equal ones once: the smallest scale stands for them."""
+        row, scale, mse = found.row, found.scale, found.mse
         minima, first = [], np.empty(self.rows, np.intp)
         order = np.lexsort((scale, mse, row))
         start = row[order].searchsorted(np.arange(self.rows + 1)).tolist()
         for member in range(self.rows):
             kept = distinct(order[start[member] : start[member + 1]], scale, mse)
             first[member] = kept[0]
-            shift = float(objective.shift[member])
+            shift = float(self.objective.shift[member])
             minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
-        # A proof is of the points it knew: it stands only if the answer is as good as the best of them.
+        return found.select(first), minima
+
+    def _found(self, best: Points, minima: list[tuple[Minimum, ...]], interval: Array) -> Found:
+        """The result; a proof is of the points it knew: it stands only if the best is as good as the best of them."""
+        objective = self.objective
         if self.some:
             # `least` is the least of many B^2 / C: up to 3 resolutions off.
             noise = 4 * RESOLUTION * objective.power
-            beaten = mse[first] > self.least * (1 + TOLERANCE) + noise
+            beaten = best.mse > self.least * (1 + TOLERANCE) + noise
             if np.count_nonzero(beaten):
                 self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
-        chosen = ErrorTerms(*(getattr(terms, name)[first] for name in _TERMS))
-        interval = one_percent(self, scale[first], mse[first]) if self.some else np.full((2, self.rows), np.nan)
-        return Found(scale[first], chosen, minima, interval, self.status)
+        terms = error.terms_of(
+            error.ErrorSums(*best.table[5:]),
+            objective.members(best.row),
+            objective.grid,
+            best.scale,
+            objective.shift,
+            objective.rounding,
+            objective.model,
+        )
+        return Found(best.scale, terms, minima, interval, self.status)
 
 
 def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
