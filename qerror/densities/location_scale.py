@@ -50,6 +50,7 @@ class LocationScale(Density):
 
     family: str
     symmetric = unimodal = True
+    atom_count = 0
     # Panel edges at unit standard deviation, t >= 0, ascending.
     unit_panels: Array
     # Arrays that `take` picks from, beside those of a subclass.

@@ -140,17 +140,17 @@ class Grid:
         }
         self.__dict__.update(fields)
 
-    @property
+    @cached_property
     def min(self) -> float:
         """The lowest level."""
         return float(self.levels[0])
 
-    @property
+    @cached_property
     def max(self) -> float:
         """The highest level."""
         return float(self.levels[-1])
 
-    @property
+    @cached_property
     def absmax(self) -> float:
         """The largest magnitude among the levels; ``clip = scale * absmax``."""
         return max(abs(self.min), abs(self.max))

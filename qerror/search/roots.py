@@ -20,8 +20,8 @@ _WIDTH = 1e-6
 # then is right to some 1e-10).
 _NARROW, _SETTLED = 5e-3, 1e-8
 # Where to evaluate: ever nearer to the estimate from either end, in parts of the distance to that end.
-_NEARER = [8.0**-k for k in range(1, 4)]
-_EVENLY = [k / 8 for k in range(1, 8)]
+_NEARER = [8.0**-k for k in range(1, 3)]
+_EVENLY = [k / 6 for k in range(1, 6)]
 
 
 class Curve(Protocol):

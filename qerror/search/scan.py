@@ -114,7 +114,7 @@ class Search:
             known, self._ahead = self.points, None
             if self.left >= 0:
                 self.prove()
-            missed = self._missed(best)
+            missed = self._missed(found, best)
             if missed:
                 best, minima = self._chosen(join(found, self._candidates()))
             if missed or (self.points is not known and self._crossed(best, interval)):
@@ -210,6 +210,25 @@ class Search:
     def refine(self) -> Points:
         """The local minima between evaluated scales: roots of the slope from - to +."""
         points = self.points
+        place, after = self._dips()
+        if not place.size:
+            return Points.none(SHARP)
+        row = points.row[place]
+        low, high = points.select(place), points.select(after)
+        scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
+        new = self.objective.sharp(row, scale)
+        if self.objective.kinks.shape[-1]:
+            # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
+            near = np.minimum(low.mse, high.mse) < new.mse + RESOLUTION * self.objective.power[row]
+            if np.count_nonzero(near):
+                edge = self.objective.sharp(row[near], np.where(low.mse < high.mse, low.scale, high.scale)[near])
+                new.table[:, near] = np.where(edge.mse < new.mse[near], edge.table, new.table[:, near])
+        self._new.append(Points(row, new.table[: len(self._points.table)]))
+        return new
+
+    def _dips(self) -> tuple[Index, Index]:
+        """Neighbouring points (index of both) between which the slope turns from - to +."""
+        points = self.points
         size = points.mse if self.objective.accurate else self.objective.power[points.row]
         noise = 4 * RESOLUTION * size / points.scale
         # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
@@ -218,19 +237,7 @@ class Search:
         dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
         if np.count_nonzero(dips) > 1:
             dips &= ~self._copies()[first]
-        place, after = first[dips], second[dips]
-        if not place.size:
-            return Points.none(SHARP)
-        row = points.row[place]
-        low, high = points.select(place), points.select(after)
-        scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
-        if self.objective.kinks.shape[-1]:
-            # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-            lower = np.minimum(low.mse, high.mse) < self.evaluate(row, scale).mse
-            scale = np.where(lower, np.where(low.mse < high.mse, low.scale, high.scale), scale)
-        new = self.objective.sharp(row, scale)
-        self._new.append(Points(row, new.table[: len(self._points.table)]))
-        return new
+        return first[dips], second[dips]
 
     def _copies(self) -> NDArray[np.bool_]:
         """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
@@ -268,10 +275,13 @@ class Search:
         rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * self.objective.power[found.row])
         return bool(np.count_nonzero(rough))
 
-    def _missed(self, best: Points) -> bool:
-        """Whether the proof's points beat the minima found: then the scan had missed one."""
+    def _missed(self, found: Points, best: Points) -> bool:
+        """Whether the points of the proof show what the scan had missed."""
         least = self.least + RESOLUTION * self.objective.power
-        return bool(np.count_nonzero(self.live & (least < best.mse * (1 - TOLERANCE))))
+        if np.count_nonzero(self.live & (least < best.mse * (1 - TOLERANCE))):
+            return True
+        # Where one octave of the ladder may hold many minima.
+        return not self.objective.bounded and self._dips()[0].size > found.row.size
 
     def _crossed(self, best: Points, interval: Array) -> bool:
         """Whether a scale inside of the 1 % interval turned out to lose more."""
