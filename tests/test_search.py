@@ -174,6 +174,25 @@ def test_eight_bits(density: str, name: str) -> None:
     check_interval(best, members, grid, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("density", "name", "shift"),
+    [
+        ("gaussian:mean=2,std=0.1", "int4", 0.37),
+        ("gaussian:mean=2,std=0.1", "uint4", 0.0),
+        ("laplace:mean=2,std=0.03", "int5", 0.0),
+        ("student-t:df=3,mean=4,std=0.3", "int5", 0.0),
+    ],
+)
+def test_minima_of_a_density_far_from_the_shift(density: str, name: str, shift: float) -> None:
+    """As many, and where, as a dense scan shows: more in an octave than the search scans at first."""
+    members, grid = qe.density(density), qe.grid(name)
+    found = np.sort([m.scale for m in qe.optimal_scale(members, grid, shift=shift).minima])
+    s = np.geomspace(0.8 * found[0], 1.2 * found[-1], 20_001)
+    mse = mse_at(members, grid, shift)(s)
+    dips = 1 + np.flatnonzero((mse[1:-1] < mse[:-2]) & (mse[1:-1] < mse[2:]))
+    np.testing.assert_allclose(found, s[dips], rtol=s[1] / s[0] - 1)
+
+
 @pytest.mark.parametrize(("name", "count"), [("e3m0", 4), ("e2m1", 1), ("e3m2", 3), ("e2m3", 1), ("int4", 1)])
 def test_number_of_minima_of_a_gaussian(name: str, count: int) -> None:
     """As counted by a dense scan."""

@@ -105,23 +105,21 @@ class StudentT(LocationScale):
         powers = np.empty((_TERMS, y.size))
         powers[0], powers[1:] = 1.0, y.ravel()
         np.multiply.accumulate(powers, axis=0, out=powers)
-
-        def beta(a: float, b: float) -> Array:
-            """Incomplete beta function B_y(a, b) for y <= 0.1: y^a (1 - y)^b / a sum (a + b)_n / (a + 1)_n y^n."""
-            total = (_beta_terms(a, b) @ powers).reshape(y.shape)
-            return np.asarray(np.exp(-a * log_base) * (1.0 - y) ** b / a * total)
-
-        m0 = 0.5 * self._peak * w * beta(0.5 * self.df, 0.5)
+        # B_y(a, b) for y <= 0.1: y^a (1 - y)^b / a sum (a + b)_n / (a + 1)_n y^n.
+        a, b, terms = _beta_terms(self.df)
+        lead = np.exp(-a * log_base.ravel()) * (1.0 - y.ravel()) ** b / a
+        m0, m2 = (0.5 * self._peak * w * lead * (terms @ powers)).reshape(2, *y.shape)
         m1 = (self._peak * self._w2 / (self.df - 1.0)) * np.exp(-0.5 * (self.df - 1.0) * log_base)
-        m2 = 0.5 * self._peak * w**3 * beta(0.5 * self._w2, 1.5)
-        return np.stack([m0, sign * self._std * (m1 - c * m0), self._std**2 * (m2 - c * (2.0 * m1 - c * m0))])
+        second = self._w2 * m2 - c * (2.0 * m1 - c * m0)
+        return np.array([m0, sign * self._std * (m1 - c * m0), self._std**2 * second])
 
 
 @functools.cache
-def _beta_terms(a: float, b: float) -> Array:
-    """The coefficients (a + b)_n / (a + 1)_n of an incomplete beta function, n = 0, 1, ..."""
+def _beta_terms(df: float) -> tuple[Array, Array, Array]:
+    """Columns a, b of the incomplete beta functions of mass and second moment, and the rows (a + b)_n / (a + 1)_n."""
+    a, b = np.array([[0.5 * df], [0.5 * df - 1.0]]), np.array([[0.5], [1.5]])
     n = np.arange(_TERMS - 1)
-    return np.cumprod(np.append(1.0, (a + b + n) / (a + 1.0 + n)))
+    return a, b, np.cumprod(np.concatenate([np.ones((2, 1)), (a + b + n) / (a + 1.0 + n)], axis=1), axis=1)
 
 
 class GeneralizedGaussian(LocationScale):

@@ -21,7 +21,7 @@ from ..error import quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum
 from .bounds import RESOLUTION, TOLERANCE
-from .scan import distinct
+from .minima import distinct
 
 __all__ = ["FreeScale", "best_scale_and_shift", "constant"]
 

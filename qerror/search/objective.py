@@ -70,6 +70,12 @@ class Points(NamedTuple):
         column: Array = self.table[4]
         return column
 
+    @property
+    def key(self) -> NDArray[np.complex128]:
+        """Numbers that are in order by row, then by scale."""
+        key: NDArray[np.complex128] = self.row + 1j * self.scale
+        return key
+
     def select(self, index: Index | NDArray[np.bool_] | slice) -> Points:
         """Those at `index`, in its order."""
         if isinstance(index, slice):

@@ -15,9 +15,10 @@ from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum, Status
 from . import bounds, sample
 from .cells import Array, Cells, Index
+from .minima import distinct
 from .objective import Points
 from .roots import Excess, rising_roots
-from .scan import Found, distinct
+from .scan import Found
 
 # Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
 # memory for every value.

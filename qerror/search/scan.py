@@ -13,18 +13,14 @@ from . import bounds
 from .bounds import RESOLUTION, TOLERANCE
 from .interval import one_percent
 from .ladder import PER_OCTAVE, ladder
-from .objective import SHARP, Array, Index, Objective, Points, join
-from .roots import Slope, rising_roots
+from .minima import candidates, chosen, dips
+from .objective import Array, Index, Objective, Points, join
 
 # Thresholds that a proof may look at before it becomes an option (about 3 ms); on a sample with stochastic rounding;
 # and before it is given up.
 _CHEAP_PROOF = 100_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
-# Slope of a minimum, relative to its MSE, that is as good as none.
-_FLAT = 1e-7
-# How often minima are made sharper at most.
-_TURNS = 4
 # Where a slope that is zero at one scale is no longer so, as factors.
 _BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
 
@@ -105,8 +101,8 @@ class Search:
         """Scan, follow, prove, and say what was found."""
         if self.some:
             self.scan()
-        found = self._candidates()
-        best, minima = self._chosen(found)
+        found = candidates(self)
+        best, minima = chosen(self, found)
         proof = self.some and self.certify is not False and self.objective.model == "exact"
         self._ahead = self._asked() if proof else None
         interval = one_percent(self, best)
@@ -116,7 +112,7 @@ class Search:
                 self.prove()
             missed = self._missed(found, best)
             if missed:
-                best, minima = self._chosen(join(found, self._candidates()))
+                best, minima = chosen(self, join(found, candidates(self)))
             if missed or (self.points is not known and self._crossed(best, interval)):
                 interval = one_percent(self, best)
         return self._found(best, minima, interval)
@@ -127,8 +123,12 @@ class Search:
         if ahead:
             row, scale, self._ahead = np.append(row, ahead[0]), np.append(scale, ahead[1]), None
         new = self.objective(row, scale)
-        self._new.append(new)
+        self.remember(new)
         return new.select(slice(count)) if ahead else new
+
+    def remember(self, new: Points) -> None:
+        """Take evaluated scales (and no more columns of their table) among the known ones."""
+        self._new.append(Points(new.row, new.table[: len(self._points.table)]))
 
     def scan(self) -> None:
         """Evaluate a ladder over a first guess of the range, then over what a scale must lie in to be the best."""
@@ -192,96 +192,16 @@ class Search:
         inside[:, 1:] &= scale[:, 1:] != scale[:, :-1]
         return np.broadcast_to(rows[:, None], scale.shape)[inside], scale[inside]
 
-    def _candidates(self) -> Points:
-        """Local minima as sharp as the evaluations allow; for rows without any, the best scale known."""
-        found = self.refine()
-        for _ in range(_TURNS):
-            if not self._rough(found):
-                break
-            found = self.refine()
-        if self.objective.sample and self.objective.grid.float_spec is not None and found.row.size:
-            found = join(found, self._octaves_below(found))
-        lacking = np.ones(self.rows, bool)
-        lacking[found.row] = False
-        if np.count_nonzero(lacking):
-            found = join(found, self.objective.sharp(*self._least_known(lacking.nonzero()[0])))
-        return found
-
-    def refine(self) -> Points:
-        """The local minima between evaluated scales: roots of the slope from - to +."""
-        points = self.points
-        place, after = self._dips()
-        if not place.size:
-            return Points.none(SHARP)
-        row = points.row[place]
-        low, high = points.select(place), points.select(after)
-        scale = rising_roots(lambda index, s: self.evaluate(row[index], s), [Slope()] * row.size, low, high)
-        new = self.objective.sharp(row, scale)
-        if self.objective.kinks.shape[-1]:
-            # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-            near = np.minimum(low.mse, high.mse) < new.mse + RESOLUTION * self.objective.power[row]
-            if np.count_nonzero(near):
-                edge = self.objective.sharp(row[near], np.where(low.mse < high.mse, low.scale, high.scale)[near])
-                new.table[:, near] = np.where(edge.mse < new.mse[near], edge.table, new.table[:, near])
-        self._new.append(Points(row, new.table[: len(self._points.table)]))
-        return new
-
-    def _dips(self) -> tuple[Index, Index]:
-        """Neighbouring points (index of both) between which the slope turns from - to +."""
-        points = self.points
-        size = points.mse if self.objective.accurate else self.objective.power[points.row]
-        noise = 4 * RESOLUTION * size / points.scale
-        # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
-        steep = (np.abs(points.slope) > noise).nonzero()[0]
-        first, second = steep[:-1], steep[1:]
-        dips = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
-        if np.count_nonzero(dips) > 1:
-            dips &= ~self._copies()[first]
-        return first[dips], second[dips]
-
-    def _copies(self) -> NDArray[np.bool_]:
-        """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
-
-        Floating grids repeat themselves; the smallest scale stands for minima within 1e-12 of each other.
-        """
-        points = self.points
-        key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
-        below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
-        same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
-        copies: NDArray[np.bool_] = same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
-        return copies
-
-    def _octaves_below(self, found: Points) -> Points:
-        """On a sample, floating grids give the very same error at half the scale, until they clip."""
-        order = np.lexsort((found.mse, found.row))
-        best = found.select(order[np.append(True, found.row[order][1:] != found.row[order][:-1])])
-        octaves = np.arange(1, 1 + int(np.ceil(np.log2(best.scale.max() / self.points.scale.min()))))
-        row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
-        below = self.objective.sharp(row, scale)
-        return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
-
-    def _least_known(self, rows: Index) -> tuple[Index, Array]:
-        """The best evaluated scale of each of the `rows`, 1 where there was nothing to evaluate."""
-        scale, live = np.ones(rows.size), self.live[rows]
-        order = np.lexsort((self.points.mse, self.points.row))
-        scale[live] = self.points.scale[order[self.points.row.searchsorted(rows[live])]]
-        return rows, scale
-
-    def _rough(self, found: Points) -> bool:
-        """Whether a minimum is not as sharp as it could be: a density far from the shift makes for many in a row."""
-        if not self.objective.convex:
-            return False
-        slope = np.abs(found.slope) * found.scale
-        rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * self.objective.power[found.row])
-        return bool(np.count_nonzero(rough))
-
     def _missed(self, found: Points, best: Points) -> bool:
         """Whether the points of the proof show what the scan had missed."""
         least = self.least + RESOLUTION * self.objective.power
         if np.count_nonzero(self.live & (least < best.mse * (1 - TOLERANCE))):
             return True
-        # Where one octave of the ladder may hold many minima.
-        return not self.objective.bounded and self._dips()[0].size > found.row.size
+        if self.objective.bounded:
+            return False
+        # One octave of the ladder may hold many minima: look for dips without a known one.
+        low, high = (self.points.key[end] for end in dips(self))
+        return bool(np.count_nonzero(found.key.searchsorted(low) == found.key.searchsorted(high, "right")))
 
     def _crossed(self, best: Points, interval: Array) -> bool:
         """Whether a scale inside of the 1 % interval turned out to lose more."""
@@ -315,19 +235,6 @@ class Search:
             self.evaluate(row, scale)
         self.status[proven] = Status.EXACT
 
-    def _chosen(self, found: Points) -> tuple[Points, list[tuple[Minimum, ...]]]:
-        """The best candidate of each row; and all, equal ones once: the smallest scale stands for them."""
-        row, scale, mse = found.row, found.scale, found.mse
-        minima, first = [], np.empty(self.rows, np.intp)
-        order = np.lexsort((scale, mse, row))
-        start = row[order].searchsorted(np.arange(self.rows + 1)).tolist()
-        for member in range(self.rows):
-            kept = distinct(order[start[member] : start[member + 1]], scale, mse)
-            first[member] = kept[0]
-            shift = float(self.objective.shift[member])
-            minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if self.live[member]))
-        return found.select(first), minima
-
     def _found(self, best: Points, minima: list[tuple[Minimum, ...]], interval: Array) -> Found:
         """The result; a proof is of the points it knew: it stands only if the best is as good as the best of them."""
         objective = self.objective
@@ -347,17 +254,3 @@ class Search:
             objective.model,
         )
         return Found(best.scale, terms, minima, interval, self.status)
-
-
-def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
-    """Minima in `order` (best first) up to `within` above the best, those with equal MSE (1e-12) once."""
-    kept: list[int] = []
-    for i in order:
-        if kept and mse[i] > (1 + within) * mse[kept[0]]:
-            break
-        if kept and mse[i] <= mse[kept[-1]] * (1 + TOLERANCE):
-            if scale[i] < scale[kept[-1]]:
-                kept[-1] = i
-            continue
-        kept.append(i)
-    return kept
