@@ -68,14 +68,15 @@ def chosen(search: Search, found: Points) -> tuple[Points, list[tuple[Minimum, .
 def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
     """Minima in `order` (best first) up to `within` above the best, those with equal MSE (1e-12) once."""
     kept: list[int] = []
+    least = -np.inf
     for i in order:
-        if kept and mse[i] > (1 + within) * mse[kept[0]]:
+        if kept and mse[i] > (1 + within) * mse[order[0]]:
             break
-        if kept and mse[i] <= mse[kept[-1]] * (1 + TOLERANCE):
-            if scale[i] < scale[kept[-1]]:
-                kept[-1] = i
-            continue
-        kept.append(i)
+        if mse[i] > least * (1 + TOLERANCE) or not kept:
+            least = mse[i]
+            kept.append(i)
+        elif scale[i] < scale[kept[-1]]:
+            kept[-1] = i
     return kept
 
 

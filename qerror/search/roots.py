@@ -16,9 +16,8 @@ Known = Sequence[float]
 
 # Relative width of a bracket that ends its search whatever is inside.
 _WIDTH = 1e-6
-# Interpolation in a bracket of relative width below the first is done when its last step is below the second (the root
-# then is right to some 1e-10).
-_NARROW, _SETTLED = 5e-3, 1e-8
+# Interpolation in a bracket of relative width below the first is done when its last step is below the second.
+_NARROW, _SETTLED = 5e-3, 1e-10
 # Where to evaluate: ever nearer to the estimate from either end, in parts of the distance to that end.
 _NEARER = [8.0**-k for k in range(1, 3)]
 _EVENLY = [k / 6 for k in range(1, 6)]
