@@ -123,20 +123,21 @@ def _without_fractions(power: Expr) -> Expr:
 def exponential_tail(k: int) -> Expr:
     """Integral of x^k exp(-a x) beyond t: SymPy's for k = 0; each power is -d/da of the one before."""
     if k == 0:
-        return sp.integrate(sp.exp(-_A * X), (X, T, sp.oo))
+        found = sp.integrate(sp.exp(-_A * X), X)
+        return found.subs(X, sp.oo) - found.subs(X, T)
     return sp.expand(-sp.diff(exponential_tail(k - 1), _A))
 
 
 @lru_cache(maxsize=64)
 def gaussian_tail(k: int) -> Expr:
-    """Integral of x^k exp(-a x^2) beyond t: SymPy's for k = 0, 1; x^k is -d/da of x^(k-2).
+    """Integral of x^k exp(-a x^2) beyond t: SymPy's for k = 0; x^k is -d/da of x^(k-2); for k = 1 with v = x^2.
 
     SymPy's 1 - erf is written as erfc, which keeps the digits of a tail.
     """
-    if k < 2:
-        found = sp.integrate(X**k * sp.exp(-_A * X**2), (X, T, sp.oo), manual=True)
+    if k == 0:
+        found = sp.integrate(sp.exp(-_A * X**2), (X, T, sp.oo), manual=True)
         return sp.expand(sp.expand(found).rewrite(sp.erfc))
-    return sp.expand(-sp.diff(gaussian_tail(k - 2), _A))
+    return exponential_tail(0).subs(T, T**2) / 2 if k == 1 else sp.expand(-sp.diff(gaussian_tail(k - 2), _A))
 
 
 @lru_cache(maxsize=64)
@@ -148,12 +149,11 @@ def power_exponential_tail(k: int) -> Expr:
 @lru_cache(maxsize=1)
 def _any_power_exponential_tail() -> Expr:
     v = sp.Symbol("v", positive=True)
-    integrand = _substituted(X**_K * sp.exp(-_A * X**_B), (v / _A) ** (1 / _B), v)
-    constant, rest = integrand.as_independent(v, as_Add=False)
-    power = sp.simplify(v * sp.diff(sp.log(rest), v)).subs(v, 0)
-    # The definition of uppergamma: v^(power - 1) exp(-v), which the quotient confirms.
-    constant *= sp.simplify(rest / (v**power * sp.exp(-v)))
-    return constant * sp.uppergamma(sp.expand(power + 1), _A * T**_B)
+    log = _log_substituted(X**_K * sp.exp(-_A * X**_B), (v / _A) ** (1 / _B), v)
+    # The definition of uppergamma: v^(power) exp(-v).
+    power = log.coeff(sp.log(v))
+    constant = sp.expand_power_exp(sp.exp(sp.expand(log - power * sp.log(v) + v))).rewrite(sp.Pow)
+    return constant * sp.uppergamma(power + 1, _A * T**_B)
 
 
 @lru_cache(maxsize=64)
@@ -170,12 +170,11 @@ def student_tail(k: int) -> Expr:
 
 @lru_cache(maxsize=1)
 def _even_student_tail() -> Expr:
-    # The powers of y and 1 - y are read off the transformed integrand by its logarithmic derivative.
     y = sp.Symbol("y", positive=True)
-    integrand = _substituted(X**_K * (1 + X**2 / _W**2) ** -_P, _W * sp.sqrt((1 - y) / y), y)
-    slope = sp.simplify(y * (1 - y) * sp.diff(sp.log(integrand), y))
-    first, second = sp.simplify(slope.subs(y, 0)), sp.simplify(-slope.subs(y, 1))
-    constant = sp.simplify((integrand / (y**first * (1 - y) ** second)).subs(y, sp.Rational(1, 2)))
+    log = _log_substituted(X**_K * (1 + X**2 / _W**2) ** -_P, _W * sp.sqrt((1 - y) / y), y)
+    # The definition of betainc: y^first (1 - y)^second.
+    first, second = log.coeff(sp.log(y)), log.coeff(sp.log(1 - y))
+    constant = sp.expand_power_exp(sp.exp(sp.expand(log - first * sp.log(y) - second * sp.log(1 - y)))).rewrite(sp.Pow)
     return constant * sp.betainc(first + 1, second + 1, 0, _W**2 / (_W**2 + T**2))
 
 
@@ -209,9 +208,9 @@ def _iterated(j: int) -> Expr:
     return before.replace(HeldPolylog, lambda n, z: HeldPolylog(n + 1, z))
 
 
-def _substituted(integrand: Expr, x_of_y: Expr, y: Expr) -> Expr:
-    """The integrand in the new variable, with the factor |dx / dy|."""
-    jacobian = sp.diff(x_of_y, y)
-    changed = integrand.subs(X, x_of_y) * jacobian
-    changed = sp.powsimp(sp.powdenest(sp.simplify(changed), force=True), force=True)
-    return -changed if changed.subs(y, sp.Rational(1, 2)).could_extract_minus_sign() else changed
+def _log_substituted(integrand: Expr, x_of_y: Expr, y: Expr) -> Expr:
+    """Logarithm of the integrand in the new variable, with the factor |dx / dy| = x |d log x / dy|."""
+    above, below = sp.fraction(sp.together(sp.diff(sp.expand_log(sp.log(x_of_y), force=True), y)))
+    speed = sp.Abs(sp.expand(above)) / below
+    parts = (sp.log(part) for part in (sp.expand(integrand.subs(X, x_of_y)), x_of_y, speed))
+    return sp.expand(sp.expand_log(sp.Add(*parts), force=True))
