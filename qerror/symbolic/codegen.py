@@ -52,6 +52,14 @@ def _polylog(n, z):
         sums = (sums[1:] - sums[:-1] * z) / (1 - z)
     return sums[-1]
 '''
+_WHOLE = '''
+def _whole(end):
+    """The end of a sum over a symbolic number of levels."""
+    if np.ndim(end) or end != np.rint(end):
+        raise ValueError(f"levels must be one whole number, even or odd as its symbol is, got a sum up to {end}")
+    return int(end)
+'''
+_HELPERS = {"_integral(": _INTEGRAL, "_polylog(": _POLYLOG, "_whole(": _WHOLE}
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.functions: dict[Expr, tuple[str, str]] = {}
+        self.functions: dict[tuple[str, Expr], tuple[str, str]] = {}
 
     def _print_Pi(self, expr: Expr) -> str:
         return "numpy.pi"
@@ -112,6 +120,10 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
             raise ValueError(f"to_numpy has polylogarithms of integer order only, got {expr}; use evalf")
         return f"_polylog({expr.args[0]}, {self._print(expr.args[1])})"
 
+    def _print_Sum(self, expr: Expr) -> str:
+        loops = " ".join(f"for {i} in range({_end(a)}, {_end(b + 1)})" for i, a, b in reversed(expr.limits))
+        return f"builtins.sum({self._print(expr.function)} {loops})"
+
     def _print_LevelSum(self, expr: Expr) -> str:
         return str(self._print_Sum(expr) if expr.folded is None else self._print(expr.folded))
 
@@ -138,11 +150,12 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
 
     def _local(self, name: str, body: Expr, x: Expr) -> Expr:
         """A call of the function x -> body, which is written before the expression."""
-        if body not in self.functions:
-            same = sum(known.startswith(name) for known, _ in self.functions.values())
-            name = f"{name}_{same}" if same else name
-            self.functions[body] = name, f"    def {name}({x}):\n        return {_text(body)}\n"
-        return _Local(sp.Symbol(self.functions[body][0]), x)
+        key = name, body
+        if key not in self.functions:
+            others = sum(known == name for known, _ in self.functions)
+            name = f"{name}_{others}" if others else name
+            self.functions[key] = name, f"    def {name}({x}):\n        return {_text(body)}\n"
+        return _Local(sp.Symbol(self.functions[key][0]), x)
 
     def _print__Local(self, expr: Expr) -> str:
         return f"{expr.args[0]}({self._print(expr.args[1])})"
@@ -152,6 +165,10 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
 def _text(closed: Expr) -> str:
     """Source of what contains no cells: the same ends and losses are in the error and in its derivatives."""
     return str(_SourcePrinter().doprint(closed))
+
+
+def _end(edge: Expr) -> str:
+    return str(edge) if edge.is_Integer else f"_whole({_text(edge)})"
 
 
 class _Local(sp.Function):  # type: ignore[misc]
@@ -228,7 +245,7 @@ def to_numpy(
         raise ValueError(f"no NumPy source for the functions of {expression}; use evalf")
     functions = [text for _, text in printer.functions.values()]
     body = _definition(name, symbols, functions, parts)
-    helpers = [text for name, text in (("_integral(", _INTEGRAL), ("_polylog(", _POLYLOG)) if name in body]
+    helpers = [text for call, text in _HELPERS.items() if call in body]
     text = "\n".join([_header(body), *helpers, "", body])
     text = text.replace("numpy.", "np.")
     scope: dict[str, Any] = {}
