@@ -322,6 +322,16 @@ def test_source_takes_one_number_of_levels() -> None:
             error(0.2, wrong)
 
 
+def test_names_of_symbols_do_not_matter() -> None:
+    """Those inside of the package are others; words of Python get an underscore."""
+    expected = symbolic.to_numpy(symbolic.mse("gaussian", "uint2", s), [s, sigma])(0.3, 2.0)
+    for name in ("t", "a", "w", "k", "lambda"):
+        scale, std = sp.Symbol(name, positive=True), sp.Symbol("u" if name == "t" else "t", positive=True)
+        folded = symbolic.mse(symbolic.gaussian(std), "uint2", scale)
+        assert symbolic.to_numpy(folded, [scale, std])(0.3, 2.0) == expected
+        assert symbolic.to_numpy(folded.doit().subs(std, 2), [scale])(0.3) == pytest.approx(expected, rel=1e-10)
+
+
 def test_source_stands_alone() -> None:
     """The text needs nothing but NumPy and SciPy, says erfc, and is the callable."""
     error = symbolic.to_numpy(symbolic.mse("gaussian", "int4", s), [s, sigma], name="mse")
@@ -695,6 +705,10 @@ def test_user_density(name: str) -> None:
         (lambda: symbolic.stationarity("gaussian", 2, 0.5), "scale must be a Symbol to differentiate by"),
         (lambda: symbolic.gaussian(sp.Symbol("v")), "std must be positive, got v; use sympy.Symbol"),
         (lambda: symbolic.student_t(2), "df must be larger than 2"),
+        (lambda: symbolic.clipping_error("gaussian", symbolic.X), "x is what integrals and sums here are over"),
+        (lambda: symbolic.mse("gaussian", "e2m1", sp.Symbol("j", positive=True)), "j is what integrals and sums here"),
+        (lambda: symbolic.laplace(b=symbolic.X), "b must not contain x, the variable of the pdf"),
+        (lambda: symbolic.to_numpy(sp.Symbol("s^{*}")), r"names that a function can take, got s\^\*"),
         (lambda: symbolic.panter_dite("logistic"), "has no closed form here; evaluate .* with evalf"),
         (lambda: symbolic.derivation("mse", SECANT, 4), "have no closed form that is known here; symbolic.density"),
     ],

@@ -137,7 +137,7 @@ class _SourcePrinter(SciPyPrinter):  # type: ignore[misc]
         functions = ", ".join(f"lambda {x}: {_text(body)}" for body in self._integrand_and_tail(expr.function, x))
         # The nodes get an axis of their own: the ends must have all other axes, also those of the integrand alone.
         alone = expr.function.free_symbols - lower.free_symbols - upper.free_symbols - {x}
-        start = " + ".join([*(f"0*{symbol}" for symbol in sorted(alone, key=str)), _text(lower)])
+        start = " + ".join([*(f"0*{_text(symbol)}" for symbol in sorted(alone, key=str)), _text(lower)])
         return f"_integral({functions}, {start}, {_text(upper)})"
 
     def _integrand_and_tail(self, integrand: Expr, x: Expr) -> tuple[Expr, Expr]:
@@ -219,7 +219,8 @@ def to_numpy(
     Raises
     ------
     ValueError
-        For an expression with functions that NumPy and SciPy do not have, or symbols that are no arguments.
+        For an expression with functions that NumPy and SciPy do not have, symbols that are no arguments, or names that
+        are none in Python.
 
     Examples
     --------
@@ -236,6 +237,9 @@ def to_numpy(
     missing = [str(symbol) for symbol in free if symbol not in symbols]
     if missing:
         raise ValueError(f"arguments must name all free symbols, {', '.join(missing)} missing; substitute or add them")
+    names = [_text(symbol) for symbol in symbols]
+    if wrong := [text for text in names if not text.isidentifier() or text in ("np", "numpy", "scipy", "builtins")]:
+        raise ValueError(f"arguments must have names that a function can take, got {', '.join(wrong)}; rename them")
     printer = _SourcePrinter()
     try:
         parts = [printer.doprint(term) for term in sp.Add.make_args(origin(expression) or expression)]
@@ -244,13 +248,13 @@ def to_numpy(
     if any("Not supported" in part for part in parts):
         raise ValueError(f"no NumPy source for the functions of {expression}; use evalf")
     functions = [text for _, text in printer.functions.values()]
-    body = _definition(name, symbols, functions, parts)
+    body = _definition(name, names, functions, parts)
     helpers = [text for call, text in _HELPERS.items() if call in body]
     text = "\n".join([_header(body), *helpers, "", body])
     text = text.replace("numpy.", "np.")
     scope: dict[str, Any] = {}
     exec(compile(text, f"<{name}>", "exec"), scope)
-    return CompiledExpression(text, tuple(map(str, symbols)), scope[name])
+    return CompiledExpression(text, tuple(names), scope[name])
 
 
 def _header(body: str) -> str:
@@ -260,10 +264,10 @@ def _header(body: str) -> str:
     return "\n".join(modules) + "\n"
 
 
-def _definition(name: str, symbols: Sequence[Expr], functions: Sequence[str], terms: Sequence[str]) -> str:
+def _definition(name: str, arguments: Sequence[str], functions: Sequence[str], terms: Sequence[str]) -> str:
     signed = [f"- {term[1:]}" if term.startswith("-") else f"+ {term}" for term in terms]
     body = terms[0] if len(terms) == 1 else "(\n        " + "\n        ".join(signed).removeprefix("+ ") + "\n    )"
-    return "\n".join([f"\ndef {name}({', '.join(map(str, symbols))}):", *functions, f"    return {body}\n"])
+    return "\n".join([f"\ndef {name}({', '.join(arguments)}):", *functions, f"    return {body}\n"])
 
 
 class _Exp(sp.Function):  # type: ignore[misc]

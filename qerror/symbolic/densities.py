@@ -117,4 +117,6 @@ def positive(name: str, value: Expr) -> Expr:
     if not expression.is_positive:
         remedy = f"sympy.Symbol({str(value)!r}, positive=True)" if expression.free_symbols else "a positive number"
         raise ValueError(f"{name} must be positive, got {value}; use {remedy}")
+    if expression.has(X):
+        raise ValueError(f"{name} must not contain x, the variable of the pdf, got {value}; give it another name")
     return expression

@@ -50,7 +50,7 @@ def partial_moment(density: Distribution | str, k: int, t: Expr) -> Expr:
     >>> partial_moment("laplace", 0, t).doit()
     exp(-sqrt(2)*t/sigma)/2
     """
-    return as_density(density).integral(X**k, sp.sympify(t), sp.oo)
+    return total(as_density(density), [Region(X**k, sp.sympify(t), sp.oo)])
 
 
 def clipping_error(density: Distribution | str, clip: Expr) -> Expr:

@@ -33,6 +33,7 @@ __all__ = [
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 Distribution = SymbolicDensity | SymbolicSample
+_TAKEN = {symbol.name for symbol in (X, J, BINADE)}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,17 @@ def total(density: Distribution, parts: Sequence[Region]) -> Expr:
 
 @lru_cache(maxsize=256)
 def _total(density: Distribution, parts: tuple[Region, ...]) -> Expr:
+    for part in parts:
+        _check_names(density, part)
     return ErrorSum(*(summed(density.integral(p.loss, p.lower, p.upper), p.sums) for p in parts))
+
+
+def _check_names(density: Distribution, part: Region) -> None:
+    """Refuse symbols that look like the variables of integrals and sums: what they stand for could not be told."""
+    symbols = part.lower.free_symbols | part.upper.free_symbols | set(density.parameters)
+    taken = sorted(s.name for s in symbols.difference(i for i, _, _ in part.sums) if s.name in _TAKEN)
+    if taken:
+        raise ValueError(f"{', '.join(taken)} is what integrals and sums here are over; give your symbol another name")
 
 
 def summed(term: Expr, sums: tuple[Any, ...]) -> Expr:

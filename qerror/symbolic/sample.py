@@ -85,6 +85,11 @@ class SymbolicSample:
         """The density at x: a mass of 1 / n at each value."""
         return sp.Sum(sp.DiracDelta(x - VALUE[_I]), (_I, 1, self.n)) / self.n
 
+    @property
+    def parameters(self) -> tuple[Expr, ...]:
+        """Free symbols."""
+        return tuple(self.n.free_symbols)
+
     @cached_property
     def variance(self) -> Expr:
         """E[x^2], the second moment about 0."""

@@ -16,9 +16,10 @@ __all__ = ["HeldPolylog", "T", "X", "expand_products", "hold", "recognize", "rel
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 
-X, T = sp.symbols("x t", positive=True)
-_A, _B, _P, _U, _W = sp.symbols("a beta p u w", positive=True)
-_K = sp.Symbol("k", integer=True, nonnegative=True)
+X = sp.Symbol("x", positive=True)
+# Not equal to any symbol of a user.
+T, _A, _B, _P, _U, _W = (sp.Dummy(name, positive=True) for name in ("t", "a", "beta", "p", "u", "w"))
+_K = sp.Dummy("k", integer=True, nonnegative=True)
 
 
 class HeldPolylog(sp.Function):  # type: ignore[misc]
