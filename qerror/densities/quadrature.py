@@ -144,29 +144,39 @@ def _cut(density: Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces
     mean = np.asarray(density.mean, np.float64)
     relative, offset = panels - origin[:, None], origin - mean
     both, order = _merge(edges, relative)
-    wide = both[:, :-1] < both[:, 1:]
+    size = both.shape[1]
+    # Flat from here on: a piece lies between neighbours, but for the last of one row and the first of the next.
+    flat = both.ravel()
+    wide = flat[:-1] < flat[1:]
     moved = None
     if np.count_nonzero(offset):
-        moved, _ = _merge(edges + offset[:, None], panels - mean[..., None], order)
-        wide |= moved[:, :-1] < moved[:, 1:]
-    row, column = wide.nonzero()
-    at = row * both.shape[1] + column
-    place = (order <= cells).cumsum(axis=1).take(at) + (row * cells - 1)
-    lower, upper, value, centre = both.take(at), both.take(at + 1), about.take(place), origin.take(row)
-    above, below = lower >= relative[:, -1].take(row), upper <= relative[:, 0].take(row)
+        moved = _merge(edges + offset[:, None], panels - mean[..., None], order)[0].ravel()
+        wide |= moved[:-1] < moved[1:]
+    wide[size - 1 :: size] = False
+    at = wide.nonzero()[0]
+    row = at // size
+    place = (order <= cells).ravel().cumsum()[at] - row
+    place -= 1
+    lower, upper, value, centre = flat[at], flat[at + 1], about.ravel()[place], origin[row]
+    above, below = lower >= relative[:, -1][row], upper <= relative[:, 0][row]
     if moved is not None:
-        low, high = moved.take(at), moved.take(at + 1)
+        low, high = moved[at], moved[at + 1]
         nearer = np.minimum(np.abs(low), np.abs(high)) < np.minimum(np.abs(lower), np.abs(upper))
         lower, upper = np.where(nearer, low, lower), np.where(nearer, high, upper)
         centre = np.where(nearer, mean[row] if mean.ndim else mean, centre)
         value = np.where(nearer, value + offset[row], value)
-    width = upper - lower
-    inside = _Pieces(row, place, lower, width, value, centre).select((~(above | below)).nonzero()[0])
+    outside = above | below
+    pieces = _Pieces(row, place, lower, upper - lower, value, centre)
+    inside = pieces.select((~outside).nonzero()[0])
     # The end of a bounded support is the last panel edge: there is nothing beyond it.
-    low, high = (np.isinf(end)[row] if np.ndim(end) else math.isinf(end) for end in density.support)
-    outside = ((above & high) | (below & low)).nonzero()[0]
-    tail = _Pieces(row, place, np.where(above, lower, upper), width, value, centre).select(outside)
-    return inside, tail, np.where(above[outside], 1.0, -1.0)
+    first, last = (math.isinf(end) if isinstance(end, float) else np.isinf(end)[row] for end in density.support)
+    if first is not True or last is not True:
+        outside = (above & last) | (below & first)
+    beyond = outside.nonzero()[0]
+    tail = pieces.select(beyond)
+    up = above[beyond]
+    start = np.where(up, tail.start, upper[beyond])
+    return inside, tail._replace(start=start), np.where(up, 1.0, -1.0)
 
 
 def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Array, Index]:

@@ -23,8 +23,9 @@ RESOLUTION = 8 * np.finfo(np.float64).eps
 # MSEs closer than this (relative) are one minimum, and a proof stops there.
 TOLERANCE = 1e-12
 
-# Radii, in rms of y, at which `largest_scale` looks.
+# Radii, in rms of y, at which `largest_scale` looks; where no shell is enough, far beyond the last.
 _SHELLS = 2.0 ** np.arange(-12, 8, 0.5)
+_OUTER, _SQUARES = np.append(_SHELLS[1:], 1e3 * _SHELLS[-1]), _SHELLS[:-1] ** 2
 _AROUND = np.concatenate([-_SHELLS[::-1], [0.0], _SHELLS])
 # Into how many parts an interval is divided at a time, at least and at most.
 _FEWEST_PARTS, _MOST_PARTS = 2, 64
@@ -43,9 +44,9 @@ class Reach:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         shift, offset, grid = objective.shift, objective.offset, objective.grid
-        self._radius = np.sqrt(objective.power)[:, None] * _SHELLS
+        self._rms = np.sqrt(objective.power)
         count = _SHELLS.size
-        t = np.sqrt(objective.power)[:, None] * _AROUND
+        t = self._rms[:, None] * _AROUND
         t += shift[:, None]
         mass, first = objective.members(np.arange(shift.size)).tails(t)
         above = mass + (t < objective.mean[:, None])
@@ -56,8 +57,9 @@ class Reach:
             upper = np.where(nothing, np.where(shift < objective.mean, offset, 0.0), upper)
         self.slope = grid.max * upper + grid.min * (offset - upper)
         # E[y^2; |y| <= radius] from below: the mass of each shell at its inner radius.
-        outside = above[:, count + 1 :] + 1.0 - above[:, count - 1 :: -1]
-        self._inside = ((outside[:, :-1] - outside[:, 1:]) * self._radius[:, :-1] ** 2).cumsum(axis=1)
+        outside = above[:, count + 1 :] - above[:, count - 1 :: -1]
+        self._inside = ((outside[:, :-1] - outside[:, 1:]) * _SQUARES).cumsum(axis=1)
+        self._inside *= objective.power[:, None]
 
     def largest_scale(self, best: Array) -> Array:
         """Beyond this scale every MSE exceeds `best`.
@@ -66,13 +68,11 @@ class Reach:
         level gains nothing. So the scales with E[y^2; |y| <= s m / 2] > best are out.
         """
         objective = self._objective
-        enough = self._inside > (best + RESOLUTION * objective.power)[:, None]
-        # Where no shell is enough, far beyond the last.
-        radius = np.concatenate([self._radius[:, 1:], 1e3 * self._radius[:, -1:]], axis=1)
-        shell = np.append(enough, np.ones((best.size, 1), bool), axis=1).argmax(axis=1)
+        short = self._inside <= (best + RESOLUTION * objective.power)[:, None]
+        radius = self._rms * _OUTER[short.sum(axis=1)]
         low, high = objective.density.support
         far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
-        reach: Array = np.minimum(radius[np.arange(best.size), shell], far)
+        reach: Array = np.minimum(radius, far)
         reach *= 2 / objective.smallest
         return reach
 

@@ -20,7 +20,8 @@ _MOST = 8_000
 def one_percent(search: Search, best: Points) -> Array:
     """Ends of the interval around the best point of each row, shape (2, rows); 0 or infinity where it has none."""
     live, mse, goal = search.live, best.mse, 1.01 * best.mse
-    ends = np.array([np.zeros(live.size), np.full(live.size, np.inf)])
+    ends = np.empty((2, live.size))
+    ends[0], ends[1] = 0.0, np.inf
     wide = live & (mse > 0)
     if np.count_nonzero(wide) < live.size:
         # Within 1 % of no error at all there is only the best scale.

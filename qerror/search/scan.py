@@ -23,6 +23,7 @@ _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
 # Where a slope that is zero at one scale is no longer so, as factors.
 _BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
+_TINY = np.finfo(np.float64).tiny
 
 
 class Found(NamedTuple):
@@ -83,13 +84,16 @@ class Search:
         return self._least
 
     def _sort_in(self) -> None:
-        self._points = points = join(self._points, *self._new)
+        # What comes first is a ladder, which is sorted.
+        alone = len(self._new) == 1 and not self._points.row.size
+        self._points = points = self._new[0] if alone else join(self._points, *self._new)
         self._new.clear()
         value = points.mse
         if self.objective.convex:
             gain = np.maximum(points.b, 0.0)
             gain *= gain
-            gain /= np.where(points.c > 0, points.c, np.inf)
+            # Where every value goes to level 0, both are 0.
+            gain /= points.c + _TINY
             value = np.minimum(value, self.objective.power[points.row] - gain)
         if self.rows == 1:
             self._least = np.maximum(value.min(keepdims=True, initial=np.inf), 0.0)
@@ -121,7 +125,7 @@ class Search:
         """Evaluate and remember."""
         count, ahead = row.size, self._ahead
         if ahead:
-            row, scale, self._ahead = np.append(row, ahead[0]), np.append(scale, ahead[1]), None
+            row, scale, self._ahead = np.concatenate([row, ahead[0]]), np.concatenate([scale, ahead[1]]), None
         new = self.objective(row, scale)
         self.remember(new)
         return new.select(slice(count)) if ahead else new
