@@ -43,6 +43,11 @@ class HalfLineIntegral(sp.Integral):  # type: ignore[misc]
     # Else SymPy integrates numerically wherever it sorts terms by their coefficients, for seconds.
     is_number = False
 
+    @property
+    def free_symbols(self) -> set[Expr]:
+        """Symbols that are not integrated over."""
+        return _free_symbols(self)
+
     def doit(self, **hints: Any) -> Expr:
         """The closed form, ordered by its special functions."""
         closed = _closed(self.function, *self.limits[0])
@@ -68,6 +73,11 @@ class LevelSum(sp.Sum):  # type: ignore[misc]
 
     is_number = False
     folded: Expr = None
+
+    @property
+    def free_symbols(self) -> set[Expr]:
+        """Symbols that are not summed over."""
+        return _free_symbols(self)
 
     def doit(self, **hints: Any) -> Expr:
         """Closed summands; all of them where their number is known, the geometric series where it is one."""
@@ -131,15 +141,22 @@ def remember(closed: Expr, folded: Expr) -> Expr:
 def origin(closed: Expr) -> Expr | None:
     """The integrals that a closed form was made of in this process, times a number; None if it is not known."""
     number, rest = _split_number(closed)
-    if rest not in _ORIGINS:
-        return None
-    found, folded = _ORIGINS[rest]
-    return number / found * folded
+    for sign in (1, -1):
+        if (found := _ORIGINS.get(sign * rest)) is not None:
+            return sign * number / found[0] * found[1]
+    return None
 
 
 def _split_number(closed: Expr) -> tuple[Expr, Expr]:
-    number, rest = closed.primitive() if closed.is_Add else closed.as_coeff_Mul()
-    return (-number, -rest) if rest.could_extract_minus_sign() else (number, rest)
+    return closed.primitive() if closed.is_Add else closed.as_coeff_Mul()
+
+
+def _free_symbols(folded: Expr) -> set[Expr]:
+    """SymPy rebuilds the whole summand to find them."""
+    found = set(folded.function.free_symbols)
+    for variable, lower, upper in folded.limits:
+        found = (found - {variable}) | lower.free_symbols | upper.free_symbols
+    return found
 
 
 def _digits(bits: int) -> int:
