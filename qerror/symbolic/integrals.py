@@ -148,7 +148,8 @@ def origin(closed: Expr) -> Expr | None:
 
 
 def _split_number(closed: Expr) -> tuple[Expr, Expr]:
-    return closed.primitive() if closed.is_Add else closed.as_coeff_Mul()
+    number, rest = closed.primitive() if closed.is_Add else closed.as_coeff_Mul()
+    return number, rest
 
 
 def _free_symbols(folded: Expr) -> set[Expr]:
