@@ -44,7 +44,7 @@ class Gaussian(LocationScale):
     """
 
     family = "gaussian"
-    unit_panels = np.array([0.0, 1.5, 3.0, 4.5])
+    unit_panels = np.array([0.0, 2.0, 4.0])
 
     def _pdf(self, t: Array) -> Array:
         f = np.asarray(t * t)
@@ -87,7 +87,7 @@ class Laplace(LocationScale):
     """
 
     family = "laplace"
-    unit_panels = np.array([0.0, 1.0, 3.0, 6.0])
+    unit_panels = np.array([0.0, 4.0])
 
     def _pdf(self, t: Array) -> Array:
         return np.exp(-_SQRT_2 * t) / _SQRT_2
