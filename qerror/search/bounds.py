@@ -112,9 +112,8 @@ def _above_parabolas(objective: Objective, left: Points, right: Points) -> Array
     # Where both parabolas meet, and the bottoms of those that have one on their side.
     cross = np.divide(ahead, apart, out=0.5 * width, where=apart < 0)
     cross = np.minimum(np.maximum(cross, 0.0), width)
-    bowls = half > 0
-    from_left = np.divide(left.slope, -2 * half, out=np.zeros_like(half), where=bowls)
-    from_right = np.divide(right.slope, -2 * half, out=np.zeros_like(half), where=bowls)
+    bowl = np.where(half > 0, -2 * half, -np.inf)
+    from_left, from_right = left.slope / bowl, right.slope / bowl
     from_left = np.minimum(np.maximum(from_left, 0.0), cross)
     from_right = np.maximum(np.minimum(from_right, 0.0), cross - width)
     least: Array = np.minimum(left.mse + cross * (left.slope + half * cross), np.minimum(left.mse, right.mse))
