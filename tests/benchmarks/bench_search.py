@@ -29,11 +29,15 @@ def _densities() -> Iterator[tuple[str, float, float]]:
     calls.append(lambda: qe.quantization_error(qe.Gaussian(), "int4", scales))
     # Calls of a millisecond: what other processes add in bursts is told apart by many rounds, all calls in each.
     rounds = 1e3 * _rounds(calls, CALLS)
-    for what, times, known in (("least", rounds.min(axis=0), True), ("median", np.median(rounds, axis=0), False)):
-        limits = (1.5, 15.0, 10.0) if known else 3 * (np.inf,)
-        yield f"optimal_scale, median over grids x families, {what} of {CALLS} calls [ms]", np.median(times[:-1]), limits[0]
-        yield f"optimal_scale, maximum over grids x families, {what} of {CALLS} calls [ms]", times[:-1].max(), limits[1]
-        yield f"quantization_error at 1000 scales of int4, {what} of {CALLS} calls [ms]", times[-1], limits[2]
+    for what, times in (("least", rounds.min(axis=0)), ("median", np.median(rounds, axis=0))):
+        limits = (1.5, 15.0, 10.0) if what == "least" else 3 * (np.inf,)
+        found = (
+            ("optimal_scale, median over grids x families", np.median(times[:-1])),
+            ("optimal_scale, maximum over grids x families", times[:-1].max()),
+            ("quantization_error at 1000 scales of int4", times[-1]),
+        )
+        for (claim, value), limit in zip(found, limits, strict=True):
+            yield f"{claim}, {what} of {CALLS} calls [ms]", value, limit
     for name in FINE:
         worst = max(_median(lambda f=family, n=name: qe.optimal_scale(qe.density(f), n), 1) for family in FAMILIES)
         yield f"optimal_scale, maximum over families, {name} [s]", worst, 2.0
