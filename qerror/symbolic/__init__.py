@@ -12,7 +12,7 @@ Examples
 2*b**2*exp(-C/b)
 """
 
-from .codegen import CompiledExpression, latex, to_numpy
+from .codegen import CompiledExpression, to_numpy
 from .densities import SymbolicDensity
 from .derivation import derivation
 from .errors import bias, clipping_error, curvature, mse, partial_moment, rounding_error, sqnr, stationarity
@@ -33,6 +33,7 @@ from .published import aciq, octav, statqat_snr
 from .sample import PREFIX_SUMS, Rank, SampleSum, SymbolicSample, empirical
 from .steps import Derivation, Step
 from .tails import X
+from .typeset import latex
 from .user import FromExpression, density
 
 __all__ = [

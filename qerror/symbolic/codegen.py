@@ -1,4 +1,4 @@
-"""Expressions as LaTeX and as NumPy source that keeps the digits of tails and of narrow cells."""
+"""Expressions as NumPy source that keeps the digits of tails and of narrow cells."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
-from sympy.printing.latex import LatexPrinter
 from sympy.printing.numpy import SciPyPrinter
 
-from .integrals import antiderivative, coefficients, origin, tidy
+from .integrals import antiderivative, coefficients, tidy
+from .origins import origin
 from .sample import Rank
-from .tails import hold, release
+from .tails import release
 
-__all__ = ["CompiledExpression", "latex", "to_numpy"]
+__all__ = ["CompiledExpression", "to_numpy"]
 
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
@@ -268,61 +268,3 @@ def _definition(name: str, arguments: Sequence[str], functions: Sequence[str], t
     signed = [f"- {term[1:]}" if term.startswith("-") else f"+ {term}" for term in terms]
     body = terms[0] if len(terms) == 1 else "(\n        " + "\n        ".join(signed).removeprefix("+ ") + "\n    )"
     return "\n".join([f"\ndef {name}({', '.join(arguments)}):", *functions, f"    return {body}\n"])
-
-
-class _Exp(sp.Function):  # type: ignore[misc]
-    """Exponential, which the printer does not try to simplify into a denominator: that takes it seconds."""
-
-    nargs = 1
-
-    @classmethod
-    def class_key(cls) -> Any:
-        """The place of exp among the factors."""
-        return sp.exp.class_key()
-
-
-def _held(power: Expr) -> Expr:
-    return _Exp(power.args[0])
-
-
-class _Latex(LatexPrinter):  # type: ignore[misc]
-    """LaTeX with the names of the field's functions."""
-
-    def _print_LevelSum(self, expr: Expr) -> str:
-        return str(self._print_Sum(expr))
-
-    def _print_HalfLineIntegral(self, expr: Expr) -> str:
-        return str(self._print_Integral(expr))
-
-    def _print__Exp(self, expr: Expr, exp: Any = None) -> str:
-        power = rf"e^{{{self._print(expr.args[0])}}}"
-        return power if exp is None else rf"\left({power}\right)^{{{exp}}}"
-
-    def _print_HeldPolylog(self, expr: Expr) -> str:
-        order, argument = (self._print(arg) for arg in expr.args)
-        return rf"\operatorname{{Li}}_{{{order}}}\left({argument}\right)"
-
-    def _print_betainc(self, expr: Expr) -> str:
-        a, b, _, upper = (self._print(arg) for arg in expr.args)
-        return rf"\operatorname{{B}}_{{{upper}}}\left({a}, {b}\right)"
-
-
-def latex(expression: Expr) -> str:
-    r"""LaTeX of an expression, folded or closed.
-
-    Parameters
-    ----------
-    expression : Expr
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from qerror import symbolic
-    >>> latex(symbolic.partial_moment("laplace:std=1", 0, sp.Symbol("t", positive=True)).doit())
-    '\\frac{e^{- \\sqrt{2} t}}{2}'
-    """
-    held = hold(expression).replace(lambda e: isinstance(e, sp.exp) and e.free_symbols, _held)
-    return str(_Latex().doprint(held))

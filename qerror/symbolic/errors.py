@@ -9,7 +9,7 @@ from typing import Any
 
 import sympy as sp
 
-from .integrals import ErrorSum
+from .origins import ErrorSum
 from .regions import Distribution, Region, as_density, derivative, edge_terms, inner_regions, regions, summed, total
 from .tails import X
 

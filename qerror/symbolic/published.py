@@ -8,11 +8,11 @@ from typing import Any
 import sympy as sp
 
 from .densities import SymbolicDensity
-from .derivation import solve_condition
 from .errors import clipping_error, mse
 from .families import named
 from .integrals import tidy
 from .levels import symbolic_levels
+from .optima import solve_condition
 from .steps import Derivation, Step
 from .tails import X
 

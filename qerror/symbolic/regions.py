@@ -12,8 +12,9 @@ import sympy as sp
 from .._check import check_choice
 from .densities import SymbolicDensity
 from .families import named
-from .integrals import ErrorSum, LevelSum
+from .integrals import LevelSum
 from .levels import BINADE, J, Levels, Run, symbolic_levels
+from .origins import ErrorSum
 from .sample import SymbolicSample, empirical
 from .tails import X
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .codegen import latex
+from .typeset import latex
 
 __all__ = ["Derivation", "Step"]
 
