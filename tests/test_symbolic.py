@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import math
+import time
 from typing import Any
 
 import mpmath
@@ -643,6 +644,18 @@ def test_derivation_renders() -> None:
     assert found is symbolic.derivation("optimum", "gaussian", "ternary")
     with pytest.raises(KeyError, match="no step 'proof'; there are 'density'"):
         found["proof"]
+
+
+# Seconds of a processor; a third of it where nothing else runs.
+LONGEST_DERIVATION = 5.0
+
+
+def test_derivations_take_seconds() -> None:
+    """Two components with functions of their own, thirty cells, a numeric optimum."""
+    start = time.process_time()
+    found = symbolic.derivation("optimum", "mixture(0.5*laplace:std=1; 0.5*logistic:std=2)", "nf4")
+    assert len(found.markdown()) > 1000
+    assert time.process_time() - start < LONGEST_DERIVATION
 
 
 x = sp.Symbol("x", real=True)
