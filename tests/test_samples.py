@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -360,3 +361,38 @@ def test_values_of_any_size(grid: str, size: float, weight: float | None) -> Non
     assert best.status == alone.status
     assert best.scale / unit == pytest.approx(alone.scale, rel=1e-12)
     assert best.error.mse / unit**2 == pytest.approx(alone.error.mse, rel=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("size", [1, 31, 511, 512, 4100])
+def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:
+    """By bisection, from 512 values on among every 16th first, and as integers: against NumPy and exact sums."""
+    x = RNG.standard_normal((3, size)).astype(np.float32)
+    x[1] = np.round(x[1], 1)
+    x[2, 0] = 1e6
+    weights = RNG.random(x.shape) if weighted else None
+    held, _ = qe.Empirical(x, weights, axis=0).sorted_rows
+    for row, values in enumerate(held.values):
+        t = np.concatenate([RNG.standard_normal(50), values[:: max(1, size // 20)], [-1e9, 1e9, 0.0, -0.0]])
+        rank = held.rank(np.full(t.shape, row), t)
+        np.testing.assert_array_equal(rank, np.searchsorted(values, t, side="right"))
+        w = np.ones(size) if held.weights is None else held.weights[row]
+        terms = [Fraction(a) * (Fraction(float(b)) - Fraction(held.mean[row])) for a, b in zip(w, values, strict=True)]
+        sums = list(itertools.accumulate(terms, initial=Fraction(0)))
+        found = held.first_of(np.full(rank.shape, row), rank)
+        # Each term is rounded to float64 and then to a unit of at most 2 n / 2^61 of the largest; equal ones alike.
+        slack = size * (2.0**-52 + size * 2.0**-61) * float(max(map(abs, terms)))
+        assert max(abs(a - float(sums[r])) for a, r in zip(found, rank, strict=True)) <= slack
+        second = float(sum(term * term / Fraction(a) for term, a in zip(terms, w, strict=True) if a))
+        np.testing.assert_allclose(held.second_moment[row] * held.total[row], second, rtol=1e-14)
+
+
+def test_round_down() -> None:
+    around = RNG.standard_normal(500) * 10.0 ** RNG.integers(-46, 39, 500)
+    t = np.concatenate([around, around.astype(np.float32), [0.0, -0.0, 1e-60, -1e-60, 1e39, -1e39, np.inf, -np.inf]])
+    key = rows.round_down(t, np.dtype(np.float32))
+    assert key.dtype == np.float32
+    assert (key <= t).all()
+    inner = np.abs(key) < np.finfo(np.float32).max
+    assert (np.nextafter(key[inner], np.float32(np.inf)) > t[inner]).all()
+    np.testing.assert_array_equal(key[-4:], [np.finfo(np.float32).max, -np.inf, np.inf, -np.inf])

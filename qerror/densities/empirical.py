@@ -55,8 +55,19 @@ class Empirical(Density):
     def __init__(
         self, x: ArrayLike, weights: ArrayLike | None = None, axis: int | tuple[int, ...] | None = None
     ) -> None:
-        rows, self.shape = sorted_rows(x, weights, axis)
-        self._sums = _Sums(rows)
+        self._hold(*sorted_rows(x, weights, axis))
+
+    @classmethod
+    def in_place(
+        cls, x: NDArray[Any], weights: ArrayLike | None = None, axis: int | tuple[int, ...] | None = None
+    ) -> Self:
+        """The same of an array that nobody else reads: it is sorted where it is."""
+        new = object.__new__(cls)
+        new._hold(*sorted_rows(x, weights, axis, in_place=True))
+        return new
+
+    def _hold(self, rows: Rows, shape: tuple[int, ...]) -> None:
+        self.shape, self._sums = shape, _Sums(rows)
         if len(rows.values) == 1:
             # What every question needs is made at once; many rows make it part by part.
             _ = rows.second_moment

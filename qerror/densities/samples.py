@@ -22,9 +22,9 @@ _LARGEST = 1e100
 
 
 def sorted_rows(
-    x: ArrayLike, weights: ArrayLike | None, axis: int | tuple[int, ...] | None
+    x: ArrayLike, weights: ArrayLike | None, axis: int | tuple[int, ...] | None, *, in_place: bool = False
 ) -> tuple[Rows, tuple[int, ...]]:
-    """Sort or count the values; return the rows and the shape of the kept axes."""
+    """Sort or count the values; return the rows and the shape of the kept axes. `in_place`: x may be written over."""
     values = as_values(x)
     if values.size == 0:
         raise ValueError(f"x must have at least one value, got shape {values.shape}")
@@ -39,7 +39,7 @@ def sorted_rows(
         if codes is not None:
             return _counted(codes, values), shape
     rows = values.reshape(values.shape[0] if kept else 1, -1)
-    return _sorted(rows, None if weight is None else weight.reshape(rows.shape), values), shape
+    return _sorted(rows, None if weight is None else weight.reshape(rows.shape), values, in_place), shape
 
 
 def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -107,9 +107,10 @@ def _counted(codes: NDArray[np.uint16], values: NDArray[Any]) -> Rows:
     return Rows(table[seen][None], counts[seen].astype(np.float64)[None], np.array([codes.size]))
 
 
-def _sorted(rows: NDArray[Any], weight: Array | None, values: NDArray[Any]) -> Rows:
+def _sorted(rows: NDArray[Any], weight: Array | None, values: NDArray[Any], in_place: bool) -> Rows:
     count, length = rows.shape
-    held = np.array(rows, np.float32 if rows.dtype == np.float16 else rows.dtype.newbyteorder("="), order="C")
+    kind = np.float32 if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
+    held = np.array(rows, kind, order="C", copy=None if in_place else True)
     if weight is None:
         _sort(held)
     else:

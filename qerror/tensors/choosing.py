@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -99,9 +100,9 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
     grid, half = plan.grid, plan.grid.half
     if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):
         # The same error from half of the thresholds.
-        grid, rows = half, np.abs(rows)
-    sample = sorted_sample(rows, weights)
-    del rows
+        grid, sample = half, sorted_sample(np.abs(rows), weights, Empirical.in_place)
+    else:
+        sample = sorted_sample(rows, weights)
     if is_word(shift, "optimal"):
         free = optimal_scale(sample, plan.grid, shift=shift)
         if stored is None:
@@ -127,11 +128,11 @@ def _stored(density: Density, grid: Grid, shift: Any, stored: Stored) -> tuple[A
     return best_stored(density, grid, np.broadcast_to(at, np.broadcast_shapes(at.shape, density.shape)), stored)
 
 
-def sorted_sample(rows: NDArray[Any], weights: Array | None) -> Empirical:
+def sorted_sample(rows: NDArray[Any], weights: Array | None, make: Callable[..., Empirical] = Empirical) -> Empirical:
     """The exact sample of rows; of one row as a single distribution, whose repeated values are counted."""
     if len(rows) == 1:
-        return Empirical(rows[0], None if weights is None else weights[0])
-    return Empirical(rows, weights, axis=0)
+        return make(rows[0], None if weights is None else weights[0])
+    return make(rows, weights, axis=0)
 
 
 def _flat(count: int, scale: Any, shift: Any, status: Any) -> Choice:
