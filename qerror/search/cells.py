@@ -172,20 +172,27 @@ class Cells:
         other += np.arange(other.size)
         return Pairs(interval, own, other) if self._by_value else Pairs(interval, other, own)
 
-    def crossings(self, row: Index, value: Index, threshold: Index) -> tuple[Array, Steps]:
-        """The u = 1 / s of each crossing, and what B + i C grows by as u passes it."""
-        place = row * self.n
-        place += value
-        y = self.rows.values.ravel().take(place) - self.shift.take(row)
+    def crossings(self, row: Index, value: Index, threshold: Index) -> Array:
+        """The u = 1 / s of each crossing."""
+        y = self.rows.values.ravel().take(row * self.n + value) - self.shift.take(row)
+        return np.divide(self.grid.thresholds.take(threshold), y, out=y)
+
+    def changes(self, u: Array, row: Index, value: Index, threshold: Index) -> Steps:
+        """What B + i C grows by as u passes a crossing: |y| = |t| / u."""
+        moment, squares = self.growth
         share = 1.0 / self.rows.total.take(row)
         if self.rows.weights is not None:
-            share *= self.rows.weights.ravel().take(place)
-        change = np.empty(y.size, np.complex128)
-        np.multiply(share, self._growth.take(threshold), out=change.imag)
-        u = self.grid.thresholds.take(threshold) / y
-        share *= np.abs(y, out=y)
-        np.multiply(share, self._gaps.take(threshold), out=change.real)
-        return u, change
+            share *= self.rows.weights.ravel().take(row * self.n + value)
+        change = np.empty(u.size, np.complex128)
+        np.multiply(share, squares.take(threshold), out=change.imag)
+        share /= u
+        np.multiply(share, moment.take(threshold), out=change.real)
+        return change
+
+    @property
+    def growth(self) -> tuple[Array, Array]:
+        """|t| times the gap at each threshold, and what the square of the level grows by away from 0."""
+        return np.abs(self.grid.thresholds) * self._gaps, self._growth
 
     @cached_property
     def at_home(self) -> tuple[Array, Array]:

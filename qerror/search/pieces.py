@@ -8,7 +8,7 @@ or not, is nowhere below the error at that scale: the largest B^2 / C is the glo
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,15 @@ from .cells import Array, Cells, Index, Steps
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2
-# Thresholds on one side of 0 up to which a crossing carries the number of its own in its last bits.
-_TAGS = 8
+# Thresholds up to which a crossing carries the number of its own in its last bits: on one side of 0 in short rows, of
+# which all crossings are sorted, and in intervals.
+_TAGS, _MOST_TAGS = 8, 1 << 12
 # Crossings of short rows that are sorted at a time: long enough for threads, short enough for the caches.
 _AT_ONCE = 1 << 19
 # Intervals of fewer than 2^5 crossings are taken together.
 _SHORTEST = 5
+# In place of u = inf.
+_FAR = 1e300
 # In place of C = 0.
 _NO_LEVEL = 1e-300
 
@@ -48,7 +51,7 @@ def best_pieces(u: Array, change: Steps, enough: Array | None = None, power: Arr
     Parameters
     ----------
     u : ndarray of shape (I, M)
-        First 0, then the crossings; inf fills up.
+        First 0, then the crossings; what fills up is inf or so.
     change : ndarray of shape (I, M)
         B + i C before the first crossing, then what they grow by at each: one complex sum takes as long as a real one.
     enough : ndarray of shape (I,), optional
@@ -60,28 +63,37 @@ def best_pieces(u: Array, change: Steps, enough: Array | None = None, power: Arr
     mask = (1 << (m - 1).bit_length()) - 1
     key = _sorted_keys(u, mask, np.arange(m))
     place = key & mask
+    key &= ~mask
     place += (np.arange(n) * m)[:, None]
-    sums = change.ravel().take(place, mode="clip")
-    gain = _gains(sums)
-    best = np.arange(n), gain.argmax(axis=1) if power is None else _last_best(gain, power)
+    return _best(change.ravel().take(place, mode="clip"), u, enough, power)
+
+
+def _best(sums: Steps, u: Array, enough: Array | None, power: Array | None) -> Piece:
+    """`best_pieces` of sorted crossings; `sums` are what B + i C grow by. Both are written over."""
+    gain = _gains(sums, out=u if enough is None else None)
+    best = np.arange(len(u)), gain.argmax(axis=1) if power is None else _last_best(gain, power)
+    b, c = sums[best].real, sums[best].imag
     if enough is None:
-        return Piece(sums[best].real, sums[best].imag, np.empty(0, np.intp), np.empty(0))
+        return Piece(b, c, np.empty(0, np.intp), np.empty(0))
     owner, at = np.nonzero(gain >= enough[:, None])
     with np.errstate(divide="ignore", invalid="ignore"):
         bottom = sums.real[owner, at] / sums.imag[owner, at]
-        end = 1 / np.column_stack([(key & ~mask).view(np.float64), np.full(n, np.inf)])
+        end = 1 / np.column_stack([u, np.full(len(u), np.inf)])
     # A bottom that falls on a kink is no minimum.
     margin = 1 + 2.0**-40
     inside = (bottom * margin < end[owner, at]) & (bottom > end[owner, at + 1] * margin)
-    return Piece(sums[best].real, sums[best].imag, owner[inside], bottom[inside])
+    return Piece(b, c, owner[inside], bottom[inside])
 
 
 def _sorted_keys(u: Array, mask: int, tag: NDArray[np.int64]) -> NDArray[np.int64]:
     """Crossings in ascending order along the rows, in place, the last bits of each (`mask`) given to a tag."""
+    # Infinity with a tag would be no number.
+    np.minimum(u, _FAR, out=u)
     key = u.view(np.int64)
     key &= ~mask
     key |= tag
-    key.sort(axis=1)
+    # Positive numbers are sorted faster than their bits.
+    u.sort(axis=1)
     return key
 
 
@@ -111,15 +123,22 @@ def _last_best(gain: Array, power: Array) -> Index:
     return out
 
 
-def in_intervals(
-    cells: Cells, row: Index, low: Array, high: Array, start: Steps, enough: Array | None = None
-) -> Piece:
+def in_intervals(cells: Cells, row: Index, low: Array, high: Array, start: Steps, enough: Array | None = None) -> Piece:
     """The best pieces of intervals of scales, with B + i C at their upper ends; each has at most `MOST` crossings.
 
     The intervals come in ascending order of the number of their crossings.
     """
     pairs = cells.pairs(row, low, high)
-    u, change = cells.crossings(row[pairs.interval], pairs.value, pairs.threshold)
+    owner, tagged = row[pairs.interval], cells.rows.weights is None and cells.grid.thresholds.size <= _MOST_TAGS
+    u = cells.crossings(owner, pairs.value, pairs.threshold)
+    change = np.empty(0, np.complex128) if tagged else cells.changes(u, owner, pairs.value, pairs.threshold)
+    moment, squares = (a / cells.n for a in cells.growth)
+    mask = _mask(moment.size)
+    if tagged:
+        np.minimum(u, _FAR, out=u)
+        key = u.view(np.int64)
+        key &= ~mask
+        key |= pairs.threshold
     count = np.bincount(pairs.interval, minlength=row.size)
     end = np.cumsum(count)
     # Filled up to one length, those together that need about the same.
@@ -127,9 +146,13 @@ def in_intervals(
     cuts = [0, *(np.flatnonzero(size[1:] != size[:-1]) + 1).tolist(), row.size]
     found = []
     for one, two in itertools.pairwise(cuts):
-        inside = slice(end[one] - count[one], end[two - 1])
-        filled = _filled(u[inside], change[inside], start[one:two], count[one:two])
-        found.append(best_pieces(*filled, None if enough is None else enough[one:two]))
+        inside, some = slice(end[one] - count[one], end[two - 1]), slice(one, two)
+        full, least = _filled(u[inside], 0.0, _FAR, count[some]), None if enough is None else enough[some]
+        if tagged:
+            full.sort(axis=1)
+            found.append(_best(_tagged(full, mask, moment, squares, start[some]), full, least, None))
+        else:
+            found.append(best_pieces(full, _filled(change[inside], start[some], 0.0, count[some]), least))
     b, c, dip = (np.concatenate([piece[i] for piece in found]) for i in (0, 1, 3))
     dip_of = np.concatenate([at + piece.dip_of for at, piece in zip(cuts, found, strict=False)])
     # The first and the last piece go on beyond the interval.
@@ -137,15 +160,39 @@ def in_intervals(
     return Piece(b, c, dip_of[own], dip[own])
 
 
-def _filled(u: Array, change: Steps, start: Steps, count: Index) -> tuple[Array, Steps]:
-    """The crossings of intervals as rows of one length, the first place of each for what holds before them."""
+def _filled(values: NDArray[Any], first: Any, rest: float, count: Index) -> NDArray[Any]:
+    """The values of intervals, `count` of each, as rows of one length that begin with `first` and end with `rest`."""
     most = 1 + int(count.max())
     place = np.repeat(np.arange(count.size) * most + 1 - (np.cumsum(count) - count), count)
-    place += np.arange(u.size)
-    full_u, full = np.full((count.size, most), np.inf), np.zeros((count.size, most), np.complex128)
-    full_u.ravel()[place], full.ravel()[place] = u, change
-    full_u[:, 0], full[:, 0] = 0.0, start
-    return full_u, full
+    place += np.arange(values.size)
+    full = np.full((count.size, most), rest, values.dtype)
+    full.ravel()[place] = values
+    full[:, 0] = first
+    return full
+
+
+def _mask(tags: int) -> int:
+    """The last bits that number so many thresholds."""
+    return (1 << (tags - 1).bit_length()) - 1
+
+
+def _tagged(
+    u: Array, mask: int, moment: Array, squares: Array, start: Steps, work: tuple[Index, Steps] | None = None
+) -> Steps:
+    """What B + i C grow by at sorted crossings with the numbers of their thresholds, which are taken away.
+
+    The crossing and its threshold say which value it is, |y| = |t| / u: of 16 thresholds to 2^-49 of it.
+    `moment` is |t| times the gap at each threshold.
+    """
+    index, sums = (np.empty(u.shape, np.intp), np.empty(u.shape, np.complex128)) if work is None else work
+    key = u.view(np.int64)
+    np.bitwise_and(key, mask, out=index)
+    key &= ~mask
+    (moment + 1j * squares).take(index, mode="clip", out=sums)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums.real /= u
+    sums[:, 0] = start
+    return sums
 
 
 class _Work(NamedTuple):
@@ -185,34 +232,22 @@ def _in_part(cells: Cells, part: slice, tables: Array, work: _Work, enough: Arra
             np.divide(t, size, out=u[:, column])
     if enough is None and weights is None and 0 < width <= _TAGS:
         tag = np.repeat(np.arange(width), n)
-        return _tagged(tag if one_sided else tag + width * np.tile(negative, width), tables, work, start, power)
+        if not one_sided:
+            tag = tag + width * np.tile(negative, width)
+        mask = _mask(2 * width)
+        _sorted_keys(u, mask, np.insert(tag, 0, 0, axis=-1))
+        # A threshold that is missing on one side lies at infinity, as all thresholds do for y = 0: B then stays, C does
+        # not fall, and no such piece is the best.
+        t, gaps, squares = tables.transpose(1, 0, 2).reshape(3, -1)
+        moment = np.where(np.isfinite(t), t, 0.0) * gaps
+        sums = _tagged(u, mask, moment / n, squares / n, start, (work.tags[: len(y)], work.sums[: len(y)]))
+        return _best(sums, u, None, power)
     change = np.empty(u.shape, np.complex128)
     change[:, 0] = start
     for k, column in enumerate(columns):
         gap, square = (np.where(negative, tables[1, j, k], tables[0, j, k]) for j in (1, 2))
         change.real[:, column], change.imag[:, column] = gap * size * share, square * share
     return best_pieces(u, change, enough, power)
-
-
-def _tagged(tag: NDArray[np.int64], tables: Array, work: _Work, start: Steps, power: Array) -> Piece:
-    """Few thresholds: a crossing and its threshold say which value it is, |y| = |t| / u, to 2^-49 of it."""
-    u, index, sums = work.u[: start.size], work.tags[: start.size], work.sums[: start.size]
-    width = tables.shape[2]
-    mask = (1 << (2 * width - 1).bit_length()) - 1
-    key = _sorted_keys(u, mask, np.insert(tag, 0, 0, axis=-1))
-    np.bitwise_and(key, mask, out=index)
-    key &= ~mask
-    t, gaps, squares = tables.transpose(1, 0, 2).reshape(3, -1) * (width / (u.shape[1] - 1))
-    # A threshold that is missing on one side lies at infinity, as all thresholds do for y = 0: B then stays, C does not
-    # fall, and no such piece is the best.
-    moment = np.where(np.isfinite(t), tables[:, 0].ravel(), 0.0) * gaps
-    (moment + 1j * squares).take(index, mode="clip", out=sums)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sums.real /= u
-    sums[:, 0] = start
-    gain = _gains(sums, out=u)
-    best = np.arange(start.size), _last_best(gain, power)
-    return Piece(sums[best].real, sums[best].imag, np.empty(0, np.intp), np.empty(0))
 
 
 def _outwards(grid: Grid) -> Array:

@@ -7,7 +7,7 @@ Short rows are looked at piece by piece at once.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from .cells import Array, Cells, Index
 
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3
+# Crossings that take no longer than one more round.
+_FEW = 1 << 16
 # Into how many parts an interval is divided at a time, and cells looked at in one round.
 _MOST_PARTS = 8
 # The same where there is but one round.
@@ -38,25 +40,38 @@ class Best(NamedTuple):
 
 
 class Intervals(NamedTuple):
-    """Between two evaluated scales of a row: MSE(s) <= A - 2 s B + s^2 C with the B and C of either end."""
+    """Between two evaluated scales of a row: MSE(s) <= A - 2 s B + s^2 C with the B and C of either end.
 
-    row: Index
-    low: Array
-    low_b: Array
-    low_c: Array
-    high: Array
-    high_b: Array
-    high_c: Array
-    low_crossed: Index
-    crossings: Index
+    In two tables, of which some columns are taken in one call: threads wait for the interpreter lock at every one.
+    """
+
+    # Row, crossings below, crossings inside.
+    counts: Index
+    # Scale, B and C at the low end, then at the high end.
+    ends: Array
+
+    @property
+    def row(self) -> Index:
+        """Of each interval."""
+        out: Index = self.counts[0]
+        return out
+
+    @property
+    def crossings(self) -> Index:
+        """Inside each interval."""
+        out: Index = self.counts[2]
+        return out
+
+    @property
+    def size(self) -> int:
+        """How many intervals."""
+        return int(self.counts.shape[1])
 
     def select(self, index: Index | NDArray[np.bool_]) -> Intervals:
         """Those at `index`."""
-        row, low, low_b, low_c, high, high_b, high_c, below, inside = self
-        return Intervals(
-            row[index], low[index], low_b[index], low_c[index], high[index], high_b[index], high_c[index], below[index],
-            inside[index],
-        )  # fmt: skip
+        if index.dtype == np.bool_:
+            index = index.nonzero()[0]
+        return Intervals(self.counts.take(index, axis=1), self.ends.take(index, axis=1))
 
 
 def search(cells: Cells, budget: float = BUDGET) -> Best:
@@ -125,9 +140,9 @@ class _Search:
     def run(self) -> Best:
         left, waiting = self._ladder(), self._none
         spent = 0.0
-        while left.row.size or waiting.row.size:
+        while left.size or waiting.size:
             left = left.select(self._may_win(left))
-            if not left.row.size:
+            if not left.size:
                 # In one go, when the goal is as near as it comes.
                 self._look(waiting.select(self._may_win(waiting)))
                 break
@@ -142,8 +157,7 @@ class _Search:
 
     @property
     def _none(self) -> Intervals:
-        index, number = np.empty(0, np.intp), np.empty(0)
-        return Intervals(index, number, number, number, number, number, number, index, index)
+        return Intervals(np.empty((3, 0), np.intp), np.empty((6, 0)))
 
     def _ladder(self) -> Intervals:
         """Intervals of an octave over all scales that may be the best."""
@@ -151,12 +165,12 @@ class _Search:
         rows = np.flatnonzero(self.live)
         reach, power = cells.reach[rows], cells.power[rows]
         top = cells.largest_scale[rows] * (1 + 1e-9)
-        # A - MSE <= 2 s reach: below `low` less than half of the power can be gained.
-        low = 0.25 * power / reach
+        # A - MSE <= 2 s reach: below `low` less than 94 % of the power can be gained.
+        low = 0.47 * power / reach
         top = np.maximum(top, 2 * low)
         steps = np.maximum(1, np.ceil(np.log2(top / low))).astype(np.intp)
         found = self._intervals(rows, low, top, steps)
-        # Where half of the power is not gained, scales further down must be looked at.
+        # Where that is not gained, scales further down must be looked at.
         bottom = 0.5 * (power - self.goal[rows]) / reach * (1 - 1e-9)
         # Where all of the power is good enough every scale is: twenty octaves of them.
         bottom = np.maximum(bottom, low * 2.0**-20)
@@ -167,7 +181,7 @@ class _Search:
             found = _joined(found, extra)
         start, stop = cells.repeating
         # What is found an octave below stands for these.
-        return found.select((found.low < start[found.row]) | (found.high > stop[found.row]))
+        return found.select((found.ends[0] < start[found.row]) | (found.ends[3] > stop[found.row]))
 
     def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
         """Evaluate `steps` + 1 scales from low to high of each row, in equal ratios."""
@@ -190,7 +204,7 @@ class _Search:
     def _next(self, left: Intervals) -> tuple[Intervals, Intervals]:
         """The intervals of this round, those of most promise first where there are too many."""
         most = max(1, _ROUND // (self.cells.width * 8))
-        if left.row.size <= most:
+        if left.size <= most:
             return left.select(np.zeros(0, np.intp)), left
         promise = (self.goal[left.row] - below_chord(self.cells.power[left.row], left)) / self.cells.power[left.row]
         order = np.argsort(-promise, kind="stable")
@@ -199,29 +213,33 @@ class _Search:
     def _divide(self, left: Intervals, now: Intervals) -> tuple[Intervals, Intervals, float]:
         """What is left, the intervals with so few crossings that these are to be looked at, and the cost of both."""
         parts, uneven, ratio = self._spacing(now)
-        enough = now.crossings <= np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
+        few_in_all = now.crossings.sum() <= _FEW
+        most = pieces.MOST if few_in_all else np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
+        enough = now.crossings <= most
         few = now.select(enough)
-        cost = float(few.crossings.sum()) + 2.0 * few.row.size * self.cells.width
+        cost = float(few.crossings.sum()) + 2.0 * few.size * self.cells.width
         now, parts, uneven, ratio = now.select(~enough), parts[~enough], uneven[~enough], ratio[~enough]
+        low, low_b, low_c, high, high_b, high_c = now.ends
+        row, below, crossings = now.counts
         cost += float((parts - 1).sum()) * self.cells.width
-        if not now.row.size:
+        if not now.size:
             return left, few, cost
-        owner = np.repeat(np.arange(now.row.size), parts + 1)
+        owner = np.repeat(np.arange(now.size), parts + 1)
         step = np.arange(owner.size) - np.repeat(np.cumsum(parts + 1) - (parts + 1), parts + 1)
         share = step / parts[owner]
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(uneven[owner], np.expm1(share * ratio[owner]) / np.expm1(ratio[owner]), share)
-        scale = now.low[owner] * (now.high / now.low)[owner] ** share
+        scale = low[owner] * (high / low)[owner] ** share
         start, stop = step == 0, step == parts[owner]
-        scale[start], scale[stop] = now.low, now.high
+        scale[start], scale[stop] = low, high
         b, c, crossed = np.empty(scale.size), np.empty(scale.size), np.empty(scale.size, np.intp)
         inner = ~(start | stop)
-        found = self.cells.evaluate(now.row[owner[inner]], scale[inner])
-        self._offer(now.row[owner[inner]], found.b, found.c)
+        found = self.cells.evaluate(row[owner[inner]], scale[inner])
+        self._offer(row[owner[inner]], found.b, found.c)
         b[inner], c[inner], crossed[inner] = found
-        b[start], c[start], b[stop], c[stop] = now.low_b, now.low_c, now.high_b, now.high_c
-        crossed[start], crossed[stop] = now.low_crossed, now.low_crossed + now.crossings
-        new = _between(now.row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
+        b[start], c[start], b[stop], c[stop] = low_b, low_c, high_b, high_c
+        crossed[start], crossed[stop] = below, below + crossings
+        new = _between(row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
         return _joined(left, new), few, cost
 
     def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
@@ -229,10 +247,11 @@ class _Search:
         power, goal = self.cells.power[now.row], self.goal[now.row]
         floor = np.maximum(bounds.TOLERANCE * goal, bounds.RESOLUTION * power)
         # Half the curvature of h over the interval; A where it is even.
-        bend = (now.low_b - now.high_b) / (1 / now.low - 1 / now.high)
+        low, low_b, low_c, high, high_b, high_c = now.ends
+        bend = (low_b - high_b) / (1 / low - 1 / high)
         bend = np.maximum(bend, 1e-6 * power)
         widths = []
-        for s, b, c in ((now.low, now.low_b, now.low_c), (now.high, now.high_b, now.high_c)):
+        for s, b, c in ((low, low_b, low_c), (high, high_b, high_c)):
             excess = power - s * (2 * b - s * c) - goal
             widths.append(1.8 * np.sqrt(np.maximum(excess, floor) / bend))
         ratio = np.log(widths[1] / widths[0])
@@ -240,7 +259,7 @@ class _Search:
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = np.where(uneven, (widths[1] - widths[0]) / ratio, widths[0])
         most = _MOST_PARTS if self.budget else _AT_ONCE
-        parts = np.clip(np.ceil(np.log(now.high / now.low) / mean), 2, most).astype(np.intp)
+        parts = np.clip(np.ceil(np.log(high / low) / mean), 2, most).astype(np.intp)
         return parts, uneven, ratio
 
     def _look(self, now: Intervals) -> None:
@@ -252,41 +271,34 @@ class _Search:
         for some in np.split(np.arange(load.size), np.flatnonzero(part[1:] != part[:-1]) + 1) if load.size else ():
             one = now.select(some)
             enough = None if self.enough is None else self.enough[one.row]
-            start = one.high_b + 1j * one.high_c
-            found = pieces.in_intervals(self.cells, one.row, one.low, one.high, start, enough)
+            low, _, _, high, high_b, high_c = one.ends
+            found = pieces.in_intervals(self.cells, one.row, low, high, high_b + 1j * high_c, enough)
             self._offer(one.row, found.b, found.c)
             self._dips.append((one.row[found.dip_of], found.dip))
 
 
 def _joined(*parts: Intervals) -> Intervals:
-    columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Intervals(*columns)
+    counts, ends = (np.concatenate(tables, axis=1) for tables in zip(*parts, strict=True))
+    return Intervals(counts, ends)
 
 
 def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left: Index) -> Intervals:
     """Intervals from the points `left` to those that follow them."""
-    right = left + 1
-    return Intervals(
-        row[left],
-        scale[left],
-        b[left],
-        c[left],
-        scale[right],
-        b[right],
-        c[right],
-        crossed[left],
-        crossed[right] - crossed[left],
-    )
+    at, points = np.array([row, crossed]), np.array([scale, b, c])
+    low, high = at.take(left, axis=1), at.take(left + 1, axis=1)
+    counts = np.array([*low, high[1] - low[1]])
+    return Intervals(counts, np.concatenate([points.take(left, axis=1), points.take(left + 1, axis=1)]))
 
 
 def below_chord(power: Array, now: Intervals) -> Array:
     """What the MSE nowhere falls below inside the intervals."""
-    u1, u2 = 1 / now.low, 1 / now.high
-    h1, h2 = 2 * u1 * now.low_b - now.low_c, 2 * u2 * now.high_b - now.high_c
+    low, low_b, low_c, high, high_b, high_c = now.ends
+    u1, u2 = 1 / low, 1 / high
+    h1, h2 = 2 * u1 * low_b - low_c, 2 * u2 * high_b - high_c
     slope = (h1 - h2) / (u1 - u2)
     intercept = h2 - slope * u2
     with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.where(intercept < 0, -0.5 * slope / intercept, now.high)
-    scale = np.clip(best, now.low, now.high)
+        best = np.where(intercept < 0, -0.5 * slope / intercept, high)
+    scale = np.clip(best, low, high)
     out: Array = power - scale * (slope + scale * intercept)
     return out
