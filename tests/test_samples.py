@@ -380,8 +380,8 @@ def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:
         terms = [Fraction(a) * (Fraction(float(b)) - Fraction(held.mean[row])) for a, b in zip(w, values, strict=True)]
         sums = list(itertools.accumulate(terms, initial=Fraction(0)))
         found = held.first_of(np.full(rank.shape, row), rank)
-        # Each term is rounded to float64 and then to a unit of at most 2 n / 2^61 of the largest; equal ones alike.
-        slack = size * (2.0**-52 + size * 2.0**-61) * float(max(map(abs, terms)))
+        # Each term is rounded to float64 and then to n / 2^61 of what the largest may be; equal ones alike.
+        slack = size * (2.0**-52 + size * 2.0**-61) * float(np.abs(values - held.mean[row]).max() * w.max())
         assert max(abs(a - float(sums[r])) for a, r in zip(found, rank, strict=True)) <= slack
         second = float(sum(term * term / Fraction(a) for term, a in zip(terms, w, strict=True) if a))
         np.testing.assert_allclose(held.second_moment[row] * held.total[row], second, rtol=1e-14)
