@@ -40,6 +40,18 @@ class Points(NamedTuple):
         """No points."""
         return cls(np.empty(0, np.intp), np.empty((columns, 0)))
 
+    @classmethod
+    def of(cls, row: Index, scale: Array, power: Array, b: Array, c: Array) -> Self:
+        """MSE = A - 2 s B + s^2 C and its slope from A (the power), B and C."""
+        out = np.empty((5, scale.size))
+        _, mse, slope, *_ = out
+        out[0], out[3], out[4] = scale, b, c
+        np.multiply(scale, c, out=slope)
+        slope -= b
+        np.add(power, scale * (slope - b), out=mse)
+        slope *= 2
+        return cls(row, out)
+
     @property
     def scale(self) -> Array:
         """The scales."""
@@ -146,20 +158,12 @@ class Objective:
         """Evaluate at `scale[i]` for the density of `row[i]`."""
         if self.accurate:
             return Points(row, self.sharp(row, scale).table[:5])
-        out = np.empty((5, scale.size))
-        _, mse, slope, b, c = out
-        out[0] = scale
         if scale.size <= self._step:
-            b[:], c[:] = self._sums(row, scale)
+            b, c = self._sums(row, scale)
         else:
-            for start in range(0, scale.size, self._step):
-                part = slice(start, start + self._step)
-                b[part], c[part] = self._sums(row[part], scale[part])
-        np.multiply(scale, c, out=slope)
-        slope -= b
-        np.add(self.power[row], scale * (slope - b), out=mse)
-        slope *= 2
-        return Points(row, out)
+            parts = (slice(start, start + self._step) for start in range(0, scale.size, self._step))
+            b, c = np.concatenate([self._sums(row[part], scale[part]) for part in parts], axis=1)
+        return Points.of(row, scale, self.power[row], b, c)
 
     def falling(self, points: Points) -> Array:
         """D = sum of gap_k t_k^2 s f(z + s t_k) over the thresholds t_k: how fast C falls, dC/ds = -2 D / s."""

@@ -148,7 +148,7 @@ def _halve(cells: Cells, scale: Array, live: NDArray[np.bool_]) -> None:
 
 def _points(cells: Cells, row: Index, scale: Array) -> Points:
     b, c, _ = cells.evaluate(row, scale)
-    return Points(row, np.array([scale, cells.power[row] - scale * (2 * b - scale * c), 2 * (scale * c - b), b, c]))
+    return Points.of(row, scale, cells.power[row], b, c)
 
 
 def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array]:
