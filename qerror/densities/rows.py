@@ -25,7 +25,7 @@ _FENCED = 1 << 9
 # A part of a long row whose sums one thread makes: a multiple of a run.
 _PART = 1 << 18
 # Values whose prefix sums are made at a time: they stay in the caches.
-_AT_ONCE = 1 << 19
+_AT_ONCE = 1 << 18
 # Values that are added up plainly.
 _RUN_BITS = 5
 RUN = 1 << _RUN_BITS
@@ -106,7 +106,11 @@ class Rows:
 
     def first_of(self, row: Index, rank: Index) -> Array:
         """Sum of w (x - mean) over the first `rank` values of `row`, within a few ulp."""
-        return self._up_to(row, rank, 1)
+        out = self._up_to(row, rank, 1)
+        if self.n <= _TABLED:
+            # From the centre of the table to the mean.
+            out -= self.mass_of(row, rank) * (self._first_sums.total / self.total)[row]
+        return out
 
     @property
     def second_moment(self) -> Array:
@@ -175,15 +179,21 @@ class Rows:
     @cached_property
     def _weight_sums(self) -> _PrefixSums:
         assert self.weights is not None
-        return _prefix_sums(self.weights, np.zeros(len(self.values)), None, self.weights.max(axis=1))
+        unit = _unit(self.weights.max(axis=1), self.total)
+        return _prefix_sums(self.weights, np.zeros(len(self.values)), None, unit)
 
     @cached_property
     def _first_sums(self) -> _PrefixSums:
-        """The sums of w (x - mean), and of all w (x - mean)^2."""
-        largest = np.maximum(self.greatest - self.mean, self.mean - self.least)
-        if self.weights is not None:
-            largest *= self.weights.max(axis=1)
-        return _prefix_sums(self.values, self.mean, self.weights, largest)
+        """The sums of w (x - centre), and of all w (x - centre)^2: the mean in whole units, as float32 values are."""
+        # The rows are sorted: of 16 neighbours none is farther from the mean than the next fence away from it.
+        ends = np.abs(np.array([self.least, self.greatest]) - self.mean)
+        sizes = _FENCE * (np.abs(self._fences - self.mean[:, None]).sum(axis=1) + ends.sum(axis=0))
+        most = 1.0 if self.weights is None else self.weights.max(axis=1)
+        largest = ends.max(axis=0) * most
+        # A prefix sum about the mean is at most half of all sizes.
+        unit = _unit(largest, 0.5 * sizes * most)
+        centre = np.where(largest > 0, np.rint(self.mean / unit) * unit, self.mean)
+        return _prefix_sums(self.values, centre, self.weights, unit)
 
     def rank(self, row: Index, t: Array) -> Index:
         """How many values of `row` are <= `t`, by bisection."""
@@ -271,11 +281,17 @@ def _in_runs(values: Array) -> Array:
 
 
 class _PrefixSums(NamedTuple):
-    """Sums of the first 0, 1, 2, ... terms w (x - centre) of rows, as integers times a unit, and of their squares."""
+    """Sums of the first 0, 1, 2, ... terms w (x - centre) of rows, as integers times a unit, and of all squares."""
 
     sums: NDArray[np.int64]
     unit: Array
     squares: Array
+
+    @property
+    def total(self) -> Array:
+        """The sums of all terms."""
+        out: Array = self.sums[:, -1] * self.unit
+        return out
 
     def up_to(self, row: Index, rank: Index) -> Array:
         """The sums of the first `rank` terms of `row`."""
@@ -284,30 +300,34 @@ class _PrefixSums(NamedTuple):
         return out
 
 
-def _prefix_sums(values: NDArray[Any], centre: Array, weights: Array | None, largest: Array) -> _PrefixSums:
-    """Prefix sums of terms of at most `largest`: integers are added exactly, and four times as fast as float64.
+def _unit(largest: Array, sum_: Array) -> Array:
+    """The least power of two of which terms of size `largest` are < 2^51 and a sum of size `sum_` is < 2^62."""
+    exponent = np.frexp(np.maximum(2.0**-51 * largest, 2.0**-62 * sum_))[1]
+    out: Array = np.ldexp(1.0, np.maximum(exponent, -1074))
+    return out
 
-    Of up to 4095 terms each is rounded by at most 2^-50 of the largest, different values differently.
-    """
+
+def _prefix_sums(values: NDArray[Any], centre: Array, weights: Array | None, unit: Array) -> _PrefixSums:
+    """Prefix sums of terms rounded to whole units: integers are added exactly, and four times as fast as float64."""
     count, n = values.shape
-    unit = np.ldexp(1.0, np.frexp(largest)[1] + n.bit_length() - 62)
     sums, squares = np.empty((count, n + 1), np.int64), np.empty(count)
     sums[:, 0] = 0
-    parts = chunk_slices(count, max(1, _AT_ONCE // n))
-    size = min(count, max(1, _AT_ONCE // n))
-    distance, whole = np.empty((size, n)), np.empty((size, n), np.int64)
-    for some in parts:
-        d, k = distance[: some.stop - some.start], whole[: some.stop - some.start]
+    # The last bits of this number are units: adding it rounds to them, and leaves the integer in the bits.
+    rounder = 1.5 * 2.0**52 * unit[:, None]
+    terms, work = np.empty((2, min(count, max(1, _AT_ONCE // n)), n))
+    for some in chunk_slices(count, len(terms)):
+        d = terms[: some.stop - some.start]
         np.subtract(values[some], centre[some, None], out=d)
-        square = np.square(d, out=k.view(np.float64))
+        square = np.square(d, out=work[: len(d)])
         if weights is not None:
             square *= weights[some]
             d *= weights[some]
         # Unlike einsum, which is no faster, in pairs.
-        squares[some] = square.sum(axis=1)
-        d *= 1 / unit[some, None]
-        np.copyto(k, np.rint(d, out=d), casting="unsafe")
-        np.cumsum(k, axis=1, out=sums[some, 1:])
+        square.sum(axis=1, out=squares[some])
+        d += rounder[some]
+        whole = d.view(np.int64)
+        whole -= rounder[some].view(np.int64)
+        np.cumsum(whole, axis=1, out=sums[some, 1:])
     return _PrefixSums(sums, unit, squares)
 
 
