@@ -26,6 +26,8 @@ _AT_ONCE = 64
 _ROUND = 1 << 22
 # Crossings and cells of the intervals that are looked at together.
 _LOOKED = 1 << 18
+# Less than this (a logarithm) no width grows.
+_EVEN = 1e-6
 # Cells and crossings after which the proof for a row is given up, unless it was asked for.
 BUDGET = 20_000_000
 
@@ -61,6 +63,12 @@ class Intervals(NamedTuple):
         """Inside each interval."""
         out: Index = self.counts[2]
         return out
+
+    @property
+    def both(self) -> tuple[Array, Array, Array]:
+        """Scale, B and C, each at both ends: shape (2, I)."""
+        scale, b, c = self.ends.reshape(2, 3, -1).swapaxes(0, 1)
+        return scale, b, c
 
     @property
     def size(self) -> int:
@@ -132,10 +140,12 @@ class _Search:
         """Keep the piece of largest B^2 / C of each row."""
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where((b > 0) & (c > 0), b * b / c, 0.0)
-        before = self.gain[row]
+        better = (gain > self.gain.take(row)).nonzero()[0]
+        row, gain = row[better], gain[better]
         np.maximum.at(self.gain, row, gain)
-        better = np.flatnonzero((gain > before) & (gain == self.gain[row]))
-        self.b[row[better]], self.c[row[better]] = b[better], c[better]
+        most = gain == self.gain[row]
+        row, better = row[most], better[most]
+        self.b[row], self.c[row] = b[better], c[better]
 
     def run(self) -> Best:
         left, waiting = self._ladder(), self._none
@@ -185,13 +195,12 @@ class _Search:
 
     def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
         """Evaluate `steps` + 1 scales from low to high of each row, in equal ratios."""
-        owner = np.repeat(np.arange(rows.size), steps + 1)
-        step = np.arange(owner.size) - np.repeat(np.cumsum(steps + 1) - (steps + 1), steps + 1)
+        owner, step = _numbered(steps + 1)
         scale = low[owner] * (high / low)[owner] ** (step / steps[owner])
         found = self.cells.evaluate(rows[owner], scale)
         self._offer(rows[owner], found.b, found.c)
-        inner = np.flatnonzero(step < steps[owner])
-        return _between(rows[owner], scale, *found, inner)
+        points = np.array([scale, found.b, found.c])
+        return _between(rows[owner], found.crossed, points, (step < steps[owner]).nonzero()[0])
 
     def _may_win(self, intervals: Intervals) -> NDArray[np.bool_]:
         """Whether the bound leaves a better scale possible; without crossings there is but one parabola, known."""
@@ -212,55 +221,50 @@ class _Search:
 
     def _divide(self, left: Intervals, now: Intervals) -> tuple[Intervals, Intervals, float]:
         """What is left, the intervals with so few crossings that these are to be looked at, and the cost of both."""
-        parts, uneven, ratio = self._spacing(now)
+        parts, ratio = self._spacing(now)
         few_in_all = now.crossings.sum() <= _FEW
         most = pieces.MOST if few_in_all else np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
-        enough = now.crossings <= most
-        few = now.select(enough)
+        few = now.select(now.crossings <= most)
         cost = float(few.crossings.sum()) + 2.0 * few.size * self.cells.width
-        now, parts, uneven, ratio = now.select(~enough), parts[~enough], uneven[~enough], ratio[~enough]
-        low, low_b, low_c, high, high_b, high_c = now.ends
-        row, below, crossings = now.counts
-        cost += float((parts - 1).sum()) * self.cells.width
-        if not now.size:
+        many = (now.crossings > most).nonzero()[0]
+        if not many.size:
             return left, few, cost
-        owner = np.repeat(np.arange(now.size), parts + 1)
-        step = np.arange(owner.size) - np.repeat(np.cumsum(parts + 1) - (parts + 1), parts + 1)
-        share = step / parts[owner]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(uneven[owner], np.expm1(share * ratio[owner]) / np.expm1(ratio[owner]), share)
-        scale = low[owner] * (high / low)[owner] ** share
-        start, stop = step == 0, step == parts[owner]
-        scale[start], scale[stop] = low, high
-        b, c, crossed = np.empty(scale.size), np.empty(scale.size), np.empty(scale.size, np.intp)
-        inner = ~(start | stop)
-        found = self.cells.evaluate(row[owner[inner]], scale[inner])
-        self._offer(row[owner[inner]], found.b, found.c)
-        b[inner], c[inner], crossed[inner] = found
-        b[start], c[start], b[stop], c[stop] = low_b, low_c, high_b, high_c
-        crossed[start], crossed[stop] = below, below + crossings
-        new = _between(row[owner], scale, b, c, crossed, np.flatnonzero(~stop))
+        now, parts, ratio = now.select(many), parts[many], ratio[many]
+        cost += float((parts - 1).sum()) * self.cells.width
+        owner, step = _numbered(parts + 1)
+        low, high = now.ends[0], now.ends[3]
+        # Parts whose widths grow in equal ratios; in logarithms, by intervals and then by points.
+        start, width, grown, ratio, parts_of = np.array([low, np.log(high / low), np.expm1(ratio), ratio, parts]).take(
+            owner, axis=1
+        )
+        scale = start * np.exp(width * (np.expm1(step / parts_of * ratio) / grown))
+        first = (step == 0).nonzero()[0]
+        last = np.append(first[1:], step.size) - 1
+        inner = ((step > 0) & (step < parts_of)).nonzero()[0]
+        row, scale = now.row.take(owner), scale.take(inner)
+        found = self.cells.evaluate(row.take(inner), scale)
+        self._offer(row.take(inner), found.b, found.c)
+        points, crossed = np.empty((3, step.size)), np.empty(step.size, np.intp)
+        points[:, inner], points[:, first], points[:, last] = (scale, found.b, found.c), now.ends[:3], now.ends[3:]
+        crossed[inner], crossed[first], crossed[last] = found.crossed, now.counts[1], now.counts[1] + now.counts[2]
+        new = _between(row, crossed, points, np.delete(np.arange(step.size), last))
         return _joined(left, new), few, cost
 
-    def _spacing(self, now: Intervals) -> tuple[Index, NDArray[np.bool_], Array]:
-        """How many parts, whether their widths grow or shrink, and by which factor (its logarithm)."""
+    def _spacing(self, now: Intervals) -> tuple[Index, Array]:
+        """How many parts, and the factor (its logarithm, not 0) by which their widths grow from end to end."""
         power, goal = self.cells.power[now.row], self.goal[now.row]
         floor = np.maximum(bounds.TOLERANCE * goal, bounds.RESOLUTION * power)
+        scale, b, c = now.both
+        u = 1 / scale
         # Half the curvature of h over the interval; A where it is even.
-        low, low_b, low_c, high, high_b, high_c = now.ends
-        bend = (low_b - high_b) / (1 / low - 1 / high)
-        bend = np.maximum(bend, 1e-6 * power)
-        widths = []
-        for s, b, c in ((low, low_b, low_c), (high, high_b, high_c)):
-            excess = power - s * (2 * b - s * c) - goal
-            widths.append(1.8 * np.sqrt(np.maximum(excess, floor) / bend))
+        bend = np.maximum((b[0] - b[1]) / (u[0] - u[1]), 1e-6 * power)
+        excess = power - goal - scale * (2 * b - scale * c)
+        widths = 1.8 * np.sqrt(np.maximum(excess, floor) / bend)
         ratio = np.log(widths[1] / widths[0])
-        uneven = np.abs(ratio) > 1e-6
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = np.where(uneven, (widths[1] - widths[0]) / ratio, widths[0])
+        ratio[np.abs(ratio) < _EVEN] = _EVEN
+        count = np.log(scale[1] / scale[0]) * ratio / (widths[0] * np.expm1(ratio))
         most = _MOST_PARTS if self.budget else _AT_ONCE
-        parts = np.clip(np.ceil(np.log(high / low) / mean), 2, most).astype(np.intp)
-        return parts, uneven, ratio
+        return np.clip(np.ceil(count), 2, most).astype(np.intp), ratio
 
     def _look(self, now: Intervals) -> None:
         """Look at every piece of some intervals."""
@@ -282,21 +286,27 @@ def _joined(*parts: Intervals) -> Intervals:
     return Intervals(counts, ends)
 
 
-def _between(row: Index, scale: Array, b: Array, c: Array, crossed: Index, left: Index) -> Intervals:
-    """Intervals from the points `left` to those that follow them."""
-    at, points = np.array([row, crossed]), np.array([scale, b, c])
-    low, high = at.take(left, axis=1), at.take(left + 1, axis=1)
-    counts = np.array([*low, high[1] - low[1]])
-    return Intervals(counts, np.concatenate([points.take(left, axis=1), points.take(left + 1, axis=1)]))
+def _numbered(counts: Index) -> tuple[Index, Index]:
+    """The items of several lists, each list behind the other: to which list each belongs and its place in it."""
+    owner = np.repeat(np.arange(counts.size), counts)
+    return owner, np.arange(owner.size) - (np.cumsum(counts) - counts).take(owner)
+
+
+def _between(row: Index, crossed: Index, points: Array, left: Index) -> Intervals:
+    """Intervals from the points `left` (their scale, B and C) to those that follow them."""
+    right = left + 1
+    below = crossed.take(left)
+    counts = np.array([row.take(left), below, crossed.take(right) - below])
+    return Intervals(counts, np.concatenate([points.take(left, axis=1), points.take(right, axis=1)]))
 
 
 def below_chord(power: Array, now: Intervals) -> Array:
     """What the MSE nowhere falls below inside the intervals."""
-    low, low_b, low_c, high, high_b, high_c = now.ends
-    u1, u2 = 1 / low, 1 / high
-    h1, h2 = 2 * u1 * low_b - low_c, 2 * u2 * high_b - high_c
-    slope = (h1 - h2) / (u1 - u2)
-    intercept = h2 - slope * u2
+    (low, high), b, c = now.both
+    u = 1 / now.both[0]
+    h = 2 * u * b - c
+    slope = (h[0] - h[1]) / (u[0] - u[1])
+    intercept = h[1] - slope * u[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         best = np.where(intercept < 0, -0.5 * slope / intercept, high)
     scale = np.clip(best, low, high)
