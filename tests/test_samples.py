@@ -18,6 +18,7 @@ import qerror as qe
 from qerror import sample_error
 from qerror.densities import double_double as dd
 from qerror.densities import rows
+from qerror.search.cells import Cells
 
 # Promised against math.fsum over the quantized sample, relative; at int16 for a million values.
 DIRECT_TOLERANCE = 1e-12
@@ -381,12 +382,34 @@ def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:
         w = np.ones(size) if held.weights is None else held.weights[row]
         terms = [Fraction(a) * (Fraction(float(b)) - Fraction(held.mean[row])) for a, b in zip(w, values, strict=True)]
         sums = list(itertools.accumulate(terms, initial=Fraction(0)))
-        found = held.first_of(np.full(rank.shape, row), rank)
-        # Each term is rounded to float64 and then to n / 2^61 of what the largest may be; equal ones alike.
-        slack = size * (2.0**-52 + size * 2.0**-61) * float(np.abs(values - held.mean[row]).max() * w.max())
+        found = held.first_of(np.full(rank.shape, row), rank, held.mass_of(np.full(rank.shape, row), rank))
+        slack = 2.0**-51 * float(sum(map(abs, terms)))
+        if weighted or row == 2:
+            # float32 values are whole units, but for products and for values far below the largest one: 2^-51 of that.
+            slack += size * 2.0**-51 * float(np.abs(values - held.mean[row]).max() * w.max())
         assert max(abs(a - float(sums[r])) for a, r in zip(found, rank, strict=True)) <= slack
         second = float(sum(term * term / Fraction(a) for term, a in zip(terms, w, strict=True) if a))
         np.testing.assert_allclose(held.second_moment[row] * held.total[row], second, rtol=SQUARES_TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [4096, 60000, 70000])
+def test_outliers_cost_no_digits(n: int, dtype: type) -> None:
+    """Rows with a value of up to 1e12 standard deviations, at every scale: right to a few roundings of the power."""
+    rng = np.random.default_rng(n)
+    x = np.stack([rng.standard_normal(n), np.rint(3 * rng.standard_normal(n)) / 10]).repeat(5, axis=0).astype(dtype)
+    x[:, 7] *= np.tile([1.0, 10.0, 1e3, 1e6, 1e12], 2)
+    held, _ = qe.Empirical(x, axis=0).sorted_rows
+    for name in ("int4", "e2m1", "int8"):
+        grid = qe.grid(name)
+        cells = Cells(held, grid, np.zeros(len(x)))
+        for row, values in enumerate(held.values.astype(np.longdouble)):
+            scale = np.geomspace(0.01, 2 * float(np.abs(values).max()), 20) / grid.max
+            b, c, _ = cells.evaluate(np.full(scale.size, row), scale)
+            found = cells.power[row] - scale.astype(np.longdouble) * (2 * b - scale * c)
+            level = grid.levels[np.searchsorted(grid.thresholds, held.values[row] / scale[:, None])]
+            mse = np.square(values - scale[:, None].astype(np.longdouble) * level).mean(axis=1)
+            assert np.abs(found - mse).max() <= 2.0**-47 * np.square(values).mean(), (name, row)
 
 
 def test_round_down() -> None:

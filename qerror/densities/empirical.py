@@ -209,7 +209,7 @@ class _Sums:
         below = self.rows.mass_of(row, rank)
         mass = np.where(t >= self.rows.mean[row], total - below, -below) / total
         # About the mean the first moments of both sides add up to 0.
-        return mass, -self.rows.first_of(row, rank) / total
+        return mass, -self.rows.first_of(row, rank, below) / total
 
     def _prefix(self, j: int, row: Index, block: Index) -> dd.Pair:
         pair = self._blocks[j]

@@ -104,21 +104,26 @@ class Rows:
             return rank.astype(np.float64)
         return self._up_to(row, rank, 0)
 
-    def first_of(self, row: Index, rank: Index) -> Array:
-        """Sum of w (x - mean) over the first `rank` values of `row`, within a few ulp."""
+    def first_of(self, row: Index, rank: Index, mass: Array) -> Array:
+        """Sum of w (x - mean) over the first `rank` values of `row`, whose weights are `mass`, within a few ulp."""
         out = self._up_to(row, rank, 1)
-        if self.n <= _TABLED:
-            # From the centre of the table to the mean.
-            out -= self.mass_of(row, rank) * (self._first_sums.total / self.total)[row]
+        # The sums are about a number near the mean, which is rounded: without this all of them would not be 0.
+        out -= mass * (self._last(1) / self.total).take(row)
         return out
 
     @property
     def second_moment(self) -> Array:
         """`variance`, as a by-product of what `first_of` needs."""
+        return (self._first_sums.squares if self.n <= _TABLED else self._last(2)) / self.total
+
+    def _last(self, order: int) -> Array:
+        """Sum of all w d^order, d being the distance from a number near the mean."""
         if self.n <= _TABLED:
-            return self._first_sums.squares / self.total
-        two = self._runs[2]
-        return (two[0][:, -1] + two[1][:, -1]) / self.total
+            return self._first_sums.total
+        pair = self._runs[order]
+        assert pair is not None
+        out: Array = pair[0][:, -1] + pair[1][:, -1]
+        return out
 
     @property
     def block(self) -> int:
@@ -296,7 +301,7 @@ class _PrefixSums(NamedTuple):
     def up_to(self, row: Index, rank: Index) -> Array:
         """The sums of the first `rank` terms of `row`."""
         place = row * self.sums.shape[1]
-        out: Array = self.sums.ravel().take(place + rank, mode="clip") * self.unit[row]
+        out: Array = self.sums.ravel().take(place + rank, mode="clip") * self.unit.take(row)
         return out
 
 

@@ -35,11 +35,12 @@ class Evaluated(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Which value (by rank) crosses which threshold inside which interval."""
+    """Which value (by rank) crosses which threshold inside which interval, and how many crossings each has."""
 
     interval: Index
     value: Index
     threshold: Index
+    counts: Index
 
 
 class Cells:
@@ -55,6 +56,7 @@ class Cells:
     def __init__(self, rows: Rows, grid: Grid, shift: Array) -> None:
         self.rows, self.grid, self.shift = rows, grid, shift
         self.n = rows.n
+        self._shifted = bool(np.count_nonzero(shift))
         self._by_value = self.n < grid.thresholds.size
         self.width = min(self.n, grid.thresholds.size)
         # A level found by bisection takes longer than one by arithmetic.
@@ -64,6 +66,7 @@ class Cells:
         # The level of y = 0, and the side of it on which a threshold lies.
         self._home = grid.levels[np.count_nonzero(grid.thresholds < 0)]
         self._outside = np.where(grid.thresholds < 0, 0.0, 1.0)
+        self._sides = np.sign(grid.thresholds).astype(np.intp)
 
     @property
     def most_crossings(self) -> int:
@@ -105,21 +108,21 @@ class Cells:
         return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index]:
-        rank = self._ranks(row, scale)
-        total = self.rows.total[row]
+        rank, row_ = self._ranks(row, scale), row[:, None]
+        below, total = self.rows.mass_of(row_, rank), self.rows.total.take(row)
+        first = np.einsum("ij,j->i", self.rows.first_of(row_, rank, below), self._gaps) / total
         # Each side of y = 0 by its own tail, so that no tail is lost in 1 - tail.
-        mass = total[:, None] * self._outside
-        mass -= self.rows.mass_of(row[:, None], rank)
+        mass = np.subtract(total[:, None] * self._outside, below, out=below)
         level = self._home + np.einsum("ij,j->i", mass, self._gaps) / total
-        b = np.einsum("ij,j->i", self.rows.first_of(row[:, None], rank), self._gaps) / -total + self.offset[row] * level
+        b = self.offset.take(row) * level - first
         c = self._home**2 + np.einsum("ij,j->i", mass, self._squares) / total
-        sign = np.sign(self.grid.thresholds).astype(np.intp)
-        return b, c, np.einsum("ij,j->i", rank, sign)
+        return b, c, np.einsum("ij,j->i", rank, self._sides)
 
     def _ranks(self, row: Index, scale: Array) -> Index:
         """How many values lie below each threshold."""
         t = scale[:, None] * self.grid.thresholds
-        t += self.shift[row, None]
+        if self._shifted:
+            t += self.shift[row, None]
         return self.rows.rank(row[:, None], t)
 
     def _codes(self, row: Index, scale: Array) -> Index:
@@ -163,14 +166,18 @@ class Cells:
     def pairs(self, row: Index, low: Array, high: Array) -> Pairs:
         """All crossings between two scales of each row."""
         route = self._codes if self._by_value else self._ranks
-        one, two = np.split(route(np.tile(row, 2), np.concatenate([low, high])), 2)
+        both = route(np.concatenate([row, row]), np.concatenate([low, high]))
+        one, two = both[: row.size], both[row.size :]
         count = np.abs(one - two)
-        ahead = np.minimum(one, two).ravel() - (np.cumsum(count) - count.ravel())
-        interval = np.repeat(np.arange(row.size), count.sum(axis=1))
-        own = np.repeat(np.tile(np.arange(self.width), row.size), count.ravel())
-        other = np.repeat(ahead, count.ravel())
+        flat = count.ravel()
+        # `repeat` holds the interpreter lock: once for all three.
+        cell = np.repeat(np.arange(flat.size), flat)
+        other = (np.minimum(one, two).ravel() - (np.cumsum(flat) - flat)).take(cell)
         other += np.arange(other.size)
-        return Pairs(interval, own, other) if self._by_value else Pairs(interval, other, own)
+        interval = cell // self.width
+        own = np.subtract(cell, interval * self.width, out=cell)
+        value, threshold = (own, other) if self._by_value else (other, own)
+        return Pairs(interval, value, threshold, count.sum(axis=1))
 
     def crossings(self, row: Index, value: Index, threshold: Index) -> Array:
         """The u = 1 / s of each crossing."""
@@ -210,9 +217,10 @@ class Cells:
         rows = self.rows
         every = np.arange(self.shift.size)[:, None]
         rank = rows.rank(every, self.shift[:, None])
-        share = 1.0 - (rows.mass_of(every, rank) / rows.total[:, None])[:, 0]
+        mass = rows.mass_of(every, rank)
+        share = 1.0 - mass[:, 0] / rows.total
         # About the mean, what lies below a threshold is minus what lies above.
-        upper = self.rows.first_of(every, rank)[:, 0] / -rows.total + self.offset * share
+        upper = rows.first_of(every, rank, mass)[:, 0] / -rows.total + self.offset * share
         upper = np.where(rank[:, 0] == self.n, 0.0, upper)
         lower = np.where(rank[:, 0] == 0, 0.0, upper - self.offset)
         return upper, lower, share

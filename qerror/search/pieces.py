@@ -129,7 +129,7 @@ def in_intervals(cells: Cells, row: Index, low: Array, high: Array, start: Steps
     The intervals come in ascending order of the number of their crossings.
     """
     pairs = cells.pairs(row, low, high)
-    owner, tagged = row[pairs.interval], cells.rows.weights is None and cells.grid.thresholds.size <= _MOST_TAGS
+    owner, tagged = row.take(pairs.interval), cells.rows.weights is None and cells.grid.thresholds.size <= _MOST_TAGS
     u = cells.crossings(owner, pairs.value, pairs.threshold)
     change = np.empty(0, np.complex128) if tagged else cells.changes(u, owner, pairs.value, pairs.threshold)
     moment, squares = (a / cells.n for a in cells.growth)
@@ -139,20 +139,25 @@ def in_intervals(cells: Cells, row: Index, low: Array, high: Array, start: Steps
         key = u.view(np.int64)
         key &= ~mask
         key |= pairs.threshold
-    count = np.bincount(pairs.interval, minlength=row.size)
-    end = np.cumsum(count)
+    end = np.cumsum(pairs.counts)
     # Filled up to one length, those together that need about the same.
-    size = np.maximum(np.frexp(count)[1], _SHORTEST)
+    size = np.maximum(np.frexp(pairs.counts)[1], _SHORTEST)
     cuts = [0, *(np.flatnonzero(size[1:] != size[:-1]) + 1).tolist(), row.size]
     found = []
     for one, two in itertools.pairwise(cuts):
-        inside, some = slice(end[one] - count[one], end[two - 1]), slice(one, two)
-        full, least = _filled(u[inside], 0.0, _FAR, count[some]), None if enough is None else enough[some]
+        some, count = slice(one, two), pairs.counts[one:two]
+        inside = slice(end[one] - count[0], end[two - 1])
+        # The first place of a row is left to where its sums begin.
+        shape = two - one, 1 + int(count.max())
+        ahead = np.arange(two - one) * shape[1] + 1 - (end[some] - count)
+        place = ahead.take(pairs.interval[inside] - one)
+        place += np.arange(inside.start, inside.stop)
+        full, least = _filled(shape, place, u[inside], 0.0, _FAR), None if enough is None else enough[some]
         if tagged:
             full.sort(axis=1)
             found.append(_best(_tagged(full, mask, moment, squares, start[some]), full, least, None))
         else:
-            found.append(best_pieces(full, _filled(change[inside], start[some], 0.0, count[some]), least))
+            found.append(best_pieces(full, _filled(shape, place, change[inside], start[some], 0.0), least))
     b, c, dip = (np.concatenate([piece[i] for piece in found]) for i in (0, 1, 3))
     dip_of = np.concatenate([at + piece.dip_of for at, piece in zip(cuts, found, strict=False)])
     # The first and the last piece go on beyond the interval.
@@ -160,12 +165,9 @@ def in_intervals(cells: Cells, row: Index, low: Array, high: Array, start: Steps
     return Piece(b, c, dip_of[own], dip[own])
 
 
-def _filled(values: NDArray[Any], first: Any, rest: float, count: Index) -> NDArray[Any]:
-    """The values of intervals, `count` of each, as rows of one length that begin with `first` and end with `rest`."""
-    most = 1 + int(count.max())
-    place = np.repeat(np.arange(count.size) * most + 1 - (np.cumsum(count) - count), count)
-    place += np.arange(values.size)
-    full = np.full((count.size, most), rest, values.dtype)
+def _filled(shape: tuple[int, int], place: Index, values: NDArray[Any], first: Any, rest: float) -> NDArray[Any]:
+    """Rows of one length that hold the values at their places, begin with `first` and end with `rest`."""
+    full = np.full(shape, rest, values.dtype)
     full.ravel()[place] = values
     full[:, 0] = first
     return full

@@ -24,6 +24,8 @@ _MOST_PARTS = 8
 # The same where there is but one round.
 _AT_ONCE = 64
 _ROUND = 1 << 22
+# Intervals that touch are looked at as one up to twice as many crossings.
+_JOINED = 1 << 10
 # Crossings and cells of the intervals that are looked at together.
 _LOOKED = 1 << 18
 # Less than this (a logarithm) no width grows.
@@ -268,6 +270,7 @@ class _Search:
 
     def _look(self, now: Intervals) -> None:
         """Look at every piece of some intervals."""
+        now = _neighbours_joined(now)
         now = now.select(np.argsort(now.crossings, kind="stable"))
         # As many at a time as have crossings and ends to keep the memory of a round.
         load = np.cumsum(now.crossings + 2 * self.cells.width)
@@ -290,6 +293,18 @@ def _numbered(counts: Index) -> tuple[Index, Index]:
     """The items of several lists, each list behind the other: to which list each belongs and its place in it."""
     owner = np.repeat(np.arange(counts.size), counts)
     return owner, np.arange(owner.size) - (np.cumsum(counts) - counts).take(owner)
+
+
+def _neighbours_joined(now: Intervals) -> Intervals:
+    """Intervals that touch as one, where it has few crossings: the ends are searched for anew."""
+    now = now.select(np.lexsort((now.ends[0], now.row)))
+    part, small = np.cumsum(now.crossings) // _JOINED, now.crossings <= _JOINED
+    touch = (now.row[1:] == now.row[:-1]) & (now.ends[0, 1:] == now.ends[3, :-1])
+    first = np.append(True, ~(touch & small[1:] & small[:-1] & (part[1:] == part[:-1])))[: now.size].nonzero()[0]
+    last = np.append(first[1:], now.size)[: first.size] - 1
+    crossings = np.add.reduceat(now.crossings, first) if first.size else first
+    counts = np.array([*now.counts[:2].take(first, axis=1), crossings])
+    return Intervals(counts, np.concatenate([now.ends[:3].take(first, axis=1), now.ends[3:].take(last, axis=1)]))
 
 
 def _between(row: Index, crossed: Index, points: Array, left: Index) -> Intervals:
