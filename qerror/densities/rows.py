@@ -206,19 +206,19 @@ class Rows:
         key = round_down(t, self.values.dtype)
         if len(self.values) == 1:
             return self._rank_in_one(key)
-        start = np.broadcast_to(row * self.n, key.shape)
+        start = row * self.n
         if self.n < _FENCED:
-            place = start.copy()
+            place = np.broadcast_to(start, key.shape).copy()
             _bisect(self.values, place, key, self.n)
         else:
-            fences = self._fences
-            place = np.broadcast_to(row * fences.shape[1], key.shape).copy()
-            _bisect(fences, place, key, fences.shape[1])
-            place -= row * fences.shape[1]
+            count = self._fences.shape[1]
+            place = np.broadcast_to(row * count, key.shape).copy()
+            _bisect(self._fences, place, key, count)
             place *= _FENCE
+            if self.n != count * _FENCE:
+                place += row * (self.n - count * _FENCE)
             # Behind the last fence the last values, of which some are known to be below.
-            np.minimum(place, self.n - (_FENCE - 1), out=place)
-            place += start
+            np.minimum(place, start + (self.n - (_FENCE - 1)), out=place)
             _bisect(self.values, place, key, _FENCE - 1)
         place -= start
         return place
@@ -264,14 +264,14 @@ class Rows:
 
 def _bisect(values: NDArray[Any], place: Index, key: NDArray[Any], count: int) -> None:
     """Move each place forward by how many of the `count` sorted values from there are <= its key."""
-    flat, step = values.ravel(), np.empty(key.shape, np.intp)
-    value, below = np.empty(key.shape, key.dtype), np.empty(key.shape, np.bool_)
+    flat, value, below = values.ravel(), np.empty(key.shape, key.dtype), np.empty(key.shape, np.intp)
     # All searches take the same steps: what is left of a row halves, whatever the comparison says.
     while count > 1:
         half = count // 2
         flat[half - 1 :].take(place, mode="clip", out=value)
-        np.multiply(np.less_equal(value, key, out=below), half, out=step)
-        place += step
+        np.less_equal(value, key, out=below)
+        below *= half
+        place += below
         count -= half
     flat.take(place, mode="clip", out=value)
     place += np.less_equal(value, key, out=below)

@@ -118,17 +118,16 @@ class _Search:
         self.b, self.c = np.where(self.live, np.maximum(home_b, 0.0), 0.0), home_c.copy()
         self.gain = np.zeros(self.b.size)
         self.proven = np.ones(self.b.size, bool)
+        self._floor = bounds.RESOLUTION * cells.power
         self._offer(np.arange(self.b.size), home_b, home_c)
 
-    @property
-    def goal(self) -> Array:
-        """What a scale must fall below to be better than the best known, or to be good enough."""
-        power = self.cells.power
+    def _aim(self) -> None:
+        """Set what a scale must fall below to be better than the best known, or to be good enough."""
         if self.enough is not None:
-            out: Array = power - self.enough
-            return out
-        least = power - self.gain
-        return least - np.maximum(bounds.TOLERANCE * least, bounds.RESOLUTION * power)
+            self.goal = self.cells.power - self.enough
+            return
+        least = self.cells.power - self.gain
+        self.goal = least - np.maximum(bounds.TOLERANCE * least, self._floor)
 
     @property
     def dips(self) -> tuple[Index, Array]:
@@ -148,6 +147,7 @@ class _Search:
         most = gain == self.gain[row]
         row, better = row[most], better[most]
         self.b[row], self.c[row] = b[better], c[better]
+        self._aim()
 
     def run(self) -> Best:
         left, waiting = self._ladder(), self._none
@@ -255,7 +255,7 @@ class _Search:
     def _spacing(self, now: Intervals) -> tuple[Index, Array]:
         """How many parts, and the factor (its logarithm, not 0) by which their widths grow from end to end."""
         power, goal = self.cells.power[now.row], self.goal[now.row]
-        floor = np.maximum(bounds.TOLERANCE * goal, bounds.RESOLUTION * power)
+        floor = np.maximum(bounds.TOLERANCE * goal, self._floor[now.row])
         scale, b, c = now.both
         u = 1 / scale
         # Half the curvature of h over the interval; A where it is even.
