@@ -107,9 +107,13 @@ class Rows:
     def first_of(self, row: Index, rank: Index, mass: Array) -> Array:
         """Sum of w (x - mean) over the first `rank` values of `row`, whose weights are `mass`, within a few ulp."""
         out = self._up_to(row, rank, 1)
-        # The sums are about a number near the mean, which is rounded: without this all of them would not be 0.
-        out -= mass * (self._last(1) / self.total).take(row)
+        out -= mass * self._rest.take(row)
         return out
+
+    @cached_property
+    def _rest(self) -> Array:
+        """How far from the mean the sums are: about a number that is rounded, so that all of them are not yet 0."""
+        return self._last(1) / self.total
 
     @property
     def second_moment(self) -> Array:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import bounds, pieces
 from .cells import Array, Cells, Index
+from .chords import Intervals, below_chord, between, joined, neighbours_joined, numbered
 
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3
@@ -24,8 +25,6 @@ _MOST_PARTS = 8
 # The same where there is but one round.
 _AT_ONCE = 64
 _ROUND = 1 << 22
-# Intervals that touch are looked at as one up to twice as many crossings.
-_JOINED = 1 << 10
 # Crossings and cells of the intervals that are looked at together.
 _LOOKED = 1 << 18
 # Less than this (a logarithm) no width grows.
@@ -41,47 +40,6 @@ class Best(NamedTuple):
     c: Array
     live: NDArray[np.bool_]
     proven: NDArray[np.bool_]
-
-
-class Intervals(NamedTuple):
-    """Between two evaluated scales of a row: MSE(s) <= A - 2 s B + s^2 C with the B and C of either end.
-
-    In two tables, of which some columns are taken in one call: threads wait for the interpreter lock at every one.
-    """
-
-    # Row, crossings below, crossings inside.
-    counts: Index
-    # Scale, B and C at the low end, then at the high end.
-    ends: Array
-
-    @property
-    def row(self) -> Index:
-        """Of each interval."""
-        out: Index = self.counts[0]
-        return out
-
-    @property
-    def crossings(self) -> Index:
-        """Inside each interval."""
-        out: Index = self.counts[2]
-        return out
-
-    @property
-    def both(self) -> tuple[Array, Array, Array]:
-        """Scale, B and C, each at both ends: shape (2, I)."""
-        scale, b, c = self.ends.reshape(2, 3, -1).swapaxes(0, 1)
-        return scale, b, c
-
-    @property
-    def size(self) -> int:
-        """How many intervals."""
-        return int(self.counts.shape[1])
-
-    def select(self, index: Index | NDArray[np.bool_]) -> Intervals:
-        """Those at `index`."""
-        if index.dtype == np.bool_:
-            index = index.nonzero()[0]
-        return Intervals(self.counts.take(index, axis=1), self.ends.take(index, axis=1))
 
 
 def search(cells: Cells, budget: float = BUDGET) -> Best:
@@ -159,7 +117,7 @@ class _Search:
                 self._look(waiting.select(self._may_win(waiting)))
                 break
             left, few, cost = self._divide(*self._next(left))
-            waiting = _joined(waiting, few)
+            waiting = joined(waiting, few)
             spent += cost * self.cells.price
             if spent > self.budget * self.b.size:
                 self._look(waiting.select(self._may_win(waiting)))
@@ -190,19 +148,19 @@ class _Search:
         if more.size:
             steps = np.maximum(1, np.ceil(np.log2(low[more] / bottom[more]))).astype(np.intp)
             extra = self._intervals(rows[more], bottom[more], low[more], steps)
-            found = _joined(found, extra)
+            found = joined(found, extra)
         start, stop = cells.repeating
         # What is found an octave below stands for these.
         return found.select((found.ends[0] < start[found.row]) | (found.ends[3] > stop[found.row]))
 
     def _intervals(self, rows: Index, low: Array, high: Array, steps: Index) -> Intervals:
         """Evaluate `steps` + 1 scales from low to high of each row, in equal ratios."""
-        owner, step = _numbered(steps + 1)
+        owner, step = numbered(steps + 1)
         scale = low[owner] * (high / low)[owner] ** (step / steps[owner])
         found = self.cells.evaluate(rows[owner], scale)
         self._offer(rows[owner], found.b, found.c)
         points = np.array([scale, found.b, found.c])
-        return _between(rows[owner], found.crossed, points, (step < steps[owner]).nonzero()[0])
+        return between(rows[owner], found.crossed, points, (step < steps[owner]).nonzero()[0])
 
     def _may_win(self, intervals: Intervals) -> NDArray[np.bool_]:
         """Whether the bound leaves a better scale possible; without crossings there is but one parabola, known."""
@@ -233,7 +191,7 @@ class _Search:
             return left, few, cost
         now, parts, ratio = now.select(many), parts[many], ratio[many]
         cost += float((parts - 1).sum()) * self.cells.width
-        owner, step = _numbered(parts + 1)
+        owner, step = numbered(parts + 1)
         low, high = now.ends[0], now.ends[3]
         # Parts whose widths grow in equal ratios; in logarithms, by intervals and then by points.
         start, width, grown, ratio, parts_of = np.array([low, np.log(high / low), np.expm1(ratio), ratio, parts]).take(
@@ -249,8 +207,8 @@ class _Search:
         points, crossed = np.empty((3, step.size)), np.empty(step.size, np.intp)
         points[:, inner], points[:, first], points[:, last] = (scale, found.b, found.c), now.ends[:3], now.ends[3:]
         crossed[inner], crossed[first], crossed[last] = found.crossed, now.counts[1], now.counts[1] + now.counts[2]
-        new = _between(row, crossed, points, np.delete(np.arange(step.size), last))
-        return _joined(left, new), few, cost
+        new = between(row, crossed, points, np.delete(np.arange(step.size), last))
+        return joined(left, new), few, cost
 
     def _spacing(self, now: Intervals) -> tuple[Index, Array]:
         """How many parts, and the factor (its logarithm, not 0) by which their widths grow from end to end."""
@@ -270,60 +228,17 @@ class _Search:
 
     def _look(self, now: Intervals) -> None:
         """Look at every piece of some intervals."""
-        now = _neighbours_joined(now)
+        if not now.size:
+            return
+        now = neighbours_joined(now)
         now = now.select(np.argsort(now.crossings, kind="stable"))
         # As many at a time as have crossings and ends to keep the memory of a round.
         load = np.cumsum(now.crossings + 2 * self.cells.width)
         part = load // _LOOKED
-        for some in np.split(np.arange(load.size), np.flatnonzero(part[1:] != part[:-1]) + 1) if load.size else ():
+        for some in np.split(np.arange(load.size), np.flatnonzero(part[1:] != part[:-1]) + 1):
             one = now.select(some)
             enough = None if self.enough is None else self.enough[one.row]
             low, _, _, high, high_b, high_c = one.ends
             found = pieces.in_intervals(self.cells, one.row, low, high, high_b + 1j * high_c, enough)
             self._offer(one.row, found.b, found.c)
             self._dips.append((one.row[found.dip_of], found.dip))
-
-
-def _joined(*parts: Intervals) -> Intervals:
-    counts, ends = (np.concatenate(tables, axis=1) for tables in zip(*parts, strict=True))
-    return Intervals(counts, ends)
-
-
-def _numbered(counts: Index) -> tuple[Index, Index]:
-    """The items of several lists, each list behind the other: to which list each belongs and its place in it."""
-    owner = np.repeat(np.arange(counts.size), counts)
-    return owner, np.arange(owner.size) - (np.cumsum(counts) - counts).take(owner)
-
-
-def _neighbours_joined(now: Intervals) -> Intervals:
-    """Intervals that touch as one, where it has few crossings: the ends are searched for anew."""
-    now = now.select(np.lexsort((now.ends[0], now.row)))
-    part, small = np.cumsum(now.crossings) // _JOINED, now.crossings <= _JOINED
-    touch = (now.row[1:] == now.row[:-1]) & (now.ends[0, 1:] == now.ends[3, :-1])
-    first = np.append(True, ~(touch & small[1:] & small[:-1] & (part[1:] == part[:-1])))[: now.size].nonzero()[0]
-    last = np.append(first[1:], now.size)[: first.size] - 1
-    crossings = np.add.reduceat(now.crossings, first) if first.size else first
-    counts = np.array([*now.counts[:2].take(first, axis=1), crossings])
-    return Intervals(counts, np.concatenate([now.ends[:3].take(first, axis=1), now.ends[3:].take(last, axis=1)]))
-
-
-def _between(row: Index, crossed: Index, points: Array, left: Index) -> Intervals:
-    """Intervals from the points `left` (their scale, B and C) to those that follow them."""
-    right = left + 1
-    below = crossed.take(left)
-    counts = np.array([row.take(left), below, crossed.take(right) - below])
-    return Intervals(counts, np.concatenate([points.take(left, axis=1), points.take(right, axis=1)]))
-
-
-def below_chord(power: Array, now: Intervals) -> Array:
-    """What the MSE nowhere falls below inside the intervals."""
-    (low, high), b, c = now.both
-    u = 1 / now.both[0]
-    h = 2 * u * b - c
-    slope = (h[0] - h[1]) / (u[0] - u[1])
-    intercept = h[1] - slope * u[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        best = np.where(intercept < 0, -0.5 * slope / intercept, high)
-    scale = np.clip(best, low, high)
-    out: Array = power - scale * (slope + scale * intercept)
-    return out
