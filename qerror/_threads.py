@@ -7,15 +7,12 @@ one thread and with sixty-four.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
 
 __all__ = ["CHUNK", "cached_property", "chunk_slices", "num_threads", "thread_map"]
 
@@ -129,24 +126,12 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], *, at_most: int |
     [1, 2, 3]
     """
     work = list(items)
-    _keep_freed_memory()
     threads = min(num_threads(), len(work), at_most or len(work))
     if threads <= 1 or getattr(_inside, "worker", False):
         return [function(item) for item in work]
     # A pool for each call: threads start in tens of microseconds, and a pool kept alive would not survive a fork.
     with ThreadPoolExecutor(threads, initializer=_mark_worker) as pool:
         return list(pool.map(function, work))
-
-
-@functools.cache
-def _keep_freed_memory() -> None:
-    """Free one block of 31 MB, untouched: from then on glibc's malloc keeps freed memory of up to twice as much.
-
-    Before, temporary arrays of a few MB are fresh pages of the system each time, 10 to 40 % of the time of fitting a
-    million values. A process that ever freed an array of that size is past this; where malloc is another one, or is
-    told otherwise by its variables, nothing happens.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 def _mark_worker() -> None:
