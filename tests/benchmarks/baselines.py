@@ -1,9 +1,9 @@
-"""What benchmarks share: the clock, and the count of bit patterns that is a baseline."""
+"""What benchmarks share: the clock, rounds, and the count of bit patterns that is a baseline."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,13 @@ def seconds(call: Callable[[], object]) -> float:
     elapsed = time.perf_counter() - start
     del result
     return elapsed
+
+
+def rounds(calls: Sequence[Callable[[], object]], count: int) -> np.ndarray:
+    """Seconds of each call (columns) in rounds of all, after one that is not counted."""
+    for call in calls:
+        call()
+    return np.array([[seconds(call) for call in calls] for _ in range(count)])
 
 
 def bincount(codes: np.ndarray) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from baselines import bincount, seconds
+from baselines import bincount, rounds, seconds
 
 import qerror as qe
 
@@ -28,15 +28,15 @@ def _densities() -> Iterator[tuple[str, float, float]]:
     scales = np.linspace(0.05, 1.0, 1000)
     calls.append(lambda: qe.quantization_error(qe.Gaussian(), "int4", scales))
     # Calls of a millisecond: what other processes add in bursts is told apart by many rounds, all calls in each.
-    rounds = 1e3 * _rounds(calls, CALLS)
-    for what, times in (("least", rounds.min(axis=0)), ("median", np.median(rounds, axis=0))):
+    found = 1e3 * rounds(calls, CALLS)
+    for what, times in (("least", found.min(axis=0)), ("median", np.median(found, axis=0))):
         limits = (1.5, 15.0, 10.0) if what == "least" else 3 * (np.inf,)
-        found = (
+        claims = (
             ("optimal_scale, median over grids x families", np.median(times[:-1])),
             ("optimal_scale, maximum over grids x families", times[:-1].max()),
             ("quantization_error at 1000 scales of int4", times[-1]),
         )
-        for (claim, value), limit in zip(found, limits, strict=True):
+        for (claim, value), limit in zip(claims, limits, strict=True):
             yield f"{claim}, {what} of {CALLS} calls [ms]", value, limit
     for name in FINE:
         worst = max(_median(lambda f=family, n=name: qe.optimal_scale(qe.density(f), n), 1) for family in FAMILIES)
@@ -65,14 +65,7 @@ def _median(call: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def _turns(*calls: Callable[[], object]) -> list[float]:
     """Median seconds of each call, taken in turns."""
-    return np.median(_rounds(calls, ROUNDS), axis=0).tolist()
-
-
-def _rounds(calls: Sequence[Callable[[], object]], count: int) -> np.ndarray:
-    """Seconds of each call (columns) in rounds of all, after one that is not counted."""
-    for call in calls:
-        call()
-    return np.array([[seconds(call) for call in calls] for _ in range(count)])
+    return np.median(rounds(calls, ROUNDS), axis=0).tolist()
 
 
 if __name__ == "__main__":
