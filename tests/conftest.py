@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 settings.register_profile("qerror", deadline=None, max_examples=50)
 settings.register_profile("qerror-ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
 settings.load_profile("qerror-ci" if os.environ.get("CI") else "qerror")
+
+# States of the modules' generators before their first test.
+_BEGINNING: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _numbers_whatever_ran_before(request: pytest.FixtureRequest) -> None:
+    """Each test of a module with a generator `RNG` draws from its beginning, in whatever order tests run."""
+    rng = getattr(request.module, "RNG", None)
+    if rng is not None:
+        rng.bit_generator.state = _BEGINNING.setdefault(request.module.__name__, rng.bit_generator.state)
 
 
 @pytest.fixture(scope="session")

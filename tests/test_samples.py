@@ -387,8 +387,9 @@ def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:
         found = held.first_of(np.full(rank.shape, row), rank, held.mass_of(np.full(rank.shape, row), rank))
         slack = 2.0**-51 * float(sum(map(abs, terms)))
         if weighted or row == 2:
-            # float32 values are whole units, but for products and for values far below the largest one: 2^-51 of that.
-            slack += size * 2.0**-51 * float(np.abs(values - held.mean[row]).max() * w.max())
+            # float32 values are whole units, but for products and for values far below the largest one: 2^-51 of that
+            # for each, as for the weight of all and for the way to the mean.
+            slack += (size + 2) * 2.0**-51 * float(np.abs(values - held.mean[row]).max() * w.max())
         assert max(abs(a - float(sums[r])) for a, r in zip(found, rank, strict=True)) <= slack
         second = float(sum(term * term / Fraction(a) for term, a in zip(terms, w, strict=True) if a))
         # About a mean that is rounded.
