@@ -366,6 +366,21 @@ def test_values_of_any_size(grid: str, size: float, weight: float | None) -> Non
     assert best.error.mse / unit**2 == pytest.approx(alone.error.mse, rel=1e-12)
 
 
+@pytest.mark.parametrize("weight", [1e-90, 1e6, 1e12, 1e18, 1e90])
+@pytest.mark.parametrize("mean", [0.0, 5.0, 1000.0])
+def test_units_of_weights_do_not_matter(mean: float, weight: float) -> None:
+    """Rows long enough for tables of sums, about 0 and far from it: a weight that all values share changes nothing."""
+    x = RNG.standard_normal((3, 1000)) + mean
+    weights = np.full(x.shape, 2.0 ** round(math.log2(weight)))
+    held, one = (qe.Empirical(x, w, axis=0).sorted_rows[0] for w in (weights, np.ones(x.shape)))
+    np.testing.assert_allclose(held.second_moment, one.second_moment, 1e-14)
+    np.testing.assert_allclose(one.second_moment, x.var(axis=1), 1e-14)
+    for grid in ("int4", "int8"):
+        found, expected = (qe.fit(x, grid, axis=0, shift="mean", weights=w) for w in (weights, None))
+        # The mean, which is the shift, is rounded: far from 0 that is more of a step.
+        np.testing.assert_allclose(found.error.mse, expected.error.mse, DIRECT_TOLERANCE * max(1.0, mean / 100))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("size", [1, 31, 511, 512, 4100])
 def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:

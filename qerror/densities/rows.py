@@ -112,18 +112,15 @@ class Rows:
 
     @cached_property
     def _rest(self) -> Array:
-        """How far from the mean the sums are: about a number that is rounded, so that all of them are not yet 0."""
-        return self._last(1) / self.total
+        """How far above the number that the sums are about the mean lies: that number is rounded."""
+        return (self._first_sums.total if self.n <= _TABLED else self._run_total(1)) / self.total
 
     @property
     def second_moment(self) -> Array:
         """`variance`, as a by-product of what `first_of` needs."""
-        return (self._first_sums.squares if self.n <= _TABLED else self._last(2)) / self.total
+        return (self._first_sums.squares if self.n <= _TABLED else self._run_total(2)) / self.total
 
-    def _last(self, order: int) -> Array:
-        """Sum of all w d^order, d being the distance from a number near the mean."""
-        if self.n <= _TABLED:
-            return self._first_sums.total
+    def _run_total(self, order: int) -> Array:
         pair = self._runs[order]
         assert pair is not None
         out: Array = pair[0][:, -1] + pair[1][:, -1]
@@ -193,7 +190,7 @@ class Rows:
 
     @cached_property
     def _first_sums(self) -> _PrefixSums:
-        """The sums of w (x - centre), and of all w (x - centre)^2: the mean in whole units, as float32 values are."""
+        """The sums of w (x - centre), and of all w (x - centre)^2."""
         # The rows are sorted: of 16 neighbours none is farther from the mean than the next fence away from it.
         ends = np.abs(np.array([self.least, self.greatest]) - self.mean)
         sizes = _FENCE * (np.abs(self._fences - self.mean[:, None]).sum(axis=1) + ends.sum(axis=0))
@@ -201,7 +198,10 @@ class Rows:
         largest = ends.max(axis=0) * most
         # A prefix sum about the mean is at most half of all sizes.
         unit = _unit(largest, 0.5 * sizes * most)
-        centre = np.where(largest > 0, np.rint(self.mean / unit) * unit, self.mean)
+        centre = self.mean
+        if self.weights is None:
+            # In whole units, as float32 values are: nothing is rounded then. (Of weighted terms they are no units of x.)
+            centre = np.where(largest > 0, np.rint(centre / unit) * unit, centre)
         return _prefix_sums(self.values, centre, self.weights, unit)
 
     def rank(self, row: Index, t: Array) -> Index:
