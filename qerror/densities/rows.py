@@ -200,7 +200,7 @@ class Rows:
         unit = _unit(largest, 0.5 * sizes * most)
         centre = self.mean
         if self.weights is None:
-            # In whole units, as float32 values are: nothing is rounded then. (Of weighted terms they are no units of x.)
+            # In whole units, as float32 values are: nothing is rounded then. (Units of w x are no units of x.)
             centre = np.where(largest > 0, np.rint(centre / unit) * unit, centre)
         return _prefix_sums(self.values, centre, self.weights, unit)
 
