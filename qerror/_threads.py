@@ -38,6 +38,7 @@ else:
             value = instance.__dict__[self.name] = self.function(instance)
             return value
 
+
 CHUNK = 1 << 20
 """Elements in one chunk: about a millisecond of work, far above the cost of handing it to a thread."""
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qerror.grids.casting import dequantize, fake_quantize, quantize
+from qerror.casting.cast import dequantize, fake_quantize, quantize
 from qerror.grids.formats import block_format, float_grid, formats, grid
 from qerror.grids.grid import Grid
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from qerror import _files
-from qerror.tensors import example_checkpoint, list_tensors, open_checkpoint, read_tensor
+from qerror.files import example_checkpoint, list_tensors, open_checkpoint, read_tensor
 
 FLOAT8 = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,

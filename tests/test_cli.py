@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import qerror as qe
 from qerror.cli.commands import qerror_command
 from qerror.cli.render import _known, _number
-from qerror.tensors import example_checkpoint, list_tensors, read_tensor
+from qerror.files import example_checkpoint, list_tensors, read_tensor
 
 EXAMPLE = str(example_checkpoint())
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qerror as qe
-from qerror.error import error_sums
+from qerror.errors.exact import error_sums
 
 # The terms are promised within 1e-12 (clipping 1e-10) of the true integral: a law relates two or three of them.
 TERM_TOLERANCE = {"clipping": 1e-10, "rounding": 1e-12, "power": 1e-13}
@@ -394,7 +394,7 @@ def test_many_scales_in_chunks(monkeypatch: pytest.MonkeyPatch, rounding: str) -
     scale = np.geomspace(0.05, 2, 41)
     for density in (qe.Gaussian(), qe.Gaussian(0.0, np.linspace(0.5, 2.0, 41)), qe.Empirical(SAMPLE)):
         whole = qe.quantization_error(density, "int4", scale, rounding=rounding)
-        monkeypatch.setattr("qerror.error._CHUNK_CELLS", 100)
+        monkeypatch.setattr("qerror.errors.exact._CHUNK_CELLS", 100)
         cut = qe.quantization_error(density, "int4", scale, rounding=rounding)
         monkeypatch.undo()
         for field in dataclasses.fields(whole):

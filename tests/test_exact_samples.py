@@ -156,13 +156,16 @@ def samples(draw: st.DrawFn) -> np.ndarray:
     n, seed = draw(st.integers(1, 40)), draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     step = draw(st.sampled_from([1.0, 0.1, 1 / 3, 2.0**-70, 3e20]))
-    return step * {
-        "lattice": lambda: rng.integers(-12, 13, n).astype(float),
-        "two": lambda: rng.choice(rng.standard_normal(2), n),
-        "heavy": lambda: rng.standard_cauchy(n),
-        "repeated": lambda: rng.choice(rng.standard_normal(5), n),
-        "normal": lambda: rng.standard_normal(n) + rng.normal(),
-    }[kind]()
+    return (
+        step
+        * {
+            "lattice": lambda: rng.integers(-12, 13, n).astype(float),
+            "two": lambda: rng.choice(rng.standard_normal(2), n),
+            "heavy": lambda: rng.standard_cauchy(n),
+            "repeated": lambda: rng.choice(rng.standard_normal(5), n),
+            "normal": lambda: rng.standard_normal(n) + rng.normal(),
+        }[kind]()
+    )
 
 
 SHIFTS = st.sampled_from(["zero", "mean", "own"])

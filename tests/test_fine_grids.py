@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import qerror as qe
-from qerror import error, fine_grids
 from qerror.densities.quadrature import cell_moments
+from qerror.errors import exact as error
+from qerror.errors import fine_grids
 
 # The terms of either route are promised within 1e-12 (clipping 1e-10, by formulas of its own on both).
 TOLERANCE = 2e-12

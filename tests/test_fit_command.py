@@ -15,9 +15,10 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
+from qerror.checkpoints import fitting as checkpoint_fit
 from qerror.cli.commands import qerror_command
-from qerror.tensors import checkpoint_fit, example_checkpoint, open_checkpoint, read_tensor
-from qerror.tensors.scale_files import open_scales, read_scales
+from qerror.files import example_checkpoint, open_checkpoint, read_tensor
+from qerror.files.scales import open_scales, read_scales
 
 EXAMPLE = str(example_checkpoint())
 RNG = np.random.default_rng(11)

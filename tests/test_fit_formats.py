@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import qerror as qe
 from qerror.grids.formats import block_formats
 from qerror.results import Status
-from qerror.tensors.rules import RULES
+from qerror.rules import RULES
 
 RNG = np.random.default_rng(20250507)
 # The best error of an enumeration may differ from the library's by rounding, and ties may go either way.

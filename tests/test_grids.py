@@ -29,15 +29,8 @@ from qerror._check import (
     suggest,
 )
 from qerror._threads import cached_property, chunk_slices, num_threads, thread_map
-from qerror.grids.formats import (
-    BlockFormat,
-    block_format,
-    block_formats,
-    float_grid,
-    formats,
-    grid,
-    int_grid,
-)
+from qerror.grids.block_formats import BlockFormat
+from qerror.grids.formats import block_format, block_formats, float_grid, formats, grid, int_grid
 from qerror.grids.grid import FloatSpec, Grid
 
 ML_DTYPES = {

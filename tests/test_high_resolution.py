@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qerror as qe
-from qerror import high_resolution
+from qerror.errors import high_resolution
 
 # Both sides are closed forms or moments within 1e-14.
 FORMULA_TOLERANCE = 1e-12

@@ -17,8 +17,8 @@ from qerror.cli.commands import qerror_command
 from qerror.literature import Entry, Verdict, audit, entries
 from qerror.literature.block_maximum import CRITERIA, block_maximum_codebook, block_maximum_error
 from qerror.literature.recompute import _SCALE
-from qerror.tensors.rules import as_rule
-from qerror.tensors.rules_statistic import _SAWB
+from qerror.rules import as_rule
+from qerror.rules.moments import _SAWB
 
 
 @pytest.fixture(scope="module")

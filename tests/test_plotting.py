@@ -290,7 +290,7 @@ def test_asymptote_of_the_clip() -> None:
 
 
 def test_octav_objective_is_lowest_where_its_recursion_ends() -> None:
-    from qerror.tensors.rules import as_rule
+    from qerror.rules import as_rule
 
     for name in ("gaussian", "laplace"):
         clip = 8 * float(as_rule("octav")(qe.density(name), qe.grid("int4"), shift=0.0).scale)

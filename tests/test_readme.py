@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from qerror.cli.commands import qerror_command
+from qerror.files import example_checkpoint
 from qerror.literature import Verdict, audit
-from qerror.tensors import example_checkpoint
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtr
 
 import qerror as qe
+from qerror import rules
 from qerror.results import Status
-from qerror.tensors import rules
 
 RNG = np.random.default_rng(20250311)
 # References add in another order than the library.

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qerror as qe
-from qerror import sample_error
-from qerror.densities import double_double as dd
-from qerror.densities import rows
-from qerror.search.cells import Cells
+from qerror.errors import on_samples as sample_error
+from qerror.samples import double_double as dd
+from qerror.samples import rows
+from qerror.search.samples.cells import Cells
 
 # Promised against math.fsum over the quantized sample, relative; at int16 for a million values.
 DIRECT_TOLERANCE = 1e-12

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
-from qerror import high_resolution
-from qerror.error import error_sums
-from qerror.search import bounds
+from qerror.errors import high_resolution
+from qerror.errors.exact import error_sums
+from qerror.search.densities import bounds
 
 # A scan and the search end at the same minimum up to the width of the last bracket, squared.
 SCAN_TOLERANCE = 1e-9
@@ -263,7 +263,7 @@ def test_models_differ() -> None:
 @given(densities(), grids(), st.sampled_from(["nearest", "stochastic"]), st.integers(0, 2**32 - 1))
 def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: int) -> None:
     """Between two evaluated scales no MSE lies below the bound; it is close where they are."""
-    from qerror.search.objective import Objective
+    from qerror.search.densities.objective import Objective
 
     objective = Objective(density, grid, np.zeros(1), rounding, "exact")
     s0 = math.sqrt(power_about(density, 0.0)) / grid.absmax
@@ -284,7 +284,7 @@ def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: in
 @pytest.mark.parametrize("density", ["gaussian", "laplace", "uniform", "t:df=3", "generalized-gaussian:beta=0.5"])
 def test_parabolas_are_close(density: str, name: str) -> None:
     """A falling pdf bounds the curvature: a gap of third order in the spacing, where that of chords is of second."""
-    from qerror.search.objective import Objective
+    from qerror.search.densities.objective import Objective
 
     objective = Objective(qe.density(density), qe.grid(name), np.zeros(1), "nearest", "exact")
     mse = mse_at(qe.density(density), qe.grid(name), 0.0)
@@ -565,7 +565,7 @@ def test_samples_against_a_dense_scan(kind: str, grid: str) -> None:
 
 def test_real_tensors(real_data: Any) -> None:
     """Every row of real weights is proven, and no line search over fractions of its maximum does better."""
-    from qerror.tensors import list_tensors, read_tensor
+    from qerror.files import list_tensors, read_tensor
 
     path = real_data / "stories260k_bf16.safetensors"
     name = next(t.name for t in list_tensors(path) if len(t.shape) == 2)

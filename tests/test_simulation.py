@@ -12,9 +12,9 @@ import pytest
 import scipy.stats
 
 import qerror as qe
+from qerror.casting.scratch import Scratch
 from qerror.evidence import estimation, sampling, simulation
 from qerror.evidence.estimation import Cast
-from qerror.grids.scratch import Scratch
 from qerror.results import ErrorTerms, SimulatedTerms
 
 GAUSSIAN = qe.Gaussian()

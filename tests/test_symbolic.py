@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
-from qerror import error as library_error
-from qerror import high_resolution, symbolic
+from qerror import symbolic
+from qerror.errors import exact as library_error
+from qerror.errors import high_resolution
 
 # error.py promises 1e-12 relative; the expressions are evaluated with 30 digits.
 TERM_TOLERANCE = 1e-12

@@ -7,7 +7,7 @@ import click
 
 import qerror as qe
 
-from ..tensors import example_checkpoint
+from ..files import example_checkpoint
 from .derive import derive
 from .fitting import fit
 from .group import OneLineErrors

@@ -11,11 +11,11 @@ import numpy as np
 
 import qerror as qe
 
-from ..tensors import open_checkpoint
-from ..tensors.checkpoint_fit import TensorFit, checkpoint_total, fit_tensors, select_tensors
-from ..tensors.rules import RULES
-from ..tensors.scale_files import check_output, open_scales, read_scales
-from ..tensors.stored_scales import SCALE_FORMATS
+from ..checkpoints.fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
+from ..files import open_checkpoint
+from ..files.scales import check_output, open_scales, read_scales
+from ..rules import RULES
+from ..tensors.scale_formats import SCALE_FORMATS
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 

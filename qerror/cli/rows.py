@@ -8,7 +8,7 @@ import numpy as np
 
 import qerror as qe
 
-from ..error import Model, Rounding
+from ..errors.exact import Model, Rounding
 from ..literature import Entry, audit
 
 __all__ = ["DEMO_FORMATS", "audit_rows", "error_rows", "format_rows", "level_rows", "ranked", "scale_row"]

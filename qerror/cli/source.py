@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import qerror as qe
 
-from ..tensors import Checkpoint, TensorInfo, open_checkpoint
+from ..files import Checkpoint, TensorInfo, open_checkpoint
 
 __all__ = ["Request", "Source", "computes", "load_source"]
 

@@ -11,8 +11,8 @@ import click
 import qerror as qe
 
 from .. import literature
-from ..error import MODELS, ROUNDINGS
-from ..tables.files import check_path
+from ..errors.exact import MODELS, ROUNDINGS
+from ..tables.writing import check_path
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress

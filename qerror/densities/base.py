@@ -160,14 +160,9 @@ class Density(abc.ABC):
         return self.cell_moments(edges, np.asarray(centre, np.float64)[..., None])[..., 0]
 
     @property
-    def sorted_rows(self) -> tuple[Any, NDArray[np.intp]] | None:
-        """Sorted rows of values (`rows.Rows`) and the row of each member, where all mass is in atoms; else None."""
-        if not self.has_atoms or self.panels().shape[-1]:
-            return None
-        from .rows import rows_of_atoms
-
-        values, masses = self.atoms or (np.empty(0), np.empty(0))
-        return rows_of_atoms(values, masses)
+    def sorted_rows(self) -> Any:
+        """What a sample keeps for `qerror.samples.rows.rows_of`; None for what keeps nothing."""
+        return None
 
     def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
         """Moments of neighbouring cells, each about its own value: what an error is summed from.

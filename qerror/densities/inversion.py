@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array
-
-if TYPE_CHECKING:
-    from .base import Density
 
 Array = NDArray[np.float64]
 
@@ -19,6 +16,25 @@ Array = NDArray[np.float64]
 _MANY, _KNOTS = 2048, 512
 # Roots sought at a time: a dozen temporaries of this many stay in the cache.
 _CHUNK = 1 << 14
+
+
+class _Density(Protocol):
+    """What is read of a density; see `base.Density`."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def mean(self) -> Any: ...
+    @property
+    def std(self) -> Any: ...
+    @property
+    def support(self) -> tuple[Any, Any]: ...
+    @property
+    def has_atoms(self) -> bool: ...
+    def pdf(self, x: Any) -> Array: ...
+    def cdf(self, x: Any) -> Array: ...
+    def sf(self, x: Any) -> Array: ...
+    def take(self, index: NDArray[np.intp]) -> Self: ...
 
 
 def probability(p: ArrayLike) -> Array:
@@ -30,7 +46,7 @@ def probability(p: ArrayLike) -> Array:
     return values
 
 
-def solve_quantile(density: Density, p: Array, *, upper: bool) -> Array:
+def solve_quantile(density: _Density, p: Array, *, upper: bool) -> Array:
     """The smallest x with cdf(x) >= p, or with sf(x) <= p, solved on the side of the smaller probability."""
     p = probability(p)
     shape = np.broadcast_shapes(p.shape, density.shape)
@@ -49,7 +65,7 @@ def solve_quantile(density: Density, p: Array, *, upper: bool) -> Array:
     return result
 
 
-def _invert(density: Density, p: Array, above: bool) -> Array:
+def _invert(density: _Density, p: Array, above: bool) -> Array:
     """The x beyond which (above or below it) lies the probability `p`: one for each member, or any number of one."""
     knots = np.empty(0)
     if density.shape == () and p.size >= _MANY:
@@ -83,7 +99,7 @@ def _interpolate(table: tuple[Array, Array, Array, Array], p: Array) -> tuple[Ar
     return low, high, np.where(inside, guess, 0.5 * low + 0.5 * high)
 
 
-def _refine(density: Density, p: Array, above: bool, low: Array, high: Array, x: Array) -> Array:
+def _refine(density: _Density, p: Array, above: bool, low: Array, high: Array, x: Array) -> Array:
     """Bracketed Newton steps on log P(beyond x) = log p, bisection where they leave the bracket or stall."""
     # Roots near 0 are found to 2^-104 std: relative precision there would take a thousand halvings.
     tiny = np.broadcast_to(2.0**-104 * np.asarray(density.std), p.shape)
@@ -126,13 +142,13 @@ def _crossing(x: Array, newton: Array, before: Array, width: Array) -> Array:
     return crossing
 
 
-def _tail(density: Density, p: Array, above: bool, x: Array) -> tuple[Array, NDArray[np.bool_]]:
+def _tail(density: _Density, p: Array, above: bool, x: Array) -> tuple[Array, NDArray[np.bool_]]:
     """The probability above or below `x`, and whether the root for `p` is reached."""
     tail = density.sf(x) if above else density.cdf(x)
     return tail, tail <= p if above else tail >= p
 
 
-def _bracket(density: Density, p: Array, above: bool) -> tuple[Array, Array]:
+def _bracket(density: _Density, p: Array, above: bool) -> tuple[Array, Array]:
     """Finite ends: not yet reached at the lower one, reached at the upper one."""
     low, high, mean, std = (np.broadcast_to(v, p.shape) for v in (*density.support, density.mean, density.std))
     down, up = np.nextafter(np.maximum(low, mean - 2 * std), -np.inf), np.minimum(high, mean + 2 * std)

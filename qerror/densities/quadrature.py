@@ -1,19 +1,16 @@
 """Integrals of smooth pieces: Gauss-Legendre on panels, doubling panels in the tails.
 
-Nothing here knows a particular density: it reads `pdf`, `panels`, `decay_length` and `atoms`.
+Nothing here knows a particular density: `Density` says what is read of one.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from .base import Density
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -29,6 +26,29 @@ _FEW = 32
 _DOUBLINGS = 2.0 * (2.0 ** np.arange(64) - 1.0)
 
 
+class _Density(Protocol):
+    """What is read of a density; see `base.Density`."""
+
+    shape: tuple[int, ...]
+    nodes: int
+    tail_doublings: int
+    power_law: bool
+
+    @property
+    def mean(self) -> Any: ...
+    @property
+    def support(self) -> tuple[Any, Any]: ...
+    @property
+    def atoms(self) -> tuple[Array, Array] | None: ...
+    @property
+    def has_atoms(self) -> bool: ...
+    def panels(self) -> Array: ...
+    def pdf_from(self, origin: Any, offset: Any) -> Array: ...
+    def decay_length(self, x: Array, sign: Array) -> Array: ...
+    def far_moments(self, x: Array, about: Array, sign: Array) -> Array: ...
+    def take(self, index: Index) -> Self: ...
+
+
 class _Rows(NamedTuple):
     """The arguments of `cell_moments`, one row for each entry of their broadcast shape `lead`."""
 
@@ -42,7 +62,7 @@ class _Rows(NamedTuple):
         return _Rows(self.lead, self.edges[rows], self.about[rows], self.origin[rows], self.member[rows])
 
 
-def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
+def _rows(density: _Density, edges: Array, about: Array, origin: Array) -> _Rows:
     plain = origin.ndim == 1 and density.shape in {(), origin.shape}
     if plain and edges.shape[:-1] == about.shape[:-1] == origin.shape:
         member = np.arange(origin.size) if density.shape else np.zeros(origin.size, np.intp)
@@ -60,7 +80,7 @@ def _rows(density: Density, edges: Array, about: Array, origin: Array) -> _Rows:
     )
 
 
-def cell_moments(density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
+def cell_moments(density: _Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """Moments (3, ..., M) of neighbouring cells about their values; see `Density.cell_moments`."""
     rows = _rows(density, edges, about, origin)
     count, cells = rows.about.shape
@@ -78,7 +98,7 @@ def cell_moments(density: Density, edges: Array, about: Array, origin: Array, la
     return out.reshape(3, *rows.lead, cells)
 
 
-def atom_moments(density: Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
+def atom_moments(density: _Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """What the point masses add to `cell_moments`."""
     rows = _rows(density, edges, about, origin)
     return _atoms(density, rows, last).reshape(3, *rows.lead, about.shape[-1])
@@ -107,7 +127,7 @@ class _Pieces(NamedTuple):
         return _Pieces(row, place, *map(np.concatenate, zip(self[2:], other[2:], strict=True)))
 
 
-def _continuous(density: Density, panels: Array, rows: _Rows) -> Array:
+def _continuous(density: _Density, panels: Array, rows: _Rows) -> Array:
     """Cut the cells of each row at the panel edges, integrate the pieces, add them up per cell."""
     if density.shape:
         density, panels = density.take(rows.member), panels[rows.member]
@@ -129,11 +149,11 @@ def _add_up(place: Index, moments: Array, count: int) -> Array:
     return np.array([np.bincount(place, weights=part, minlength=count) for part in moments], np.float64)
 
 
-def _members(density: Density, row: Index) -> Density:
+def _members(density: _Density, row: Index) -> _Density:
     return density.take(row) if density.shape else density
 
 
-def _cut(density: Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces, Array]:
+def _cut(density: _Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces, Array]:
     """The cells between edges, cut at the panels: what lies between these, the tails, and the sides (+-1) of those.
 
     A piece is placed relative to `origin` (where the cells are exact) or to the mean (where the panels are), whichever
@@ -187,7 +207,7 @@ def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Arr
     return both[np.arange(len(both))[:, None], order], order
 
 
-def _with_tail(density: Density, pieces: _Pieces, tail: _Pieces, sign: Array) -> tuple[_Pieces, Array | None]:
+def _with_tail(density: _Density, pieces: _Pieces, tail: _Pieces, sign: Array) -> tuple[_Pieces, Array | None]:
     """Add panels that double from the decay length on; and the moments of what a power law has beyond them."""
     length = _members(density, tail.row).decay_length(tail.origin + tail.start, sign)
     knots = np.minimum(length[:, None] * _DOUBLINGS[: density.tail_doublings + 1], tail.width[:, None])
@@ -200,7 +220,7 @@ def _with_tail(density: Density, pieces: _Pieces, tail: _Pieces, sign: Array) ->
     return pieces.join(outer), _far(density, tail, sign, knots[:, -1]) if density.power_law else None
 
 
-def _far(density: Density, tail: _Pieces, sign: Array, end: Array) -> Array | None:
+def _far(density: _Density, tail: _Pieces, sign: Array, end: Array) -> Array | None:
     """Moments (3, n) of what a power law has beyond the distance `end`; 0 for tails that are no longer."""
     rest = (end < tail.width).nonzero()[0]
     if not rest.size:
@@ -217,7 +237,7 @@ def _far(density: Density, tail: _Pieces, sign: Array, end: Array) -> Array | No
     return out
 
 
-def _gauss(density: Density, pieces: _Pieces) -> Array:
+def _gauss(density: _Density, pieces: _Pieces) -> Array:
     """Moments (3, n) of the pieces by `density.nodes` nodes each."""
     row, _, lower, width, about, origin = pieces
     half = 0.5 * width
@@ -250,7 +270,7 @@ def _rule(count: int) -> tuple[Array, Array]:
     return nodes[:, None], weights * nodes ** np.arange(3)[:, None]
 
 
-def _atoms(density: Density, rows: _Rows, last: Array | None) -> Array:
+def _atoms(density: _Density, rows: _Rows, last: Array | None) -> Array:
     """Moments (3, rows, M) of a few point masses per row; `last` says what lies on which side of an edge."""
     atoms = density.atoms
     if atoms is None:
@@ -265,7 +285,7 @@ def _atoms(density: Density, rows: _Rows, last: Array | None) -> Array:
     return np.stack([mass.sum(1), (mass * distance).sum(1), (mass * distance * distance).sum(1)])
 
 
-def tails(density: Density, t: Array) -> tuple[Array, Array]:
+def tails(density: _Density, t: Array) -> tuple[Array, Array]:
     """Mass and first moment beyond each of the ascending `t`, by adding up the cells between them."""
     ends = np.full((*t.shape[:-1], 1), np.inf)
     mean = np.asarray(density.mean, np.float64)[..., None]

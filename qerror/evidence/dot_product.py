@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from .._check import as_int, check_choice, check_scale, check_shift, shown
 from .._threads import CHUNK, thread_map
+from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
-from ..grids.scratch import Scratch
 from ..results import DotProductError, DotProductStandardErrors, SimulatedDotProduct
 from .estimation import Cast, Tally, merged, stacked
 from .sampling import BLOCK, HEAVY, LEAST, MOST_THREADS, Stream, seed_of, streams, tail_index

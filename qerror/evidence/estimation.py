@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..grids.arithmetic import level_round
-from ..grids.casting import dequantize, quantize
+from ..casting.arithmetic import level_round
+from ..casting.cast import dequantize, quantize
+from ..casting.kernels import make_kernel
+from ..casting.scratch import Scratch
 from ..grids.grid import Grid
-from ..grids.kernels import make_kernel
-from ..grids.scratch import Scratch
 from .sampling import BLOCK, Plan
 
 __all__ = [

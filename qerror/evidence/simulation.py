@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_int, check_choice, check_scale, check_shift
 from .._threads import thread_map
+from ..casting.scratch import Scratch, ScratchPool
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..grids.scratch import Scratch, ScratchPool
 from ..results import ErrorTerms, SimulatedTerms, StandardErrors
 from .estimation import (
     EMPTY,

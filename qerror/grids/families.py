@@ -6,8 +6,8 @@ from typing import get_args
 
 import numpy as np
 
-from qerror._check import as_int, check_choice
-from qerror.grids.grid import FloatSpec, Grid, Reserved
+from .._check import as_int, check_choice
+from .grid import FloatSpec, Grid, Reserved
 
 __all__ = ["FLOATS", "MAX_BITS", "float_grid", "int_grid", "spec_grid"]
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from qerror._check import as_int, suggest
-from qerror.grids.codebooks import CODEBOOKS
-from qerror.grids.families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
-from qerror.grids.grid import Grid
+from .._check import as_int, suggest
+from .block_formats import NAMED, BlockFormat
+from .codebooks import CODEBOOKS
+from .families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
+from .grid import Grid
 
-__all__ = ["BlockFormat", "block_format", "block_formats", "float_grid", "formats", "grid", "int_grid"]
+__all__ = ["block_format", "block_formats", "float_grid", "formats", "grid", "int_grid"]
 
 # The plain eXmY that formats() lists: those in use at each width. Any other resolves by its name too.
 _PLAIN_FLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
@@ -46,56 +46,6 @@ _AMBIGUOUS = {
 
 _INT_NAME = re.compile(r"(u?)int([1-9][0-9]?)(?:_(narrow|midrise))?")
 _FLOAT_NAME = re.compile(r"e([1-9][0-9]?)m([0-9][0-9]?)")
-
-
-@dataclass(frozen=True)
-class BlockFormat:
-    """A grid whose scales are shared by blocks and stored in a format of their own.
-
-    Not a grid: give it to ``qe.fit``. The represented values are ``tensor_scale * block_scale * level``.
-
-    Attributes
-    ----------
-    name : str
-        Name of the format.
-    grid : Grid
-        The elements.
-    block_size : int
-        Elements that share a scale.
-    scale_format : Grid
-        The representable block scales.
-    tensor_scale : bool
-        Whether a float32 scale of the whole tensor multiplies the block scales.
-
-    Examples
-    --------
-    >>> block_format("mxfp4")
-    BlockFormat('mxfp4', grid 'e2m1', blocks of 32, scales 'e8m0')
-    """
-
-    name: str
-    grid: Grid
-    block_size: int
-    scale_format: Grid
-    tensor_scale: bool = False
-
-    def __repr__(self) -> str:
-        tensor = " and a tensor scale" if self.tensor_scale else ""
-        scales = f"blocks of {self.block_size}, scales {self.scale_format.name!r}{tensor}"
-        return f"BlockFormat({self.name!r}, grid {self.grid.name!r}, {scales})"
-
-
-# Element, block size, scale format, tensor scale. OCP Microscaling Formats (MX) v1.0, table 1; NVIDIA's NVFP4:
-# blocks of 16, E4M3 scales, one float32 scale for the tensor.
-_BLOCKS: dict[str, tuple[str, int, str, bool]] = {
-    "mxfp4": ("e2m1", 32, "e8m0", False),
-    "mxfp6_e2m3": ("e2m3", 32, "e8m0", False),
-    "mxfp6_e3m2": ("e3m2", 32, "e8m0", False),
-    "mxfp8_e4m3": ("e4m3fn", 32, "e8m0", False),
-    "mxfp8_e5m2": ("e5m2", 32, "e8m0", False),
-    "mxint8": ("int8/64", 32, "e8m0", False),
-    "nvfp4": ("e2m1", 16, "e4m3fn", True),
-}
 
 
 def grid(name: Any) -> Grid:
@@ -181,7 +131,7 @@ def block_formats() -> list[str]:
     >>> "nvfp4" in block_formats()
     True
     """
-    return list(_BLOCKS)
+    return list(NAMED)
 
 
 def formats(bits: int | None = None) -> list[str]:
@@ -227,22 +177,22 @@ def _resolve(name: str) -> Grid:
         return spec_grid(FLOATS[name], name)
     if name in _AMBIGUOUS:
         raise ValueError(f"grid name {name!r} is ambiguous, say which of {', '.join(_AMBIGUOUS[name])}")
-    if name in _BLOCKS:
-        element = _BLOCKS[name][0]
+    if name in NAMED:
+        element = NAMED[name][0]
         raise ValueError(f"{name!r} is a block format, not a grid: give it to qe.fit (its elements are {element!r})")
     if (match := _INT_NAME.fullmatch(name)) and int(match[2]) <= MAX_BITS:
         return int_grid(int(match[2]), signed=not match[1], narrow=match[3] == "narrow", midrise=match[3] == "midrise")
     if (match := _FLOAT_NAME.fullmatch(name)) and 1 + int(match[1]) + int(match[2]) <= MAX_BITS:
         return float_grid(int(match[1]), int(match[2]))
-    known = [listed for listed, _ in _listed()] + [*_ALIASES, *_BLOCKS]
+    known = [listed for listed, _ in _listed()] + [*_ALIASES, *NAMED]
     raise ValueError(f"unknown grid {name!r}{suggest(name, known) or '; qe.formats() lists the names'}")
 
 
 @lru_cache(maxsize=64)
 def _resolve_block(name: str) -> BlockFormat:
-    if name not in _BLOCKS:
-        raise ValueError(f"unknown block format {name!r}{suggest(name, _BLOCKS) or f'; known are {list(_BLOCKS)}'}")
-    element, block_size, scale_format, tensor_scale = _BLOCKS[name]
+    if name not in NAMED:
+        raise ValueError(f"unknown block format {name!r}{suggest(name, NAMED) or f'; known are {list(NAMED)}'}")
+    element, block_size, scale_format, tensor_scale = NAMED[name]
     if element == "int8/64":
         # MX v1.0, section 5.3.5: the 8-bit integers times 2^-6, two's complement codes.
         int8 = int_grid(8)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qerror._check import as_float_array, check_finite
+from .._check import as_float_array, check_finite
 
 __all__ = ["FloatSpec", "Grid", "Reserved"]
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from ..densities.base import Density
 from ..densities.named import density as as_density
-from ..dot_product import dot_product_error
-from ..error import Model, quantization_error
+from ..errors.dot_product import dot_product_error
+from ..errors.exact import Model, quantization_error
 from ..grids.formats import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms, ScaleResult
+from ..rules import as_rule
 from ..search.lloyd_max import lloyd_max
 from ..search.optimal import excess_db, optimal_scale
-from ..tensors.rules import as_rule
 from .block_maximum import CRITERIA, block_maximum_codebook, block_maximum_error
 from .registry import Entry
 

@@ -4,13 +4,7 @@ from .curves import error_against_clip, mse_landscape, sqnr_against_bits, sqnr_a
 from .figures import FIGURES, draw
 from .levels import levels_over_density
 from .style import new_figure, save_figure, style
-from .summaries import (
-    audit_losses,
-    best_format_against_tail,
-    lost_by_rule,
-    predicted_against_simulated,
-    sqnr_report,
-)
+from .summaries import audit_losses, best_format_against_tail, lost_by_rule, predicted_against_simulated, sqnr_report
 
 __all__ = [
     "FIGURES",

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..densities.named import density as as_density
-from ..error import code_entropy, quantization_error
+from ..errors.exact import code_entropy, quantization_error
 from ..grids.formats import formats
 from ..grids.formats import grid as as_grid
 from ..search.lloyd_max import lloyd_max

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..densities.base import Density
 from ..densities.named import density as as_density
-from ..error import Model, quantization_error
+from ..errors.exact import Model, quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..densities.parametric import Gaussian, GeneralizedGaussian
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..grids.formats import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
+from ..rules import as_rule
 from ..search.optimal import optimal_scale
-from ..tensors.rules import as_rule
 from .curves import mse_landscape, sqnr_against_clip
 from .levels import levels_over_density
 from .style import COLORS, new_figure

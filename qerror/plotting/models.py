@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..densities.named import density as as_density
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
 from ..grids.formats import grid as as_grid
 from ..literature import audit
+from ..rules import as_rule
 from ..search.optimal import excess_db, optimal_scale
-from ..tensors.rules import as_rule
 from .curves import Array
 from .style import COLORS, GRAY, MARKERS, new_figure
 from .summaries import audit_losses, predicted_against_simulated

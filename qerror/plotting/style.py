@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from .._check import check_choice
 from .._files import atomic_open
+from .._version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,8 +140,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, title: str = ""
     ValueError
         For another ending or a folder that does not exist.
     """
-    from qerror import __version__
-
     kind = Path(path).suffix.removeprefix(".")
     check_choice("ending of path", kind, ("svg", "pdf", "png"))
     maker = f"qerror {__version__}"

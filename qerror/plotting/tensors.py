@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..densities.empirical import Empirical
 from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
-from ..error import quantization_error
+from ..errors.exact import quantization_error
+from ..files.checkpoint import example_checkpoint, open_checkpoint
 from ..grids.formats import grid as as_grid
+from ..rules import as_rule
+from ..samples.empirical import Empirical
 from ..search.optimal import optimal_scale
-from ..tensors.checkpoints import example_checkpoint, open_checkpoint
 from ..tensors.fitting import evaluate, fit
-from ..tensors.rules import as_rule
 from .style import COLORS, GRAY, MARKERS, new_figure
 from .summaries import lost_by_rule, sqnr_report
 

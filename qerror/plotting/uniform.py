@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..densities.named import density as as_density
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
 from ..grids.formats import grid as as_grid
+from ..rules import as_rule
 from ..search.optimal import optimal_scale
-from ..tensors.rules import as_rule
 from .curves import Array, error_against_clip
 from .style import COLORS, MARKERS, new_figure
 

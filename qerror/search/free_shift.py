@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import error
 from ..densities.base import Density
-from ..error import Model, Rounding, quantization_error
+from ..errors import exact as error
+from ..errors.exact import Model, Rounding, quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum, ScaleResult, Status
-from .bounds import TOLERANCE
-from .free_sample import FreeScale, best_scale_and_shift, constant
-from .optimal import assemble, optimal_scale
+from ..samples.rows import rows_of
+from .fixed_shift import assemble, scale_at
+from .found import TOLERANCE
+from .samples.scale_and_shift import FreeScale, best_scale_and_shift, constant
 
 Array = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ _KEPT = 5
 def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, rounding: Rounding) -> ScaleResult:
     """Least MSE over scale and shift for each member: of a sample proven (status EXACT) but for fine grids."""
     size = int(np.prod(density.shape, dtype=np.intp))
-    sample = model == "exact" and rounding == "nearest" and density.sorted_rows is not None
+    sample = model == "exact" and rounding == "nearest" and rows_of(density) is not None
     rows = best_scale_and_shift(density, grid) if sample else [FreeScale((), False)] * size
     found, proven = [row.minima for row in rows], [row.proven for row in rows]
     for i in np.flatnonzero(~np.array(proven)):
@@ -33,7 +34,7 @@ def optimal_scale_and_shift(density: Density, grid: Grid, *, model: Model, round
         found[i] = tuple(sorted(found[i] + others, key=lambda minimum: minimum.mse))
     best = np.array([(pairs[0].scale, pairs[0].shift) for pairs in found]).reshape(size, 2)
     scale, shift = (column.reshape(density.shape) for column in best.T)
-    fixed = optimal_scale(density, grid, shift=shift, model=model, rounding=rounding, certify=False)
+    fixed = scale_at(density, grid, shift, model=model, rounding=rounding, certify=False)
     status = np.array([Status.EXACT if sure else Status.LOCAL for sure in proven], object).reshape(density.shape)
     known = np.asarray(fixed.status, object)
     status = np.where((known == Status.DEGENERATE) | (known == Status.DEGENERATE_NONE), known, status)
@@ -52,9 +53,7 @@ class _Free:
 
     def profile(self, shift: Array) -> tuple[Array, Array, Array]:
         """Best scale at each shift, and its MSE; the best few of them."""
-        result = optimal_scale(
-            self.density, self.grid, shift=shift, model=self.model, rounding=self.rounding, certify=False
-        )
+        result = scale_at(self.density, self.grid, shift, model=self.model, rounding=self.rounding, certify=False)
         mse = np.asarray(result.error.mse)
         order = np.argsort(mse, kind="stable")[:_KEPT]
         return np.asarray(result.scale)[order], shift[order], mse[order]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift
 from ..densities.base import Density, check_density
-from ..error import MODELS, ROUNDINGS, Model, Rounding, quantization_error
+from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding, quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..results import ErrorTerms, Minimum, ScaleResult
-from .objective import Array, Objective
-from .sample_scale import found_in_rows
-from .scan import Search
+from ..results import ScaleResult
+from .fixed_shift import scale_at
+from .free_shift import optimal_scale_and_shift
 
 __all__ = ["excess_db", "optimal_scale"]
 
@@ -74,27 +73,11 @@ def optimal_scale(
     if isinstance(shift, str):
         check_choice("shift", shift, ("mean", "optimal"))
         if shift == "optimal":
-            from .free_shift import optimal_scale_and_shift
-
             return optimal_scale_and_shift(density, levels, model=model, rounding=rounding)
         fixed = np.asarray(density.mean, np.float64)
     else:
         fixed = check_shift(shift)
-    try:
-        shape = density.shape if density.shape == fixed.shape else np.broadcast_shapes(density.shape, fixed.shape)
-    except ValueError:
-        message = f"shift {fixed.shape} does not broadcast against the density {density.shape}"
-        raise ValueError(f"{message}; add axes of length 1, as in shift[:, None]") from None
-    members = density
-    if density.shape:
-        index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
-        members = density.take(np.broadcast_to(index, shape).ravel())
-    shifts = (fixed if fixed.shape == shape else np.broadcast_to(fixed, shape)).ravel()
-    if model == "exact" and rounding == "nearest" and members.sorted_rows is not None:
-        found = found_in_rows(members, levels, shifts, certify)
-    else:
-        found = Search(Objective(members, levels, shifts, rounding, model), certify).run()
-    return assemble(levels, found.scale, shifts, found.terms, found.minima, found.interval, found.status, shape)
+    return scale_at(density, levels, fixed, model=model, rounding=rounding, certify=certify)
 
 
 def excess_db(
@@ -129,32 +112,3 @@ def excess_db(
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = 10 * np.log10(here / best)
     return np.where(here <= best, 0.0, loss)[()]
-
-
-def assemble(
-    grid: Grid,
-    scale: Array,
-    shift: Array,
-    terms: ErrorTerms,
-    minima: list[tuple[Minimum, ...]],
-    interval: Array,
-    status: NDArray[Any],
-    shape: tuple[int, ...],
-) -> ScaleResult:
-    """Give flat rows their shape."""
-    nested = np.empty(len(minima), object)
-    nested[:] = minima
-
-    def formed(values: NDArray[Any]) -> Any:
-        return values.reshape(shape)[()]
-
-    return ScaleResult(
-        scale=formed(scale),
-        shift=formed(shift),
-        clip=formed(scale * grid.absmax),
-        range=(formed(shift + scale * grid.min), formed(shift + scale * grid.max)),
-        error=ErrorTerms(*map(formed, vars(terms).values())),
-        minima=nested.reshape(shape)[()],
-        interval_1pct=(formed(interval[0]), formed(interval[1])),
-        status=formed(status),
-    )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .objective import Array, Index, Points
+from .points import Array, Index, Points
 
 # Scale, MSE, and its slope.
 Known = Sequence[float]

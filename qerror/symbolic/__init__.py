@@ -16,16 +16,7 @@ from .codegen import CompiledExpression, to_numpy
 from .densities import SymbolicDensity
 from .derivation import derivation
 from .errors import bias, clipping_error, curvature, mse, partial_moment, rounding_error, sqnr, stationarity
-from .families import (
-    gaussian,
-    generalized_gaussian,
-    laplace,
-    logistic,
-    mixture,
-    named,
-    student_t,
-    uniform,
-)
+from .families import gaussian, generalized_gaussian, laplace, logistic, mixture, named, student_t, uniform
 from .high_rate import clip_growth, clip_growth_error, entropy_coded, panter_dite
 from .integrals import HalfLineIntegral, LevelSum
 from .levels import symbolic_levels

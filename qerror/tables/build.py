@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._check import check_choice, check_shift
+from .._version import __version__
 from ..densities.base import Density
-from ..error import MODELS, ROUNDINGS, Model, Rounding
+from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
 from ..grids.formats import formats
 from ..grids.grid import Grid
 from ..results import ScaleResult
 from ..search.optimal import optimal_scale
 from .names import by_name, named_density, named_grid
-from .table import ScaleRow, ScaleTable, Shift
+from .row import ScaleRow, Shift
+from .table import ScaleTable
 
 __all__ = ["default_densities", "default_grids", "scale_table"]
 
@@ -73,8 +75,6 @@ def scale_table(
     int4    0.338608  19.26  0.467647  15.98
     e2m1    0.487079  18.97  0.691141  17.33
     """
-    from qerror import __version__
-
     check_choice("model", model, MODELS)
     roundings = (rounding,) if isinstance(rounding, str) else tuple(rounding)
     for one in roundings:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from .table import ScaleTable
+from .row import ScaleRow
 
 __all__ = ["c_header", "python_module"]
 
@@ -76,27 +75,27 @@ def scale_for(std, grid, density, rounding="nearest"):
 '''
 
 
-def c_header(table: ScaleTable, header: str) -> str:
+def c_header(rows: Sequence[ScaleRow], header: str) -> str:
     """The table as a C header (C89 to C23 and C++).
 
     Seventeen decimal digits give every double back exactly.
     """
-    rows = ",\n".join(
+    lines = ",\n".join(
         f"    {{{', '.join(map(_c_string, (row.grid, row.density, row.rounding)))}, "
         f"{row.std!r}, {row.scale!r}, {row.shift!r}, {row.mse!r}}}"
-        for row in table.rows
+        for row in rows
     )
-    return _C.format(header=header.replace("*/", "* /"), count=len(table.rows), rows=rows)
+    return _C.format(header=header.replace("*/", "* /"), count=len(rows), rows=lines)
 
 
-def python_module(table: ScaleTable, header: str) -> str:
+def python_module(rows: Sequence[ScaleRow], header: str) -> str:
     """The table as a Python module without imports."""
-    rows = "\n".join(
+    lines = "\n".join(
         f"    ({row.grid!r}, {row.density!r}, {row.rounding!r}): "
         f"({row.std!r}, {row.scale!r}, {row.shift!r}, {row.mse!r}),"
-        for row in table.rows
+        for row in rows
     )
-    return _PYTHON.format(header=repr(json.loads(header)), rows=rows)
+    return _PYTHON.format(header=repr(json.loads(header)), rows=lines)
 
 
 def _c_string(text: str) -> str:

@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import as_float_array, check_choice, check_finite, suggest
 from ..densities.base import Density
-from ..error import ROUNDINGS, Rounding
+from ..errors.exact import ROUNDINGS, Rounding
 from ..grids.grid import Grid
 from .names import density_name, grid_name
+from .row import ScaleRow, Shift
+from .writing import write_table
 
-__all__ = ["ScaleRow", "ScaleTable"]
-
-Shift = float | Literal["mean", "optimal"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScaleRow:
-    """One optimum, as plain text and numbers.
-
-    Attributes
-    ----------
-    grid, density, rounding : str
-        What it is the optimum of.
-    std : float
-        Standard deviation of the density; scale, shift and clip are in the same units.
-    scale, shift, clip : float
-        Representable values are shift + scale * levels; clip = scale * max(abs(levels)).
-    clipping_error, rounding_error, mse : float
-        Mean squared error beyond the end levels, between them, and their sum.
-    power : float
-        E[x^2] of the density.
-    status : str
-        Name of the `qe.Status`.
-    """
-
-    grid: str
-    density: str
-    rounding: str
-    std: float
-    scale: float
-    shift: float
-    clip: float
-    clipping_error: float
-    rounding_error: float
-    mse: float
-    power: float
-    status: str
-
-    @property
-    def sqnr_db(self) -> float:
-        """10 log10(power / mse), inf where nothing is lost."""
-        return math.inf if self.mse == 0 else 10 * math.log10(self.power / self.mse)
+__all__ = ["ScaleTable"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -211,9 +171,7 @@ class ScaleTable:
         ValueError
             For any other ending, or a folder that does not exist.
         """
-        from .files import save_table
-
-        save_table(self, path)
+        write_table(path, self.rows, self.model, self.shift, self.version)
 
     def __repr__(self) -> str:
         return "\n\n".join(_matrix(self, rounding) for rounding in self.roundings) or "ScaleTable without rows"

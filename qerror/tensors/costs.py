@@ -1,22 +1,27 @@
-"""What the scales of a tensor cost, measured with the fit or when first asked for."""
+"""What the scales of a tensor cost, by quantizing it: one pass over the values, without sorting."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import thread_map
+from ..casting.cast import fake_quantize
+from ..grids.grid import Grid
 from ..results import ErrorTerms
-from .groups import Groups
+from .groups import Grouped, Groups
+from .plans import Choice
 
-__all__ = ["Costs", "GroupCosts"]
+__all__ = ["Costs", "GroupCosts", "measure_groups", "measure_rows"]
 
 Array = NDArray[np.float64]
 
+# Elements in one piece: long enough that threads seldom meet at the interpreter lock. Longer rows are summed by pieces.
+_PIECE = 1 << 17
 # Squared relative error of a few float64 roundings.
 _ROUNDING = (4 * np.finfo(np.float64).eps) ** 2
 
@@ -36,69 +41,57 @@ class GroupCosts:
         return ErrorTerms(*(sum((part[i] * w).sum() for part, w in pairs) / weight for i in range(len(TERMS))))
 
 
+def measure_groups(tensor: Grouped, grid: Grid, chosen: Sequence[Choice]) -> GroupCosts:
+    """Quantize every group with what was chosen for it."""
+    parts = zip(tensor.parts(), chosen, strict=True)
+    found = [measure_rows(rows, weights, grid, part.scale, part.shift) for (rows, weights), part in parts]
+    terms, clipped = [f.sums / f.weight for f in found], [f.clipped / f.weight for f in found]
+    return GroupCosts(terms, [f.weight for f in found], clipped)
+
+
 class Costs:
-    """The error of a fit and of the optimum beside it.
+    """The error of a fit and of the optimum beside it, each measured when it is first asked for.
 
     Parameters
     ----------
     groups : Groups
-    arrays : tuple
-        x and the weights as they were given. They are held weakly, where that is possible, until all is measured.
-    measure : callable
-        From the arrays to the `GroupCosts` of the fit.
+    own : callable
+        Measures the fit. It and `optimum` hold the tensor; both are let go of when all is measured.
     optimum : callable or None
-        The same for rule "optimal"; None where the fit is that.
+        Measures what rule "optimal" chooses; None where the fit is that.
     """
 
     def __init__(
-        self,
-        groups: Groups,
-        arrays: tuple[Any, Any],
-        measure: Callable[..., GroupCosts],
-        optimum: Callable[..., GroupCosts] | None,
+        self, groups: Groups, own: Callable[[], GroupCosts], optimum: Callable[[], GroupCosts] | None = None
     ) -> None:
-        self._groups, self._measure, self._optimum = groups, measure, optimum
-        self._arrays = [None if array is None else _reference(array) for array in arrays]
+        self._groups, self._measure, self._optimum = groups, own, optimum
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is known so far; the arrays and the ways to measure them stay behind."""
-        later = None if self._optimum is None else _nothing
-        known = {"_groups": self._groups, "_arrays": [_nothing], "_measure": None, "_optimum": later}
+        """What is known so far; the tensor stays behind."""
+        later = None if self._optimum is None else _gone
+        known = {"_groups": self._groups, "_measure": _gone, "_optimum": later}
         return {**known, **{key: self.__dict__[key] for key in ("_own", "_best") if key in self.__dict__}}
 
     @cached_property
     def _own(self) -> GroupCosts:
-        return self._measure(*self._alive())
+        own = self._measure()
+        if self._optimum is None:
+            self._measure = _gone
+        return own
 
     @cached_property
     def _best(self) -> GroupCosts:
         assert self._optimum is not None
-        best = self._optimum(*self._alive())
+        best = self._optimum()
         pairs = zip(self._own.terms, best.terms, strict=True)
         if not all(np.allclose(own[4], again[4], rtol=1e-9, atol=0) for own, again in pairs):
             raise ValueError("x has changed since it was fitted, so there is nothing to compare with; fit it again")
+        self._measure = self._optimum = _gone
         return best
-
-    def _alive(self) -> tuple[Any, ...]:
-        arrays = [None if ref is None else ref() for ref in self._arrays]
-        if any(array is None and ref is not None for array, ref in zip(arrays, self._arrays, strict=True)):
-            raise ValueError(
-                "the array that was fitted is gone, and this was not measured before: keep the array, or read "
-                "the result's error and excess_db while it is there"
-            )
-        return tuple(arrays)
-
-    @property
-    def at_once(self) -> bool:
-        """Whether to measure now, because x cannot be held weakly."""
-        return not all(isinstance(ref, weakref.ref | type(None)) for ref in self._arrays)
 
     def compute(self) -> None:
         """Measure everything now."""
-        _ = self._own
-        if self._optimum is not None:
-            _ = self._best
-        self._arrays = [_nothing]
+        _ = self._own if self._optimum is None else self._best
 
     @cached_property
     def error(self) -> ErrorTerms:
@@ -147,13 +140,82 @@ def _decibels(mse: Any, best: Any, power: Any) -> Any:
         return np.where(none, 0.0, 10 * np.log10(mse / best))
 
 
-def _reference(array: Any) -> Callable[[], Any]:
-    try:
-        return weakref.ref(array)
-    except TypeError:
-        # A list or a number.
-        return lambda: array
+def _gone() -> GroupCosts:
+    """What is left of the tensor in a copy of the result."""
+    raise ValueError("this result was copied or stored before it was measured; read its error and excess_db first")
 
 
-def _nothing() -> None:
-    """What a dead reference answers."""
+class Measured(NamedTuple):
+    """Sums over each row: clipping, rounding, bias, cross, power and mean; all weights; those of clipped values."""
+
+    sums: Array
+    weight: Array
+    clipped: Array
+
+
+def measure_rows(rows: NDArray[Any], weights: Array | None, grid: Grid, scale: Array, shift: Array) -> Measured:
+    """Quantize each row at its scale and shift, and add up what that costs.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (R, n)
+    weights : ndarray of shape (R, n) or None
+    grid : Grid
+    scale, shift : ndarray of shape (R,)
+
+    Returns
+    -------
+    Measured
+        Arrays of shape (6, R), (R,) and (R,).
+
+    Examples
+    --------
+    >>> from qerror.grids.formats import grid
+    >>> x, one = np.array([[0.0, 0.75, 2.0]]), np.ones(1)
+    >>> measure_rows(x, None, grid("ternary"), one, 0 * one).sums[:2].ravel().tolist()
+    [1.0, 0.0625]
+    """
+    out, pieces = np.zeros((8, rows.shape[0])), list(_pieces(*rows.shape))
+    whole = rows.shape[1] <= _PIECE
+
+    def work(piece: tuple[slice, slice]) -> Array | None:
+        row, _ = piece
+        w = None if weights is None else weights[piece]
+        sums = _add_up(rows[piece], w, grid, scale[row, None], shift[row, None])
+        if not whole:
+            return sums
+        out[:, row] = sums
+        return None
+
+    for (row, _), sums in zip(pieces, thread_map(work, pieces), strict=True):
+        if sums is not None:
+            out[:, row] += sums
+    return Measured(out[:6], out[6], out[7])
+
+
+def _pieces(count: int, length: int) -> Iterator[tuple[slice, slice]]:
+    step = max(1, _PIECE // length)
+    for row in range(0, count, step):
+        for column in range(0, length, _PIECE):
+            yield slice(row, row + step), slice(column, column + _PIECE)
+
+
+def _add_up(x: NDArray[Any], w: Array | None, grid: Grid, scale: Array, shift: Array) -> Array:
+    x = x.astype(np.float64)
+    e = fake_quantize(x, grid, scale, shift)
+    e -= x
+    mass = np.full(x.shape[0], float(x.shape[1])) if w is None else w.sum(axis=1)
+    weighted = e if w is None else w * e
+    square = weighted * e
+    low, high = shift + scale * grid.min, shift + scale * grid.max
+    ends = np.stack([x.min(axis=1), x.max(axis=1)])
+    clipping, clipped = np.zeros((2, x.shape[0]))
+    if (ends[0] < low[:, 0]).any() or (ends[1] > high[:, 0]).any():
+        outside = (x < low) | (x > high)
+        clipped = (outside if w is None else np.where(outside, w, 0.0)).sum(axis=1, dtype=np.float64)
+        clipping = np.where(outside, square, 0.0).sum(axis=1)
+        square[outside] = 0.0
+    wx = x if w is None else w * x
+    rounding, bias, mean = square.sum(axis=1), weighted.sum(axis=1), wx.sum(axis=1)
+    cross, power = np.einsum("ij,ij->i", wx, e), np.einsum("ij,ij->i", wx, x)
+    return np.stack([clipping, rounding, bias, cross, power, mean, mass, clipped])

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_int, shown
-from ..grids.casting import dequantize, fake_quantize, quantize
+from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
-__all__ = ["Groups", "make_groups"]
+__all__ = ["Grouped", "Groups", "make_groups"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,21 @@ class Groups:
         if cut < last.shape[-1]:
             done.append(function(last[..., cut:], *(v[..., blocks, :] for v in spread)))
         return np.moveaxis(done[0] if len(done) == 1 else np.concatenate(done, axis=-1), -1, self.block_axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grouped:
+    """A tensor, the weights of its elements (or none), and its groups."""
+
+    values: NDArray[Any]
+    weights: NDArray[np.float64] | None
+    groups: Groups
+
+    def parts(self) -> list[tuple[NDArray[Any], NDArray[np.float64] | None]]:
+        """Rows and their weights, in the parts of `Groups.rows`."""
+        rows = self.groups.rows(self.values)
+        weights = [None] * len(rows) if self.weights is None else self.groups.rows(self.weights)
+        return list(zip(rows, weights, strict=True))
 
 
 def make_groups(

@@ -2,7 +2,7 @@
 
 At zero point p the values are s (l_k - p): the grid l - p at shift 0. Each integer is its own search over the scale,
 but few need one: far integers are ruled out by what any interval of values must clip, near ones by the chord of the
-convex h(u) (see `qerror.search.bounds`) against the best error known.
+convex h(u) (see `qerror.search.densities.bounds`) against the best error known.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..densities.base import Density
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..grids.grid import Grid
 from ..results import Status
-from ..search import bounds
-from ..search.objective import Array, Index, Objective, join
+from ..search.densities import bounds
+from ..search.densities.objective import Objective
+from ..search.found import RESOLUTION
+from ..search.points import Array, Index, join
 
 __all__ = ["best_zero_point", "check_affine"]
 
@@ -71,7 +73,7 @@ def best_zero_point(
     --------
     >>> import qerror as qe
     >>> x = qe.Empirical([[1.0, 1.5, 2.0, 2.5]], axis=0)
-    >>> from qerror.tensors.choosing import best_scales
+    >>> from qerror.tensors.plans import best_scales
     >>> [v.item() for v in best_zero_point(x, qe.grid("uint2"), best_scales)[:2]]
     [0.5, -2]
     """
@@ -111,7 +113,7 @@ class _Search:
     @property
     def _open(self) -> NDArray[np.bool_]:
         """Rows whose error is above what float64 resolves."""
-        open_: NDArray[np.bool_] = self.least > bounds.RESOLUTION**2 * self.power
+        open_: NDArray[np.bool_] = self.least > RESOLUTION**2 * self.power
         return open_
 
     def _guess(self) -> NDArray[np.int64]:

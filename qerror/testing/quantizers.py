@@ -11,13 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.special import ndtri
 
 from .._check import as_int, as_rng, check_choice, check_scale, check_shift, shown
+from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..evidence.sampling import LEAST, Blocks, Plan, Stream, make_plan, seed_of, streams
 from ..evidence.simulation import Job, result, run_jobs
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..grids.scratch import Scratch
 from ..results import ErrorTerms, SimulatedTerms
 from .probes import probe
 from .subject import Finding, Subject

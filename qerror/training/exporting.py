@@ -15,8 +15,9 @@ from torch.nn.utils import parametrize
 
 from .._check import check_finite
 from .._files import atomic_open
+from .._version import __version__
+from ..files.quantized import FORMAT, QuantizedTensor, describe_grid, read_quantized
 from ..tensors.groups import make_groups
-from ..tensors.quantized import FORMAT, QuantizedTensor, describe_grid, read_quantized
 from .fake_quantize import FakeQuantize
 from .preparing import INPUT, prepare, quantizers
 
@@ -47,7 +48,7 @@ def weights_of(model: nn.Module) -> dict[str, tuple[Tensor, FakeQuantize]]:
 def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a prepared network as one .safetensors file: codes and scales of weights, scales of inputs, the rest.
 
-    `qerror.tensors.read_quantized` reads it without PyTorch, `load_export` puts it back into a network. The scales
+    `qerror.files.read_quantized` reads it without PyTorch, `load_export` puts it back into a network. The scales
     are those that the network has in evaluation mode. A layer that was never called has none for its input: it is
     left out.
 
@@ -63,8 +64,6 @@ def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
     ValueError
         If nothing in the model is quantized, a weight is not finite, or the folder does not exist.
     """
-    from qerror import __version__
-
     weights = weights_of(model)
     inputs = {
         name.removesuffix(".input").removesuffix("input"): quantizer

@@ -14,9 +14,9 @@ from .._check import as_int, check_choice, check_shift, shown, suggest
 from ..densities.named import density as as_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
+from ..rules import octav as octav_is_defined_on
 from ..search.optimal import optimal_scale
-from ..tables.files import load_table
-from ..tensors.rules import octav as octav_is_defined_on
+from ..tables.reading import load_table
 from .layout import Layout
 from .levels import Levels, usable_scale
 from .on_host import checked

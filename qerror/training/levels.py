@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..grids.arithmetic import is_plain_uniform
+from ..casting.arithmetic import is_plain_uniform
+from ..casting.kernels import last_below
 from ..grids.grid import Grid
-from ..grids.kernels import last_below
 
 __all__ = ["Levels", "Plan", "dequantized", "normalized", "round_to_levels", "usable_scale"]
 

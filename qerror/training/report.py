@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..densities.empirical import Empirical
 from ..densities.parametric import Gaussian
-from ..error import quantization_error
+from ..errors.exact import quantization_error
 from ..grids.grid import Grid
+from ..samples.empirical import Empirical
 from ..tensors.fitting import evaluate
 from .exporting import weights_of
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import ml_dtypes
 import numpy as np
 
-from qerror.grids.casting import dequantize, quantize
+from qerror.casting.cast import dequantize, quantize
 
 N = 10_000_000
 ROUNDS = 9

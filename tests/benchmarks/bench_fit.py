@@ -10,7 +10,7 @@ import numpy as np
 from baselines import bincount, rounds
 
 import qerror as qe
-from qerror.tensors.rules import iterative
+from qerror.rules import iterative
 
 ROUNDS = 5
 # Calls of a fifth of a second: what other processes add in bursts is told apart by many rounds, all calls in each.

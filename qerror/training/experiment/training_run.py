@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from ...densities.base import Density
 from ...densities.combined import Rectified
-from ...densities.empirical import Empirical
 from ...densities.parametric import Gaussian
-from ...error import quantization_error
+from ...errors.exact import quantization_error
 from ...grids.formats import grid as as_grid
+from ...samples.empirical import Empirical
 from ..exporting import weights_of
 from ..fake_quantize import FakeQuantize
 from ..preparing import prepare, quantizers

@@ -1,0 +1,1 @@
+"""Arrays to codes and back: quantize, dequantize, fake_quantize."""

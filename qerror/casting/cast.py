@@ -1,0 +1,327 @@
+"""Casting arrays to the codes of a grid and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .._check import as_rng, check_choice, check_finite, check_scale, check_shift, is_real_dtype
+from .._threads import thread_map
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from .decoding import check_codes, make_decoder
+from .kernels import make_kernel
+from .scratch import Scratch, ScratchPool
+from .units import TABLE_THREADS, UNIT, Unit, cut, longest
+
+__all__ = ["dequantize", "fake_quantize", "quantize"]
+
+Rounding = Literal["nearest", "stochastic"]
+
+
+def _quiet() -> np.errstate:
+    """Overflow of q saturates and underflow rounds to zero, both as they should: no warnings, whatever the user set."""
+    return np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+@_quiet()
+def quantize(
+    x: ArrayLike,
+    grid: Grid | str,
+    scale: ArrayLike = 1.0,
+    shift: ArrayLike = 0.0,
+    *,
+    rounding: Rounding = "nearest",
+    rng: int | np.random.Generator | None = None,
+) -> NDArray[Any]:
+    """Return the codes of the levels nearest to (x - shift) / scale.
+
+    With q = (x - z) / s, by division in the dtype of x (16-bit floats in float32, integers in float64; in float64 too
+    where s or z leave the range of float32), the code is that of the level nearest to q; of two equally near
+    levels the one with the even code. Values beyond the end levels saturate. Stochastic rounding takes the neighbour
+    b of a <= q <= b with probability (q - a) / (b - a), so that its mean is q.
+
+    Parameters
+    ----------
+    x : array_like
+        Finite values, any shape; never changed.
+    grid : Grid or str
+        The grid or its name.
+    scale, shift : array_like, optional
+        Scale s > 0 and shift z, in units of x; they broadcast against x.
+    rounding : {"nearest", "stochastic"}, optional
+        How to round.
+    rng : int or numpy.random.Generator, optional
+        Source of randomness for stochastic rounding. The result depends on it and on the shape, not on the number of
+        threads.
+
+    Returns
+    -------
+    ndarray
+        Codes in the broadcast shape, in the smallest integer dtype that holds all codes of the grid: the integer, the
+        bit pattern of a float (-0 is kept), the index in a codebook.
+
+    Raises
+    ------
+    ValueError
+        If x has NaN or infinite elements, scale is not positive and finite, shift is not finite, the shapes do not
+        broadcast, or the grid is unknown.
+
+    Examples
+    --------
+    >>> quantize([-1.0, 0.3, 0.75, 9.0], "int4", scale=0.5)
+    array([-2,  1,  2,  7], dtype=int8)
+    """
+    g = as_grid(grid)
+    job = _prepare(x, scale, shift, rounding)
+    codes = np.empty(job.shape, dtype=_code_dtype(g))
+    _run(job, g, rng, lambda unit, scratch: codes.reshape(-1)[unit.flat], None)
+    return codes
+
+
+@_quiet()
+def dequantize(
+    codes: ArrayLike,
+    grid: Grid | str,
+    scale: ArrayLike = 1.0,
+    shift: ArrayLike = 0.0,
+    *,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """Return the values shift + scale * level of codes.
+
+    Computed in float64 and rounded to `dtype` once; what lies beyond the largest finite value of `dtype` becomes that
+    value.
+
+    Parameters
+    ----------
+    codes : array_like of int
+        Codes of the grid, any shape.
+    grid : Grid or str
+        The grid or its name.
+    scale, shift : array_like, optional
+        Scale s > 0 and shift z; they broadcast against the codes.
+    dtype : dtype, optional
+        Floating-point type of the result.
+
+    Returns
+    -------
+    ndarray
+        Values in the broadcast shape.
+
+    Raises
+    ------
+    ValueError
+        If an element is not a code of the grid, scale is not positive and finite, shift is not finite, or the shapes do
+        not broadcast.
+
+    Examples
+    --------
+    >>> dequantize([-2, 1, 7], "int4", scale=0.5)
+    array([-1. ,  0.5,  3.5], dtype=float32)
+    """
+    g = as_grid(grid)
+    array = check_codes(codes, g)
+    s, z = check_scale(scale), check_shift(shift)
+    shape = _broadcast_shape("codes", array, s, z)
+    decode, target = make_decoder(g, s, z, shape, dtype, array.dtype)
+    out = np.empty(shape, dtype=target)
+    source = np.broadcast_to(array, shape)
+
+    chunks = cut(shape)
+    memory = ScratchPool(longest(chunks))
+
+    def work(units: Sequence[Unit]) -> bool:
+        scratch = memory.of_thread()
+        return all(decode(source[unit.index], out[unit.index], unit.index, scratch) for unit in units)
+
+    if not all(thread_map(work, chunks, at_most=TABLE_THREADS)):
+        check_codes(array, g, every=True)
+    return out
+
+
+@_quiet()
+def fake_quantize(
+    x: ArrayLike,
+    grid: Grid | str,
+    scale: ArrayLike = 1.0,
+    shift: ArrayLike = 0.0,
+    *,
+    rounding: Rounding = "nearest",
+    rng: int | np.random.Generator | None = None,
+) -> NDArray[Any]:
+    """Return the values that x is replaced by: ``dequantize(quantize(x))`` in the dtype of x.
+
+    Parameters
+    ----------
+    x : array_like
+        Finite values, any shape; never changed.
+    grid : Grid or str
+        The grid or its name.
+    scale, shift : array_like, optional
+        Scale s > 0 and shift z, in units of x; they broadcast against x.
+    rounding : {"nearest", "stochastic"}, optional
+        How to round.
+    rng : int or numpy.random.Generator, optional
+        Source of randomness for stochastic rounding.
+
+    Returns
+    -------
+    ndarray
+        Values in the broadcast shape and the dtype of x; float64 if x has an integer dtype. A value beyond the range of
+        that dtype becomes its largest finite one.
+
+    Raises
+    ------
+    ValueError
+        As for ``quantize``.
+
+    Examples
+    --------
+    >>> fake_quantize([-1.0, 0.3, 0.75, 9.0], "int4", scale=0.5)
+    array([-1. ,  0.5,  1. ,  3.5])
+    """
+    g = as_grid(grid)
+    job = _prepare(x, scale, shift, rounding)
+    dtype = np.float64 if job.x.dtype.kind in "iub" else job.x.dtype
+    code_dtype = _code_dtype(g)
+    decode, target = make_decoder(g, check_scale(scale), check_shift(shift), job.shape, dtype, code_dtype)
+    out = np.empty(job.shape, dtype=target)
+
+    def finish(unit: Unit, codes: NDArray[Any], scratch: Scratch) -> None:
+        decode(codes.reshape(out[unit.index].shape), out[unit.index], unit.index, scratch)
+
+    _run(job, g, rng, lambda unit, scratch: scratch.take("codes", code_dtype, unit.size), finish)
+    return out
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to cast: x, scale and shift broadcast to one shape; scale 1 and shift 0 are None."""
+
+    x: NDArray[Any]
+    source: NDArray[Any]
+    scale: NDArray[Any] | None
+    shift: NDArray[Any] | None
+    shape: tuple[int, ...]
+    dtype: Any
+    stochastic: bool
+
+
+def _prepare(x: ArrayLike, scale: ArrayLike, shift: ArrayLike, rounding: Rounding) -> _Job:
+    check_choice("rounding", rounding, ("nearest", "stochastic"))
+    array = _as_real("x", x)
+    s, z = check_scale(scale), check_shift(shift)
+    shape = _broadcast_shape("x", array, s, z)
+    narrow = array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
+    dtype = np.float32 if narrow and _fit_single(s, z) else np.float64
+    return _Job(
+        x=array,
+        source=np.broadcast_to(array, shape),
+        scale=None if (s == 1).all() else np.broadcast_to(s.astype(dtype), shape),
+        shift=None if (z == 0).all() else np.broadcast_to(z.astype(dtype), shape),
+        shape=shape,
+        dtype=dtype,
+        stochastic=rounding == "stochastic",
+    )
+
+
+def _run(
+    job: _Job,
+    grid: Grid,
+    rng: int | np.random.Generator | None,
+    target: Callable[[Unit, Scratch], NDArray[Any]],
+    finish: Callable[[Unit, NDArray[Any], Scratch], None] | None,
+) -> None:
+    """Round every unit into the array that `target` names, and hand it to `finish`."""
+    chunks = cut(job.shape)
+    # A stream for each chunk, not for each thread: the result is the same for any number of threads.
+    streams = as_rng(rng).spawn(len(chunks)) if job.stochastic else [None] * len(chunks)
+    kernel = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= UNIT)
+
+    memory = ScratchPool(longest(chunks))
+
+    def work(item: tuple[list[Unit], np.random.Generator | None]) -> bool:
+        units, stream = item
+        scratch = memory.of_thread(stream)
+        with _quiet():
+            for unit in units:
+                q = _normalize(job, unit, scratch, kernel.by_table)
+                # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
+                if (
+                    not np.isfinite(q.max() - q.min())
+                    and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
+                ):
+                    return False
+                if kernel.dtype != job.dtype:
+                    wide = scratch.take("wide", kernel.dtype, unit.size)
+                    np.copyto(wide, q)
+                    q = wide
+                codes = target(unit, scratch)
+                kernel.round(q, codes, scratch)
+                if finish is not None:
+                    finish(unit, codes, scratch)
+        return True
+
+    at_most = TABLE_THREADS if kernel.by_table else None
+    if not all(thread_map(work, zip(chunks, streams, strict=True), at_most=at_most)):
+        check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
+
+
+def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[Any]:
+    """Return (x - z) / s of a unit as a flat buffer, or with `share` x itself where it is that."""
+    x = job.source[unit.index]
+    plain = job.shift is None and job.scale is None
+    if share and plain and x.dtype == job.dtype and x.flags.c_contiguous and x.flags.aligned:
+        return np.reshape(x, -1)
+    flat = scratch.take("q", job.dtype, unit.size)
+    q = flat.reshape(np.shape(x))
+    if plain or x.dtype != job.dtype:
+        np.copyto(q, x, casting="unsafe")
+        x = q
+    if job.shift is not None:
+        x = np.subtract(x, job.shift[unit.index], out=q)
+    if job.scale is not None:
+        np.divide(x, job.scale[unit.index], out=q)
+    return flat
+
+
+def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of real numbers with one shape: {error}") from None
+    if not is_real_dtype(array.dtype):
+        raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _broadcast_shape(
+    name: str, array: NDArray[Any], scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(array.shape, scale.shape, shift.shape)
+    except ValueError:
+        raise ValueError(
+            f"scale of shape {scale.shape} and shift of shape {shift.shape} must broadcast against {name} of shape "
+            f"{array.shape}; one scale a row is scale[:, None]"
+        ) from None
+
+
+def _fit_single(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:
+    """Tell whether float32 holds the scales without loss of digits and the shifts without danger of overflow."""
+    if not scale.size or not shift.size:
+        return True
+    return bool(scale.min() >= 2.0**-126 and scale.max() < 2.0**127 and np.abs(shift).max() < 2.0**120)
+
+
+def _code_dtype(grid: Grid) -> np.dtype[Any]:
+    low, high = int(grid.codes.min()), int(grid.codes.max())
+    if low < 0:
+        return np.result_type(np.min_scalar_type(low), np.min_scalar_type(-high - 1))
+    return np.min_scalar_type(high)

@@ -1,0 +1,235 @@
+"""From codes to values: one table look-up, and for arrays of scales a product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .._check import is_real_dtype
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from .scratch import Scratch
+
+__all__ = ["Decode", "check_codes", "make_decoder"]
+
+
+# From here on a table of 65 536 pairs is made in a small part of the time that it saves.
+_MANY = 1 << 21
+
+Decode = Callable[[NDArray[Any], NDArray[Any], tuple[Any, ...], Scratch], bool]
+"""Called with a block of codes, the target, the index of the block in the whole, and scratch memory.
+
+It returns False, having written something, if not all codes are codes of the grid.
+"""
+
+
+def make_decoder(
+    grid: Grid,
+    scale: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    code_dtype: np.dtype[Any],
+) -> tuple[Decode, np.dtype[Any]]:
+    """Return the decoder of a grid for given scales and shifts.
+
+    Parameters
+    ----------
+    grid : Grid
+        The grid.
+    scale, shift : ndarray of float64
+        Checked scales and shifts, which broadcast to `shape`.
+    shape : tuple of int
+        Shape of the whole array of codes.
+    dtype : dtype
+        Floating-point type of the values.
+    code_dtype : numpy.dtype
+        Integer type of the codes.
+
+    Returns
+    -------
+    decode : callable
+    dtype : numpy.dtype
+        Type of the values.
+
+    Raises
+    ------
+    ValueError
+        If `dtype` is not a floating-point type.
+    """
+    target = np.dtype(dtype)
+    limit = _largest(target)
+    table = _make_table(grid)
+    if scale.size == 1 and shift.size == 1:
+        with np.errstate(over="ignore", under="ignore"):
+            values = table.values * scale.reshape(())
+            values = values + shift.reshape(()) if shift.any() else values  # -0 + 0 would be +0
+            values = np.clip(values, -limit, limit).astype(target)
+        return _look_up_kernel(_with_pairs(replace(table, values=values), code_dtype, math.prod(shape))), target
+    s = np.broadcast_to(scale, shape)
+    z = np.broadcast_to(shift, shape) if shift.any() else None
+    if z is None and target == np.float32 and _product_is_single(table.values, scale):
+        single = replace(table, values=table.values.astype(np.float32))
+        single = _with_pairs(single, code_dtype, math.prod(shape))
+        return _scaling_kernel(single, s.astype(np.float32), None, limit), target
+    return _scaling_kernel(table, s, z, limit), target
+
+
+def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray[Any]:
+    """Return codes as an integer array.
+
+    Parameters
+    ----------
+    codes : array_like of int
+        The codes.
+    grid : Grid
+        The grid that they belong to.
+    every : bool, optional
+        Check each of them, not only the dtype.
+
+    Returns
+    -------
+    ndarray of an integer dtype
+
+    Raises
+    ------
+    ValueError
+        If the dtype is not an integer one, or (with `every`) an element is not a code of the grid.
+    """
+    array = np.asarray(codes)
+    if array.dtype.kind not in "iu":
+        if array.size:
+            raise ValueError(f"codes must be integers, got dtype {array.dtype}; codes of bits are codes.view(np.uint8)")
+        array = array.astype(np.int64)
+    if every:
+        table = _make_table(grid)
+        top = table.base + table.values.size - 1
+        bad = (array < table.base) | (array > top) | _in_hole(array, table)
+        if bad.any():
+            where = np.unravel_index(int(np.argmax(bad)), array.shape) if array.ndim else ()
+            place = f" at index {', '.join(str(int(i)) for i in where)}" if where else ""
+            n_bad = int(np.count_nonzero(bad))
+            raise ValueError(
+                f"codes must be codes of {grid!r}, {_describe(table)}, got {int(array[where])}{place} "
+                f"({n_bad} of {array.size} {'is' if n_bad == 1 else 'are'} none)"
+            )
+    return array
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Values by code - base; the codes first_hole .. last_hole between them stand for nothing finite.
+
+    `pairs` holds the two values of each two bytes of codes, as one number of twice their width.
+    """
+
+    values: NDArray[Any]
+    base: int
+    first_hole: int = 0
+    last_hole: int = -1
+    pairs: NDArray[Any] | None = None
+
+
+def _make_table(grid: Grid) -> _Table:
+    base = int(grid.codes.min())
+    values = np.full(int(grid.codes.max()) - base + 1, np.nan)
+    values[grid.codes - base] = grid.levels
+    spec = grid.float_spec
+    if spec is not None and spec.signed and spec.reserved != "fnuz":
+        values[1 << (spec.bits - 1)] = -0.0
+    # Reserved codes are those of the largest magnitudes or that of -0: one hole, below the negative values.
+    holes = np.flatnonzero(np.isnan(values))
+    return _Table(values, base, base + int(holes[0]), base + int(holes[-1])) if holes.size else _Table(values, base)
+
+
+def _in_hole(codes: NDArray[Any], table: _Table) -> NDArray[np.bool_]:
+    return np.asarray((codes >= table.first_hole) & (codes <= table.last_hole))
+
+
+def _describe(table: _Table) -> str:
+    text = f"from {table.base} to {table.base + table.values.size - 1}"
+    if table.first_hole > table.last_hole:
+        return text
+    holes = f"{table.first_hole} to {table.last_hole}" if table.first_hole < table.last_hole else f"{table.first_hole}"
+    return f"{text} without {holes}"
+
+
+def _look_up(table: _Table, codes: NDArray[Any], out: NDArray[Any], scratch: Scratch) -> bool:
+    if int(codes.min()) < table.base or int(codes.max()) >= table.base + table.values.size:
+        return False
+    # The codes are in range already; "clip" only spares NumPy a buffer that its check would need.
+    if table.pairs is not None and codes.itemsize == 1 and codes.flags.c_contiguous and codes.size % 2 == 0:
+        two_codes = codes.reshape(-1).view(np.uint16)
+        index = scratch.take("index", np.intp, two_codes.size)
+        np.copyto(index, two_codes)
+        np.take(table.pairs, index, out=out.reshape(-1).view(table.pairs.dtype), mode="clip")
+    else:
+        index = scratch.take("index", np.intp, codes.size).reshape(codes.shape)
+        np.copyto(index, codes, casting="unsafe")
+        index -= table.base
+        np.take(table.values, index, out=out, mode="clip")
+    return table.first_hole > table.last_hole or not bool(_in_hole(codes, table).any())
+
+
+def _with_pairs(table: _Table, code_dtype: np.dtype[Any], size: int) -> _Table:
+    """Add the table of pairs if codes are bytes and there are so many that half the look-ups repay it."""
+    wide = {2: np.uint32, 4: np.uint64}.get(table.values.dtype.itemsize)
+    if code_dtype.itemsize > 1 or size < _MANY or wide is None:
+        return table
+    # Through a view of bytes, so that first and second are those of this machine's memory.
+    position = np.arange(256, dtype=np.uint8).view(code_dtype).astype(np.intp) - table.base
+    known = (position >= 0) & (position < table.values.size)
+    values = table.values[np.where(known, position, 0)]
+    both = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    return replace(table, pairs=values[both].view(wide).ravel())
+
+
+def _look_up_kernel(table: _Table) -> Decode:
+    def decode(codes: NDArray[Any], out: NDArray[Any], index: tuple[Any, ...], scratch: Scratch) -> bool:
+        return _look_up(table, codes, out, scratch)
+
+    return decode
+
+
+def _scaling_kernel(table: _Table, scale: NDArray[Any], shift: NDArray[Any] | None, limit: float) -> Decode:
+    work = table.values.dtype
+
+    def decode(codes: NDArray[Any], out: NDArray[Any], index: tuple[Any, ...], scratch: Scratch) -> bool:
+        direct = out.dtype == work
+        values = out if direct else scratch.take("values", work, codes.size).reshape(codes.shape)
+        good = _look_up(table, codes, values, scratch)
+        with np.errstate(over="ignore", under="ignore"):
+            values *= scale[index]
+            if shift is not None:
+                values += shift[index]
+            np.clip(values, -limit, limit, out=values)
+            if not direct:
+                np.copyto(out, values, casting="unsafe")
+        return good
+
+    return decode
+
+
+def _product_is_single(values: NDArray[np.float64], scale: NDArray[np.float64]) -> bool:
+    """Tell whether float32 products of levels and scales are the rounded exact products.
+
+    They are if both factors are float32 numbers: then their product is exact in float64, and either way it is rounded
+    once.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        return all(bool(np.array_equal(a, a.astype(np.float32), equal_nan=True)) for a in (values, scale))
+
+
+def _largest(dtype: np.dtype[Any]) -> float:
+    """The largest finite value of a floating-point dtype."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).max)
+    if dtype.kind == "V" and is_real_dtype(dtype):
+        # A dtype of ml_dtypes, of which NumPy knows no limits: its grid does.
+        return as_grid(dtype).absmax
+    raise ValueError(f"dtype must be a floating-point dtype such as numpy.float32, got {dtype}")

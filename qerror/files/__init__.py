@@ -1,0 +1,17 @@
+"""Files of tensors: what their formats look like; reading and writing only."""
+
+from .checkpoint import Checkpoint, example_checkpoint, list_tensors, open_checkpoint, read_tensor
+from .elements import TensorInfo
+from .quantized import QuantizedFile, QuantizedTensor, read_quantized
+
+__all__ = [
+    "Checkpoint",
+    "QuantizedFile",
+    "QuantizedTensor",
+    "TensorInfo",
+    "example_checkpoint",
+    "list_tensors",
+    "open_checkpoint",
+    "read_quantized",
+    "read_tensor",
+]

@@ -1,0 +1,256 @@
+"""Real tensors out of files: list them, read one, without loading the rest and without ever loading a pickle."""
+
+import difflib
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from .elements import StoredTensor, TensorInfo, decode, stored_bits
+from .npy import read_npy, read_npz
+from .safetensors import looks_like_safetensors, read_safetensors
+from .unsupported import PICKLED, first_bytes, foreign_kind
+
+__all__ = ["Checkpoint", "TensorInfo", "example_checkpoint", "list_tensors", "open_checkpoint", "read_tensor"]
+
+
+class Checkpoint(Mapping[str, NDArray[Any]]):
+    """The tensors of one open file, by name; made by `open_checkpoint`.
+
+    ``checkpoint[name]`` is the exact values in float32 (float64 for F64), read-only where they are a view of the
+    file. Arrays stay valid after the checkpoint is closed.
+
+    Attributes
+    ----------
+    path : Path
+    tensors : tuple of TensorInfo
+    metadata : mapping of str to str
+        What a .safetensors file says of itself; empty for NumPy's files.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, StoredTensor],
+        metadata: Mapping[str, str] | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.metadata = MappingProxyType(dict(metadata or {}))
+        self.tensors = tuple(tensor.info for tensor in tensors.values())
+        self._stored: Mapping[str, StoredTensor] | None = tensors
+        self._close = close
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return decode(self._find(name), str(self.path))
+
+    def __contains__(self, name: object) -> bool:
+        return any(info.name == name for info in self.tensors)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([info.name for info in self.tensors])
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {str(self.path)!r}: {len(self)} tensors>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is no error."""
+        self._stored = None
+        if self._close is not None:
+            self._close()
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape and element type of one tensor."""
+        return self._find(name).info
+
+    def bits(self, name: str) -> NDArray[Any]:
+        """Stored elements of one tensor as unsigned integers, without a copy where the file is mapped.
+
+        A bfloat16 or float16 tensor has at most 65 536 different values; its bit patterns can be counted
+        without widening them. ``bits(name).view(numpy.float16)`` is an F16 tensor as it stands in the file.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        ndarray of uint8, uint16, uint32 or uint64, in the tensor's shape
+            Packed types (F4, F6) come as their bytes, one-dimensional.
+
+        Raises
+        ------
+        ValueError
+            If there is no such tensor, or its elements are no machine words (texts, complex numbers).
+        """
+        return stored_bits(self._find(name), str(self.path))
+
+    def _find(self, name: str) -> StoredTensor:
+        if self._stored is None:
+            raise ValueError(f"the checkpoint {str(self.path)!r} is closed; open it again")
+        if name not in self._stored:
+            raise _no_such_tensor(self.path, name, list(self))
+        return self._stored[name]
+
+
+class _MissingTensorError(ValueError, KeyError):
+    """No tensor of that name; a KeyError too, because a mapping's `get` lives on it."""
+
+    # KeyError would show the repr of the message.
+    __str__ = Exception.__str__
+
+
+def _no_such_tensor(path: Path, name: object, names: list[str]) -> ValueError:
+    """Name the nearest tensors: those that contain the text, then those that are spelled like it."""
+    text = str(name)
+    near = [known for known in names if text.lower() in known.lower()][:3] if text else []
+    near += [known for known in difflib.get_close_matches(text, names, n=3) if known not in near]
+    if near:
+        hint = f"near it are {', '.join(map(repr, near[:4]))}"
+    elif len(names) <= 5:
+        hint = f"it has {', '.join(map(repr, names)) or 'none at all'}"
+    else:
+        hint = f"it has {len(names)} tensors, {names[0]!r} to {names[-1]!r}; list_tensors names them"
+    return _MissingTensorError(f"tensor {name!r} is not in {str(path)!r}; {hint}")
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a .safetensors, .npy or .npz file. Only headers are read until a tensor is asked for.
+
+    The content decides what kind of file it is, not the name. Tensors of .safetensors and .npy files are memory
+    maps; those of .npz archives are read one at a time. Pickles are never loaded.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Checkpoint
+        A mapping from tensor names to arrays, to be used in a ``with`` statement. The one tensor of a .npy file
+        has the file's name without its ending.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is of another kind, truncated or damaged.
+
+    Examples
+    --------
+    >>> with open_checkpoint(example_checkpoint()) as checkpoint:
+    ...     weight = checkpoint["layers.0.weight"]
+    >>> weight.dtype
+    dtype('float32')
+    """
+    file = Path(path)
+    start = first_bytes(file)
+    if looks_like_safetensors(start):
+        tensors, metadata = read_safetensors(file)
+        return Checkpoint(file, tensors, metadata)
+    if start.startswith(b"\x93NUMPY"):
+        return Checkpoint(file, read_npy(file))
+    if start.startswith(b"PK\x03\x04"):
+        return _open_archive(file)
+    raise ValueError(f"{str(file)!r} is {foreign_kind(file, start)}")
+
+
+def list_tensors(path: str | os.PathLike[str]) -> tuple[TensorInfo, ...]:
+    """Name, shape and element type of every tensor in a file, from its headers alone.
+
+    Parameters
+    ----------
+    path : path-like
+        A .safetensors, .npy or .npz file.
+
+    Returns
+    -------
+    tuple of TensorInfo
+
+    Raises
+    ------
+    ValueError
+        As `open_checkpoint`.
+
+    Examples
+    --------
+    >>> list_tensors(example_checkpoint())[0]
+    TensorInfo(name='layers.0.weight', shape=(96, 64), dtype='F32')
+    """
+    with open_checkpoint(path) as checkpoint:
+        return checkpoint.tensors
+
+
+def read_tensor(path: str | os.PathLike[str], name: str | None = None) -> NDArray[Any]:
+    """Read one tensor of a file, exactly.
+
+    Parameters
+    ----------
+    path : path-like
+        A .safetensors, .npy or .npz file.
+    name : str, optional
+        May be left out where the file has only one tensor.
+
+    Returns
+    -------
+    ndarray
+        float64 for F64; float32 for F32, F16, BF16 and the 8-bit floats. Read-only where it is a map of the file.
+
+    Raises
+    ------
+    ValueError
+        As `open_checkpoint`; if there is no such tensor, or its elements are not real numbers.
+
+    Examples
+    --------
+    >>> read_tensor(example_checkpoint(), "layers.0.weight").shape
+    (96, 64)
+    """
+    with open_checkpoint(path) as checkpoint:
+        if name is not None:
+            return checkpoint[name]
+        if len(checkpoint) != 1:
+            raise ValueError(
+                f"name must be given: {str(checkpoint.path)!r} has {len(checkpoint)} tensors; list_tensors names them"
+            )
+        return next(iter(checkpoint.values()))
+
+
+def example_checkpoint() -> Path:
+    """Path of the small .safetensors file of real trained weights and activations that the package ships.
+
+    Its README beside it says where they come from.
+    """
+    return Path(__file__).parent.parent / "data" / "digits_mlp.safetensors"
+
+
+def _open_archive(file: Path) -> Checkpoint:
+    """Open a zip file: NumPy's, unless its members show it to be PyTorch's."""
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile:
+        raise ValueError(f"{str(file)!r} is a truncated or damaged zip file; fetch it again") from None
+    try:
+        members = archive.namelist()
+        if any(member.endswith(".pkl") for member in members):
+            raise ValueError(f"{str(file)!r} is {PICKLED}")
+        if not all(member.endswith(".npy") for member in members):
+            raise ValueError(f"{str(file)!r} is a zip file, but not one of numpy.savez; unpack it first")
+        return Checkpoint(file, read_npz(file, archive), close=archive.close)
+    except BaseException:
+        archive.close()
+        raise

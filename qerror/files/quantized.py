@@ -1,0 +1,149 @@
+"""Files of quantized tensors: integer codes and scales, read without the framework that trained them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..tensors.groups import make_groups
+from .checkpoint import Checkpoint, open_checkpoint
+
+__all__ = ["FORMAT", "QuantizedFile", "QuantizedTensor", "describe_grid", "read_quantized"]
+
+FORMAT = "qerror quantized tensors"
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class QuantizedTensor:
+    """Codes of one tensor, or only the scales where the tensor comes later (an activation).
+
+    Attributes
+    ----------
+    grid : Grid
+    scale : ndarray of float32
+        One entry a group.
+    shift : ndarray of float32
+    axis : tuple of int or None
+    block_size : int or None
+    block_axis : int
+    codes : ndarray or None
+    """
+
+    grid: Grid
+    scale: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    axis: tuple[int, ...] | None = None
+    block_size: int | None = None
+    block_axis: int = -1
+    codes: NDArray[Any] | None = None
+
+    def dequantize(self, *, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """The values of the codes."""
+        if self.codes is None:
+            raise ValueError("these are the scales of a tensor that has no codes in the file; use fake_quantize(x)")
+        groups = make_groups(self.codes.shape, self.axis, self.block_size, self.block_axis)
+        return groups.dequantize(self.codes, self.grid, self.scale, self.shift, dtype=dtype)
+
+    def fake_quantize(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The values that x is replaced by."""
+        groups = make_groups(x.shape, self.axis, self.block_size, self.block_axis)
+        return groups.fake_quantize(x, self.grid, self.scale, self.shift)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedFile:
+    """What `qerror.training.export` wrote.
+
+    Attributes
+    ----------
+    weights : dict of str to QuantizedTensor
+        By the names of the parameters.
+    inputs : dict of str to QuantizedTensor
+        Scales of layers' inputs, by the names of the layers.
+    others : dict of str to ndarray
+        Everything else of the network's state: biases, running statistics; integers as they are.
+    """
+
+    weights: dict[str, QuantizedTensor]
+    inputs: dict[str, QuantizedTensor]
+    others: dict[str, NDArray[Any]]
+
+
+def read_quantized(path: str | os.PathLike[str]) -> QuantizedFile:
+    """Read a file of `qerror.training.export`; NumPy is enough.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    QuantizedFile
+
+    Raises
+    ------
+    ValueError
+        If the file is none of these, or damaged.
+    """
+    with open_checkpoint(path) as file:
+        try:
+            header = json.loads(file.metadata["qerror"])
+            if header["format"] != FORMAT:
+                raise KeyError
+            parts = {kind: header[kind] for kind in ("weights", "inputs")}
+        except (KeyError, ValueError, TypeError):
+            known = "qerror.training.export writes such files"
+            raise ValueError(f"{str(path)!r} holds no quantized tensors; {known}") from None
+        found = {kind: {name: _read(file, name, kind, entry) for name, entry in parts[kind].items()} for kind in parts}
+        used = {f"{name}{end}" for name in parts["weights"] for end in (".codes", ".scale", ".shift")}
+        used |= {f"{name}.input{end}" for name in parts["inputs"] for end in (".scale", ".shift")}
+        others = {info.name: _plain(file, info.name, info.dtype) for info in file.tensors if info.name not in used}
+    return QuantizedFile(found["weights"], found["inputs"], others)
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """A grid as JSON: its name where that says all, else levels, codes and width."""
+    try:
+        known = as_grid(grid.name) if grid.name else None
+    except ValueError:
+        known = None
+    if known is not None and known == grid and np.array_equal(known.codes, grid.codes):
+        return {"name": grid.name}
+    return {"name": grid.name, "levels": grid.levels.tolist(), "codes": grid.codes.tolist(), "bits": grid.bits}
+
+
+def _read_grid(entry: Mapping[str, Any]) -> Grid:
+    if "levels" not in entry:
+        return as_grid(entry["name"])
+    return Grid._from_parts(
+        Grid(entry["levels"]).levels, entry["name"], np.array(entry["codes"], np.int64), int(entry["bits"])
+    )
+
+
+def _read(file: Checkpoint, name: str, kind: str, entry: Mapping[str, Any]) -> QuantizedTensor:
+    base = name if kind == "weights" else f"{name}.input"
+    axis = entry["axis"]
+    return QuantizedTensor(
+        _read_grid(entry["grid"]),
+        np.array(file[f"{base}.scale"]),
+        np.array(file[f"{base}.shift"]) if f"{base}.shift" in file else np.zeros((), np.float32),
+        None if axis is None else tuple(axis),
+        entry["block_size"],
+        entry["block_axis"],
+        _plain(file, f"{base}.codes", file.info(f"{base}.codes").dtype) if kind == "weights" else None,
+    )
+
+
+def _plain(file: Checkpoint, name: str, tag: str) -> NDArray[Any]:
+    """Floating tensors as float32 or float64, integers in their own type."""
+    if tag[0] in "IU":
+        return np.array(file.bits(name)).view(f"{'i' if tag[0] == 'I' else 'u'}{int(tag[1:]) // 8}")
+    return np.array(file.bits(name)).view(np.bool_) if tag == "BOOL" else np.array(file[name])

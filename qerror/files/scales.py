@@ -1,0 +1,149 @@
+"""Scales in files: written tensor by tensor, whole or not at all; read again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._files import atomic_open
+from .checkpoint import open_checkpoint
+from .elements import dtype_tag
+
+__all__ = ["ScaleSink", "check_output", "open_scales", "read_scales"]
+
+_ENDINGS = (".safetensors", ".json")
+
+
+class ScaleSink(Protocol):
+    """What takes arrays by name."""
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        """Write one array."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse a path whose ending names no kind of file, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        For any other ending than .safetensors and .json.
+    """
+    if path.suffix not in _ENDINGS:
+        raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {str(path)!r}")
+
+
+@contextlib.contextmanager
+def open_scales(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> Iterator[ScaleSink]:
+    """Open a .safetensors or .json file for arrays; it appears only when the block has ended well.
+
+    Arrays go to the disk as they come: none is held in memory.
+
+    Parameters
+    ----------
+    path : path-like
+    metadata : mapping of str to str
+        What the file says of itself.
+
+    Yields
+    ------
+    ScaleSink
+
+    Examples
+    --------
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with open_scales(folder / "scales.json", {"grid": "int4"}) as sink:
+    ...     sink.add("w.scale", np.array([0.5, 0.25]))
+    >>> read_scales(folder / "scales.json")["w.scale"]
+    array([0.5 , 0.25])
+    """
+    file = Path(path)
+    check_output(file)
+    if file.suffix == ".json":
+        with atomic_open(file, "w") as out:
+            yield from _json(out, metadata)
+        return
+    with atomic_open(file) as out, tempfile.TemporaryFile(dir=file.resolve().parent) as data:
+        writer = _Safetensors(data)
+        yield writer
+        writer.finish(out, metadata)
+
+
+def _json(out: IO[str], metadata: Mapping[str, str]) -> Iterator[ScaleSink]:
+    writer = _Json(out)
+    out.write('{"metadata": ' + json.dumps(dict(metadata)) + ', "tensors": {')
+    yield writer
+    out.write("\n}}\n")
+
+
+class _Json:
+    """One line for each array: its shape and its values with all digits."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out, self._between = out, ""
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        self._out.write(f"{self._between}\n{json.dumps(name)}: {json.dumps(np.asarray(array).tolist())}")
+        self._between = ","
+
+
+class _Safetensors:
+    """Data to a temporary file, then length, header and data to the real one."""
+
+    def __init__(self, data: IO[bytes]) -> None:
+        self._data, self._entries, self._end = data, {}, 0  # type: tuple[IO[bytes], dict[str, Any], int]
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        little = np.ascontiguousarray(array, np.asarray(array).dtype.newbyteorder("<"))
+        end = self._end + little.nbytes
+        shape = list(np.shape(array))
+        self._entries[name] = {"dtype": dtype_tag(little.dtype), "shape": shape, "data_offsets": [self._end, end]}
+        self._data.write(little.data if little.size else b"")
+        self._end = end
+
+    def finish(self, out: IO[bytes], metadata: Mapping[str, str]) -> None:
+        header = json.dumps({"__metadata__": dict(metadata), **self._entries}).encode()
+        # The format wants its data aligned to 8 bytes.
+        header += b" " * (-len(header) % 8)
+        out.write(struct.pack("<Q", len(header)) + header)
+        self._data.seek(0)
+        shutil.copyfileobj(self._data, out, 1 << 20)
+
+
+def read_scales(path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
+    """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    mapping of str to ndarray
+        Only arrays of real numbers can be looked up.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is of another kind.
+    """
+    file = Path(path)
+    if file.suffix != ".json":
+        return open_checkpoint(file)
+    try:
+        tensors = json.loads(file.read_text(encoding="utf-8"))["tensors"]
+        return {name: np.asarray(values, np.float64) for name, values in tensors.items()}
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {str(file)!r}; check the path") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{str(file)!r} holds no scales; `qerror fit ... -o scales.json` writes such files") from None

@@ -1,0 +1,21 @@
+"""The recipes in use for choosing a scale, one function each.
+
+Each is a function `rule(density, grid, *, shift, **options)` that reads a `Density` and nothing else: on an `Empirical`
+it is the algorithm on data, on a density by formula its limit for infinitely many data. They return a `RuleResult`
+whose arrays have the broadcast shape of density and shift.
+"""
+
+from .base import RuleResult
+from .extremes import minmax, ocp, percentile, shrink_search
+from .iterative import iterative
+from .moments import aciq, analytic, octav, sawb
+from .names import RULES, Rule, as_rule, rule_label
+from .optimum import optimal
+
+__all__ = [
+    "RULES", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "iterative", "minmax", "ocp", "octav", "optimal",
+    "percentile", "rule_label", "sawb", "shrink_search",
+]  # fmt: skip
+
+for _rule in (minmax, percentile, analytic, iterative, aciq, octav, sawb, shrink_search, ocp, optimal):
+    RULES[_rule.__name__] = _rule

@@ -1,0 +1,194 @@
+"""Scale rules that look at the extreme values: minmax and what is derived from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..densities.base import Density
+from ..errors.exact import error_sums, flatten
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..results import Status
+from .base import Array, RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
+
+__all__ = ["minmax", "ocp", "percentile", "shrink_search"]
+
+# The line search of today's calibrators: minmax times these.
+_SHRINK = np.linspace(1.0, 0.2, 81)
+# Scales of few rows that are tried together.
+_AT_ONCE = 256
+# Powers of two that an E8M0 scale can be, on either side of 1.
+_MX_EXPONENT = 127
+
+
+def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+    """The smallest scale that clips nothing.
+
+    s = max((max x - z) / l_{K-1}, (min x - z) / l_0); with shift "optimal" l_0 -> min x and l_{K-1} -> max x. Many
+    libraries divide max|x| by l_{K-1} (7 at int4) or by 2^(b-1) - 1/2 (7.5) instead, whichever side the maximum is on.
+    A side of z on which the grid has no levels is left out.
+
+    Parameters
+    ----------
+    density : Density
+        Of bounded support: a sample, or Uniform and the like.
+    grid : Grid or str
+    shift : array_like, "mean" or "optimal"
+
+    Returns
+    -------
+    RuleResult
+
+    Raises
+    ------
+    ValueError
+        If the support is not bounded.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(minmax(qe.Empirical([-4.0, 1.0, 2.1]), "int4").scale)
+    0.5
+    """
+    levels = as_grid(grid)
+    low, high = bounds("minmax", density)
+    if is_word(shift, "optimal"):
+        scale = (high - low) / (levels.max - levels.min)
+        return settled_result(density, scale, low - scale * levels.min)
+    z = fixed_shift("minmax", density, shift)
+    return settled_result(density, _covering(levels, z, low, high), z)
+
+
+def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float = 99.9) -> RuleResult:
+    """The smallest scale that clips nothing within c of the shift, c the p-th percentile of |x - z|.
+
+    c = min{c: P(|x - z| <= c) >= p / 100} (the inverted cdf: on data always a value of it); p = 100 is minmax.
+
+    Parameters
+    ----------
+    density, grid, shift
+        As in `minmax`; shift not "optimal", the support need not be bounded.
+    p : float
+        Percent, 0 < p <= 100.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(percentile(qe.Empirical([-1.0, 1.4, 3.5, 90.0]), "int4", p=75).scale)
+    0.5
+    """
+    if not 0 < as_number("p", p) <= 100:
+        raise ValueError(f"p must be a percentage above 0 and up to 100, got {p!r}")
+    levels, z = as_grid(grid), fixed_shift("percentile", density, shift)
+    low, high = density.support
+    radius = _radius(density, z, p / 100)
+    return settled_result(density, _covering(levels, z, np.maximum(low, z - radius), np.minimum(high, z + radius)), z)
+
+
+def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+    """The line search of today's calibrators: the best of minmax times 1.00, 0.99, ... 0.20.
+
+    With shift "optimal" both ends shrink (z with s); otherwise the shift stays.
+
+    Parameters
+    ----------
+    density, grid, shift
+        As in `minmax`.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> x = qe.Empirical(np.linspace(-1, 1, 99) ** 3)
+    >>> round(float(shrink_search(x, "int4").scale / minmax(x, "int4").scale), 12)
+    0.9
+    """
+    levels, whole = as_grid(grid), minmax(density, grid, shift=shift)
+    members, scale, z, shape = flatten(density, whole.scale, whole.shift)
+    least, best = np.full(scale.size, np.inf), np.ones(scale.size)
+    moves = is_word(shift, "optimal")
+    for factors in np.array_split(_SHRINK, -(-_SHRINK.size // max(1, _AT_ONCE // scale.size))):
+        row = np.repeat(np.arange(scale.size), factors.size)
+        factor = np.tile(factors, scale.size)
+        copies = members.take(row) if members.shape else members
+        mse = error_sums(copies, levels, factor * scale[row], (factor if moves else 1.0) * z[row]).mse
+        mse = mse.reshape(-1, factors.size)
+        chosen, lowest = factors[mse.argmin(axis=1)], mse.min(axis=1)
+        better = lowest < least
+        least, best = np.where(better, lowest, least), np.where(better, chosen, best)
+    # Where nothing depends on the scale, the 1.0 that stands for all is left alone.
+    best = np.where(np.ravel(whole.status) == Status.DEGENERATE, 1.0, best)
+    shifts = (z * best if moves else z).reshape(shape)[()]
+    return RuleResult((best * scale).reshape(shape)[()], shifts, whole.status)
+
+
+def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+    """The MX standard's power of two: 2^(floor(log2 max|x - z|) - emax), emax = floor(log2 l_{K-1}).
+
+    emax is the exponent of the largest power of two that a level reaches on both sides: 0 for MXINT8, whose levels go
+    from -2 to 127 / 64. The scale's exponent is clamped to +-127; where all values are 0 it is -127. Values may exceed
+    the last level, which clips them.
+
+    Parameters
+    ----------
+    density, grid, shift
+        As in `minmax`; shift not "optimal".
+
+    References
+    ----------
+    OCP Microscaling Formats (MX) Specification v1.0, conversion from scalar formats.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(ocp(qe.Empirical([0.1, -7.9]), "e2m1").scale)
+    1.0
+    """
+    levels, z = as_grid(grid), fixed_shift("ocp", density, shift)
+    low, high = bounds("ocp", density)
+    largest = np.maximum(np.abs(high - z), np.abs(low - z))
+    # frexp gives 0.5 <= m < 1: its exponent is floor(log2) + 1, exactly, for subnormal numbers too.
+    exponent = np.frexp(largest)[1] - np.frexp(levels.max if levels.max > 0 else levels.absmax)[1]
+    exponent = np.where(largest == 0, -_MX_EXPONENT, np.clip(exponent, -_MX_EXPONENT, _MX_EXPONENT))
+    status = np.full(np.shape(largest), Status.RULE, object)[()]
+    return RuleResult(np.ldexp(1.0, exponent)[()], np.broadcast_to(z, np.shape(largest))[()], status)
+
+
+def _covering(grid: Grid, z: Array, low: Array, high: Array) -> Array:
+    """The smallest scale whose end values reach `low` and `high`, on the sides of z where there are levels."""
+    scale = np.zeros(np.broadcast_shapes(z.shape, np.shape(low)))
+    for sign, end, level in ((1.0, high, grid.max), (-1.0, low, grid.min)):
+        if sign * level <= 0:
+            continue
+        part = np.maximum((end - z) / level, 0.0)
+        hair = np.spacing(np.maximum(np.abs(end), np.abs(z))) / abs(level)
+        for _ in range(3):
+            # Rounding may leave the end value a hair inside.
+            short = (part > 0) & (sign * (z + part * level - end) < 0)
+            part = np.where(short, np.maximum(part + hair, np.nextafter(part, np.inf)), part)
+        scale = np.maximum(scale, part)
+    return scale
+
+
+def _radius(density: Density, z: Array, share: float) -> Array:
+    """The smallest c with P(|x - z| <= c) >= share, by bisection down to neighbouring floats."""
+    least = np.zeros(z.shape)
+    most = np.maximum(rms(density, z), np.finfo(np.float64).tiny)
+
+    def reached(c: Array) -> NDArray[np.bool_]:
+        outside = density.sf(z + c) + density.cdf(np.nextafter(z - c, -np.inf))
+        # The relative slack keeps p = k / n at its k-th value when p * n rounds up.
+        return np.asarray(1.0 - outside >= share * (1 - 1e-15))
+
+    while not (enough := reached(most)).all():
+        most = np.where(enough, most, 2 * most)
+    at_zero = reached(least)
+    # Bit patterns of positive floats are in their order: 63 halvings leave two neighbours.
+    low, high = least.view(np.int64), most.view(np.int64)
+    while (high - low > 1).any():
+        middle = low + (high - low) // 2
+        enough = reached(middle.view(np.float64))
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(at_zero, 0.0, high.view(np.float64))

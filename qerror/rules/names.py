@@ -1,0 +1,78 @@
+"""Rules by name, with options as in "percentile:p=99.9"."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .._check import shown, suggest
+from .base import RuleResult
+
+__all__ = ["RULES", "Rule", "as_rule", "rule_label"]
+
+Rule = Callable[..., RuleResult]
+RULES: dict[str, Rule] = {}
+"""Every rule by its name; the package fills it in."""
+
+
+def as_rule(rule: str | Rule) -> Rule:
+    """The function of a rule: of "name" or "name:key=value,key=value"; a callable is returned as it is.
+
+    Parameters
+    ----------
+    rule : str or callable
+        A callable takes (density, grid, shift=...) and returns a `RuleResult`.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    ValueError
+        For an unknown rule (near matches are shown) or option.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(as_rule("percentile:p=50")(qe.Empirical([1.0, 7.0, 70.0]), "int4").scale)
+    1.0
+    """
+    if callable(rule):
+        return rule
+    if not isinstance(rule, str):
+        raise ValueError(f"rule must be a name or a function, got {shown(rule)}; names are {', '.join(RULES)}")
+    name, _, said = rule.strip().partition(":")
+    key = name.strip().lower().replace("-", "_")
+    if key not in RULES:
+        raise ValueError(f"unknown rule {name!r}{suggest(name, RULES) or '; known are ' + ', '.join(RULES)}")
+    options = dict(_option(part, rule) for part in said.split(",")) if said.strip() else {}
+    known = list(inspect.signature(RULES[key]).parameters)[3:]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"rule {key} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    return partial(RULES[key], **options) if options else RULES[key]
+
+
+def rule_label(rule: str | Rule) -> str:
+    """How a rule is called in tables: its name with its options, or the name of the function.
+
+    Examples
+    --------
+    >>> rule_label("percentile:p=99")
+    'percentile:p=99'
+    """
+    return rule.strip() if isinstance(rule, str) else getattr(rule, "__name__", type(rule).__name__)
+
+
+def _option(text: str, rule: str) -> tuple[str, Any]:
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        raise ValueError(f"options of a rule are written as key=value, separated by commas, got {text!r} in {rule!r}")
+    try:
+        return key.lower(), json.loads(value)
+    except ValueError:
+        return key.lower(), value

@@ -1,0 +1,1 @@
+"""The best scale of a density by formula: scan, follow the dips, prove."""

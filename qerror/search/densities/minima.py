@@ -1,0 +1,120 @@
+"""Local minima over the scale: which dips the evaluated scales show, and where exactly they are lowest."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...results import Minimum
+from ..found import RESOLUTION, TOLERANCE, distinct
+from ..points import Array, Index, Points, join
+from ..roots import Slope, rising_roots
+from .explored import Explored
+from .objective import SHARP
+
+# Slope of a minimum, relative to its MSE, that is as good as none.
+_FLAT = 1e-7
+# How often minima are made sharper at most.
+_TURNS = 4
+
+
+def candidates(search: Explored) -> Points:
+    """Sharp points at the local minima; for rows without any, at the best scale known."""
+    found = _lowest(search)
+    for _ in range(_TURNS):
+        if not _rough(search, found):
+            break
+        found = _lowest(search)
+    if search.objective.sample and search.objective.grid.float_spec is not None and found.row.size:
+        found = join(found, _octaves_below(search, found))
+    lacking = np.ones(search.rows, bool)
+    lacking[found.row] = False
+    if np.count_nonzero(lacking):
+        found = join(found, search.objective.sharp(*_least_known(search, lacking.nonzero()[0])))
+    return found
+
+
+def dips(search: Explored) -> tuple[Index, Index]:
+    """Neighbouring evaluated scales (index of both) between which the slope turns from - to +."""
+    points = search.points
+    size = points.mse if search.objective.accurate else search.objective.power[points.row]
+    noise = 4 * RESOLUTION * size / points.scale
+    # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
+    steep = (np.abs(points.slope) > noise).nonzero()[0]
+    first, second = steep[:-1], steep[1:]
+    dip = (points.row[first] == points.row[second]) & (points.slope[first] < 0) & (points.slope[second] > 0)
+    if np.count_nonzero(dip) > 1:
+        dip &= ~_copies(points)[first]
+    return first[dip], second[dip]
+
+
+def chosen(search: Explored, found: Points) -> tuple[Points, list[tuple[Minimum, ...]]]:
+    """The best candidate of each row; and all, equal ones once: the smallest scale stands for them."""
+    row, scale, mse = found.row, found.scale, found.mse
+    minima, first = [], np.empty(search.rows, np.intp)
+    order = np.lexsort((scale, mse, row))
+    start = row[order].searchsorted(np.arange(search.rows + 1)).tolist()
+    for member in range(search.rows):
+        kept = distinct(order[start[member] : start[member + 1]], scale, mse)
+        first[member] = kept[0]
+        shift = float(search.objective.shift[member])
+        minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if search.live[member]))
+    return found.select(first), minima
+
+
+def _lowest(search: Explored) -> Points:
+    """The lowest scale of each dip, a root of the slope."""
+    place, after = dips(search)
+    if not place.size:
+        return Points.none(SHARP)
+    low, high = search.points.select(place), search.points.select(after)
+    row = low.row
+    scale = rising_roots(lambda index, s: search.evaluate(row[index], s), [Slope()] * row.size, low, high)
+    new = search.objective.sharp(row, scale)
+    if search.objective.kinks.shape[-1]:
+        # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
+        near = np.minimum(low.mse, high.mse) < new.mse + RESOLUTION * search.objective.power[row]
+        if np.count_nonzero(near):
+            edge = search.objective.sharp(row[near], np.where(low.mse < high.mse, low.scale, high.scale)[near])
+            new.table[:, near] = np.where(edge.mse < new.mse[near], edge.table, new.table[:, near])
+    search.remember(new)
+    return new
+
+
+def _rough(search: Explored, found: Points) -> bool:
+    """Whether a minimum is not as sharp as it could be: a density far from the shift makes for many in a row."""
+    if not search.objective.convex:
+        return False
+    slope = np.abs(found.slope) * found.scale
+    rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * search.objective.power[found.row])
+    return bool(np.count_nonzero(rough))
+
+
+def _copies(points: Points) -> NDArray[np.bool_]:
+    """Intervals whose ends have the MSEs of the ends half their scale: the same minimum, an octave up.
+
+    Floating grids repeat themselves; the smallest scale stands for minima within 1e-12 of each other.
+    """
+    key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
+    below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
+    same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
+    copies: NDArray[np.bool_] = same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
+    return copies
+
+
+def _octaves_below(search: Explored, found: Points) -> Points:
+    """On a sample, floating grids give the very same error at half the scale, until they clip."""
+    order = np.lexsort((found.mse, found.row))
+    best = found.select(order[np.append(True, found.row[order][1:] != found.row[order][:-1])])
+    octaves = np.arange(1, 1 + int(np.ceil(np.log2(best.scale.max() / search.points.scale.min()))))
+    row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
+    below = search.objective.sharp(row, scale)
+    return below.select(below.mse <= np.repeat(best.mse, octaves.size) * (1 + TOLERANCE))
+
+
+def _least_known(search: Explored, rows: Index) -> tuple[Index, Array]:
+    """The best evaluated scale of each of the `rows`, 1 where there was nothing to evaluate."""
+    points, scale, live = search.points, np.ones(rows.size), search.live[rows]
+    order = np.lexsort((points.mse, points.row))
+    scale[live] = points.scale[order[points.row.searchsorted(rows[live])]]
+    return rows, scale

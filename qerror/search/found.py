@@ -1,0 +1,43 @@
+"""What a search answers for each row, and when two of its answers are one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..results import ErrorTerms, Minimum
+from .points import Array, Index
+
+__all__ = ["RESOLUTION", "TOLERANCE", "Found", "distinct"]
+
+# The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
+RESOLUTION = 8 * np.finfo(np.float64).eps
+# MSEs closer than this (relative) are one minimum, and a proof stops there.
+TOLERANCE = 1e-12
+
+
+class Found(NamedTuple):
+    """What a search found for each row."""
+
+    scale: Array
+    terms: ErrorTerms
+    minima: list[tuple[Minimum, ...]]
+    interval: Array
+    status: NDArray[np.object_]
+
+
+def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
+    """Minima in `order` (best first) up to `within` above the best, those with equal MSE (1e-12) once."""
+    kept: list[int] = []
+    least = -np.inf
+    for i in order:
+        if kept and mse[i] > (1 + within) * mse[order[0]]:
+            break
+        if mse[i] > least * (1 + TOLERANCE) or not kept:
+            least = mse[i]
+            kept.append(i)
+        elif scale[i] < scale[kept[-1]]:
+            kept[-1] = i
+    return kept

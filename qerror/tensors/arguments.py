@@ -1,0 +1,114 @@
+"""What may be given to `fit` and `evaluate`, checked and in one form."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._check import as_float_array, check_choice, check_finite, check_shift, shown
+from ..grids.block_formats import BlockFormat
+from ..grids.formats import block_format, block_formats
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..samples.intake import as_values
+from .groups import Grouped, Groups, make_groups
+from .scale_formats import Stored, scale_grid
+
+__all__ = ["Format", "grouped", "resolve_format", "shift_policy", "spread"]
+
+Array = NDArray[np.float64]
+
+# The limit of the values themselves: squares stay within float64.
+_LARGEST = 1e100
+
+
+def grouped(
+    x: ArrayLike, weights: ArrayLike | None, axis: int | tuple[int, ...] | None, block_size: int | None, block_axis: int
+) -> Grouped:
+    """Values as float16, float32 or float64 with their weights, cut into groups; see `fit`."""
+    try:
+        values = as_values(x)
+    except (TypeError, RuntimeError) as error:
+        # What torch raises for bfloat16, for gradients and for other devices.
+        remedy = "of a torch tensor give x.detach().float().cpu().numpy()"
+        raise ValueError(f"x cannot be read as an array: {error}; {remedy}") from None
+    groups = make_groups(values.shape, axis, block_size, block_axis)
+    return Grouped(values, None if weights is None else _as_weights(weights, groups), groups)
+
+
+def _as_weights(weights: ArrayLike, groups: Groups) -> Array:
+    """Weights broadcast to the tensor, none negative, no group without any."""
+    array = as_float_array("weights", weights)
+    check_finite("weights", array)
+    if (array < 0).any():
+        raise ValueError(f"weights must be >= 0, got {array.min():g}")
+    try:
+        spread = np.broadcast_to(array, groups.shape)
+    except ValueError:
+        raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {groups.shape}") from None
+    if not all((rows.sum(axis=1) > 0).all() for rows in groups.rows(spread)):
+        raise ValueError("weights must not all be 0 in a group; leave such groups out")
+    return spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A grid, the size of its blocks, what scales are stored as, and whether a tensor scale multiplies those."""
+
+    grid: Grid
+    block_size: int | None
+    scale_format: Grid | None
+    tensor_scale: bool
+
+    def stored(self, values: NDArray[Any]) -> Stored | None:
+        """The scales that a tensor can be given; None for all positive numbers."""
+        if self.scale_format is None:
+            return None
+        return Stored(
+            self.scale_format, _tensor_scale(values, self.grid, self.scale_format) if self.tensor_scale else 1.0
+        )
+
+
+def resolve_format(grid: Any, block_size: int | None, scale_format: str | Grid | None) -> Format:
+    """The format that a grid, a block format or the name of either stands for."""
+    name = grid.strip().lower() if isinstance(grid, str) else None
+    if not isinstance(grid, BlockFormat) and name not in block_formats():
+        stored = None if scale_format is None else scale_grid(scale_format)
+        return Format(as_grid(grid), block_size, stored, scale_format == "e4m3fn")
+    form = block_format(grid)
+    for argument, given in (("block_size", block_size), ("scale_format", scale_format)):
+        if given is not None:
+            raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
+    return Format(form.grid, form.block_size, form.scale_format, form.tensor_scale)
+
+
+def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
+    """The float32 scale with which the largest magnitude needs the largest stored scale; 1 for all zeros."""
+    largest = max(abs(float(values.max())), abs(float(values.min())))
+    if not np.isfinite(largest):
+        check_finite("x", values)
+    range_ = np.finfo(np.float32)
+    scale = np.clip(largest / (stored.max * grid.absmax), range_.tiny, range_.max)
+    return float(np.float32(scale)) if largest else 1.0
+
+
+def shift_policy(shift: Any, groups: Groups) -> Any:
+    """A word, or the shift of every group."""
+    if isinstance(shift, str):
+        return check_choice("shift", shift, ("mean", "optimal"))
+    values = check_shift(shift)
+    if np.abs(values).max(initial=0.0) > _LARGEST:
+        raise ValueError(f"shift must be at most {_LARGEST:g} in magnitude, got {shown(shift)}")
+    return spread("shift", values, groups)
+
+
+def spread(name: str, values: Array, groups: Groups) -> Array:
+    """One entry a group of what may be given more shortly."""
+    try:
+        return np.broadcast_to(values, groups.scale_shape)
+    except ValueError:
+        known = f"the groups of x have shape {groups.scale_shape}; axis or block_size says which groups x has"
+        raise ValueError(f"{name} of shape {values.shape} does not fit: {known}") from None

@@ -1,0 +1,226 @@
+"""What is asked of every group, and what is chosen for each: scale, shift and zero point."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import check_finite, check_scale, check_shift
+from .._threads import chunk_slices, thread_map
+from ..densities.base import Density
+from ..densities.named import fit_density
+from ..densities.parametric import Gaussian
+from ..grids.grid import Grid
+from ..results import Status
+from ..rules import Rule, aciq, analytic, iterative, minmax, ocp, octav, optimal, sawb, shrink_search
+from ..rules.base import RuleResult, either, is_word
+from ..samples.empirical import Empirical
+from ..samples.row_moments import RowMoments
+from ..search.optimal import optimal_scale
+from ..search.samples.best_scale import best_of_rows
+from .groups import Grouped
+from .scale_formats import Stored, best_stored
+from .zero_points import best_zero_point
+
+__all__ = ["Choice", "Plan", "best_scales", "choose", "choose_rows", "sorted_sample", "with_family"]
+
+Array = NDArray[np.float64]
+
+# These read extremes and a few moments: sorting the values for them would be most of the work.
+_FROM_MOMENTS = (minmax, ocp, analytic, aciq, octav, sawb)
+# Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
+# for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
+_FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
+# The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
+_STORED_CHUNK = 1 << 17
+# Values to which family="auto" is fitted, evenly spread over the tensor.
+_POOLED = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is asked of every group.
+
+    Attributes
+    ----------
+    grid : Grid
+    rule : callable
+    label : str
+        What the rule is called.
+    shift : "mean", "optimal" or ndarray
+        The shift of every group, or how it is chosen.
+    integer : bool
+        Whether -shift / scale must be an integer; the shift is then chosen, whatever is asked of it.
+    stored : Stored or None
+        The scales that can be stored.
+    """
+
+    grid: Grid
+    rule: Rule
+    label: str
+    shift: Any
+    integer: bool = False
+    stored: Stored | None = None
+
+    @property
+    def elements(self) -> int:
+        """How many elements are fitted together at most."""
+        if self.stored is not None:
+            return _STORED_CHUNK
+        return (
+            _SEARCH_CHUNK if self.rule is optimal and not self.integer and not isinstance(self.shift, str) else _CHUNK
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Flat arrays, one entry a row."""
+
+    scale: Array
+    shift: Array
+    status: NDArray[np.object_]
+    zero_point: NDArray[np.int64] | None = None
+
+
+_COLUMNS = ("scale", "shift", "status")
+
+
+def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
+    """Choose for every group: one `Choice` for each part of the groups."""
+    parts, chosen = tensor.parts(), []
+    word = isinstance(plan.shift, str)
+    shifts = [plan.shift] * len(parts) if word else tensor.groups.split(plan.shift)
+    for (rows, weights), shift in zip(parts, shifts, strict=True):
+
+        def work(some: slice, rows: Any = rows, weights: Any = weights, shift: Any = shift) -> Choice:
+            at = shift if word else shift[some]
+            return choose_rows(rows[some], None if weights is None else weights[some], at, plan)
+
+        try:
+            chosen.append(_joined(thread_map(work, _chunks(rows, plan.elements))))
+        except ValueError:
+            # What a chunk says of NaN counts within that chunk.
+            check_finite("x", tensor.values)
+            raise
+    return chosen
+
+
+def _chunks(rows: NDArray[Any], most: int) -> list[slice]:
+    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, _FEWEST), most) // rows.shape[1]))
+
+
+def _joined(parts: list[Choice]) -> Choice:
+    if len(parts) == 1:
+        return parts[0]
+    scale, shift, status = (np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
+    integers = [part.zero_point for part in parts if part.zero_point is not None]
+    return Choice(scale, shift, status, np.concatenate(integers) if integers else None)
+
+
+def with_family(plan: Plan, tensor: Grouped) -> Plan:
+    """Replace family="auto" by what fits the whole tensor: its groups pooled, each standardized."""
+    rule, values = plan.rule, tensor.values
+    if not (isinstance(rule, partial) and rule.keywords.get("family") == "auto"):
+        return plan
+    check_finite("x", values)
+    # An odd step meets all columns of a matrix whose length is a power of two.
+    step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
+    for rows in (part[some] for part, _ in tensor.parts() for some in _chunks(part, _CHUNK)):
+        members = RowMoments(rows, None)
+        used = members.std > 0
+        some = rows[used, ::step].astype(np.float64)
+        some -= members.mean[used, None]
+        some /= members.std[used, None]
+        pooled.append(some.ravel())
+    sample = np.concatenate(pooled)
+    family = fit_density(sample) if sample.size else Gaussian()
+    options = {**rule.keywords, "family": family.name}
+    label = f"{plan.label.partition(':')[0]}:" + ",".join(f"{key}={value}" for key, value in options.items())
+    return dataclasses.replace(plan, rule=partial(rule.func, **{**rule.keywords, "family": family}), label=label)
+
+
+def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
+    """Choose for each row of `rows`; `shift` is "mean", "optimal" or an array of one entry a row."""
+    if plan.rule is optimal:
+        return _best(rows, weights, shift, plan)
+    function = plan.rule.func if isinstance(plan.rule, partial) else plan.rule
+    sample = RowMoments(rows, weights) if function in _FROM_MOMENTS else Empirical(rows, weights, axis=0)
+    if plan.integer:
+        shift = "optimal" if function in (minmax, iterative, shrink_search) else "mean"
+    # A NaN must not pass for a moment that is 0.
+    _ = sample.support
+    found: Any = plan.rule(sample, plan.grid, shift=shift)
+    if not isinstance(found, RuleResult):
+        scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
+        found = RuleResult(check_scale(scale), check_shift(at), Status.RULE)
+    choice = _flat(len(rows), found.scale, found.shift, found.status)
+    if plan.stored is not None:
+        # Rounded down, minmax would clip, by half its range on powers of two.
+        rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
+        choice = dataclasses.replace(choice, scale=np.atleast_1d(rounded(choice.scale)))
+    return _with_integer(choice, np.rint(-choice.shift / choice.scale)) if plan.integer else choice
+
+
+def _with_integer(choice: Choice, zero_point: Array) -> Choice:
+    # Minus zero would be shown as such.
+    shift = -zero_point * choice.scale + 0.0
+    return dataclasses.replace(choice, shift=shift, zero_point=zero_point.astype(np.int64))
+
+
+def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
+    """The exact minimum of what may be chosen."""
+    stored, count = plan.stored, len(rows)
+    if plan.integer:
+        sample = Empirical(rows, weights, axis=0)
+        search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
+        scale, zero_point, status = best_zero_point(sample, plan.grid, search)
+        return _with_integer(_flat(count, scale, 0.0, status), zero_point.astype(np.float64))
+    grid, half = plan.grid, plan.grid.half
+    if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):
+        # The same error from half of the thresholds.
+        grid, sample = half, sorted_sample(np.abs(rows), weights, Empirical.in_place)
+    else:
+        sample = sorted_sample(rows, weights)
+    if is_word(shift, "optimal"):
+        free = optimal_scale(sample, plan.grid, shift=shift)
+        if stored is None:
+            return _flat(count, free.scale, free.shift, free.status)
+        scale, status = _stored(sample, plan.grid, np.ravel(free.shift), stored)
+        return _flat(count, scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
+    at = np.broadcast_to(sample.mean if isinstance(shift, str) else shift, count)
+    if stored is not None:
+        scale, status = _stored(sample, grid, at, stored)
+    else:
+        scale, status = best_of_rows(sample, grid, at)
+    return _flat(count, scale, at, status)
+
+
+def best_scales(density: Density, grid: Grid, shift: Any = 0.0) -> tuple[Array, NDArray[np.object_]]:
+    """The best scale of each row at a given shift, and its status."""
+    found = best_of_rows(density, grid, np.broadcast_to(np.asarray(shift, np.float64), density.shape))
+    return found.scale, found.status
+
+
+def _stored(density: Density, grid: Grid, shift: Any, stored: Stored) -> tuple[Array, NDArray[np.object_]]:
+    at = np.asarray(shift, np.float64)
+    return best_stored(density, grid, np.broadcast_to(at, np.broadcast_shapes(at.shape, density.shape)), stored)
+
+
+def sorted_sample(rows: NDArray[Any], weights: Array | None, make: Callable[..., Empirical] = Empirical) -> Empirical:
+    """The exact sample of rows; of one row as a single distribution, whose repeated values are counted."""
+    if len(rows) == 1:
+        return make(rows[0], None if weights is None else weights[0])
+    return make(rows, weights, axis=0)
+
+
+def _flat(count: int, scale: Any, shift: Any, status: Any) -> Choice:
+    if not {np.size(scale), np.size(shift)} <= {1, count}:
+        wanted = f"one scale and shift, or one for each of the {count} groups that it was given"
+        raise ValueError(f"a rule must return {wanted}, got {np.size(scale)} and {np.size(shift)}")
+    flat = [np.broadcast_to(np.ravel(np.asarray(value, np.float64)), count) for value in (scale, shift)]
+    return Choice(flat[0], flat[1], np.broadcast_to(np.ravel(np.asarray(status, object)), count))
