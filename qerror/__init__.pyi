@@ -53,27 +53,17 @@ from ._version import __version__ as __version__
 from .casting.cast import dequantize as dequantize
 from .casting.cast import fake_quantize as fake_quantize
 from .casting.cast import quantize as quantize
+from .densities.adapters import from_pdf as from_pdf
+from .densities.adapters import from_scipy as from_scipy
 from .densities.base import Density as Density
 from .densities.combined import Mixture as Mixture
-from .densities.combined import Rectified as Rectified
+from .densities.estimation import fit_density as fit_density
 from .densities.histogram import Histogram as Histogram
 from .densities.named import (
     density as density,
 )
-from .densities.named import (
-    fit_density as fit_density,
-)
-from .densities.named import (
-    from_pdf as from_pdf,
-)
-from .densities.named import (
-    from_scipy as from_scipy,
-)
 from .densities.parametric import (
     Gaussian as Gaussian,
-)
-from .densities.parametric import (
-    GeneralizedGaussian as GeneralizedGaussian,
 )
 from .densities.parametric import (
     Laplace as Laplace,
@@ -82,11 +72,11 @@ from .densities.parametric import (
     Logistic as Logistic,
 )
 from .densities.parametric import (
-    StudentT as StudentT,
-)
-from .densities.parametric import (
     Uniform as Uniform,
 )
+from .densities.rectified import Rectified as Rectified
+from .densities.shaped import GeneralizedGaussian as GeneralizedGaussian
+from .densities.shaped import StudentT as StudentT
 from .errors.dot_product import dot_product_error as dot_product_error
 from .errors.exact import (
     code_entropy as code_entropy,
@@ -102,10 +92,10 @@ from .evidence.simulation import simulate as simulate
 from .evidence.verification import VerificationReport as VerificationReport
 from .evidence.verification import verify as verify
 from .grids.block_formats import BlockFormat as BlockFormat
-from .grids.formats import float_grid as float_grid
+from .grids.families import float_grid as float_grid
+from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats
 from .grids.formats import grid as grid
-from .grids.formats import int_grid as int_grid
 from .grids.grid import Grid as Grid
 from .results import (
     DotProductError as DotProductError,

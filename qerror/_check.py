@@ -13,34 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "as_float_array",
-    "as_int",
-    "as_rng",
-    "check_choice",
-    "check_finite",
-    "check_positive",
-    "check_scale",
-    "check_shift",
-    "is_real_dtype",
-    "shown",
-    "suggest",
-]
-
 
 def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     """Return `value` as a float64 array; shape and (for float64 input) memory are kept.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error text.
-    value : array_like
-        Real numbers of any shape.
-
-    Returns
-    -------
-    ndarray of float64
 
     Raises
     ------
@@ -69,15 +44,6 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:
     """Tell whether a dtype holds real numbers: NumPy's, or those of ml_dtypes (bfloat16, float8_...).
 
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        The dtype.
-
-    Returns
-    -------
-    bool
-
     Examples
     --------
     >>> is_real_dtype(np.dtype(np.float16)), is_real_dtype(np.dtype("V2"))
@@ -90,13 +56,6 @@ def is_real_dtype(dtype: np.dtype[Any]) -> bool:
 
 def check_finite(name: str, x: NDArray[Any]) -> None:
     """Raise unless every element of `x` is finite.
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error text.
-    x : ndarray
-        Numbers of any shape.
 
     Raises
     ------
@@ -125,17 +84,6 @@ def check_finite(name: str, x: NDArray[Any]) -> None:
 def check_positive(name: str, value: Any) -> NDArray[np.float64]:
     """Return `value` as a float64 array of positive, finite numbers.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error text.
-    value : array_like
-        Numbers of any shape.
-
-    Returns
-    -------
-    ndarray of float64
-
     Raises
     ------
     ValueError
@@ -158,15 +106,6 @@ def check_positive(name: str, value: Any) -> NDArray[np.float64]:
 def check_scale(scale: Any) -> NDArray[np.float64]:
     """Return `scale` as a float64 array of positive, finite numbers.
 
-    Parameters
-    ----------
-    scale : array_like
-        Scales of any shape.
-
-    Returns
-    -------
-    ndarray of float64
-
     Raises
     ------
     ValueError
@@ -182,15 +121,6 @@ def check_scale(scale: Any) -> NDArray[np.float64]:
 
 def check_shift(shift: Any) -> NDArray[np.float64]:
     """Return `shift` as a float64 array of finite numbers.
-
-    Parameters
-    ----------
-    shift : array_like
-        Shifts of any shape.
-
-    Returns
-    -------
-    ndarray of float64
 
     Raises
     ------
@@ -211,19 +141,6 @@ def check_shift(shift: Any) -> NDArray[np.float64]:
 
 def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return `value` as an int within `minimum` .. `maximum` (both included).
-
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error text.
-    value : int
-        A Python or NumPy integer; floats and booleans are refused.
-    minimum, maximum : int, optional
-        Bounds; None leaves that side open.
-
-    Returns
-    -------
-    int
 
     Raises
     ------
@@ -250,19 +167,6 @@ def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | Non
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`.
 
-    Parameters
-    ----------
-    name : str
-        Name of the argument, for the error text.
-    value : str
-        The value given.
-    choices : sequence of str
-        The values allowed.
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     ValueError
@@ -282,15 +186,6 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 def as_rng(rng: Any) -> np.random.Generator:
     """Return a NumPy Generator made from a seed, or the Generator given.
-
-    Parameters
-    ----------
-    rng : int, numpy.random.Generator or None
-        A non-negative seed, a Generator (returned as it is), or None for fresh entropy.
-
-    Returns
-    -------
-    numpy.random.Generator
 
     Raises
     ------
@@ -314,18 +209,6 @@ def as_rng(rng: Any) -> np.random.Generator:
 def suggest(name: str, candidates: Iterable[str]) -> str:
     """Return a clause that lists the near matches of a name, for the end of an error text.
 
-    Parameters
-    ----------
-    name : str
-        The name that was not found.
-    candidates : iterable of str
-        The names that exist.
-
-    Returns
-    -------
-    str
-        ``"; did you mean 'int4' or 'uint4'?"``, or the empty string if nothing is near.
-
     Examples
     --------
     >>> suggest("gausian", ["gaussian", "laplace"])
@@ -342,15 +225,6 @@ def _listing(words: Sequence[str]) -> str:
 
 def shown(value: Any) -> str:
     """Return the repr of a value on one line, of at most 60 characters, for an error text.
-
-    Parameters
-    ----------
-    value : object
-        The value given.
-
-    Returns
-    -------
-    str
 
     Examples
     --------

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_open"]
-
 
 @contextlib.contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
@@ -16,18 +14,6 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
 
     The content goes to a temporary file in the same folder, which then replaces `path` in one step. On an
     error inside the block the temporary file is removed and `path` stays as it was.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to make or to replace. Its folder must exist.
-    mode : {"wb", "w"}
-        Bytes, or text in UTF-8 with ``\n`` line ends.
-
-    Yields
-    ------
-    file object
-        The open temporary file.
 
     Raises
     ------

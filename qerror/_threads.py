@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["CHUNK", "cached_property", "chunk_slices", "num_threads", "thread_map"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 if TYPE_CHECKING or sys.version_info >= (3, 12):
-    from functools import cached_property
+    from functools import cached_property as cached_property
 else:
 
     class cached_property:
@@ -48,11 +46,6 @@ _inside = threading.local()
 def num_threads() -> int:
     """Return how many threads to use: the variable QERROR_NUM_THREADS, else the processors of this process.
 
-    Returns
-    -------
-    int
-        At least 1.
-
     Raises
     ------
     ValueError
@@ -77,17 +70,6 @@ def num_threads() -> int:
 def chunk_slices(n: int, size: int = CHUNK) -> list[slice]:
     """Return the slices that cut ``range(n)`` into pieces of `size` elements, the last one shorter.
 
-    Parameters
-    ----------
-    n : int
-        Number of elements, at least 0.
-    size : int, optional
-        Elements in a piece.
-
-    Returns
-    -------
-    list of slice
-
     Examples
     --------
     >>> chunk_slices(5, 2)
@@ -100,21 +82,6 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], *, at_most: int |
     """Return ``[function(item) for item in items]``, computed by several threads.
 
     Called from inside one of its own workers it runs serially, so nesting never multiplies the threads.
-
-    Parameters
-    ----------
-    function : callable
-        Takes one item. It must not change anything that another item's call reads.
-    items : iterable
-        The pieces of work, whose number and contents must not depend on the number of threads.
-    at_most : int, optional
-        A bound on the threads, for work that holds the interpreter lock for a good part of its time (``np.take`` and
-        indexing with arrays do): more threads would only wait.
-
-    Returns
-    -------
-    list
-        The results in the order of `items`.
 
     Raises
     ------

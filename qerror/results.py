@@ -8,19 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "DotProductError",
-    "DotProductStandardErrors",
-    "ErrorTerms",
-    "FitResult",
-    "Minimum",
-    "ScaleResult",
-    "SimulatedDotProduct",
-    "SimulatedTerms",
-    "StandardErrors",
-    "Status",
-]
-
 
 class Status(enum.Enum):
     """How far a result may be trusted; the value is the message."""

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qerror.casting.cast import dequantize, fake_quantize, quantize
-from qerror.grids.formats import block_format, float_grid, formats, grid
+from qerror.grids.families import float_grid
+from qerror.grids.formats import block_format, formats, grid
 from qerror.grids.grid import Grid
 
 ML_DTYPES = {

@@ -430,7 +430,8 @@ def test_x_is_held_until_all_is_measured(rows: int, measure: bool | None, held: 
     del x
     gc.collect()
     assert (alive() is not None) == held
-    assert (results[1].total.mse > 0) and (results[1].excess_db == 0).all()
+    assert results[1].total.mse > 0
+    assert (results[1].excess_db == 0).all()
     assert (results[0].excess_db >= 0).all()
     gc.collect()
     assert alive() is None

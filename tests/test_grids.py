@@ -30,7 +30,8 @@ from qerror._check import (
 )
 from qerror._threads import cached_property, chunk_slices, num_threads, thread_map
 from qerror.grids.block_formats import BlockFormat
-from qerror.grids.formats import block_format, block_formats, float_grid, formats, grid, int_grid
+from qerror.grids.families import float_grid, int_grid
+from qerror.grids.formats import block_format, block_formats, formats, grid
 from qerror.grids.grid import FloatSpec, Grid
 
 ML_DTYPES = {

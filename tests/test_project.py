@@ -16,20 +16,31 @@ import qerror
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "qerror"
 
-# The architecture page, lowest first: a module imports only from its own line or one above. A name covers what lies
-# below it unless a longer name of the table does. Modules of one line may use one another.
-LAYERS = (
-    ("_check", "_threads", "_files"),
-    ("results",),
+# The rooms of the package, lowest first: a module imports from its own room or from a line above. Rooms of one line use
+# one another only where BESIDE says so.
+LINES = (
+    ("_version", "_lazy", "_check", "_threads", "_files", "results"),
     ("grids",),
+    ("casting",),
     ("densities",),
-    ("fine_grids", "high_resolution", "sample_error", "error"),
-    ("search", "dot_product"),
-    ("tensors",),
+    ("samples",),
+    ("errors",),
+    ("search",),
+    ("rules", "tensors"),
+    ("files",),
+    ("checkpoints",),
     ("evidence", "literature"),
     ("tables", "symbolic", "plotting", "testing", "training", "data"),
     ("cli", "__main__"),
 )
+BESIDE = {
+    "_threads": {"_check"},
+    "tensors": {"rules"},
+    "training": {"tables", "plotting"},
+    "__main__": {"cli"},
+}
+# What is imported inside of functions: by the command line, whose help should not wait for them.
+ON_DEMAND = {"qerror.cli.commands", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
 # Loaded by nobody who only says `import qerror`.
 HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich")
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
@@ -46,7 +57,8 @@ HOSTS = {
     "semver.org",
     "www.apache.org",
 }
-TEXTS = {".py", ".md", ".toml", ".cff", ".json", ".txt", ".ipynb", ""}
+SUBPACKAGES = set(dir(qerror)) - set(qerror.__all__)
+TEXTS = {".py", ".pyi", ".md", ".toml", ".cff", ".json", ".txt", ".ipynb", ""}
 
 
 def modules():
@@ -58,47 +70,74 @@ def dotted(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_modules(path):
-    """Full names of everything that a file imports outside of `if TYPE_CHECKING`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    hidden = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING")
-        for node in ast.walk(block)
-    }
+def imports(path):
+    """Every import of a file: the full name of the module, and whether it stands inside of a function."""
     package = dotted(path).split(".") if path.name == "__init__.py" else dotted(path).split(".")[:-1]
-    for node in ast.walk(tree):
-        if id(node) in hidden:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            stem = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*stem, *([node.module] if node.module else [])])
-            # `from qerror import grids` means the module; `from qerror.grids import Grid` a name in it.
-            yield from (f"{base}.{alias.name}" if base == "qerror" or not node.module else base for alias in node.names)
+
+    def walk(node, inside):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                stem = package[: len(package) - child.level + 1] if child.level else []
+                base = ".".join([*stem, *([child.module] if child.module else [])])
+                # `from . import shelf` means the module; `from .shelf import Grid` a name in it.
+                whole = (f"{base}.{alias.name}" for alias in child.names)
+                yield from ((name if name in MODULES else base, inside) for name in whole)
+            else:
+                yield from walk(child, inside or isinstance(child, ast.FunctionDef | ast.Lambda))
+
+    return set(walk(ast.parse(path.read_text(encoding="utf-8")), inside=False))
 
 
-def layer(module):
-    first = module.removeprefix("qerror").lstrip(".").split(".")[0]
-    return next((number for number, names in enumerate(LAYERS) if first in names), None)
+MODULES = {dotted(path): path for path in modules()}
+
+
+def room(module):
+    return [*module.split("."), ""][1]
+
+
+def line_of(module):
+    return next(number for number, rooms in enumerate(LINES) if room(module) in rooms)
+
+
+def arrows(path):
+    return {name for name, _ in imports(path) if name.split(".")[0] == "qerror"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_imports_only_go_up_the_architecture(path):
-    own = layer(dotted(path))
-    inside = {name for name in imported_modules(path) if name.split(".")[0] == "qerror"}
     if dotted(path) == "qerror":
-        assert not inside, "the package itself imports nothing: its names are lazy"
+        assert arrows(path) == {"qerror._lazy", "qerror._version"}, "its names are lazy"
         return
-    assert own is not None, f"{dotted(path)} has no line in the architecture"
-    for name in inside - {"qerror.__version__"}:
-        # Only the command line reads the package's own lazy names.
-        if name == "qerror" or layer(name) is None:
-            assert own == len(LAYERS) - 1, f"{dotted(path)} imports {name}: import from the module that has it"
-            continue
-        assert layer(name) <= own, f"{dotted(path)} imports {name}, which is below it"
+    for name in arrows(path):
+        if name == "qerror":
+            assert room(dotted(path)) == "cli", f"{dotted(path)} imports {name}: import from the module that has it"
+        elif room(name) != room(dotted(path)) and room(name) not in BESIDE.get(room(dotted(path)), ()):
+            assert line_of(name) < line_of(dotted(path)), f"{dotted(path)} imports {name}, which is not above it"
+
+
+def test_no_circle_of_imports():
+    """Not inside of a room either, and imports for type checkers count."""
+    left = {name: arrows(path) - {name} for name, path in MODULES.items()}
+    left["qerror"] = set()
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert sorted(left) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_no_import_is_hidden_in_a_function(path):
+    hidden = {name for name, inside in imports(path) if inside and name.split(".")[0] == "qerror"}
+    assert hidden <= (ON_DEMAND if room(dotted(path)) == "cli" else set())
+
+
+def test_every_room_has_its_line_and_says_what_it_is_for():
+    rooms = {room(name) for name in MODULES} - {""}
+    assert rooms == {name for line in LINES for name in line}
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [name for name in rooms if f"`{name}/`" not in text and f"`{name}.py`" not in text] == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
@@ -107,7 +146,7 @@ def test_package_imports_only_declared_dependencies(path):
     extras = {"training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}}
     optional = set().union(*(extras[part] for part in path.parts if part in extras))
     known = sys.stdlib_module_names | declared | optional | {"qerror"}
-    assert {name.split(".")[0] for name in imported_modules(path)} <= known
+    assert {name.split(".")[0] for name, _ in imports(path)} <= known
 
 
 def pyproject():
@@ -151,12 +190,13 @@ def test_every_public_name_is_there_and_documented(name):
     assert name == "__version__" or value.__doc__
 
 
-def test_lazy_table_names_the_same_modules_as_the_type_checker_sees():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {(node.module, alias.name) for node in block.body for alias in node.names}
-    assert seen == {(home, name) for home, names in qerror._HOMES.items() for name in names}
-    assert {name for _, name in seen} | {"__version__"} == set(qerror.__all__)
+def test_names_stand_in_the_stub_alone():
+    """What type checkers and editors read is what `import qerror` offers."""
+    stub = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
+    nodes = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    assert all(alias.asname == alias.name for node in nodes for alias in node.names), "only `x as x` is exported"
+    assert {alias.name for node in nodes for alias in node.names} == set(dir(qerror))
+    assert set(qerror.__all__) | SUBPACKAGES == set(dir(qerror))
 
 
 def test_training_without_torch_says_what_to_install():
@@ -174,7 +214,7 @@ def test_unknown_attribute():
         _ = qerror.optimal_scales
 
 
-@pytest.mark.parametrize("name", sorted(qerror._SUBPACKAGES))
+@pytest.mark.parametrize("name", sorted(SUBPACKAGES))
 def test_subpackages_are_attributes(name):
     module = load(f"qerror.{name}")
     assert getattr(qerror, name) is module
@@ -215,7 +255,7 @@ def test_examples_of_training_in_the_readme_run(tmp_path, monkeypatch):
 
 def test_versions_agree():
     assert "version" in pyproject()["project"]["dynamic"]
-    assert pyproject()["tool"]["hatch"]["version"]["path"] == "qerror/__init__.py"
+    assert pyproject()["tool"]["hatch"]["version"]["path"] == "qerror/_version.py"
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1] == qerror.__version__
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -235,7 +275,7 @@ def project_files():
 
 def test_top_level_stays_small():
     allowed = {"qerror", "notebooks", "figures", "tests", "pyproject.toml", "README.md", "LICENSE", "Makefile"}
-    allowed |= {"CHANGELOG.md", "CITATION.cff"}
+    allowed |= {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md"}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - {"build", "dist"}
     assert found <= allowed
 

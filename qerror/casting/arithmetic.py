@@ -14,20 +14,6 @@ import numpy as np
 from ..grids.grid import FloatSpec, Grid
 from .scratch import Buffer, Scratch
 
-__all__ = [
-    "DOUBLE",
-    "SINGLE",
-    "Layout",
-    "LevelRound",
-    "Round",
-    "covers",
-    "floating_round",
-    "is_plain_uniform",
-    "level_round",
-    "round_integers",
-    "uniform_round",
-]
-
 Round = Callable[[Buffer, Buffer, "Scratch"], None]
 """Called with a flat buffer of q, which it may overwrite, the codes to write, and scratch memory."""
 

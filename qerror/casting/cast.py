@@ -19,8 +19,6 @@ from .kernels import make_kernel
 from .scratch import Scratch, ScratchPool
 from .units import TABLE_THREADS, UNIT, Unit, cut, longest
 
-__all__ = ["dequantize", "fake_quantize", "quantize"]
-
 Rounding = Literal["nearest", "stochastic"]
 
 

@@ -15,9 +15,6 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .scratch import Scratch
 
-__all__ = ["Decode", "check_codes", "make_decoder"]
-
-
 # From here on a table of 65 536 pairs is made in a small part of the time that it saves.
 _MANY = 1 << 21
 

@@ -16,8 +16,6 @@ from ..grids.grid import FloatSpec, Grid
 from .arithmetic import DOUBLE, SINGLE, Round, covers, floating_round, is_plain_uniform, round_integers, uniform_round
 from .scratch import Buffer, Scratch
 
-__all__ = ["Kernel", "last_below", "make_kernel"]
-
 # Up to here one comparison for each threshold is faster than a binary search, whose branches mispredict.
 _FEW_THRESHOLDS = 32
 

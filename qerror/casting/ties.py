@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["last_below"]
-
 
 def last_below(threshold: Array, to_lower: NDArray[np.bool_], scale: Array, shift: Array) -> Array:
     """The greatest x that casting sends below each threshold: (x - z) / s in float64 is less, or ties that way.

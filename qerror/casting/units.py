@@ -11,8 +11,6 @@ import numpy as np
 
 from .._threads import CHUNK
 
-__all__ = ["TABLE_THREADS", "UNIT", "Unit", "cut", "longest"]
-
 # Elements that one NumPy call works on: a few such buffers fit the second-level cache, and the calls are long enough
 # that threads seldom meet at the interpreter lock, whose hand-over costs as much as 10 000 elements.
 UNIT = 1 << 18

@@ -18,8 +18,6 @@ from .source import Request, Source, computes, load_source
 from .takeaway import audit, figures, table
 from .verification import verify
 
-__all__ = ["qerror_command"]
-
 # More levels than this are shown by their ends only; --json has them all.
 _SHOWN_LEVELS = 256
 _SHOWN_END = 16

@@ -6,8 +6,6 @@ import click
 
 from .options import examples
 
-__all__ = ["derive"]
-
 
 @click.command(
     epilog=examples(

@@ -19,8 +19,6 @@ from ..tensors.scale_formats import SCALE_FORMATS
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 
-__all__ = ["fit"]
-
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
 
 

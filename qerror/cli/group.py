@@ -7,8 +7,6 @@ import click
 
 from .._check import suggest
 
-__all__ = ["ManyValues", "OneLineErrors"]
-
 
 class OneLineErrors(click.Group):
     """A group of commands that turns bad input, from click or from the library, into one line and status 2."""

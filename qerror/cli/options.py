@@ -2,8 +2,6 @@
 
 import click
 
-__all__ = ["certify_option", "examples", "shift_option"]
-
 
 def examples(*lines: str) -> str:
     """Text below a command's options; the backspace keeps click from joining its lines."""

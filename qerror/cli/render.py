@@ -14,8 +14,6 @@ from rich.table import Table
 
 import qerror as qe
 
-__all__ = ["print_json", "print_legend", "print_table", "with_progress"]
-
 T = TypeVar("T")
 
 # rich squeezes a table into the console's width, and takes a pipe for 80 columns wide: digits would be lost.

@@ -11,8 +11,6 @@ import qerror as qe
 from ..errors.exact import Model, Rounding
 from ..literature import Entry, audit
 
-__all__ = ["DEMO_FORMATS", "audit_rows", "error_rows", "format_rows", "level_rows", "ranked", "scale_row"]
-
 Row = dict[str, Any]
 
 # What `qerror demo` shows: the integer widths in use, OCP's and IEEE's floats, and the codebooks of the literature.

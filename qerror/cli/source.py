@@ -14,8 +14,6 @@ import qerror as qe
 
 from ..files import Checkpoint, TensorInfo, open_checkpoint
 
-__all__ = ["Request", "Source", "computes", "load_source"]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -18,8 +18,6 @@ from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 from .rows import audit_rows
 
-__all__ = ["audit", "figures", "table"]
-
 
 @click.command(
     cls=ManyValues,

@@ -12,8 +12,6 @@ from .group import ManyValues
 from .options import examples
 from .render import print_json, print_table, with_progress
 
-__all__ = ["verify"]
-
 
 def _parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Read 1e7 as people write it."""

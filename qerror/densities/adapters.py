@@ -18,8 +18,6 @@ from .location_scale import unwrap
 from .numeric import PROMISED, Numeric, find_panels, inside_support
 from .panels import total_mass
 
-__all__ = ["FromPdf", "FromScipy", "from_pdf", "from_scipy"]
-
 
 class FromPdf(Numeric):
     """A density given by a function; see `from_pdf`."""

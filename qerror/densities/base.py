@@ -18,8 +18,6 @@ from . import inversion, quadrature
 
 Array = NDArray[np.float64]
 
-__all__ = ["Density", "check_density"]
-
 
 class Density(abc.ABC):
     """A distribution of x, or an array of them.

@@ -11,9 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from .._check import as_float_array, as_rng
 from .base import Array, Density
 from .location_scale import unwrap
-from .rectified import Rectified
-
-__all__ = ["Mixture", "Rectified"]
 
 
 class Mixture(Density):

@@ -16,10 +16,9 @@ from scipy.special import log_ndtr, ndtri
 
 from .._check import as_float_array, check_choice, check_finite
 from .base import Array, Density
-from .combined import Rectified
-from .parametric import Gaussian, GeneralizedGaussian, Laplace, Logistic, StudentT, Uniform
-
-__all__ = ["fit_density"]
+from .parametric import Gaussian, Laplace, Logistic, Uniform
+from .rectified import Rectified
+from .shaped import GeneralizedGaussian, StudentT
 
 # Ranges of the shape parameters: below df 2 there is no variance, and the likelihood is flat beyond the upper ends.
 _DF = (2.05, 200.0)

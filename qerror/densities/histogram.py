@@ -13,8 +13,6 @@ from .base import Array, Density
 from .inversion import probability
 from .location_scale import said_value, unwrap
 
-__all__ = ["Histogram"]
-
 
 class Histogram(Density):
     """Piecewise constant density of binned data, in the order of `numpy.histogram`.

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .._check import suggest
-from .adapters import from_pdf, from_scipy
 from .base import Density
-from .combined import Mixture, Rectified
-from .estimation import fit_density
+from .combined import Mixture
 from .histogram import Histogram
-from .parametric import Gaussian, GeneralizedGaussian, Laplace, Logistic, StudentT, Uniform
-
-__all__ = ["density", "fit_density", "from_pdf", "from_scipy"]
+from .parametric import Gaussian, Laplace, Logistic, Uniform
+from .rectified import Rectified
+from .shaped import GeneralizedGaussian, StudentT
 
 # Constructor and its keywords, those without a default first.
 _FAMILIES: dict[str, tuple[Callable[..., Density], tuple[str, ...], tuple[str, ...]]] = {

@@ -15,9 +15,6 @@ from scipy.special import ndtr, ndtri
 from .base import Array
 from .inversion import probability
 from .location_scale import LocationScale, unwrap
-from .shaped import GeneralizedGaussian, StudentT
-
-__all__ = ["Gaussian", "GeneralizedGaussian", "Laplace", "Logistic", "StudentT", "Uniform"]
 
 _SQRT_2PI = math.sqrt(2 * math.pi)
 _SQRT_2 = math.sqrt(2.0)

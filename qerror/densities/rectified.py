@@ -12,8 +12,6 @@ from . import quadrature
 from .base import Array, Density
 from .location_scale import unwrap
 
-__all__ = ["Rectified"]
-
 
 class Rectified(Density):
     """The larger of 0 and a density: what a rectifier makes of it.

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from .._check import as_int, shown
 from ..results import DotProductError, ErrorTerms
 
-__all__ = ["dot_product_error"]
-
 Array = NDArray[np.float64]
 
 

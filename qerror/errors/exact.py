@@ -21,8 +21,6 @@ from ..grids.grid import Grid
 from ..results import ErrorTerms
 from . import fine_grids, high_resolution, on_samples
 
-__all__ = ["code_entropy", "code_probabilities", "quantization_error"]
-
 Array = NDArray[np.float64]
 Rounding = Literal["nearest", "stochastic"]
 Model = Literal["exact", "high_resolution"]
@@ -45,6 +43,7 @@ class ErrorSums(NamedTuple):
 
     @property
     def mse(self) -> Array:
+        """Clipping and rounding."""
         return self.clipping + self.rounding
 
 

@@ -17,8 +17,6 @@ from ..results import DotProductError, DotProductStandardErrors, SimulatedDotPro
 from .estimation import Cast, Tally, merged, stacked
 from .sampling import BLOCK, HEAVY, LEAST, MOST_THREADS, Stream, seed_of, streams, tail_index
 
-__all__ = ["simulate_dot_product"]
-
 Array = NDArray[np.float64]
 
 

@@ -16,20 +16,6 @@ from ..casting.scratch import Scratch
 from ..grids.grid import Grid
 from .sampling import BLOCK, Plan
 
-__all__ = [
-    "SCRATCH_SIZE",
-    "TERMS",
-    "BlockSums",
-    "Cast",
-    "Estimate",
-    "Tally",
-    "block_sums",
-    "combine",
-    "merged",
-    "stacked",
-    "tally",
-]
-
 Array = NDArray[np.float64]
 TERMS = ("clipping", "rounding", "mse", "bias", "cross", "power", "mean")
 # Sums of a block are those of its rows rounding, cross, power, error, and of the offset: in this order bias, cross,

@@ -20,20 +20,6 @@ from .._check import shown
 from .._threads import CHUNK, chunk_slices
 from ..densities.base import Density
 
-__all__ = [
-    "BLOCK",
-    "HEAVY",
-    "LEAST",
-    "MOST_THREADS",
-    "Blocks",
-    "Plan",
-    "Stream",
-    "make_plan",
-    "seed_of",
-    "streams",
-    "tail_index",
-]
-
 Array = NDArray[np.float64]
 
 # Values in flight: long calls, so that threads seldom meet at the interpreter lock (16 MB a thread).

@@ -33,8 +33,6 @@ from .estimation import (
 )
 from .sampling import LEAST, MOST_THREADS, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
 
-__all__ = ["Job", "result", "run_jobs", "simulate"]
-
 Array = NDArray[np.float64]
 Sampler = Literal["pseudo", "sobol", "stratified"]
 SAMPLERS = ("pseudo", "sobol", "stratified")

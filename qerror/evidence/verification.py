@@ -23,8 +23,6 @@ from .estimation import TERMS
 from .sampling import seed_of
 from .simulation import simulate
 
-__all__ = ["Comparison", "VerificationReport", "VerificationRow", "verify"]
-
 Array = NDArray[np.float64]
 
 GRIDS = ("int4", "int8", "e2m1", "e4m3fn", "nf4")

@@ -15,8 +15,6 @@ from .npy import read_npy, read_npz
 from .safetensors import looks_like_safetensors, read_safetensors
 from .unsupported import PICKLED, first_bytes, foreign_kind
 
-__all__ = ["Checkpoint", "TensorInfo", "example_checkpoint", "list_tensors", "open_checkpoint", "read_tensor"]
-
 
 class Checkpoint(Mapping[str, NDArray[Any]]):
     """The tensors of one open file, by name; made by `open_checkpoint`.

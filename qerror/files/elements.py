@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from ..grids.formats import grid
 
-__all__ = ["StoredTensor", "TensorInfo", "decode", "dtype_tag", "numpy_dtype"]
-
 # Element types by the names of the safetensors format: NumPy's type of one stored element, little-endian.
 # None: elements of less than a byte, packed.
 _NUMPY_DTYPES: dict[str, str | None] = {

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from .elements import StoredTensor, TensorInfo, dtype_tag
 
-__all__ = ["read_npy", "read_npz"]
-
 
 def read_npy(path: Path) -> dict[str, StoredTensor]:
     """Read the header of a .npy file; its one tensor has the name of the file without its ending.

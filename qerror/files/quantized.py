@@ -16,8 +16,6 @@ from ..grids.grid import Grid
 from ..tensors.groups import make_groups
 from .checkpoint import Checkpoint, open_checkpoint
 
-__all__ = ["FORMAT", "QuantizedFile", "QuantizedTensor", "describe_grid", "read_quantized"]
-
 FORMAT = "qerror quantized tensors"
 
 

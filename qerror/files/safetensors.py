@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from .elements import StoredTensor, TensorInfo, numpy_dtype, stored_bytes
 
-__all__ = ["looks_like_safetensors", "read_safetensors"]
-
 # The format's own limit: a longer header is refused by every reader.
 _LONGEST_HEADER = 100_000_000
 

@@ -19,8 +19,6 @@ from .._files import atomic_open
 from .checkpoint import open_checkpoint
 from .elements import dtype_tag
 
-__all__ = ["ScaleSink", "check_output", "open_scales", "read_scales"]
-
 _ENDINGS = (".safetensors", ".json")
 
 

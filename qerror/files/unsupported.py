@@ -4,8 +4,6 @@ import difflib
 import json
 from pathlib import Path
 
-__all__ = ["PICKLED", "first_bytes", "foreign_kind"]
-
 # How a file of another kind begins, and what its owner can do.
 _FOREIGN = {
     b"GGUF": "a GGUF file; use the .safetensors file that it was made from",

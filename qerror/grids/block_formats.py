@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from .grid import Grid
 
-__all__ = ["NAMED", "BlockFormat"]
-
 
 @dataclass(frozen=True)
 class BlockFormat:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CODEBOOKS"]
-
 # Dettmers, Pagnoni, Holtzman, Zettlemoyer, "QLoRA", arXiv 2305.14314, appendix E: quantiles of the Gaussian,
 # normalized to [-1, 1]. These are the float32 numbers printed by bitsandbytes (functional.py, create_normal_map),
 # which everybody uses; the exact quantiles differ from them by up to 1e-7.

@@ -9,8 +9,6 @@ import numpy as np
 from .._check import as_int, check_choice
 from .grid import FloatSpec, Grid, Reserved
 
-__all__ = ["FLOATS", "MAX_BITS", "float_grid", "int_grid", "spec_grid"]
-
 MAX_BITS = 16
 """The widest format: 65 536 levels still fit tables and caches."""
 

@@ -14,8 +14,6 @@ from .codebooks import CODEBOOKS
 from .families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
 from .grid import Grid
 
-__all__ = ["block_format", "block_formats", "float_grid", "formats", "grid", "int_grid"]
-
 # The plain eXmY that formats() lists: those in use at each width. Any other resolves by its name too.
 _PLAIN_FLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
 

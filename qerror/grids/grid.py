@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array, check_finite
 
-__all__ = ["FloatSpec", "Grid", "Reserved"]
-
 T = TypeVar("T", bound=np.generic)
 Reserved = Literal["none", "ieee", "fn", "fnuz"]
 

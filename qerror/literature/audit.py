@@ -12,8 +12,6 @@ import numpy as np
 from .recompute import Recomputed, recompute
 from .registry import Entry, entries
 
-__all__ = ["AuditRow", "Verdict", "audit"]
-
 # A number with fewer digits than this is right only as far as rounding goes.
 _MANY_DIGITS = 6
 

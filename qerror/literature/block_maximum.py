@@ -16,8 +16,6 @@ from scipy.special import ndtr
 
 from .._check import as_int, check_choice
 
-__all__ = ["CRITERIA", "block_maximum_codebook", "block_maximum_error"]
-
 Array = NDArray[np.float64]
 
 # Exponent of the error, and of the block maximum that weighs it: errors of the normalized values, or of x itself.

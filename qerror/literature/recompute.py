@@ -14,7 +14,7 @@ from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..errors.dot_product import dot_product_error
 from ..errors.exact import Model, quantization_error
-from ..grids.formats import float_grid
+from ..grids.families import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms, ScaleResult
@@ -23,8 +23,6 @@ from ..search.lloyd_max import lloyd_max
 from ..search.optimal import excess_db, optimal_scale
 from .block_maximum import CRITERIA, block_maximum_codebook, block_maximum_error
 from .registry import Entry
-
-__all__ = ["Recomputed", "recompute"]
 
 Array = NDArray[np.float64]
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from .._check import check_choice
 
-__all__ = ["Entry", "entries"]
-
 KINDS = (
     *("optimum", "rule", "clip-by-moments", "dot-product", "lloyd-max", "panter-dite", "quantiles", "block-maximum"),
     "unchecked",

@@ -15,8 +15,6 @@ from .curves import Array, sqnr_against_bits
 from .style import new_figure
 from .summaries import sqnr_report
 
-__all__ = ["codebooks_against_bits", "entropy_coded_uniform", "formats_of_four_bits"]
-
 # Decibels of one bit: 20 log10(2).
 BIT_DB = 20 * np.log10(2)
 # Panter and Dite (1951): MSE N^2 -> sqrt(3) pi / 2 for a Gaussian of unit variance.

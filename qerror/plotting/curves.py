@@ -19,8 +19,6 @@ from .style import COLORS, GRAY, MARKERS, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["error_against_clip", "mse_landscape", "sqnr_against_bits", "sqnr_against_clip"]
-
 Array = NDArray[np.float64]
 
 

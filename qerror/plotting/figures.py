@@ -10,8 +10,6 @@ from .._check import suggest
 from . import coded, floating, models, tensors, uniform
 from .style import style
 
-__all__ = ["FIGURES", "check_figure", "draw"]
-
 FIGURES: dict[str, Callable[[], Figure]] = {
     "uniform_error": uniform.error_of_integers,
     "uniform_clip": uniform.clip_against_bits,

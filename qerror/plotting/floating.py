@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 
 from ..densities.base import Density
 from ..densities.named import density as as_density
-from ..densities.parametric import Gaussian, GeneralizedGaussian
+from ..densities.parametric import Gaussian
+from ..densities.shaped import GeneralizedGaussian
 from ..errors.exact import quantization_error
-from ..grids.formats import float_grid
+from ..grids.families import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..rules import as_rule
@@ -18,8 +19,6 @@ from .curves import mse_landscape, sqnr_against_clip
 from .levels import levels_over_density
 from .style import COLORS, new_figure
 from .summaries import best_format_against_tail, sqnr_report
-
-__all__ = ["best_split", "fp8_landscapes", "fp8_study", "statqat_levels", "statqat_sqnr"]
 
 _FP8_DENSITIES = {"uniform": "uniform", "Gaussian": "gaussian", "Student's t, 8 df": "student-t:df=8"}
 

@@ -16,8 +16,6 @@ from .style import COLORS, GRAY, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["levels_over_density"]
-
 
 def levels_over_density(
     density: Density | str,

@@ -17,8 +17,6 @@ from .style import COLORS, GRAY, MARKERS, new_figure
 from .summaries import audit_losses, predicted_against_simulated
 from .uniform import octav_objective
 
-__all__ = ["audit_picture", "lost_by_models", "model_errors", "models_of_error", "predictions_and_simulations"]
-
 _TITLES = {"gaussian": "Gaussian", "laplace": "Laplace", "student-t:df=5": "Student's t, 5 df"}
 BITS = np.arange(2, 9)
 

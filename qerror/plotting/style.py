@@ -19,8 +19,6 @@ from .._version import __version__
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "GRAY", "MARKERS", "axes", "new_figure", "save_figure", "style"]
-
 # Okabe and Ito's colours, which people with any colour vision can tell apart; yellow is left out, too light for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 GRAY = "#777777"

@@ -14,10 +14,6 @@ from .style import COLORS, GRAY, MARKERS, axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "audit_losses", "best_format_against_tail", "lost_by_rule", "predicted_against_simulated", "sqnr_report",
-]  # fmt: skip
-
 
 def best_format_against_tail(
     tails: ArrayLike, decibels: Mapping[str, ArrayLike], *, xlabel: str, ax: Axes | None = None

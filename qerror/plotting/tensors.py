@@ -21,8 +21,6 @@ from ..tensors.fitting import evaluate, fit
 from .style import COLORS, GRAY, MARKERS, new_figure
 from .summaries import lost_by_rule, sqnr_report
 
-__all__ = ["RULES", "example_tensors", "rule_losses", "rules_on_tensors", "tensors_report", "theory_against_data"]
-
 RULES = ("minmax", "percentile:p=99.9", "analytic", "analytic:model=high_resolution", "aciq", "octav", "sawb",
          "shrink_search", "iterative")  # fmt: skip
 _FORMATS = ("int4", "e2m1", "nf4", "int8", "e4m3fn")

@@ -14,15 +14,6 @@ from ..search.optimal import optimal_scale
 from .curves import Array, error_against_clip
 from .style import COLORS, MARKERS, new_figure
 
-__all__ = [
-    "asymptotic_clip",
-    "clip_against_bits",
-    "error_of_integers",
-    "octav_curve",
-    "octav_objective",
-    "which_integer_grid",
-]
-
 # Few enough that their scatter shows.
 _DRAWS = 20_000
 _TITLES = {"gaussian": "Gaussian", "laplace": "Laplace"}

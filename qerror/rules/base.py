@@ -12,8 +12,6 @@ from .._check import check_choice, check_shift, shown
 from ..densities.base import Density
 from ..results import Status
 
-__all__ = ["WITH_OWN_SHIFT", "RuleResult"]
-
 Array = NDArray[np.float64]
 
 # The rules that understand shift="optimal".
@@ -50,6 +48,7 @@ def as_number(name: str, value: Any) -> float:
 
 
 def is_word(shift: Any, word: str) -> bool:
+    """Whether a shift is given by this word."""
     return isinstance(shift, str) and shift == word
 
 
@@ -66,6 +65,7 @@ def fixed_shift(name: str, density: Density, shift: Any) -> Array:
 
 
 def bounds(name: str, density: Density) -> tuple[Array, Array]:
+    """Least and greatest value."""
     low, high = (np.asarray(end, np.float64) for end in density.support)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise ValueError(f"rule {name} needs data or a density of bounded support, got {density!r}")

@@ -14,8 +14,6 @@ from ..grids.grid import Grid
 from ..results import Status
 from .base import Array, RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
 
-__all__ = ["minmax", "ocp", "percentile", "shrink_search"]
-
 # The line search of today's calibrators: minmax times these.
 _SHRINK = np.linspace(1.0, 0.2, 81)
 # Scales of few rows that are tried together.

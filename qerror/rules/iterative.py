@@ -16,8 +16,6 @@ from ..results import Status
 from .base import WITH_OWN_SHIFT, Array, RuleResult, as_number, either, fixed_shift, is_word
 from .names import as_rule
 
-__all__ = ["iterative"]
-
 
 def iterative(
     density: Density,

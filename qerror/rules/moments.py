@@ -10,8 +10,8 @@ from scipy.special import lambertw, ndtr
 
 from .._check import as_int, check_choice
 from ..densities.base import Density
+from ..densities.estimation import fit_density
 from ..densities.named import density as as_density
-from ..densities.named import fit_density
 from ..densities.parametric import Gaussian
 from ..errors.exact import Model, flatten
 from ..grids.formats import grid as as_grid
@@ -20,8 +20,6 @@ from ..results import Status
 from ..search.optimal import optimal_scale
 from .base import RuleResult, as_number, either, fixed_shift, mean_distance, rms, settled_result
 from .extremes import minmax
-
-__all__ = ["aciq", "analytic", "octav", "pooled_family", "sawb"]
 
 # SAWB's clip is c1 sqrt(E[x^2]) - c2 E|x|; by bits, as in the authors' code.
 _SAWB = {2: (3.12, 2.064), 3: (7.509, 6.892), 4: (12.68, 12.80), 5: (17.74, 18.64), 8: (31.76, 35.04)}

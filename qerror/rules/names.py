@@ -11,8 +11,6 @@ from typing import Any
 from .._check import shown, suggest
 from .base import RuleResult
 
-__all__ = ["RULES", "Rule", "as_rule", "rule_label"]
-
 Rule = Callable[..., RuleResult]
 RULES: dict[str, Rule] = {}
 """Every rule by its name; the package fills it in."""

@@ -9,8 +9,6 @@ from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
 from .base import RuleResult
 
-__all__ = ["optimal"]
-
 
 def optimal(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
     """The exact minimum: `qerror.optimal_scale`.

@@ -19,8 +19,6 @@ from . import double_double as dd
 from .intake import sorted_rows
 from .rows import Rows
 
-__all__ = ["Empirical"]
-
 Index = NDArray[np.intp]
 
 

@@ -13,8 +13,6 @@ from .._threads import cached_property, chunk_slices, thread_map
 from ..densities.base import Array, Density
 from .empirical import Empirical
 
-__all__ = ["RowMoments"]
-
 
 class RowMoments(Density):
     """A sample of shape (R,): extremes and moments by passes over its rows, all else by the `Empirical` of them.

@@ -17,8 +17,6 @@ from .densities.scan import Search
 from .points import Array
 from .samples.best_scale import found_in_rows
 
-__all__ = ["assemble", "scale_at"]
-
 
 def scale_at(
     density: Density, grid: Grid, shift: Array, *, model: Model, rounding: Rounding, certify: bool | None = None

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from ..results import ErrorTerms, Minimum
 from .points import Array, Index
 
-__all__ = ["RESOLUTION", "TOLERANCE", "Found", "distinct"]
-
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
 RESOLUTION = 8 * np.finfo(np.float64).eps
 # MSEs closer than this (relative) are one minimum, and a proof stops there.

@@ -11,8 +11,6 @@ from .._check import as_int
 from ..densities.base import Density, check_density
 from ..grids.grid import Grid
 
-__all__ = ["lloyd_max"]
-
 Array = NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ from ..results import ScaleResult
 from .fixed_shift import scale_at
 from .free_shift import optimal_scale_and_shift
 
-__all__ = ["excess_db", "optimal_scale"]
-
 Shift = Literal["mean", "optimal"]
 
 

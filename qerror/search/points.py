@@ -7,8 +7,6 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Index", "Points", "join"]
-
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 

@@ -16,8 +16,6 @@ from .origins import origin
 from .sample import Rank
 from .tails import release
 
-__all__ = ["CompiledExpression", "to_numpy"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

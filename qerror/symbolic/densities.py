@@ -11,8 +11,6 @@ import sympy as sp
 from .integrals import HalfLineIntegral
 from .tails import X
 
-__all__ = ["SymbolicDensity", "positive"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -21,8 +21,6 @@ from .sample import SymbolicSample, powers
 from .steps import Derivation, Step
 from .tails import X
 
-__all__ = ["derivation"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

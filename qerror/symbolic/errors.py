@@ -13,17 +13,6 @@ from .origins import ErrorSum
 from .regions import Distribution, Region, as_density, derivative, edge_terms, inner_regions, regions, summed, total
 from .tails import X
 
-__all__ = [
-    "bias",
-    "clipping_error",
-    "curvature",
-    "mse",
-    "partial_moment",
-    "rounding_error",
-    "sqnr",
-    "stationarity",
-]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

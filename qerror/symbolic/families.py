@@ -12,17 +12,6 @@ from .._check import suggest
 from .densities import SymbolicDensity, positive
 from .tails import X
 
-__all__ = [
-    "gaussian",
-    "generalized_gaussian",
-    "laplace",
-    "logistic",
-    "mixture",
-    "named",
-    "student_t",
-    "uniform",
-]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -14,8 +14,6 @@ from .integrals import HalfLineIntegral
 from .steps import Derivation, Step
 from .tails import X
 
-__all__ = ["clip_growth", "clip_growth_error", "entropy_coded", "panter_dite"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

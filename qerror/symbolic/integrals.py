@@ -11,8 +11,6 @@ import sympy as sp
 
 from .tails import HeldPolylog, expand_products, hold, recognize, release, tail_moment
 
-__all__ = ["HalfLineIntegral", "LevelSum", "antiderivative", "coefficients", "complete", "digits", "tidy"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

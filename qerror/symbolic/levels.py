@@ -11,8 +11,6 @@ import sympy as sp
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 
-__all__ = ["Levels", "Run", "symbolic_levels"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

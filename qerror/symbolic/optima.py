@@ -13,8 +13,6 @@ from .densities import SymbolicDensity
 from .errors import mse, stationarity
 from .levels import symbolic_levels
 
-__all__ = ["numeric_optimum", "solve_condition"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -8,8 +8,6 @@ import sympy as sp
 
 from .integrals import HalfLineIntegral, digits
 
-__all__ = ["ErrorSum", "origin", "remember"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -16,8 +16,6 @@ from .optima import solve_condition
 from .steps import Derivation, Step
 from .tails import X
 
-__all__ = ["aciq", "octav", "statqat_snr"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

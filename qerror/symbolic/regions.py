@@ -18,19 +18,6 @@ from .origins import ErrorSum
 from .sample import SymbolicSample, empirical
 from .tails import X
 
-__all__ = [
-    "Distribution",
-    "Region",
-    "as_density",
-    "derivative",
-    "edge_terms",
-    "inner_regions",
-    "outer_regions",
-    "regions",
-    "summed",
-    "total",
-]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 Distribution = SymbolicDensity | SymbolicSample

@@ -11,8 +11,6 @@ import sympy as sp
 from .integrals import LevelSum
 from .tails import X
 
-__all__ = ["PREFIX_SUMS", "Rank", "SampleSum", "SymbolicSample", "empirical", "powers"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

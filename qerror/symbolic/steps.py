@@ -8,8 +8,6 @@ from typing import Any
 
 from .typeset import latex
 
-__all__ = ["Derivation", "Step"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import sympy as sp
 
-__all__ = ["HeldPolylog", "T", "X", "expand_products", "hold", "recognize", "release", "tail_moment"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -9,8 +9,6 @@ from sympy.printing.latex import LatexPrinter
 
 from .tails import hold
 
-__all__ = ["latex"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 

@@ -19,8 +19,6 @@ from .codegen import to_numpy
 from .integrals import antiderivative, complete
 from .tails import T, X, release
 
-__all__ = ["FromExpression", "density"]
-
 # SymPy has no type hints: an expression is Any to mypy.
 Expr = Any
 Array = NDArray[np.float64]

@@ -18,8 +18,6 @@ from .names import by_name, named_density, named_grid
 from .row import ScaleRow, Shift
 from .table import ScaleTable
 
-__all__ = ["default_densities", "default_grids", "scale_table"]
-
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 # Unit variance, mean 0. Student's t: 5 degrees of freedom is that of SF4, 8 that of the FP8 study (arXiv 2208.09225),

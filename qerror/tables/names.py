@@ -10,8 +10,6 @@ from ..densities.named import density as as_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 
-__all__ = ["by_name", "density_name", "grid_name", "named_density", "named_grid"]
-
 
 def by_name(what: str, members: Iterable[Any], named: Callable[[Any], tuple[str, Any]]) -> dict[str, Any]:
     """Members by their names; `named` gives the name and the value of each."""

@@ -19,8 +19,6 @@ from .row import ScaleRow
 from .table import ScaleTable
 from .writing import CSV_MARK, FORMAT, NUMBERS, SCHEMA, TEXTS, header_of
 
-__all__ = ["load_table"]
-
 _PACKAGED = Path(__file__).parent.parent / "data" / "scales.json"
 
 

@@ -6,8 +6,6 @@ import dataclasses
 import math
 from typing import Literal
 
-__all__ = ["ScaleRow", "Shift"]
-
 Shift = float | Literal["mean", "optimal"]
 
 

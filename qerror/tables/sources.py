@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from .row import ScaleRow
 
-__all__ = ["c_header", "python_module"]
-
 _C = """\
 /* Optimal quantization scales. Values are shift + scale * levels, in units of x where x has standard deviation std.
    For data of standard deviation d use scale * d / std.

@@ -18,8 +18,6 @@ from .names import density_name, grid_name
 from .row import ScaleRow, Shift
 from .writing import write_table
 
-__all__ = ["ScaleTable"]
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ScaleTable:

@@ -18,8 +18,6 @@ from .._files import atomic_open
 from .row import ScaleRow, Shift
 from .sources import c_header, python_module
 
-__all__ = ["CSV_MARK", "FORMAT", "NUMBERS", "SCHEMA", "TEXTS", "check_path", "header_of", "write_table"]
-
 FORMAT = "qerror scale table"
 SCHEMA = 1
 # Right digits of what the search promises; the scale of a flat minimum has fewer, its error does not.

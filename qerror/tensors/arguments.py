@@ -17,8 +17,6 @@ from ..samples.intake import as_values
 from .groups import Grouped, Groups, make_groups
 from .scale_formats import Stored, scale_grid
 
-__all__ = ["Format", "grouped", "resolve_format", "shift_policy", "spread"]
-
 Array = NDArray[np.float64]
 
 # The limit of the values themselves: squares stay within float64.

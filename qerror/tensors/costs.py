@@ -16,8 +16,6 @@ from ..results import ErrorTerms
 from .groups import Grouped, Groups
 from .plans import Choice
 
-__all__ = ["Costs", "GroupCosts", "measure_groups", "measure_rows"]
-
 Array = NDArray[np.float64]
 
 # Elements in one piece: long enough that threads seldom meet at the interpreter lock. Longer rows are summed by pieces.

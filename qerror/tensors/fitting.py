@@ -20,8 +20,6 @@ from .groups import Grouped
 from .plans import Choice, Plan, choose, with_family
 from .zero_points import check_affine
 
-__all__ = ["evaluate", "fit"]
-
 # Up to this many elements everything is measured with the fit.
 _SMALL = 1 << 18
 

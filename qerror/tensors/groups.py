@@ -14,8 +14,6 @@ from .._check import as_int, shown
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
-__all__ = ["Grouped", "Groups", "make_groups"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Groups:

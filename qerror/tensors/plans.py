@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._check import check_finite, check_scale, check_shift
 from .._threads import chunk_slices, thread_map
 from ..densities.base import Density
-from ..densities.named import fit_density
+from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
 from ..grids.grid import Grid
 from ..results import Status
@@ -26,8 +26,6 @@ from ..search.samples.best_scale import best_of_rows
 from .groups import Grouped
 from .scale_formats import Stored, best_stored
 from .zero_points import best_zero_point
-
-__all__ = ["Choice", "Plan", "best_scales", "choose", "choose_rows", "sorted_sample", "with_family"]
 
 Array = NDArray[np.float64]
 

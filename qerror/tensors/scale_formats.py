@@ -21,8 +21,6 @@ from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
 from ..search.points import Array, Index, Points
 
-__all__ = ["SCALE_FORMATS", "Stored", "best_stored", "scale_grid"]
-
 SCALE_FORMATS = ("fp16", "bf16", "e4m3fn", "e8m0", "pow2")
 
 # MSEs closer than this (relative) are one minimum.

@@ -21,8 +21,6 @@ from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
 from ..search.points import Array, Index, join
 
-__all__ = ["best_zero_point", "check_affine"]
-
 # Zero points beyond the codes that are looked at: data whose mean is 10^5 times their spread would ask for more.
 _MOST = 1 << 12
 _MOST_TRIED = 1 << 13

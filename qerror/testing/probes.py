@@ -8,8 +8,6 @@ from scipy.special import ndtri
 from .staircase import staircase
 from .subject import Array, Finding, Subject
 
-__all__ = ["probe"]
-
 # The |z| that a true proportion exceeds with a probability of 1e-8.
 _CERTAIN = float(-ndtri(1e-8 / 2))
 _LARGE = 1e4

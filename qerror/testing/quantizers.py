@@ -22,8 +22,6 @@ from ..results import ErrorTerms, SimulatedTerms
 from .probes import probe
 from .subject import Finding, Subject
 
-__all__ = ["check_quantizer"]
-
 Array = NDArray[np.float64]
 # The |z| that one of three true terms exceeds with a probability of 1e-7.
 _CERTAIN = float(-ndtri(1e-7 / 6))

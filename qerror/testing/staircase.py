@@ -8,8 +8,6 @@ import numpy as np
 
 from .subject import Array, Finding, Subject
 
-__all__ = ["staircase"]
-
 # Points in each cell among which jumps are sought.
 _POINTS = 16
 # Finer grids are left to the other probes.

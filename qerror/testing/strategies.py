@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..densities.base import Density
-from ..densities.combined import Mixture, Rectified
-from ..densities.parametric import Gaussian, GeneralizedGaussian, Laplace, Logistic, StudentT, Uniform
+from ..densities.combined import Mixture
+from ..densities.parametric import Gaussian, Laplace, Logistic, Uniform
+from ..densities.rectified import Rectified
+from ..densities.shaped import GeneralizedGaussian, StudentT
 from ..grids.formats import formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
-
-__all__ = ["densities", "grids", "scales", "tensors"]
 
 
 def densities() -> SearchStrategy[Density]:

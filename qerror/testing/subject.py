@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 
-__all__ = ["Finding", "Subject"]
-
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 

@@ -21,8 +21,6 @@ from ..tensors.groups import make_groups
 from .fake_quantize import FakeQuantize
 from .preparing import INPUT, prepare, quantizers
 
-__all__ = ["export", "load_export", "weights_of"]
-
 
 def weights_of(model: nn.Module) -> dict[str, tuple[Tensor, FakeQuantize]]:
     """What each weight quantizer of a prepared network is given, and the quantizer, by the name of the parameter."""

@@ -23,8 +23,6 @@ from .on_host import checked
 from .rules import RULES, Task, power
 from .straight_through import fake_quantized
 
-__all__ = ["FakeQuantize"]
-
 _NEW, _RUNNING, _FROZEN = 0, 1, 2
 # Rules that look at the scale of the last call.
 _WARM = ("iterative", "octav", "optimal")

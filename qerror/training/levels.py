@@ -12,8 +12,6 @@ from ..casting.arithmetic import is_plain_uniform
 from ..casting.kernels import last_below
 from ..grids.grid import Grid
 
-__all__ = ["Levels", "Plan", "dequantized", "normalized", "round_to_levels", "usable_scale"]
-
 # Scales for which q = x / s is computed in float32, in the library as here.
 _LEAST_SCALE, _LARGEST_SCALE = 2.0**-126, 2.0**126
 # Grids that reach farther than this (bf16, e8m0) have their values kept finite one by one, others by their scale.

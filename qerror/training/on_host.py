@@ -12,8 +12,6 @@ from .._check import check_finite
 from ..grids.grid import Grid
 from ..tensors.fitting import fit
 
-__all__ = ["best_scale", "checked"]
-
 
 def best_scale(
     x: Tensor, levels: tuple[float, ...], dims: tuple[int, ...], previous: Tensor | None, due: Tensor | None

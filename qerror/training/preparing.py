@@ -13,8 +13,6 @@ from torch.nn.utils import parametrize
 from .._check import shown, suggest
 from .fake_quantize import FakeQuantize
 
-__all__ = ["INPUT", "freeze", "prepare", "quantizers"]
-
 INPUT = "input_quantizer"
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

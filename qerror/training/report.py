@@ -16,8 +16,6 @@ from ..samples.empirical import Empirical
 from ..tensors.fitting import evaluate
 from .exporting import weights_of
 
-__all__ = ["LayerReport", "weight_report"]
-
 Array = NDArray[np.float64]
 
 _CELLS = 1 << 20

@@ -17,8 +17,6 @@ from torch import Tensor
 from .levels import Levels, normalized, round_to_levels
 from .on_host import best_scale
 
-__all__ = ["RULES", "Task", "analytic_scale", "power"]
-
 _PIECE = 1 << 20
 
 

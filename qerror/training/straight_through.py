@@ -11,8 +11,6 @@ from torch import Tensor
 
 from .levels import Plan, dequantized, normalized, round_to_levels
 
-__all__ = ["GRADIENTS", "fake_quantized"]
-
 GRADIENTS = ("straight_through", "magnitude_aware", "learned_scale")
 
 

@@ -22,8 +22,6 @@ from ...grids.grid import Grid
 from ...results import Minimum
 from ..found import RESOLUTION, TOLERANCE, distinct
 
-__all__ = ["FreeScale", "best_scale_and_shift", "constant"]
-
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 

@@ -16,8 +16,6 @@ from .summary import mean_and_error
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracy_against_bits", "loss_curves", "predicted_against_measured", "sqnr_over_training"]
-
 # Colours and markers by rule, the same in all figures.
 _ORDER = ("minmax", "analytic", "iterative", "octav", "lsq", "optimal")
 

@@ -14,8 +14,6 @@ from torch.nn import functional
 
 from ..._check import check_choice
 
-__all__ = ["LAYERS", "ManyConv2d", "ManyLinear", "digits", "network"]
-
 # A third of the images, the same for all seeds, is never trained on.
 _SPLIT_SEED, _TEST_SHARE = 7, 3
 

@@ -7,8 +7,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Case", "Record"]
-
 Array = NDArray[np.float64]
 
 

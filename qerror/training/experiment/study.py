@@ -18,8 +18,6 @@ from .networks import digits, network
 from .records import Case, Record
 from .training_run import adam, quantized, step, train
 
-__all__ = ["GRIDS", "RULES", "cases", "run_study", "settings", "step_times", "tensor_times"]
-
 GRIDS = ("int2", "int3", "int4", "int8", "e2m1", "e3m0", "e4m3fn", "nf4")
 RULES = ("minmax", "analytic", "iterative", "octav", "lsq", "optimal")
 _EPOCHS = {"scratch": 10, "finetune": 4}

@@ -10,8 +10,6 @@ from scipy.special import stdtrit
 
 from .records import Array, Case, Record
 
-__all__ = ["MEASURES", "against_minmax", "final_accuracy", "format_table", "judged", "mean_and_error"]
-
 # What a record is judged by; each gives one number a seed.
 MEASURES: dict[str, Callable[[Record], Array]] = {
     "accuracy": lambda record: 100 * record.accuracy[-1],

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...densities.base import Density
-from ...densities.combined import Rectified
 from ...densities.parametric import Gaussian
+from ...densities.rectified import Rectified
 from ...errors.exact import quantization_error
 from ...grids.formats import grid as as_grid
 from ...samples.empirical import Empirical
@@ -21,8 +21,6 @@ from ..fake_quantize import FakeQuantize
 from ..preparing import prepare, quantizers
 from .networks import LAYERS, digits
 from .records import Array, Case, Record
-
-__all__ = ["adam", "quantized", "step", "train"]
 
 _BATCH = 64
 _RATES = {"scratch": 4e-3, "finetune": 1e-3}
