@@ -89,10 +89,6 @@ def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray
     every : bool, optional
         Check each of them, not only the dtype.
 
-    Returns
-    -------
-    ndarray of an integer dtype
-
     Raises
     ------
     ValueError

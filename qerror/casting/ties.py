@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .._types import Array
 
 
 def last_below(threshold: Array, to_lower: NDArray[np.bool_], scale: Array, shift: Array) -> Array:

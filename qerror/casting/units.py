@@ -70,10 +70,6 @@ def longest(chunks: list[list[Unit]]) -> int:
     ----------
     chunks : list of list of Unit
         What ``cut`` returned.
-
-    Returns
-    -------
-    int
     """
     return max((unit.size for units in chunks for unit in units), default=0)
 

@@ -18,8 +18,6 @@ from ..files.scales import ScaleSink
 from ..results import ErrorTerms, FitResult
 from ..tensors.fitting import evaluate, fit
 
-Array = NDArray[np.float64]
-
 _REAL = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0")
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import as_rng
-from .base import Array
+from .._types import Array
 from .location_scale import unwrap
 from .numeric import PROMISED, Numeric, find_panels, inside_support
 from .panels import total_mass
@@ -52,25 +51,19 @@ class FromScipy(Numeric):
         return f"scipy:{self._rv.dist.name}({', '.join(said)})"
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x), by SciPy."""
         return unwrap(self._rv.cdf(x))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), by SciPy."""
         return unwrap(self._rv.sf(x))
 
     def quantile(self, p: ArrayLike) -> Array:
-        """The x with cdf(x) = p, by SciPy."""
         return unwrap(self._rv.ppf(p))
 
     def isf(self, p: ArrayLike) -> Array:
-        """The x with sf(x) = p, by SciPy."""
         return unwrap(self._rv.isf(p))
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Draw independent values, by SciPy."""
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
-        return np.asarray(self._rv.rvs(size=lead, random_state=as_rng(rng)))
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return np.asarray(self._rv.rvs(size=size, random_state=generator))
 
 
 def from_pdf(pdf: Callable[[Array], Array], support: tuple[float, float], *, kinks: Sequence[float] = ()) -> FromPdf:

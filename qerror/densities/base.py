@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_rng, shown
+from .._types import Array
 from . import inversion, quadrature
-
-Array = NDArray[np.float64]
 
 
 class Density(abc.ABC):
@@ -216,17 +215,22 @@ class Density(abc.ABC):
 
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw `size` independent values, shape `size` + `shape`."""
-        generator = as_rng(rng)
-        size = (size,) if isinstance(size, int | np.integer) else tuple(size)
+        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
+        return self._draw(as_rng(rng), (*lead, *self.shape))
+
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        """Values of a shape that ends with `shape`."""
         # random() may return 0: the midpoint of its 2^-53 lattice keeps quantile() finite.
-        uniform = generator.random((*size, *self.shape)) + 2.0**-54
+        uniform = generator.random(size) + 2.0**-54
         return np.where(uniform < 0.5, self.quantile(uniform), self.isf(1.0 - uniform))
 
     # -- members -------------------------------------------------------------------------------------------------
 
-    @abc.abstractmethod
     def take(self, index: NDArray[np.intp]) -> Self:
         """Members by flat index: a density of shape `index.shape` (itself where `shape` is ())."""
+        if self.shape:
+            raise NotImplementedError(f"{type(self).__name__} has arrays of parameters and no `take`")
+        return self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})" if self.shape == () else f"{type(self).__name__}{self.shape}"

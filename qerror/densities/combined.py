@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, as_rng
-from .base import Array, Density
+from .._check import as_float_array
+from .._types import Array
+from .base import Density
 from .location_scale import unwrap
 
 
@@ -52,7 +53,6 @@ class Mixture(Density):
 
     @property
     def name(self) -> str:
-        """The composed name that `qerror.density` reads."""
         terms = (f"{w!r}*{part.name}" for part, w in zip(self.components, self.weights, strict=True))
         return f"mixture({'; '.join(terms)})"
 
@@ -61,7 +61,6 @@ class Mixture(Density):
 
     @property
     def mean(self) -> Any:
-        """Expectation, units of x."""
         return unwrap(np.broadcast_to(sum(w * np.asarray(part.mean) for w, part in self._each()), self.shape))
 
     @property
@@ -79,11 +78,9 @@ class Mixture(Density):
         return unwrap(np.broadcast_to(ends[0], self.shape)), unwrap(np.broadcast_to(ends[1], self.shape))
 
     def pdf(self, x: ArrayLike) -> Array:
-        """Density of the continuous parts at `x`."""
         return unwrap(sum(w * part.pdf(x) for w, part in self._each()))
 
     def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
-        """Density of the continuous parts at origin + offset."""
         return unwrap(sum(w * part.pdf_from(origin, offset) for w, part in self._each()))
 
     def panels(self) -> Array:
@@ -148,7 +145,6 @@ class Mixture(Density):
         return np.asarray(sum(parts))
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         mean = np.asarray(self.mean)[..., None]
         upper = t >= mean
         mass, first = np.zeros(()), np.zeros(())
@@ -163,31 +159,26 @@ class Mixture(Density):
         return mass, np.maximum(first, 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         return unwrap(sum(w * part.cdf(x) for w, part in self._each()))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
         return unwrap(sum(w * part.sf(x) for w, part in self._each()))
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Draw a component for each value, then the value."""
-        generator = as_rng(rng)
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        # A component for each value, then the value.
         ends = np.cumsum(self.weights)[:-1]
-        which = np.searchsorted(ends, generator.random((*lead, *self.shape)), side="right")
+        which = np.searchsorted(ends, generator.random(size), side="right")
         out = np.empty(which.shape)
         for i, part in enumerate(self.components):
             chosen = which == i
             if self.shape == ():
                 out[chosen] = part.sample(int(chosen.sum()), generator)
             else:
-                drawn = part.sample((*lead, *self.shape[: len(self.shape) - len(part.shape)]), generator)
+                drawn = part.sample(size[: len(size) - len(part.shape)], generator)
                 out[chosen] = np.broadcast_to(drawn, out.shape)[chosen]
         return out
 
     def take(self, index: NDArray[np.intp]) -> Self:
-        """Members by flat index."""
         if self.shape == ():
             return self
         new = object.__new__(type(self))

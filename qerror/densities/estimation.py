@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from scipy.special import log_ndtr, ndtri
 
 from .._check import as_float_array, check_choice, check_finite
-from .base import Array, Density
+from .._types import Array
+from .base import Density
 from .parametric import Gaussian, Laplace, Logistic, Uniform
 from .rectified import Rectified
 from .shaped import GeneralizedGaussian, StudentT

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, as_rng, check_finite
-from .base import Array, Density
+from .._check import as_float_array, check_finite
+from .._types import Array
+from .base import Density
 from .inversion import probability
 from .location_scale import said_value, unwrap
 
@@ -62,12 +60,10 @@ class Histogram(Density):
 
     @property
     def mean(self) -> float:
-        """Expectation, units of x."""
         return self._mean
 
     @property
     def std(self) -> float:
-        """Standard deviation, units of x."""
         return self._std
 
     @property
@@ -101,19 +97,16 @@ class Histogram(Density):
         return np.full(np.shape(x), self._std)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         x = np.clip(np.asarray(x, np.float64), self.edges[0], self.edges[-1])
         i = self._bin(x)
         return unwrap(self._below[i] + self._height[i] * (x - self.edges[i]))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
         x = np.clip(np.asarray(x, np.float64), self.edges[0], self.edges[-1])
         i = self._bin(x)
         return unwrap(self._above[i + 1] + self._height[i] * (self.edges[i + 1] - x))
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         x = np.clip(t, self.edges[0], self.edges[-1])
         i = self._bin(x)
         upper = t >= self._mean
@@ -131,12 +124,10 @@ class Histogram(Density):
         return np.concatenate([[0.0], down]), np.concatenate([up, [0.0]])
 
     def quantile(self, p: ArrayLike) -> Array:
-        """The smallest x with cdf(x) >= p."""
         p = probability(p)
         return unwrap(np.where(p <= 0.5, self._from_below(p), self._from_above(1.0 - p)))
 
     def isf(self, p: ArrayLike) -> Array:
-        """The smallest x with sf(x) <= p."""
         p = probability(p)
         return unwrap(np.where(p < 0.5, self._from_above(p), self._from_below(1.0 - p)))
 
@@ -156,18 +147,12 @@ class Histogram(Density):
             x = self.edges[j] - (p - self._above[j]) / self._height[j - 1]
         return np.where(p > 0.0, np.clip(np.maximum(x, self.edges[j - 1]), low, high), high)
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Draw a bin for each value, then a place inside it."""
-        generator = as_rng(rng)
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        # A bin for each value, then a place inside it.
         filled = np.flatnonzero(self._mass)
         ends = np.cumsum(self._mass[filled])[:-1]
-        i = filled[np.searchsorted(ends, generator.random(lead), side="right")]
-        return np.asarray(self.edges[i] + (self.edges[i + 1] - self.edges[i]) * generator.random(lead))
-
-    def take(self, index: NDArray[np.intp]) -> Self:
-        """Itself: a histogram is one density."""
-        return self
+        i = filled[np.searchsorted(ends, generator.random(size), side="right")]
+        return np.asarray(self.edges[i] + (self.edges[i + 1] - self.edges[i]) * generator.random(size))
 
 
 def _checked(counts: ArrayLike, edges: ArrayLike) -> tuple[Array, Array]:

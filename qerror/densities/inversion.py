@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array
-
-Array = NDArray[np.float64]
+from .._types import Array
 
 # From so many probabilities of one density on, these many of them are solved first, and bracket the others.
 _MANY, _KNOTS = 2048, 512

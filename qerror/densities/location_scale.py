@@ -8,14 +8,13 @@ from __future__ import annotations
 import abc
 import functools
 import re
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_rng
-from .base import Array, Density
+from .._types import Array
+from .base import Density
 from .inversion import probability
 
 
@@ -71,12 +70,10 @@ class LocationScale(Density):
 
     @property
     def mean(self) -> Any:
-        """Expectation, units of x."""
         return self._mean[()]
 
     @property
     def std(self) -> Any:
-        """Standard deviation, units of x."""
         return self._std[()]
 
     def _parameters(self) -> dict[str, Any]:
@@ -93,7 +90,6 @@ class LocationScale(Density):
         return f"{self.family}:{said}" if said else self.family
 
     def take(self, index: NDArray[np.intp]) -> Self:
-        """Members by flat index."""
         if self.shape == ():
             return self
         new = object.__new__(type(self))
@@ -123,7 +119,7 @@ class LocationScale(Density):
         """Length over which the pdf falls by a factor e beyond t."""
 
     @abc.abstractmethod
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         """Independent values of the standard form, both signs."""
 
     def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
@@ -134,7 +130,6 @@ class LocationScale(Density):
         return np.asarray((np.asarray(x, np.float64) - self._mean) / self._std)
 
     def pdf(self, x: ArrayLike) -> Array:
-        """Density at `x`, 1 / units of x."""
         return np.asarray(self._pdf(np.abs(self._standard(x))) / self._std)
 
     def pdf_from(self, origin: ArrayLike, offset: ArrayLike) -> Array:
@@ -158,11 +153,9 @@ class LocationScale(Density):
         return np.concatenate([-self.unit_panels[:0:-1], self.unit_panels])
 
     def decay_length(self, x: Array, sign: Array) -> Array:
-        """Distance over which the pdf falls by a factor e."""
         return np.asarray(self._std * self._decay(np.abs(self._standard(x))))
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         mean, std = (self._mean[..., None], self._std[..., None]) if self.shape else (self._mean, self._std)
         u = (t - mean) / std
         mass, first = self._sf_and_first(np.abs(u))
@@ -175,11 +168,9 @@ class LocationScale(Density):
         return np.where(u < 0, tail, 1.0 - tail)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         return unwrap(self._below(self._standard(x)))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
         return unwrap(self._below(-self._standard(x)))
 
     def _at(self, p: ArrayLike) -> Array:
@@ -190,17 +181,13 @@ class LocationScale(Density):
         return np.where(p < 0.5, -side, side)
 
     def quantile(self, p: ArrayLike) -> Array:
-        """The x with cdf(x) = p."""
         return unwrap(self._mean + self._std * self._at(p))
 
     def isf(self, p: ArrayLike) -> Array:
-        """The x with sf(x) = p, accurate for tiny p."""
         return unwrap(self._mean - self._std * self._at(p))
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Draw independent values, shape `size` + `shape`; the same `rng` gives the same values."""
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
-        x = self._draw(as_rng(rng), (*lead, *self.shape))
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        x = self._draw_unit(generator, size)
         if self.shape or self._std != 1.0:
             x *= self._std
         if self.shape or self._mean != 0.0:

@@ -40,10 +40,6 @@ def density(name: str | Density) -> Density:
     Families: gaussian, laplace, logistic, uniform (also with a=, b= for its ends), student-t, generalized-gaussian,
     histogram. Case does not matter, underscores count as hyphens, lists stand in brackets.
 
-    Parameters
-    ----------
-    name : str or Density
-
     Returns
     -------
     Density

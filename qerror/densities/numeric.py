@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .._check import as_rng
-from .base import Array, Density
+from .._types import Array
+from .base import Density
 from .location_scale import unwrap
 from .panels import Cumulative, InverseCdf, coarsen, resolve
 
@@ -50,17 +49,14 @@ class Numeric(Density):
 
     @property
     def mean(self) -> float:
-        """Expectation, units of x."""
         return self._mean
 
     @property
     def std(self) -> float:
-        """Standard deviation, units of x."""
         return self._std
 
     @property
     def support(self) -> tuple[float, float]:
-        """As given."""
         return self._support
 
     @property
@@ -99,15 +95,12 @@ class Numeric(Density):
         return np.where(length > 0, np.clip(length, 1e-3 * self._std, distance), self._std)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         return unwrap(self._side(np.asarray(x, np.float64), upper=False)[0])
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
         return unwrap(self._side(np.asarray(x, np.float64), upper=True)[0])
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         upper = t >= self._mean
         out = np.where(upper, self._side(t, upper=True), -self._side(t, upper=False))
         return out[0], np.maximum(out[1], 0.0)
@@ -125,16 +118,11 @@ class Numeric(Density):
             out[:, outside] = self.moments(lower, higher, self._mean)[:2]
         return out
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Draw independent values by the inverse of the cdf (1e-18 of the mass lies beyond the values possible)."""
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        # By the inverse of the cdf (1e-18 of the mass lies beyond the values possible).
         if self._inverse is None:
             self._inverse = InverseCdf(self._pdf, self._inner.edges)
-        return self._inverse(as_rng(rng).random(lead))
-
-    def take(self, index: NDArray[np.intp]) -> Self:
-        """Itself: one density."""
-        return self
+        return self._inverse(generator.random(size))
 
 
 def find_panels(pdf: Callable[[Array], Array], edges: Array) -> tuple[Array, float]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .quadrature import NODES, WEIGHTS, Array
+from .._types import Array
+from .quadrature import NODES, WEIGHTS
 
 Pdf = Callable[[Array], Array]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from .base import Array
+from .._types import Array
 from .inversion import probability
 from .location_scale import LocationScale, unwrap
 
@@ -62,7 +62,7 @@ class Gaussian(LocationScale):
     def _decay(self, t: Array) -> Array:
         return 1.0 / np.maximum(t, 1.0)
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return generator.standard_normal(size)
 
 
@@ -105,7 +105,7 @@ class Laplace(LocationScale):
     def _decay(self, t: Array) -> Array:
         return np.full_like(t, 1 / _SQRT_2)
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return generator.laplace(0.0, 1 / _SQRT_2, size)
 
 
@@ -152,7 +152,7 @@ class Logistic(LocationScale):
     def _decay(self, t: Array) -> Array:
         return np.full_like(t, 1 / _LOGISTIC)
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return generator.logistic(0.0, 1 / _LOGISTIC, size)
 
 
@@ -238,23 +238,19 @@ class Uniform(LocationScale):
         return self.pdf(np.asarray(origin, np.float64) + np.asarray(offset, np.float64))
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         x = np.clip(np.asarray(x, np.float64), self._lower, self._upper)
         return unwrap((x - self._lower) / (self._upper - self._lower))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x)."""
         x = np.clip(np.asarray(x, np.float64), self._lower, self._upper)
         return unwrap((self._upper - x) / (self._upper - self._lower))
 
     def quantile(self, p: ArrayLike) -> Array:
-        """The x with cdf(x) = p."""
         p = probability(p)
         width = self._upper - self._lower
         return unwrap(np.where(p < 0.5, self._lower + p * width, self._upper - (1.0 - p) * width))
 
     def isf(self, p: ArrayLike) -> Array:
-        """The x with sf(x) = p."""
         p = probability(p)
         width = self._upper - self._lower
         return unwrap(np.where(p < 0.5, self._upper - p * width, self._lower + (1.0 - p) * width))
@@ -274,5 +270,5 @@ class Uniform(LocationScale):
     def _decay(self, t: Array) -> Array:
         return np.ones_like(t)
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return generator.uniform(-_SQRT_3, _SQRT_3, size)

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
+from .._types import Array, Index
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
 # Nodes evaluated at a time: three temporaries of this many float64 stay in a core's second-level cache.

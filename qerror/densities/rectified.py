@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._types import Array
 from . import quadrature
-from .base import Array, Density
+from .base import Density
 from .location_scale import unwrap
 
 
@@ -55,17 +55,14 @@ class Rectified(Density):
 
     @property
     def name(self) -> str:
-        """The composed name that `qerror.density` reads."""
         return f"rectified({self.base.name})"
 
     @property
     def mean(self) -> Any:
-        """Expectation, units of x."""
         return unwrap(self._mean)
 
     @property
     def std(self) -> Any:
-        """Standard deviation, units of x."""
         return unwrap(self._std)
 
     @property
@@ -88,7 +85,6 @@ class Rectified(Density):
         return np.concatenate([np.zeros((*self.shape, 1)), np.maximum(self.base.panels(), 0.0)], axis=-1)
 
     def decay_length(self, x: Array, sign: Array) -> Array:
-        """That of the base."""
         return self.base.decay_length(x, sign)
 
     def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
@@ -118,7 +114,6 @@ class Rectified(Density):
         return out + quadrature.atom_moments(self, edges, about, start, last)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         mean, base_mean = np.asarray(self.mean)[..., None], np.asarray(self.base.mean)[..., None]
         point = np.maximum(t, 0.0)
         signed, moment = self.base.tails(point)
@@ -128,27 +123,21 @@ class Rectified(Density):
         return mass, np.where(t < 0.0, 0.0, np.maximum(moment + (base_mean - mean) * above, 0.0))
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         return unwrap(np.where(np.asarray(x) >= 0, self.base.cdf(x), 0.0))
 
     def sf(self, x: ArrayLike) -> Array:
-        """P(X > x), accurate in the upper tail."""
         return unwrap(np.where(np.asarray(x) >= 0, self.base.sf(x), 1.0))
 
     def quantile(self, p: ArrayLike) -> Array:
-        """The smallest x with cdf(x) >= p."""
         return unwrap(np.maximum(self.base.quantile(p), 0.0))
 
     def isf(self, p: ArrayLike) -> Array:
-        """The smallest x with sf(x) <= p."""
         return unwrap(np.maximum(self.base.isf(p), 0.0))
 
-    def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
-        """Rectified values of the base."""
-        return np.maximum(self.base.sample(size, rng), 0.0)
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return np.maximum(self.base._draw(generator, size), 0.0)
 
     def take(self, index: NDArray[np.intp]) -> Self:
-        """Members by flat index."""
         if self.shape == ():
             return self
         new = object.__new__(type(self))

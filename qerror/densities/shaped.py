@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaincc, gammainccinv, stdtr, stdtrit
 
-from .base import Array
+from .._types import Array
 from .location_scale import LocationScale, shape_parameter
 from .panels import resolve
 from .table import TailTable
@@ -89,7 +89,7 @@ class StudentT(LocationScale):
         t = np.maximum(t, 1.0)
         return (self._w2 / t + t) / (self.df + 1.0)
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         return math.sqrt(self._w2 / self.df) * generator.standard_t(self.df, size)
 
     def far_moments(self, x: Array, about: Array, sign: Array) -> Array:
@@ -188,7 +188,7 @@ class GeneralizedGaussian(LocationScale):
         t = np.maximum(t, self.unit_panels[1])
         return t / (self.beta * self._exponent(t))
 
-    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+    def _draw_unit(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         side = self._alpha * generator.standard_gamma(1.0 / self.beta, size) ** (1.0 / self.beta)
         return np.copysign(side, generator.random(size) - 0.5)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
+from .._types import Array
 
 _COUNT = 8
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_COUNT)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._check import as_int, shown
 from ..results import DotProductError, ErrorTerms
-
-Array = NDArray[np.float64]
 
 
 def dot_product_error(x: ErrorTerms, w: ErrorTerms, *, length: int = 1) -> DotProductError:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_choice, check_scale, check_shift
+from .._types import Array
 from ..casting.ties import last_below
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
@@ -21,7 +22,6 @@ from ..grids.grid import Grid
 from ..results import ErrorTerms
 from . import fine_grids, high_resolution, on_samples
 
-Array = NDArray[np.float64]
 Rounding = Literal["nearest", "stochastic"]
 Model = Literal["exact", "high_resolution"]
 ROUNDINGS = ("nearest", "stochastic")

@@ -17,14 +17,11 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Array, Index
 from ..casting.ties import last_below
 from ..densities.base import Density
 from ..grids.grid import Grid
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 _COUNT = 16
 _NODES, _GAUSS = np.polynomial.legendre.leggauss(_COUNT)

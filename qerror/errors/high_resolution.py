@@ -8,12 +8,10 @@ Stochastic rounding doubles it (/6). The bias and cross terms are 0.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Array
 from ..densities.base import Density
 from ..grids.grid import Grid
-
-Array = NDArray[np.float64]
 
 _CHUNK_CELLS = 1 << 20
 

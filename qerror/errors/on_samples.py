@@ -6,17 +6,14 @@ For a few scales this is cheaper than sums over cells, whose prefix sums must fi
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._threads import chunk_slices, thread_map
+from .._types import Array, Index
 from ..casting.cast import dequantize, quantize
 from ..densities.base import Density
 from ..grids.grid import Grid
 from ..samples.double_double import two_sum
 from ..samples.rows import Rows, rows_of
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 # Scales a row up to which its values are rounded one by one, and the row length from which sums over blocks are kept.
 _FEW = 8

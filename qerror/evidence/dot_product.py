@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._check import as_int, check_choice, check_scale, check_shift, shown
 from .._threads import CHUNK, thread_map
+from .._types import Array
 from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
 from ..results import DotProductError, DotProductStandardErrors, SimulatedDotProduct
 from .estimation import Cast, Tally, merged, stacked
 from .sampling import BLOCK, HEAVY, LEAST, MOST_THREADS, Stream, seed_of, streams, tail_index
-
-Array = NDArray[np.float64]
 
 
 class _Side(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array
 from ..casting.arithmetic import level_round
 from ..casting.cast import dequantize, quantize
 from ..casting.kernels import make_kernel
@@ -16,7 +17,6 @@ from ..casting.scratch import Scratch
 from ..grids.grid import Grid
 from .sampling import BLOCK, Plan
 
-Array = NDArray[np.float64]
 TERMS = ("clipping", "rounding", "mse", "bias", "cross", "power", "mean")
 # Sums of a block are those of its rows rounding, cross, power, error, and of the offset: in this order bias, cross,
 # power and mean.

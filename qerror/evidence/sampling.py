@@ -14,13 +14,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._check import shown
 from .._threads import CHUNK, chunk_slices
+from .._types import Array
 from ..densities.base import Density
-
-Array = NDArray[np.float64]
 
 # Values in flight: long calls, so that threads seldom meet at the interpreter lock (16 MB a thread).
 BLOCK = 1 << 18

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._check import as_int, check_choice, check_scale, check_shift
 from .._threads import thread_map
+from .._types import Array
 from ..casting.scratch import Scratch, ScratchPool
 from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
@@ -33,7 +34,6 @@ from .estimation import (
 )
 from .sampling import LEAST, MOST_THREADS, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
 
-Array = NDArray[np.float64]
 Sampler = Literal["pseudo", "sobol", "stratified"]
 SAMPLERS = ("pseudo", "sobol", "stratified")
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from .._check import as_int, shown
+from .._types import Array
 from ..densities.base import Density, check_density
 from ..densities.named import density as as_density
 from ..errors.exact import ROUNDINGS, Rounding, quantization_error
@@ -22,8 +22,6 @@ from ..search.optimal import optimal_scale
 from .estimation import TERMS
 from .sampling import seed_of
 from .simulation import simulate
-
-Array = NDArray[np.float64]
 
 GRIDS = ("int4", "int8", "e2m1", "e4m3fn", "nf4")
 DENSITIES = ("gaussian", "laplace", "uniform", "student-t:df=5")

@@ -82,10 +82,6 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         A bfloat16 or float16 tensor has at most 65 536 different values; its bit patterns can be counted
         without widening them. ``bits(name).view(numpy.float16)`` is an F16 tensor as it stands in the file.
 
-        Parameters
-        ----------
-        name : str
-
         Returns
         -------
         ndarray of uint8, uint16, uint32 or uint64, in the tensor's shape
@@ -133,10 +129,6 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     The content decides what kind of file it is, not the name. Tensors of .safetensors and .npy files are memory
     maps; those of .npz archives are read one at a time. Pickles are never loaded.
 
-    Parameters
-    ----------
-    path : path-like
-
     Returns
     -------
     Checkpoint
@@ -174,10 +166,6 @@ def list_tensors(path: str | os.PathLike[str]) -> tuple[TensorInfo, ...]:
     ----------
     path : path-like
         A .safetensors, .npy or .npz file.
-
-    Returns
-    -------
-    tuple of TensorInfo
 
     Raises
     ------

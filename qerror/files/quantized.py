@@ -78,14 +78,6 @@ class QuantizedFile:
 def read_quantized(path: str | os.PathLike[str]) -> QuantizedFile:
     """Read a file of `qerror.training.export`; NumPy is enough.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    QuantizedFile
-
     Raises
     ------
     ValueError

@@ -121,10 +121,6 @@ class _Safetensors:
 def read_scales(path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file.
 
-    Parameters
-    ----------
-    path : path-like
-
     Returns
     -------
     mapping of str to ndarray

@@ -46,10 +46,6 @@ def int_grid(bits: int, *, narrow: bool = False, signed: bool = True, midrise: b
     midrise : bool, optional
         Put the levels halfway between the integers.
 
-    Returns
-    -------
-    Grid
-
     Raises
     ------
     ValueError
@@ -103,10 +99,6 @@ def float_grid(
     signed : bool, optional
         Whether there is a sign bit.
 
-    Returns
-    -------
-    Grid
-
     Raises
     ------
     ValueError
@@ -152,10 +144,6 @@ def spec_grid(spec: FloatSpec, name: str) -> Grid:
         The layout.
     name : str
         Name of the grid.
-
-    Returns
-    -------
-    Grid
 
     Raises
     ------

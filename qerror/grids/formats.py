@@ -55,10 +55,6 @@ def grid(name: Any) -> Grid:
         A name in any case (``qe.formats()`` lists them; every other ``eXmY`` up to 16 bits works too), or a NumPy or
         ml_dtypes dtype.
 
-    Returns
-    -------
-    Grid
-
     Raises
     ------
     ValueError
@@ -96,10 +92,6 @@ def block_format(name: str | BlockFormat) -> BlockFormat:
     name : str or BlockFormat
         One of mxfp4, mxfp6_e2m3, mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8 and nvfp4, in any case.
 
-    Returns
-    -------
-    BlockFormat
-
     Raises
     ------
     ValueError
@@ -120,10 +112,6 @@ def block_format(name: str | BlockFormat) -> BlockFormat:
 def block_formats() -> list[str]:
     """Return the names of the block formats.
 
-    Returns
-    -------
-    list of str
-
     Examples
     --------
     >>> "nvfp4" in block_formats()
@@ -139,10 +127,6 @@ def formats(bits: int | None = None) -> list[str]:
     ----------
     bits : int, optional
         Only the formats of this width.
-
-    Returns
-    -------
-    list of str
 
     Raises
     ------

@@ -72,10 +72,6 @@ def audit(chosen: Sequence[Entry] | None = None) -> list[AuditRow]:
     chosen : sequence of Entry, optional
         Default: all of `entries()`.
 
-    Returns
-    -------
-    list of AuditRow
-
     Examples
     --------
     >>> steps = [entry for entry in entries() if entry.name.startswith("Max: steps")]

@@ -11,12 +11,10 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from .._check import as_int, check_choice
-
-Array = NDArray[np.float64]
+from .._types import Array
 
 # Exponent of the error, and of the block maximum that weighs it: errors of the normalized values, or of x itself.
 CRITERIA = {"absolute": (1, 0), "weighted absolute": (1, 1), "weighted squared": (2, 2)}
@@ -77,10 +75,6 @@ def block_maximum_error(levels: Array, block_size: int, criterion: str) -> float
         Within -1 .. 1.
     block_size, criterion
         As in `block_maximum_codebook`.
-
-    Returns
-    -------
-    float
 
     Examples
     --------

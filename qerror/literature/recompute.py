@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Array
 from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..errors.dot_product import dot_product_error
@@ -23,8 +23,6 @@ from ..search.lloyd_max import lloyd_max
 from ..search.optimal import excess_db, optimal_scale
 from .block_maximum import CRITERIA, block_maximum_codebook, block_maximum_error
 from .registry import Entry
-
-Array = NDArray[np.float64]
 
 # How far our own numbers may be trusted, relative: the scale of a minimum (against roots in mpmath: 7e-11 at most where
 # more than seven digits are printed), everything else, and codebooks by iteration.

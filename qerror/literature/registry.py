@@ -56,10 +56,6 @@ class Entry:
 def entries() -> tuple[Entry, ...]:
     """Every entry of the registry.
 
-    Returns
-    -------
-    tuple of Entry
-
     Examples
     --------
     >>> [entry.seen for entry in entries() if entry.name == "NF4"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._types import Array
 from ..densities.named import density as as_density
 from ..errors.exact import code_entropy, quantization_error
 from ..grids.formats import formats
 from ..grids.formats import grid as as_grid
 from ..search.lloyd_max import lloyd_max
 from ..search.optimal import optimal_scale
-from .curves import Array, sqnr_against_bits
+from .curves import sqnr_against_bits
 from .style import new_figure
 from .summaries import sqnr_report
 
@@ -56,10 +57,6 @@ def entropy_coded_uniform(steps: Array) -> tuple[Array, Array]:
     ----------
     steps : ndarray
         Units of the standard deviation, above 0.02: 1023 levels then reach ten standard deviations.
-
-    Returns
-    -------
-    tuple of ndarray
 
     Examples
     --------

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .._types import Array
 from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..errors.exact import Model, quantization_error
@@ -18,8 +19,6 @@ from .style import COLORS, GRAY, MARKERS, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Array = NDArray[np.float64]
 
 
 def error_against_clip(
@@ -42,10 +41,6 @@ def error_against_clip(
         By name of the grid: clips, and the `SimulatedTerms` of `qe.simulate` there; drawn with error bars of two
         standard errors.
     ax : Axes, optional
-
-    Returns
-    -------
-    Axes
 
     Examples
     --------
@@ -97,10 +92,6 @@ def sqnr_against_clip(
         None: only the exact curves.
     ax : Axes, optional
 
-    Returns
-    -------
-    Axes
-
     Examples
     --------
     >>> ax = sqnr_against_clip("gaussian", ["e2m1"], [2.0, 3.0, 4.0], model=None)
@@ -138,10 +129,6 @@ def sqnr_against_bits(
     per_bit : float
         dB a bit taken off, so that small differences show: 6.02 makes the rate-distortion bound level.
     ax : Axes, optional
-
-    Returns
-    -------
-    Axes
 
     Examples
     --------
@@ -181,10 +168,6 @@ def mse_landscape(
     model : {"high_resolution"}, optional
         Its curve too, dashed.
     ax : Axes, optional
-
-    Returns
-    -------
-    Axes
 
     Examples
     --------

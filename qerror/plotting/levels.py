@@ -35,10 +35,6 @@ def levels_over_density(
         Standard deviations shown on both sides of the mean; values outside are not drawn.
     ax : Axes, optional
 
-    Returns
-    -------
-    Axes
-
     Examples
     --------
     >>> ax = levels_over_density("gaussian", {"INT4": ("int4", 0.34, 0.0)})

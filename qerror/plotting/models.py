@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._types import Array
 from ..densities.named import density as as_density
 from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
@@ -12,7 +13,6 @@ from ..grids.formats import grid as as_grid
 from ..literature import audit
 from ..rules import as_rule
 from ..search.optimal import excess_db, optimal_scale
-from .curves import Array
 from .style import COLORS, GRAY, MARKERS, new_figure
 from .summaries import audit_losses, predicted_against_simulated
 from .uniform import octav_objective

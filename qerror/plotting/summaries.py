@@ -30,10 +30,6 @@ def best_format_against_tail(
         What `tails` measures.
     ax : Axes, optional
 
-    Returns
-    -------
-    Axes
-
     Examples
     --------
     >>> ax = best_format_against_tail([0.0, 1.0], {"int8": [40.0, 30.0], "e4m3": [32.0, 31.5]}, xlabel="kurtosis")
@@ -72,10 +68,6 @@ def predicted_against_simulated(
         Of one term of the error, such as the MSE.
     ax : Axes, optional
 
-    Returns
-    -------
-    Axes
-
     Examples
     --------
     >>> ax = predicted_against_simulated(["int4"], [0.0119], [0.0118], [0.0001])
@@ -104,10 +96,6 @@ def lost_by_rule(lost: Mapping[str, ArrayLike], *, at_most: float = np.inf, ax: 
     at_most : float
         Right end of the axis; a triangle there stands for what lies beyond.
     ax : Axes, optional
-
-    Returns
-    -------
-    Axes
 
     Examples
     --------
@@ -150,10 +138,6 @@ def sqnr_report(names: Sequence[str], decibels: Mapping[str, ArrayLike], *, ax: 
         By label: SQNR in dB, shape (n,).
     ax : Axes, optional
 
-    Returns
-    -------
-    Axes
-
     Examples
     --------
     >>> ax = sqnr_report(["w"], {"optimal": [18.5], "minmax": [15.0]})
@@ -182,10 +166,6 @@ def audit_losses(rows: Sequence[AuditRow], *, least: float = 1e-6, ax: Axes | No
     least : float
         Left end of the axis; smaller losses are drawn there.
     ax : Axes, optional
-
-    Returns
-    -------
-    Axes
 
     Examples
     --------

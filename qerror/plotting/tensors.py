@@ -33,10 +33,6 @@ def example_tensors(kind: str = "weight") -> dict[str, NDArray[Any]]:
     ----------
     kind : {"weight", "input"}
 
-    Returns
-    -------
-    dict of str to ndarray
-
     Examples
     --------
     >>> list(example_tensors())
@@ -59,10 +55,6 @@ def rule_losses(
         As `qe.fit` takes them.
     by_row : bool
         One scale for each slice of axis 0, else one for each tensor.
-
-    Returns
-    -------
-    dict of str to ndarray
 
     Examples
     --------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._types import Array
 from ..densities.named import density as as_density
 from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
 from ..grids.formats import grid as as_grid
 from ..rules import as_rule
 from ..search.optimal import optimal_scale
-from .curves import Array, error_against_clip
+from .curves import error_against_clip
 from .style import COLORS, MARKERS, new_figure
 
 # Few enough that their scatter shows.
@@ -64,10 +65,6 @@ def asymptotic_clip(density: str, bits: Array) -> Array:
         Of unit variance.
     bits : ndarray
         log2 N.
-
-    Returns
-    -------
-    ndarray
 
     Examples
     --------
@@ -129,10 +126,6 @@ def octav_objective(density: str, clips: Array, bits: int) -> Array:
     clips : ndarray
         Units of x.
     bits : int
-
-    Returns
-    -------
-    ndarray
 
     Examples
     --------

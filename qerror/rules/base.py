@@ -6,13 +6,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift, shown
+from .._types import Array
 from ..densities.base import Density
 from ..results import Status
-
-Array = NDArray[np.float64]
 
 # The rules that understand shift="optimal".
 WITH_OWN_SHIFT = ("minmax", "iterative", "shrink_search", "optimal")

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import error_sums, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
-from .base import Array, RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
+from .base import RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
 
 # The line search of today's calibrators: minmax times these.
 _SHRINK = np.linspace(1.0, 0.2, 81)
@@ -35,10 +36,6 @@ def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResul
         Of bounded support: a sample, or Uniform and the like.
     grid : Grid or str
     shift : array_like, "mean" or "optimal"
-
-    Returns
-    -------
-    RuleResult
 
     Raises
     ------

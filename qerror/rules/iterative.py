@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_int, check_scale
+from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import error_sums, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
-from .base import WITH_OWN_SHIFT, Array, RuleResult, as_number, either, fixed_shift, is_word
+from .base import WITH_OWN_SHIFT, RuleResult, as_number, either, fixed_shift, is_word
 from .names import as_rule
 
 

@@ -7,9 +7,9 @@ The error-free transformations are Knuth's two-sum and Dekker's product (Dekker 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .._types import Array
+
 Pair = tuple[Array, Array]
 
 _SPLIT = 134217729.0  # 2^27 + 1 cuts 53 bits into two halves whose products are exact

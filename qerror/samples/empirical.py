@@ -12,14 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_rng
 from .._threads import cached_property
-from ..densities.base import Array, Density
+from .._types import Array, Index
+from ..densities.base import Density
 from . import double_double as dd
 from .intake import sorted_rows
 from .rows import Rows
-
-Index = NDArray[np.intp]
 
 
 class Empirical(Density):
@@ -133,7 +131,6 @@ class Empirical(Density):
         return rows.values[self._row].astype(np.float64), masses[self._row]
 
     def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
-        """Moments of neighbouring cells about their values; see `Density.cell_moments`."""
         shift = np.asarray(origin, np.float64)[..., None]
         ends = shift + edges if last is None else last
         lead = np.broadcast_shapes(ends.shape[:-1], self.shape)
@@ -144,7 +141,6 @@ class Empirical(Density):
         return self._sums.moments(rows, rank[..., :-1], rank[..., 1:], centre, origin)
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        """Signed mass and first moment beyond `t`; see `Density.tails`."""
         row = np.broadcast_to(self._row[..., None], np.broadcast_shapes((*self.shape, 1), t.shape))
         return self._sums.tails(row, t)
 
@@ -156,7 +152,6 @@ class Empirical(Density):
         return self._sums.rows.mass_of(row, rank), self._sums.rows.total[row]
 
     def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
         below, total = self._mass_up_to(x)
         share: Array = (below / total)[()]
         return share
@@ -174,13 +169,10 @@ class Empirical(Density):
         return self._sums.select(row, np.broadcast_to(share, row.shape))[()]
 
     def isf(self, p: ArrayLike) -> Array:
-        """The smallest value with at most the share `p` above it."""
         return self.quantile(1.0 - np.asarray(p, np.float64))
 
-    def sample(self, size: Any, rng: int | np.random.Generator | None = None) -> Array:
-        """Draw values of the sample, with replacement, by weight; shape `size` + `shape`."""
-        size = (size,) if isinstance(size, int | np.integer) else tuple(size)
-        return self.quantile(1.0 - as_rng(rng).random((*size, *self.shape)))
+    def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
+        return self.quantile(1.0 - generator.random(size))
 
     def __repr__(self) -> str:
         return f"Empirical(n={np.sum(self.count)}, shape={self.shape})"

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array, check_finite, is_real_dtype, shown
 from .._threads import chunk_slices, thread_map
-from ..densities.base import Array
+from .._types import Array
 from .rows import Rows
 
 # Below this many values sorting is as fast as counting 65 536 bit patterns.

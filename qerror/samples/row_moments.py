@@ -10,8 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_finite
 from .._threads import cached_property, chunk_slices, thread_map
-from ..densities.base import Array, Density
+from .._types import Array
+from ..densities.base import Density
 from .empirical import Empirical
+
+
+def _of_sorted(name: str) -> Any:
+    """The method of the sorted sample."""
+    return lambda self, *args, **options: getattr(self.sorted, name)(*args, **options)
 
 
 class RowMoments(Density):
@@ -97,48 +103,10 @@ class RowMoments(Density):
         weights = self.weights
         return thread_map(lambda c: function(self.rows[:, c], None if weights is None else weights[:, c]), columns)
 
-    def pdf(self, x: ArrayLike) -> Array:
-        """0: a sample has no continuous part."""
-        return self.sorted.pdf(x)
-
-    def panels(self) -> Array:
-        """None: there is no continuous part."""
-        return self.sorted.panels()
-
-    @property
-    def atom_count(self) -> int:
-        """Length of the longest row."""
-        return self.sorted.atom_count
-
-    @property
-    def atoms(self) -> tuple[Array, Array]:
-        """The sorted values and their masses."""
-        return self.sorted.atoms
-
-    def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
-        """See `Density.cell_moments`."""
-        return self.sorted.cell_moments(edges, about, origin, last)
-
-    def tails(self, t: Array) -> tuple[Array, Array]:
-        """See `Density.tails`."""
-        return self.sorted.tails(t)
-
-    def cdf(self, x: ArrayLike) -> Array:
-        """P(X <= x)."""
-        return self.sorted.cdf(x)
-
-    def sf(self, x: ArrayLike) -> Array:
-        """P(X > x)."""
-        return self.sorted.sf(x)
-
-    def quantile(self, p: ArrayLike) -> Array:
-        """The smallest value whose cdf is at least `p`."""
-        return self.sorted.quantile(p)
-
-    def isf(self, p: ArrayLike) -> Array:
-        """The smallest value with at most the share `p` above it."""
-        return self.sorted.isf(p)
-
     def take(self, index: NDArray[np.intp]) -> Self:
-        """Members by flat index."""
         return type(self)(self.rows[index], None if self.weights is None else self.weights[index])
+
+    pdf, panels, cell_moments, tails = map(_of_sorted, ("pdf", "panels", "cell_moments", "tails"))
+    cdf, sf, quantile, isf = map(_of_sorted, ("cdf", "sf", "quantile", "isf"))
+    atoms = property(lambda self: self.sorted.atoms)
+    atom_count = property(lambda self: self.sorted.atom_count)

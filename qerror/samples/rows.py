@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._threads import cached_property, chunk_slices, thread_map
-from ..densities.base import Array, Density
+from .._types import Array, Index
+from ..densities.base import Density
 from . import double_double as dd
-
-Index = NDArray[np.intp]
 
 # Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
 _SMALL = 1 << 20

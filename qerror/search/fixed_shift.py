@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import Model, Rounding
 from ..grids.grid import Grid
@@ -14,7 +15,6 @@ from ..results import ErrorTerms, Minimum, ScaleResult
 from ..samples.rows import rows_of
 from .densities.objective import Objective
 from .densities.scan import Search
-from .points import Array
 from .samples.best_scale import found_in_rows
 
 

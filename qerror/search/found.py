@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array, Index
 from ..results import ErrorTerms, Minimum
-from .points import Array, Index
 
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
 RESOLUTION = 8 * np.finfo(np.float64).eps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array
 from ..densities.base import Density
 from ..errors import exact as error
 from ..errors.exact import Model, Rounding, quantization_error
@@ -14,8 +15,6 @@ from ..samples.rows import rows_of
 from .fixed_shift import assemble, scale_at
 from .found import TOLERANCE
 from .samples.scale_and_shift import FreeScale, best_scale_and_shift, constant
-
-Array = NDArray[np.float64]
 
 # Starts of each pass over the shift, and how many of the best go on to the next one.
 _STARTS = 33

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import as_int
+from .._types import Array
 from ..densities.base import Density, check_density
 from ..grids.grid import Grid
-
-Array = NDArray[np.float64]
 
 
 def lloyd_max(density: Density, n_levels: int) -> Grid:

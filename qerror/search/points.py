@@ -7,8 +7,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
+from .._types import Array, Index
 
 
 class Points(NamedTuple):

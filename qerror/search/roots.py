@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from .points import Array, Index, Points
+from .._types import Array, Index
+from .points import Points
 
 # Scale, MSE, and its slope.
 Known = Sequence[float]

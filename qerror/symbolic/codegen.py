@@ -11,13 +11,11 @@ import numpy as np
 import sympy as sp
 from sympy.printing.numpy import SciPyPrinter
 
+from .._types import Expr
 from .integrals import antiderivative, coefficients, tidy
 from .origins import origin
 from .sample import Rank
 from .tails import release
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 # The closed form of a cell is a difference of two tails, taken where it loses at most four bits. Narrower cells are
 # integrated over u, x = lower + (upper - lower) u^2, on panels that grow threefold: at the lower end a pdf may have a

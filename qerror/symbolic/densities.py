@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .integrals import HalfLineIntegral
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import sympy as sp
 
 from .._check import check_choice
+from .._types import Expr
 from ..grids.formats import grid as as_grid
 from .densities import SymbolicDensity
 from .errors import curvature
@@ -20,9 +21,6 @@ from .regions import as_density, derivative, inner_regions, outer_regions, regio
 from .sample import SymbolicSample, powers
 from .steps import Derivation, Step
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 QUANTITIES = ("clipping", "rounding", "mse", "optimum")
 CLIP = sp.Symbol("C", positive=True)

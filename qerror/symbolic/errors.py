@@ -9,12 +9,10 @@ from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .origins import ErrorSum
 from .regions import Distribution, Region, as_density, derivative, edge_terms, inner_regions, regions, summed, total
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 
 def partial_moment(density: Distribution | str, k: int, t: Expr) -> Expr:
@@ -27,11 +25,6 @@ def partial_moment(density: Distribution | str, k: int, t: Expr) -> Expr:
         Order, >= 0.
     t : Expr
         Relative to the mean, units of x.
-
-    Returns
-    -------
-    Expr
-        Folded; `.doit()` gives the closed form.
 
     Examples
     --------
@@ -50,11 +43,6 @@ def clipping_error(density: Distribution | str, clip: Expr) -> Expr:
     density : SymbolicDensity or str
     clip : Expr
         Units of x, positive.
-
-    Returns
-    -------
-    Expr
-        Folded; `.doit()` gives the closed form.
 
     Examples
     --------
@@ -121,11 +109,6 @@ def mse(
     density, grid, scale, model, rounding, shift
         As in `rounding_error`.
 
-    Returns
-    -------
-    Expr
-        Folded.
-
     Examples
     --------
     >>> s = sp.Symbol("s", positive=True)
@@ -142,11 +125,6 @@ def bias(density: Distribution | str, grid: Any, scale: Expr, *, shift: Expr = 0
     ----------
     density, grid, scale, shift
         As in `rounding_error`.
-
-    Returns
-    -------
-    Expr
-        Folded.
 
     Examples
     --------
@@ -168,11 +146,6 @@ def sqnr(density: Distribution | str, grid: Any, scale: Expr, model: str = "exac
         As in `rounding_error`.
     **options
         Its further keywords.
-
-    Returns
-    -------
-    Expr
-        Folded.
 
     Examples
     --------
@@ -204,11 +177,6 @@ def stationarity(
     density, grid, scale, model, rounding, shift
         As in `rounding_error`; `scale` a Symbol.
 
-    Returns
-    -------
-    Expr
-        Folded.
-
     Examples
     --------
     >>> s = sp.Symbol("s", positive=True)
@@ -234,11 +202,6 @@ def curvature(
     ----------
     density, grid, scale, model, rounding, shift
         As in `rounding_error`; `scale` a Symbol.
-
-    Returns
-    -------
-    Expr
-        Folded.
 
     Examples
     --------

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import sympy as sp
 
 from .._check import suggest
+from .._types import Expr
 from .densities import SymbolicDensity, positive
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 SIGMA, NU, BETA = sp.symbols("sigma nu beta", positive=True)
 
@@ -25,10 +22,6 @@ def gaussian(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     ----------
     std, mean : Expr
         Units of x; positive, real.
-
-    Returns
-    -------
-    SymbolicDensity
 
     Examples
     --------
@@ -48,10 +41,6 @@ def laplace(std: Expr | None = None, mean: Expr = 0, *, b: Expr | None = None) -
         Standard deviation or scale b; by default std = sigma.
     mean : Expr
         Units of x.
-
-    Returns
-    -------
-    SymbolicDensity
 
     Raises
     ------
@@ -77,10 +66,6 @@ def uniform(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     std, mean : Expr
         Units of x.
 
-    Returns
-    -------
-    SymbolicDensity
-
     Examples
     --------
     >>> uniform().variance
@@ -97,10 +82,6 @@ def logistic(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     ----------
     std, mean : Expr
         Units of x.
-
-    Returns
-    -------
-    SymbolicDensity
 
     Examples
     --------
@@ -120,10 +101,6 @@ def student_t(df: Expr = NU, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensi
         Degrees of freedom nu > 2; w = std sqrt(nu - 2).
     std, mean : Expr
         Units of x.
-
-    Returns
-    -------
-    SymbolicDensity
 
     Examples
     --------
@@ -149,10 +126,6 @@ def generalized_gaussian(beta: Expr = BETA, std: Expr = SIGMA, mean: Expr = 0) -
     std, mean : Expr
         Units of x.
 
-    Returns
-    -------
-    SymbolicDensity
-
     Examples
     --------
     >>> generalized_gaussian().variance
@@ -174,10 +147,6 @@ def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> S
         All about the same mean: the mixture is then symmetric too.
     weights : sequence of Expr
         Divided by their sum.
-
-    Returns
-    -------
-    SymbolicDensity
 
     Raises
     ------
@@ -219,10 +188,6 @@ def named(name: str | SymbolicDensity) -> SymbolicDensity:
     ----------
     name : str or SymbolicDensity
         "gaussian", "student-t:df=5", "laplace:std=1", "mixture(0.9*gaussian:std=1; 0.1*gaussian:std=10)".
-
-    Returns
-    -------
-    SymbolicDensity
 
     Raises
     ------

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .densities import SymbolicDensity
 from .errors import clipping_error
 from .families import gaussian, named
 from .integrals import HalfLineIntegral
 from .steps import Derivation, Step
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 N = sp.Symbol("N", positive=True)
 ERROR = sp.Symbol("D", positive=True)
@@ -26,10 +23,6 @@ ALPHA = sp.Symbol("alpha", positive=True)
 @lru_cache(maxsize=32)
 def panter_dite(density: SymbolicDensity | str) -> Derivation:
     """The least N^2 MSE of N levels with the best density of points, for large N: (int f^(1/3))^3 / 12.
-
-    Parameters
-    ----------
-    density : SymbolicDensity or str
 
     Returns
     -------

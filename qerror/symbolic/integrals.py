@@ -9,10 +9,8 @@ from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .tails import HeldPolylog, expand_products, hold, recognize, release, tail_moment
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 # Longer sums keep their Sum sign, with closed summands: written out they take seconds and nobody reads them.
 _MOST_TERMS = 16

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .._types import Expr
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 J = sp.Symbol("j", integer=True, nonnegative=True)
 BINADE = sp.Symbol("E", integer=True, nonnegative=True)
@@ -73,10 +71,6 @@ def symbolic_levels(grid: Any) -> Levels:
     grid : str, Grid, int or Expr
         A number N of levels means -(N - 1) / 2 .. (N - 1) / 2 (`int4_midrise` is 16). A symbolic N must be known even
         or odd: Symbol("N", even=True, positive=True), or 2 * Symbol("m", integer=True, positive=True).
-
-    Returns
-    -------
-    Levels
 
     Raises
     ------

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .._types import Expr
 from .codegen import CompiledExpression, to_numpy
 from .densities import SymbolicDensity
 from .errors import mse, stationarity
 from .levels import symbolic_levels
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 _SCALE = sp.Symbol("s", positive=True)
 _SCANNED = 150
@@ -29,10 +27,6 @@ def solve_condition(condition: Expr, variable: Expr) -> Expr | None:
         Closed; polynomial in the variable and one exponential of it, for there to be a closed form.
     variable : Symbol
         Positive.
-
-    Returns
-    -------
-    Expr or None
 
     Examples
     --------

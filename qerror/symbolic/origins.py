@@ -6,10 +6,8 @@ from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .integrals import HalfLineIntegral, digits
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 
 class ErrorSum(sp.Add):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .densities import SymbolicDensity
 from .errors import clipping_error, mse
 from .families import named
@@ -15,9 +16,6 @@ from .levels import symbolic_levels
 from .optima import solve_condition
 from .steps import Derivation, Step
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 BITS = sp.Symbol("M", integer=True, positive=True)
 ALPHA = sp.Symbol("alpha", positive=True)
@@ -138,10 +136,6 @@ def statqat_snr(grid: Any, density: SymbolicDensity | str = "gaussian") -> Deriv
     grid : str, Grid, int or Expr
         A number N of uniform levels (may be a symbol), or a floating grid.
     density : SymbolicDensity or str
-
-    Returns
-    -------
-    Derivation
 
     References
     ----------

@@ -10,6 +10,7 @@ from typing import Any
 import sympy as sp
 
 from .._check import check_choice
+from .._types import Expr
 from .densities import SymbolicDensity
 from .families import named
 from .integrals import LevelSum
@@ -18,8 +19,6 @@ from .origins import ErrorSum
 from .sample import SymbolicSample, empirical
 from .tails import X
 
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 Distribution = SymbolicDensity | SymbolicSample
 _TAKEN = {symbol.name for symbol in (X, J, BINADE)}
 

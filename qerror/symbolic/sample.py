@@ -8,11 +8,9 @@ from typing import Any
 
 import sympy as sp
 
+from .._types import Expr
 from .integrals import LevelSum
 from .tails import X
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 VALUE = sp.IndexedBase("x", real=True)
 # S0[m] = m, S1[m] = x[1] + ... + x[m], S2[m] = x[1]^2 + ... + x[m]^2.
@@ -102,10 +100,6 @@ def empirical(n: Expr | None = None) -> SymbolicSample:
     n : Expr, optional
         How many; the symbol n by default.
 
-    Returns
-    -------
-    SymbolicSample
-
     Examples
     --------
     >>> empirical().variance
@@ -123,10 +117,6 @@ def powers(expression: Expr, by: Expr) -> dict[int, Expr]:
         A sample's error, closed, or its derivative.
     by : Symbol
         The scale or the clip.
-
-    Returns
-    -------
-    dict of int to Expr
 
     Examples
     --------

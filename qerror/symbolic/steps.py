@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
+from .._types import Expr
 from .typeset import latex
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 
 @dataclass(frozen=True)

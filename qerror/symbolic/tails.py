@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import sympy as sp
 
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
+from .._types import Expr
 
 X = sp.Symbol("x", positive=True)
 # Not equal to any symbol of a user.

@@ -7,10 +7,8 @@ from typing import Any
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
+from .._types import Expr
 from .tails import hold
-
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
 
 
 class _Exp(sp.Function):  # type: ignore[misc]
@@ -52,14 +50,6 @@ class _Latex(LatexPrinter):  # type: ignore[misc]
 
 def latex(expression: Expr) -> str:
     r"""LaTeX of an expression, folded or closed.
-
-    Parameters
-    ----------
-    expression : Expr
-
-    Returns
-    -------
-    str
 
     Examples
     --------

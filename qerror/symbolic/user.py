@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .._types import Array, Expr
 from ..densities.adapters import FromPdf, from_pdf
 from ..densities.location_scale import unwrap
 from .codegen import to_numpy
 from .integrals import antiderivative, complete
 from .tails import T, X, release
 
-# SymPy has no type hints: an expression is Any to mypy.
-Expr = Any
-Array = NDArray[np.float64]
 # Sign of x, ends on the half-line, the pdf there.
 Part = tuple[int, Expr, Expr, Expr]
 

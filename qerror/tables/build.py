@@ -55,10 +55,6 @@ def scale_table(
     progress : callable, optional
         Receives the list of cases and returns an iterable of them, such as one that draws a bar.
 
-    Returns
-    -------
-    ScaleTable
-
     Raises
     ------
     ValueError

@@ -33,10 +33,6 @@ def load_table(path: str | os.PathLike[str] | None = None) -> ScaleTable:
     path : path-like, optional
         A .json, .csv or .safetensors file.
 
-    Returns
-    -------
-    ScaleTable
-
     Raises
     ------
     ValueError

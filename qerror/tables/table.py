@@ -67,10 +67,6 @@ class ScaleTable:
         density : Density or str
         rounding : {"nearest", "stochastic"}
 
-        Returns
-        -------
-        ScaleRow
-
         Raises
         ------
         ValueError
@@ -159,10 +155,6 @@ class ScaleTable:
 
         .json, .csv and .safetensors can be loaded again to the last bit; .h is a C header and .py a Python module that
         need nothing else. The file appears only when it is complete.
-
-        Parameters
-        ----------
-        path : path-like
 
         Raises
         ------

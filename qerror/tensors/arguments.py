@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array, check_choice, check_finite, check_shift, shown
+from .._types import Array
 from ..grids.block_formats import BlockFormat
 from ..grids.formats import block_format, block_formats
 from ..grids.formats import grid as as_grid
@@ -16,8 +17,6 @@ from ..grids.grid import Grid
 from ..samples.intake import as_values
 from .groups import Grouped, Groups, make_groups
 from .scale_formats import Stored, scale_grid
-
-Array = NDArray[np.float64]
 
 # The limit of the values themselves: squares stay within float64.
 _LARGEST = 1e100

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._threads import thread_map
+from .._types import Array
 from ..casting.cast import fake_quantize
 from ..grids.grid import Grid
 from ..results import ErrorTerms
 from .groups import Grouped, Groups
 from .plans import Choice
-
-Array = NDArray[np.float64]
 
 # Elements in one piece: long enough that threads seldom meet at the interpreter lock. Longer rows are summed by pieces.
 _PIECE = 1 << 17

@@ -144,10 +144,6 @@ def make_groups(
         Elements that share a scale along `block_axis`.
     block_axis : int
 
-    Returns
-    -------
-    Groups
-
     Raises
     ------
     ValueError

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._check import check_finite, check_scale, check_shift
 from .._threads import chunk_slices, thread_map
+from .._types import Array
 from ..densities.base import Density
 from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
@@ -26,8 +27,6 @@ from ..search.samples.best_scale import best_of_rows
 from .groups import Grouped
 from .scale_formats import Stored, best_stored
 from .zero_points import best_zero_point
-
-Array = NDArray[np.float64]
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
 _FROM_MOMENTS = (minmax, ocp, analytic, aciq, octav, sawb)

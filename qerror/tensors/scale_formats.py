@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import check_choice
+from .._types import Array, Index
 from ..casting.cast import fake_quantize
 from ..densities.base import Density
 from ..grids.formats import grid as as_grid
@@ -19,7 +20,7 @@ from ..rules.base import either
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
-from ..search.points import Array, Index, Points
+from ..search.points import Points
 
 SCALE_FORMATS = ("fp16", "bf16", "e4m3fn", "e8m0", "pow2")
 

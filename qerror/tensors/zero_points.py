@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array, Index
 from ..densities.base import Density
 from ..errors.exact import quantization_error
 from ..grids.grid import Grid
@@ -19,7 +20,7 @@ from ..results import Status
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
-from ..search.points import Array, Index, join
+from ..search.points import join
 
 # Zero points beyond the codes that are looked at: data whose mean is 10^5 times their spread would ask for more.
 _MOST = 1 << 12

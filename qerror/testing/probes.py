@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
+from .._types import Array
 from .staircase import staircase
-from .subject import Array, Finding, Subject
+from .subject import Finding, Subject
 
 # The |z| that a true proportion exceeds with a probability of 1e-8.
 _CERTAIN = float(-ndtri(1e-8 / 2))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 from scipy.special import ndtri
 
 from .._check import as_int, as_rng, check_choice, check_scale, check_shift, shown
+from .._types import Array
 from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
 from ..errors.exact import quantization_error
@@ -22,7 +23,6 @@ from ..results import ErrorTerms, SimulatedTerms
 from .probes import probe
 from .subject import Finding, Subject
 
-Array = NDArray[np.float64]
 # The |z| that one of three true terms exceeds with a probability of 1e-7.
 _CERTAIN = float(-ndtri(1e-7 / 6))
 # Values for the checks of order and symmetry.

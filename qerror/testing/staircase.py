@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .subject import Array, Finding, Subject
+from .._types import Array
+from .subject import Finding, Subject
 
 # Points in each cell among which jumps are sought.
 _POINTS = 16

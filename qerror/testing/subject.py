@@ -9,11 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._types import Array, Index
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 # Rounding of values by the subject: a product and a sum in its type, either way.
 _SLACK = 8.0

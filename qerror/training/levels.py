@@ -80,12 +80,7 @@ class Plan(NamedTuple):
 
 
 class Levels(nn.Module):
-    """The plan of a grid and, for codebooks, its thresholds and levels as buffers that follow the device.
-
-    Parameters
-    ----------
-    grid : Grid
-    """
+    """The plan of a grid and, for codebooks, its thresholds and levels as buffers that follow the device."""
 
     bounds: Tensor
     bounds_double: Tensor

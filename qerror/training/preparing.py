@@ -44,10 +44,6 @@ def prepare(
     layers : tuple of types
         Which layers have a "weight" and one input to quantize.
 
-    Returns
-    -------
-    nn.Module
-
     Raises
     ------
     ValueError
@@ -89,10 +85,6 @@ def prepare(
 
 def quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
     """The quantizers of a prepared network with the names "layer.weight" and "layer.input".
-
-    Parameters
-    ----------
-    model : nn.Module
 
     Yields
     ------

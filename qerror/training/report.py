@@ -6,17 +6,15 @@ import dataclasses
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from .._types import Array
 from ..densities.parametric import Gaussian
 from ..errors.exact import quantization_error
 from ..grids.grid import Grid
 from ..samples.empirical import Empirical
 from ..tensors.fitting import evaluate
 from .exporting import weights_of
-
-Array = NDArray[np.float64]
 
 _CELLS = 1 << 20
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..._types import Array, Index
 from ..found import RESOLUTION, TOLERANCE
-from ..points import Array, Index, Points
+from ..points import Points
 from .objective import Objective
 
 Bound = Callable[[Objective, Points, Points], Array]

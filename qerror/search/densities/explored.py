@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..points import Array, Index, Points, join
+from ..._types import Array, Index
+from ..points import Points, join
 from . import bounds
 from .objective import Objective
 

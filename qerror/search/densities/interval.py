@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..points import Array, Index, Points
+from ..._types import Array, Index
+from ..points import Points
 from ..roots import Excess, rising_roots
 from .explored import Explored
 from .ladder import PER_OCTAVE, ladder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..points import Array, Index
+from ..._types import Array, Index
 
 # Scales an octave: enough to separate the minima of every named format on a smooth density.
 PER_OCTAVE = 8

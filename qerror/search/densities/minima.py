@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._types import Array, Index
 from ...results import Minimum
 from ..found import RESOLUTION, TOLERANCE, distinct
-from ..points import Array, Index, Points, join
+from ..points import Points, join
 from ..roots import Slope, rising_roots
 from .explored import Explored
 from .objective import SHARP

@@ -11,11 +11,12 @@ import functools
 
 import numpy as np
 
+from ..._types import Array, Index
 from ...densities.base import Density
 from ...errors import exact as error
 from ...errors import fine_grids
 from ...grids.grid import Grid
-from ..points import Array, Index, Points
+from ..points import Points
 
 # Columns of a table of sharp points: those of `Points`, and those of `error.ErrorSums`.
 SHARP = 5 + len(error.ErrorSums._fields)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._types import Array, Index
 from ...errors import exact as error
 from ...results import Minimum, Status
 from ..found import RESOLUTION, TOLERANCE, Found
-from ..points import Array, Index, Points, join
+from ..points import Points, join
 from . import bounds
 from .explored import Explored
 from .interval import one_percent

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._threads import chunk_slices, thread_map
+from ..._types import Array, Index
 from ...densities.base import Density
 from ...errors.exact import quantization_error
 from ...grids.grid import Grid
@@ -18,7 +19,7 @@ from ..found import RESOLUTION, TOLERANCE, Found, distinct
 from ..points import Points
 from ..roots import Excess, rising_roots
 from . import branch_and_bound as sample
-from .cells import Array, Cells, Index
+from .cells import Cells
 
 # Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
 # memory for every value.

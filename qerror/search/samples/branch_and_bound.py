@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._types import Array, Index
 from ..found import RESOLUTION, TOLERANCE
 from . import pieces
-from .cells import Array, Cells, Index
+from .cells import Cells
 from .chords import Intervals, below_chord, between, joined, neighbours_joined, numbered
 
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._threads import cached_property
+from ..._types import Array, Index
 from ...grids.grid import Grid
 from ...samples.rows import Rows
 
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 Steps = NDArray[np.complex128]
 
 # Cells in flight: enough for each step to be long against the hand-over between threads.

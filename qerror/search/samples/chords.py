@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Array, Index
+from ..._types import Array, Index
 
 # Intervals that touch become one of up to twice as many crossings.
 _JOINED = 1 << 10

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._threads import chunk_slices
+from ..._types import Array, Index
 from ...grids.grid import Grid
 from ..found import RESOLUTION, TOLERANCE
-from .cells import Array, Cells, Index, Steps
+from .cells import Cells, Steps
 
 # Crossings of one interval: their number takes the last bits of the sorting key, and 2^-40 is left to the rest.
 MOST = (1 << 12) - 2

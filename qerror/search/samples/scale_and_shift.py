@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._threads import chunk_slices, thread_map
+from ..._types import Array, Index
 from ...densities.base import Density
 from ...errors.exact import quantization_error
 from ...grids.grid import Grid
 from ...results import Minimum
 from ..found import RESOLUTION, TOLERANCE, distinct
-
-Array = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 # Rows times levels of the grid that are searched together, which bounds the rectangles in memory; the number of a row
 # takes the first bits of a corner's key, its place 2 * 28 others.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
+from ..._types import Array
 from ...grids.formats import grid as as_grid
 from ...plotting.style import COLORS, GRAY, MARKERS, axes
-from .records import Array, Case, Record
+from .records import Case, Record
 from .summary import mean_and_error
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from .records import Array, Case, Record
+from ..._types import Array
+from .records import Case, Record
 
 # What a record is judged by; each gives one number a seed.
 MEASURES: dict[str, Callable[[Record], Array]] = {

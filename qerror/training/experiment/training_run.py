@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..._types import Array
 from ...densities.base import Density
 from ...densities.parametric import Gaussian
 from ...densities.rectified import Rectified
@@ -20,7 +21,7 @@ from ..exporting import weights_of
 from ..fake_quantize import FakeQuantize
 from ..preparing import prepare, quantizers
 from .networks import LAYERS, digits
-from .records import Array, Case, Record
+from .records import Case, Record
 
 _BATCH = 64
 _RATES = {"scratch": 4e-3, "finetune": 1e-3}
