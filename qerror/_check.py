@@ -139,6 +139,17 @@ def check_shift(shift: Any) -> NDArray[np.float64]:
     return array
 
 
+def broadcast_shape(density: tuple[int, ...], **arrays: NDArray[np.float64]) -> tuple[int, ...]:
+    """The shape in which arrays (named as the user knows them) and a density broadcast."""
+    try:
+        return np.broadcast_shapes(density, *(array.shape for array in arrays.values()))
+    except ValueError:
+        said = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        verb, last = "do" if len(arrays) > 1 else "does", next(iter(arrays))
+        message = f"{said} {verb} not broadcast against the density {density}"
+        raise ValueError(f"{message}; add axes of length 1, as in {last}[:, None]") from None
+
+
 def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return `value` as an int within `minimum` .. `maximum` (both included).
 

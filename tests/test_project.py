@@ -19,7 +19,7 @@ PACKAGE = ROOT / "qerror"
 # The rooms of the package, lowest first: a module imports from its own room or from a line above. Rooms of one line use
 # one another only where BESIDE says so.
 LINES = (
-    ("_version", "_lazy", "_check", "_threads", "_files", "results"),
+    ("_version", "_lazy", "_types", "_check", "_threads", "_files", "results"),
     ("grids",),
     ("casting",),
     ("densities",),
@@ -30,7 +30,7 @@ LINES = (
     ("files",),
     ("checkpoints",),
     ("evidence", "literature"),
-    ("tables", "symbolic", "plotting", "testing", "training", "data"),
+    ("tables", "symbolic", "plotting", "testing", "training"),
     ("cli", "__main__"),
 )
 BESIDE = {

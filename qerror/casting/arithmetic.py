@@ -176,20 +176,9 @@ def floating_round(grid: Grid, layout: Layout, stochastic: bool) -> Round:
 
 
 def level_round(grid: Grid, *, stochastic: bool = False) -> LevelRound | None:
-    """Return what replaces a buffer of float64 by its levels, in half the steps that codes take.
+    """What replaces a buffer of float64 by its levels, in half the steps that codes take.
 
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    stochastic : bool, optional
-        As in `kernels.make_kernel`.
-
-    Returns
-    -------
-    callable or None
-        The levels are those of the codes that `kernels.make_kernel` writes. None for codebooks, and where ties need
-        the codes.
+    The levels are those of the codes that `kernels.make_kernel` writes. None for codebooks, and where ties need codes.
     """
     spec = grid.float_spec
     if spec is None:

@@ -157,27 +157,14 @@ def fake_quantize(
 
     Parameters
     ----------
-    x : array_like
-        Finite values, any shape; never changed.
-    grid : Grid or str
-        The grid or its name.
-    scale, shift : array_like, optional
-        Scale s > 0 and shift z, in units of x; they broadcast against x.
-    rounding : {"nearest", "stochastic"}, optional
-        How to round.
-    rng : int or numpy.random.Generator, optional
-        Source of randomness for stochastic rounding.
+    x, grid, scale, shift, rounding, rng
+        As in ``quantize``, errors too.
 
     Returns
     -------
     ndarray
         Values in the broadcast shape and the dtype of x; float64 if x has an integer dtype. A value beyond the range of
         that dtype becomes its largest finite one.
-
-    Raises
-    ------
-    ValueError
-        As for ``quantize``.
 
     Examples
     --------

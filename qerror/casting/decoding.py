@@ -33,32 +33,7 @@ def make_decoder(
     dtype: DTypeLike,
     code_dtype: np.dtype[Any],
 ) -> tuple[Decode, np.dtype[Any]]:
-    """Return the decoder of a grid for given scales and shifts.
-
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    scale, shift : ndarray of float64
-        Checked scales and shifts, which broadcast to `shape`.
-    shape : tuple of int
-        Shape of the whole array of codes.
-    dtype : dtype
-        Floating-point type of the values.
-    code_dtype : numpy.dtype
-        Integer type of the codes.
-
-    Returns
-    -------
-    decode : callable
-    dtype : numpy.dtype
-        Type of the values.
-
-    Raises
-    ------
-    ValueError
-        If `dtype` is not a floating-point type.
-    """
+    """The decoder of a grid, for checked scales and shifts that broadcast to `shape`, and the dtype of its values."""
     target = np.dtype(dtype)
     limit = _largest(target)
     table = _make_table(grid)
@@ -78,22 +53,7 @@ def make_decoder(
 
 
 def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray[Any]:
-    """Return codes as an integer array.
-
-    Parameters
-    ----------
-    codes : array_like of int
-        The codes.
-    grid : Grid
-        The grid that they belong to.
-    every : bool, optional
-        Check each of them, not only the dtype.
-
-    Raises
-    ------
-    ValueError
-        If the dtype is not an integer one, or (with `every`) an element is not a code of the grid.
-    """
+    """Codes as an integer array; with `every`, each of them is one of the grid's."""
     array = np.asarray(codes)
     if array.dtype.kind not in "iu":
         if array.size:

@@ -40,24 +40,10 @@ class Kernel:
 
 
 def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool = False) -> Kernel:
-    """Return the kernel of a grid.
+    """The kernel of a grid for q = (x - z) / s in float32 or float64; with `many` values, making a table for them pays.
 
-    Parameters
-    ----------
-    grid : Grid
-        The grid.
-    dtype : numpy dtype
-        Type in which q was computed, float32 or float64.
-    stochastic : bool, optional
-        Round to one of the two neighbours, to either with the probability that makes the mean exact.
-    many : bool, optional
-        So many values are to be rounded that making a table for them pays.
-
-    Returns
-    -------
-    Kernel
-        Its dtype is float64 where float32 has not the range that it needs, and for stochastic rounding, whose
-        fractions need more digits than q has.
+    Its dtype is float64 where float32 has not the range that it needs, and for stochastic rounding, whose fractions
+    need more digits than q has.
     """
     single = dtype == np.float32 and not stochastic
     layouts = (SINGLE, DOUBLE) if single else (DOUBLE,)

@@ -11,19 +11,7 @@ from .._types import Array
 def last_below(threshold: Array, to_lower: NDArray[np.bool_], scale: Array, shift: Array) -> Array:
     """The greatest x that casting sends below each threshold: (x - z) / s in float64 is less, or ties that way.
 
-    Parameters
-    ----------
-    threshold : ndarray
-        Dimensionless.
-    to_lower : ndarray of bool
-        Whether a tie goes to the level below.
-    scale, shift : ndarray
-        Units of x; all four broadcast.
-
-    Returns
-    -------
-    ndarray of float64
-        Of the broadcast shape.
+    `to_lower`: whether a tie goes to the level below. All four broadcast.
 
     Examples
     --------

@@ -35,17 +35,7 @@ class Unit:
 
 
 def cut(shape: tuple[int, ...]) -> list[list[Unit]]:
-    """Cut an array into units and put units together to chunks; both depend on the shape alone.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the array.
-
-    Returns
-    -------
-    list of list of Unit
-        The chunks, of about CHUNK elements, in C order.
+    """Cut an array into units, and put units together to chunks of about CHUNK elements; both by the shape alone.
 
     Examples
     --------

@@ -7,6 +7,7 @@ A density is a distribution of x: a continuous part (`pdf`, smooth between its `
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -231,6 +232,13 @@ class Density(abc.ABC):
         if self.shape:
             raise NotImplementedError(f"{type(self).__name__} has arrays of parameters and no `take`")
         return self
+
+    def spread(self, shape: tuple[int, ...]) -> Self:
+        """One member for each place of a shape that `shape` broadcasts to, in a row (itself where `shape` is ())."""
+        if not self.shape:
+            return self
+        index = np.arange(math.prod(self.shape)).reshape(self.shape)
+        return self.take(np.broadcast_to(index, shape).ravel())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})" if self.shape == () else f"{type(self).__name__}{self.shape}"

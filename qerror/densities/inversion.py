@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array
+from .._threads import chunk_slices
 from .._types import Array
 
 # From so many probabilities of one density on, these many of them are solved first, and bracket the others.
@@ -34,6 +34,7 @@ class _Density(Protocol):
     def cdf(self, x: Any) -> Array: ...
     def sf(self, x: Any) -> Array: ...
     def take(self, index: NDArray[np.intp]) -> Self: ...
+    def spread(self, shape: tuple[int, ...]) -> Self: ...
 
 
 def probability(p: ArrayLike) -> Array:
@@ -50,8 +51,7 @@ def solve_quantile(density: _Density, p: Array, *, upper: bool) -> Array:
     p = probability(p)
     shape = np.broadcast_shapes(p.shape, density.shape)
     p = np.broadcast_to(p, shape).ravel()
-    index = np.arange(math.prod(density.shape)).reshape(density.shape)
-    members = density.take(np.broadcast_to(index, shape).ravel()) if density.shape else density
+    members = density.spread(shape)
     low, high = (np.broadcast_to(end, p.shape) for end in members.support)
     beyond = np.where(p < 0.5, p, 1.0 - p)
     above = (p < 0.5) == upper
@@ -77,7 +77,7 @@ def _invert(density: _Density, p: Array, above: bool) -> Array:
     with np.errstate(all="ignore"):
         slope = (-1.0 if above else 1.0) * knots / density.pdf(x)
     table = knots, np.log(knots), x, slope
-    pieces = [p[i : i + _CHUNK] for i in range(0, p.size, _CHUNK)]
+    pieces = [p[part] for part in chunk_slices(p.size, _CHUNK)]
     return np.concatenate([_refine(density, piece, above, *_interpolate(table, piece)) for piece in pieces])
 
 

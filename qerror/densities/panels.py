@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from .._types import Array
 from .quadrature import NODES, WEIGHTS
 
@@ -209,7 +210,7 @@ class InverseCdf:
     def __call__(self, uniform: Array) -> Array:
         """The x below which the share `uniform` of the mass lies, within 1e-12 of a quarter panel."""
         flat = uniform.ravel()
-        parts = [self._solve(flat[i : i + _CHUNK]) for i in range(0, flat.size, _CHUNK)]
+        parts = [self._solve(flat[part]) for part in chunk_slices(flat.size, _CHUNK)]
         return np.concatenate([np.empty(0), *parts]).reshape(uniform.shape)
 
     def _solve(self, uniform: Array) -> Array:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from .._types import Array, Index
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -89,8 +90,7 @@ def cell_moments(density: _Density, edges: Array, about: Array, origin: Array, l
         out = _continuous(density, panels, rows)
     else:
         out = np.empty((3, count, cells))
-        for start in range(0, count, step):
-            part = slice(start, start + step)
+        for part in chunk_slices(count, step):
             out[:, part] = _continuous(density, panels, rows.part(part))
     if density.has_atoms:
         out += _atoms(density, rows, last)
@@ -243,9 +243,7 @@ def _gauss(density: _Density, pieces: _Pieces) -> Array:
     middle = lower + half
     sums = np.empty((3, row.size))
     points, powers = _rule(density.nodes)
-    step = _CHUNK // density.nodes
-    for start in range(0, row.size, step):
-        part = slice(start, start + step)
+    for part in chunk_slices(row.size, _CHUNK // density.nodes):
         # Nodes first: the sums over them then run along the pieces.
         nodes = points * half[part]
         nodes += middle[part]

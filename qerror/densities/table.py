@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from .._types import Array
 
 _COUNT = 8
@@ -75,8 +76,7 @@ class TailTable:
         """Tail mass and first moment beyond each `t` >= 0, any shape."""
         flat = np.ascontiguousarray(t).reshape(-1)
         mass, first = np.empty_like(flat), np.empty_like(flat)
-        for i in range(0, flat.size, _CHUNK):
-            part = slice(i, i + _CHUNK)
+        for part in chunk_slices(flat.size, _CHUNK):
             self._fill(flat[part], mass[part], first[part])
         far = flat >= self._stop
         if far.any():

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import check_choice, check_scale, check_shift
+from .._check import broadcast_shape, check_choice, check_scale, check_shift
+from .._threads import chunk_slices
 from .._types import Array
 from ..casting.ties import last_below
 from ..densities.base import Density, check_density
@@ -123,17 +124,9 @@ def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Densi
     check_density(density)
     scale = check_scale(scale)
     shift = check_shift(shift)
-    try:
-        shape = np.broadcast_shapes(density.shape, scale.shape, shift.shape)
-    except ValueError:
-        message = f"scale {scale.shape} and shift {shift.shape} do not broadcast against the density {density.shape}"
-        raise ValueError(f"{message}; add axes of length 1, as in scale[:, None]") from None
-    members = density
-    if density.shape:
-        index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
-        members = density.take(np.broadcast_to(index, shape).ravel())
+    shape = broadcast_shape(density.shape, scale=scale, shift=shift)
     scale, shift = (x if x.shape == shape else np.broadcast_to(x, shape) for x in (scale, shift))
-    return members, scale.ravel(), shift.ravel(), shape
+    return density.spread(shape), scale.ravel(), shift.ravel(), shape
 
 
 def error_sums(
@@ -149,7 +142,7 @@ def error_sums(
         return ErrorSums(*on_samples.error_rows(density, grid, scale, shift))
     cells = _nearest if rounding == "nearest" else _stochastic
     step = max(1, _CHUNK_CELLS // len(grid.levels))
-    parts = [slice(i, i + step) for i in range(0, scale.size, step)] or [slice(0, 0)]
+    parts = chunk_slices(scale.size, step) or [slice(0, 0)]
     sums = [cells(_member(density, part), grid, scale[part], shift[part]) for part in parts]
     return sums[0] if len(sums) == 1 else ErrorSums(*(np.concatenate(column) for column in zip(*sums, strict=True)))
 

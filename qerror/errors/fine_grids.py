@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._threads import chunk_slices
 from .._types import Array, Index
 from ..casting.ties import last_below
 from ..densities.base import Density
@@ -44,8 +45,7 @@ def pays(density: Density, grid: Grid) -> bool:
 def error_rows(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
     """The fields of `error.ErrorSums`, shape (6, n), for flat `scale` and `shift`."""
     out = [np.empty((6, 0))]
-    for start in range(0, scale.size, _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
+    for part in chunk_slices(scale.size, _CHUNK_ROWS):
         members = density.take(np.arange(scale.size)[part]) if density.shape else density
         out.append(_chunk(members, grid, scale[part], shift[part], rounding))
     return np.concatenate(out, axis=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._threads import chunk_slices
 from .._types import Array
 from ..densities.base import Density
 from ..grids.grid import Grid
@@ -34,9 +35,7 @@ def error_sums(
         constant = grid.step**2 / part
         return clipping, constant * scale * scale, by_scale + 2 * constant * scale, by_shift
     rounding_error = np.empty_like(scale)
-    step = max(1, _CHUNK_CELLS // len(grid.levels))
-    for start in range(0, scale.size, step):
-        rows = slice(start, start + step)
+    for rows in chunk_slices(scale.size, max(1, _CHUNK_CELLS // len(grid.levels))):
         members = density.take(np.arange(scale.size)[rows]) if density.shape else density
         rounding_error[rows], by_s, by_z = _gaps(members, grid, scale[rows], shift[rows], part)
         by_scale[rows] += by_s

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import as_int, check_choice, check_scale, check_shift
+from .._check import as_int, broadcast_shape, check_choice, check_scale, check_shift
 from .._threads import thread_map
 from .._types import Array
 from ..casting.scratch import Scratch, ScratchPool
@@ -115,7 +115,7 @@ def simulate(
     check_choice("sampler", sampler, SAMPLERS)
     check_density(density)
     levels, scales, shifts = as_grid(grid), check_scale(scale), check_shift(shift)
-    shape = _broadcast_shape(density, scales, shifts)
+    shape = broadcast_shape(density.shape, scale=scales, shift=shifts)
     total = as_int("n", n)
     if total < LEAST[sampler]:
         raise ValueError(f"n must be at least {LEAST[sampler]} for the sampler {sampler!r}, got {total}")
@@ -219,14 +219,6 @@ def _honest(job: Job, estimate: Estimate) -> tuple[Array, list[str]]:
         count = int(estimate.clipped[few].max())
         reasons.append(f"no more than {count} values were clipped (fewer than {_FEWEST}): use sampler='stratified'")
     return stderr, reasons
-
-
-def _broadcast_shape(density: Density, scale: Array, shift: Array) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(density.shape, scale.shape, shift.shape)
-    except ValueError:
-        message = f"scale {scale.shape} and shift {shift.shape} do not broadcast against the density {density.shape}"
-        raise ValueError(f"{message}; add axes of length 1, as in scale[:, None]") from None
 
 
 def result(value: Array, stderr: Array, shape: tuple[int, ...], n: int, seed: int, reason: str) -> SimulatedTerms:

@@ -30,13 +30,7 @@ class ScaleSink(Protocol):
 
 
 def check_output(path: Path) -> None:
-    """Refuse a path whose ending names no kind of file, before anything is computed.
-
-    Raises
-    ------
-    ValueError
-        For any other ending than .safetensors and .json.
-    """
+    """Refuse a path whose ending names no kind of file, before anything is computed."""
     if path.suffix not in _ENDINGS:
         raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {str(path)!r}")
 
@@ -45,17 +39,7 @@ def check_output(path: Path) -> None:
 def open_scales(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> Iterator[ScaleSink]:
     """Open a .safetensors or .json file for arrays; it appears only when the block has ended well.
 
-    Arrays go to the disk as they come: none is held in memory.
-
-    Parameters
-    ----------
-    path : path-like
-    metadata : mapping of str to str
-        What the file says of itself.
-
-    Yields
-    ------
-    ScaleSink
+    Arrays go to the disk as they come: none is held in memory. `metadata` is what the file says of itself.
 
     Examples
     --------
@@ -119,18 +103,7 @@ class _Safetensors:
 
 
 def read_scales(path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
-    """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file.
-
-    Returns
-    -------
-    mapping of str to ndarray
-        Only arrays of real numbers can be looked up.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or it is of another kind.
-    """
+    """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file: those of real numbers."""
     file = Path(path)
     if file.suffix != ".json":
         return open_checkpoint(file)

@@ -136,19 +136,7 @@ def _float_name(spec: FloatSpec) -> str:
 
 
 def spec_grid(spec: FloatSpec, name: str) -> Grid:
-    """Return the grid of a layout.
-
-    Parameters
-    ----------
-    spec : FloatSpec
-        The layout.
-    name : str
-        Name of the grid.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two values or they are not exact float64 numbers.
+    """The grid of a layout.
 
     Examples
     --------

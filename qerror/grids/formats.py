@@ -85,12 +85,7 @@ def grid(name: Any) -> Grid:
 
 
 def block_format(name: str | BlockFormat) -> BlockFormat:
-    """Return the block format of a name; a BlockFormat is returned as it is.
-
-    Parameters
-    ----------
-    name : str or BlockFormat
-        One of mxfp4, mxfp6_e2m3, mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8 and nvfp4, in any case.
+    """Return the block format of a name, in any case; a BlockFormat is returned as it is.
 
     Raises
     ------

@@ -29,10 +29,6 @@ _FORMATS = ("int4", "e2m1", "nf4", "int8", "e4m3fn")
 def example_tensors(kind: str = "weight") -> dict[str, NDArray[Any]]:
     """The tensors of the shipped network: its weights, or the inputs of its layers.
 
-    Parameters
-    ----------
-    kind : {"weight", "input"}
-
     Examples
     --------
     >>> list(example_tensors())

@@ -117,15 +117,7 @@ def octav_curve() -> Figure:
 
 
 def octav_objective(density: str, clips: Array, bits: int) -> Array:
-    """What OCTAV minimizes: 4^-B / 3 clip^2 P(|x| <= clip) + E[(|x| - clip)^2 beyond].
-
-    Parameters
-    ----------
-    density : str
-        Symmetric about 0.
-    clips : ndarray
-        Units of x.
-    bits : int
+    """What OCTAV minimizes: 4^-B / 3 clip^2 P(|x| <= clip) + E[(|x| - clip)^2 beyond], on a density symmetric about 0.
 
     Examples
     --------

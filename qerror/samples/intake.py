@@ -85,15 +85,14 @@ def half_codes(values: NDArray[Any]) -> NDArray[np.uint16] | None:
         return None
     halves = np.ascontiguousarray(values).reshape(-1).view(np.uint16).reshape(-1, 2)
     low, high = (0, 1) if np.little_endian else (1, 0)
-    for start in range(0, len(halves), _CHUNK):
-        if halves[start : start + _CHUNK, low].any():
-            return None
+    if any(halves[part, low].any() for part in chunk_slices(len(halves), _CHUNK)):
+        return None
     return halves[:, high]
 
 
 def _counted(codes: NDArray[np.uint16], values: NDArray[Any]) -> Rows:
     """Exact counts of at most 65 536 distinct values."""
-    parts = [slice(i, i + _CHUNK) for i in range(0, codes.size, _CHUNK)]
+    parts = chunk_slices(codes.size, _CHUNK)
     counts = np.sum(thread_map(lambda part: np.bincount(codes[part], minlength=1 << 16), parts), axis=0)
     every = np.arange(1 << 16, dtype=np.uint16)
     if values.dtype == np.float16:

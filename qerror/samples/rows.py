@@ -245,9 +245,7 @@ class Rows:
         about, origin = (np.broadcast_to(a, shape).ravel() for a in (about, origin))
         out = np.zeros((3, start.size))
         busy = np.flatnonzero(start < stop)
-        step = _CHUNK // (4 * self.block)
-        for begin in range(0, busy.size, step):
-            part = busy[begin : begin + step]
+        for part in (busy[some] for some in chunk_slices(busy.size, _CHUNK // (4 * self.block))):
             out[:, part] = self._one_by_one(row[part], start[part], stop[part], about[part], origin[part])
         return out.reshape(3, *shape)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import broadcast_shape
 from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import Model, Rounding
@@ -22,15 +23,8 @@ def scale_at(
     density: Density, grid: Grid, shift: Array, *, model: Model, rounding: Rounding, certify: bool | None = None
 ) -> ScaleResult:
     """`optimal_scale` at shifts that broadcast against the density."""
-    try:
-        shape = density.shape if density.shape == shift.shape else np.broadcast_shapes(density.shape, shift.shape)
-    except ValueError:
-        message = f"shift {shift.shape} does not broadcast against the density {density.shape}"
-        raise ValueError(f"{message}; add axes of length 1, as in shift[:, None]") from None
-    members = density
-    if density.shape:
-        index = np.arange(int(np.prod(density.shape))).reshape(density.shape)
-        members = density.take(np.broadcast_to(index, shape).ravel())
+    shape = density.shape if density.shape == shift.shape else broadcast_shape(density.shape, shift=shift)
+    members = density.spread(shape)
     shifts = (shift if shift.shape == shape else np.broadcast_to(shift, shape)).ravel()
     if model == "exact" and rounding == "nearest" and rows_of(members) is not None:
         found = found_in_rows(members, grid, shifts, certify)

@@ -92,3 +92,16 @@ def join(*parts: Points) -> Points:
         again &= row[1:] == row[:-1]
         every = every.select(np.append(True, ~again))
     return every
+
+
+def numbered(counts: Index) -> tuple[Index, Index]:
+    """The items of several lists, each list behind the other: to which list each belongs and its place in it."""
+    owner = np.repeat(np.arange(counts.size), counts)
+    return owner, np.arange(owner.size) - (np.cumsum(counts) - counts).take(owner)
+
+
+def first_of_each(row: Index, *keys: Array) -> Index:
+    """For each row that there is the place of its least first key (the next ones where these are equal)."""
+    order = np.lexsort((*keys[::-1], row))
+    out: Index = order[np.append(True, row[order][1:] != row[order][:-1])] if row.size else order
+    return out

@@ -1,6 +1,7 @@
 """The error of a quantizer as folded SymPy expressions: clipping, rounding, MSE, bias, SQNR and their derivatives.
 
 An error is an integral of a loss over regions: from each level half-way to its neighbours, and beyond the end levels.
+Expressions stay folded; `.doit()` gives the closed form.
 """
 
 from __future__ import annotations
@@ -104,10 +105,7 @@ def mse(
 ) -> Expr:
     """Clipping beyond the end levels of the grid + rounding between them: E[(x - Q(x))^2].
 
-    Parameters
-    ----------
-    density, grid, scale, model, rounding, shift
-        As in `rounding_error`.
+    Arguments as in `rounding_error`.
 
     Examples
     --------
@@ -121,10 +119,7 @@ def mse(
 def bias(density: Distribution | str, grid: Any, scale: Expr, *, shift: Expr = 0) -> Expr:
     """E[Q(x) - x], to nearest: sum over levels of the integral of (q_k - x) f over cell k.
 
-    Parameters
-    ----------
-    density, grid, scale, shift
-        As in `rounding_error`.
+    Arguments as in `rounding_error`.
 
     Examples
     --------
@@ -172,10 +167,7 @@ def stationarity(
     The loss is differentiated under the integrals; where it is continuous across the ends of the regions, what these
     add cancels, and only the first moments about the levels are left.
 
-    Parameters
-    ----------
-    density, grid, scale, model, rounding, shift
-        As in `rounding_error`; `scale` a Symbol.
+    Arguments as in `rounding_error`; `scale` a Symbol.
 
     Examples
     --------
@@ -198,10 +190,7 @@ def curvature(
 ) -> Expr:
     """Second derivative of the MSE by the scale.
 
-    Parameters
-    ----------
-    density, grid, scale, model, rounding, shift
-        As in `rounding_error`; `scale` a Symbol.
+    Arguments as in `rounding_error`; `scale` a Symbol.
 
     Examples
     --------

@@ -66,24 +66,7 @@ def numeric_optimum(
 ) -> Expr:
     """The scale of least MSE by a scan of the compiled error; all minima within 1% refined on the condition.
 
-    Parameters
-    ----------
-    density : SymbolicDensity
-    grid : str, Grid or int
-        Concrete.
-    values : dict
-        A number for each parameter.
-    model, rounding
-        As in `rounding_error`.
-
-    Returns
-    -------
-    Float
-
-    Raises
-    ------
-    ValueError
-        Where the error falls on to clips of 1e9 std.
+    `values` has a number for each parameter. Where the error falls on to clips of 1e9 std: ValueError.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from ..rules.base import either
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
-from ..search.points import Points
+from ..search.points import Points, first_of_each, numbered
 
 SCALE_FORMATS = ("fp16", "bf16", "e4m3fn", "e8m0", "pow2")
 
@@ -176,8 +176,7 @@ class _Search:
         scale = self.values[place]
         found = self.objective(self.rows[row], scale)
         mse = self.power[row] - scale * (2 * found.b - scale * found.c)
-        order = np.lexsort((mse, row))
-        first = order[np.append(True, row[order][1:] != row[order][:-1])] if row.size else order
+        first = first_of_each(row, mse)
         better = first[mse[first] < self.best[row[first]]]
         self.best[row[better]], self.at[row[better]] = mse[better], place[better]
         known = self.known
@@ -234,8 +233,7 @@ class _Search:
 def _even(row: Index, low: Index, high: Index, parts: Index) -> tuple[Index, Index]:
     """Places low, ..., high of each row in equal steps, at most `parts` of them; each once."""
     parts = np.maximum(np.minimum(parts, high - low), 1)
-    owner = np.repeat(np.arange(row.size), parts + 1)
-    step = np.arange(owner.size) - np.repeat(np.cumsum(parts + 1) - (parts + 1), parts + 1)
+    owner, step = numbered(parts + 1)
     place = low[owner] + (high - low)[owner] * step // parts[owner]
     single = np.append(True, (np.diff(owner) != 0) | (np.diff(place) != 0)) if owner.size else np.empty(0, bool)
     return row[owner[single]], place[single]

@@ -20,7 +20,7 @@ from ..results import Status
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
-from ..search.points import join
+from ..search.points import join, numbered
 
 # Zero points beyond the codes that are looked at: data whose mean is 10^5 times their spread would ask for more.
 _MOST = 1 << 12
@@ -34,13 +34,7 @@ Search = Callable[[Density, Grid], tuple[Array, NDArray[np.object_]]]
 
 
 def check_affine(grid: Grid) -> None:
-    """Refuse grids that are no consecutive integers.
-
-    Raises
-    ------
-    ValueError
-        For any other grid.
-    """
+    """Refuse grids that are no consecutive integers."""
     if grid.step != 1.0 or grid.min != np.rint(grid.min):
         known = "a grid of consecutive integers such as uint8 or int4"
         raise ValueError(f"zero_point='integer' needs {known}, got {grid.name or repr(grid)}")
@@ -49,24 +43,10 @@ def check_affine(grid: Grid) -> None:
 def best_zero_point(
     density: Density, grid: Grid, search: Search
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
-    """The scale and integer zero point of least error for each row of a sample.
+    """The scale and integer zero point of least error for each row of a sample, on a grid of consecutive integers.
 
-    Parameters
-    ----------
-    density : Density
-        A sample of shape (R,).
-    grid : Grid
-        Consecutive integers.
-    search : callable
-        From rows and a grid to the best scales at shift 0 and their status.
-
-    Returns
-    -------
-    scale : ndarray of shape (R,)
-    zero_point : ndarray of int64, shape (R,)
-        -shift / scale; any integer, inside the codes or not.
-    status : object ndarray of Status
-        EXACT where every integer is searched or ruled out.
+    `search` gives the best scales of rows on a grid at shift 0, and their status. The zero point -shift / scale is any
+    integer, inside the codes or not; the status is EXACT where every integer is searched or ruled out.
 
     Examples
     --------
@@ -224,6 +204,5 @@ class _Search:
 def _ladder(row: Index, low: Array, high: Array) -> tuple[Index, Array]:
     """Scales from low to high of each row in equal ratios."""
     steps = np.ceil(_PER_OCTAVE * np.log2(high / low)).astype(np.intp)
-    owner = np.repeat(np.arange(row.size), steps + 1)
-    step = np.arange(owner.size) - np.repeat(np.cumsum(steps + 1) - (steps + 1), steps + 1)
+    owner, step = numbered(steps + 1)
     return row[owner], low[owner] * (high / low)[owner] ** (step / steps[owner])

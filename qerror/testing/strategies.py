@@ -25,10 +25,6 @@ def densities() -> SearchStrategy[Density]:
 
     Means from -3 to 3, standard deviations from 0.1 to 10, 2.5 to 50 degrees of freedom, exponents from 0.5 to 8.
 
-    Returns
-    -------
-    hypothesis.strategies.SearchStrategy
-
     Examples
     --------
     >>> import hypothesis
@@ -58,10 +54,6 @@ def grids(max_bits: int = 8) -> SearchStrategy[Grid]:
     max_bits : int
         The widest named format.
 
-    Returns
-    -------
-    hypothesis.strategies.SearchStrategy
-
     Examples
     --------
     >>> import hypothesis
@@ -86,10 +78,6 @@ def scales(least: float = 1e-3, greatest: float = 1e3) -> SearchStrategy[float]:
     ----------
     least, greatest : float
         Bounds, positive.
-
-    Returns
-    -------
-    hypothesis.strategies.SearchStrategy
 
     Examples
     --------
@@ -117,10 +105,6 @@ def tensors(dtype: DTypeLike = np.float32, *, max_dims: int = 3, max_side: int =
         Floating-point type.
     max_dims, max_side : int
         Bounds of the shape; no side is 0.
-
-    Returns
-    -------
-    hypothesis.strategies.SearchStrategy
 
     Examples
     --------

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..._types import Array, Index
 from ..found import RESOLUTION, TOLERANCE
-from ..points import Points
+from ..points import Points, numbered
 from .objective import Objective
 
 Bound = Callable[[Objective, Points, Points], Array]
@@ -210,5 +210,5 @@ def _parts(count: Array, fewest: int) -> tuple[Index, Array]:
     """Where about `count` parts of each interval meet: its index, and the share of the parts to the left."""
     whole = np.minimum(np.maximum(np.ceil(count), fewest), _MOST_PARTS).astype(np.intp)
     cuts = whole - 1
-    owner = np.arange(whole.size).repeat(cuts)
-    return owner, (np.arange(1, owner.size + 1) - (cuts.cumsum() - cuts)[owner]) / whole[owner]
+    owner, place = numbered(cuts)
+    return owner, (place + 1) / whole[owner]

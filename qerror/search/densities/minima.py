@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..._types import Array, Index
 from ...results import Minimum
 from ..found import RESOLUTION, TOLERANCE, distinct
-from ..points import Points, join
+from ..points import Points, first_of_each, join
 from ..roots import Slope, rising_roots
 from .explored import Explored
 from .objective import SHARP
@@ -105,8 +105,7 @@ def _copies(points: Points) -> NDArray[np.bool_]:
 
 def _octaves_below(search: Explored, found: Points) -> Points:
     """On a sample, floating grids give the very same error at half the scale, until they clip."""
-    order = np.lexsort((found.mse, found.row))
-    best = found.select(order[np.append(True, found.row[order][1:] != found.row[order][:-1])])
+    best = found.select(first_of_each(found.row, found.mse))
     octaves = np.arange(1, 1 + int(np.ceil(np.log2(best.scale.max() / search.points.scale.min()))))
     row, scale = np.repeat(best.row, octaves.size), (best.scale[:, None] * 2.0**-octaves).ravel()
     below = search.objective.sharp(row, scale)

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from ..._threads import chunk_slices
 from ..._types import Array, Index
 from ...densities.base import Density
 from ...errors import exact as error
@@ -75,18 +76,17 @@ class Objective:
         if scale.size <= self._step:
             b, c = self._sums(row, scale)
         else:
-            parts = (slice(start, start + self._step) for start in range(0, scale.size, self._step))
+            parts = chunk_slices(scale.size, self._step)
             b, c = np.concatenate([self._sums(row[part], scale[part]) for part in parts], axis=1)
         return Points.of(row, scale, self.power[row], b, c)
 
     def falling(self, points: Points) -> Array:
         """D = sum of gap_k t_k^2 s f(z + s t_k) over the thresholds t_k: how fast C falls, dC/ds = -2 D / s."""
         out, t = np.empty_like(points.scale), self._tails.thresholds
-        step = max(1, _CHUNK // t.size)
-        for start in range(0, out.size, step):
-            row, scale = points.row[start : start + step], points.scale[start : start + step]
+        for part in chunk_slices(out.size, max(1, _CHUNK // t.size)):
+            row, scale = points.row[part], points.scale[part]
             pdf = self.members(row[:, None]).pdf_from(self.shift[row][:, None], scale[:, None] * t)
-            out[start : start + step] = scale * np.vecdot(pdf, self._tails.levers)
+            out[part] = scale * np.vecdot(pdf, self._tails.levers)
         return out
 
     def _sums(self, row: Index, scale: Array) -> tuple[Array, Array]:

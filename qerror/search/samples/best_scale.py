@@ -16,7 +16,7 @@ from ...grids.grid import Grid
 from ...results import ErrorTerms, Minimum, Status
 from ...samples.rows import rows_of
 from ..found import RESOLUTION, TOLERANCE, Found, distinct
-from ..points import Points
+from ..points import Points, first_of_each
 from ..roots import Excess, rising_roots
 from . import branch_and_bound as sample
 from .cells import Cells
@@ -125,8 +125,7 @@ def _settle(cells: Cells, best: sample.Best, scale: Array, bare: Index) -> None:
     row, tried = np.concatenate([bare, row[kept]]), np.concatenate([scale[bare], others[kept]])
     tried = cells.settle(row, tried)
     mse = cells.direct_mse(row, tried)
-    order = np.lexsort((tried, mse, row))
-    first = order[np.append(True, row[order][1:] != row[order][:-1])]
+    first = first_of_each(row, mse, tried)
     scale[row[first]] = tried[first]
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ..._types import Array, Index
 from ..found import RESOLUTION, TOLERANCE
+from ..points import numbered
 from . import pieces
 from .cells import Cells
-from .chords import Intervals, below_chord, between, joined, neighbours_joined, numbered
+from .chords import Intervals, below_chord, between, joined, neighbours_joined
 
 # A crossing costs about as much as a cell of an evaluation, and spares the rounds that would follow.
 _PER_CELL = 3

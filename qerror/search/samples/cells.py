@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._threads import cached_property
+from ..._threads import cached_property, chunk_slices
 from ..._types import Array, Index
 from ...grids.grid import Grid
 from ...samples.rows import Rows
@@ -101,10 +101,13 @@ class Cells:
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:
         """B, C and crossings for pairs of a row and a scale."""
-        step = max(1, _CHUNK // self.width)
         route = self._from_values if self._by_value else self._from_thresholds
-        parts = [route(row[i : i + step], scale[i : i + step]) for i in range(0, max(row.size, 1), step)]
+        parts = [route(row[part], scale[part]) for part in self._parts(row, self.width)]
         return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
+
+    @staticmethod
+    def _parts(row: Index, width: int) -> list[slice]:
+        return chunk_slices(max(row.size, 1), max(1, _CHUNK // width))
 
     def _from_thresholds(self, row: Index, scale: Array) -> tuple[Array, Array, Index]:
         rank, row_ = self._ranks(row, scale), row[:, None]
@@ -143,9 +146,7 @@ class Cells:
     def direct_mse(self, row: Index, scale: Array) -> Array:
         """The mean squared error at a scale, value by value."""
         found = np.empty(row.size)
-        step = max(1, _CHUNK // self.n)
-        for i in range(0, row.size, step):
-            part = slice(i, i + step)
+        for part in self._parts(row, self.n):
             y = self.rows.values[row[part]] - self.shift[row[part], None]
             code = self._codes(row[part], scale[part])
             square = np.square(scale[part, None] * self.grid.levels[code] - y)
@@ -155,8 +156,7 @@ class Cells:
 
     def settle(self, row: Index, scale: Array) -> Array:
         """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""
-        step = max(1, _CHUNK // self.n)
-        found = [self._from_values(row[i : i + step], scale[i : i + step]) for i in range(0, max(row.size, 1), step)]
+        found = [self._from_values(row[part], scale[part]) for part in self._parts(row, self.n)]
         b, c = (np.concatenate([part[i] for part in found]) for i in (0, 1))
         # Data of the size of a rounding may all lie nearest to 0 after all.
         out: Array = np.divide(b, c, out=scale.copy(), where=b > 0)

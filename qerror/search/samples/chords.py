@@ -60,12 +60,6 @@ def joined(*parts: Intervals) -> Intervals:
     return Intervals(counts, ends)
 
 
-def numbered(counts: Index) -> tuple[Index, Index]:
-    """The items of several lists, each list behind the other: to which list each belongs and its place in it."""
-    owner = np.repeat(np.arange(counts.size), counts)
-    return owner, np.arange(owner.size) - (np.cumsum(counts) - counts).take(owner)
-
-
 def neighbours_joined(now: Intervals) -> Intervals:
     """Intervals that touch as one where it has few crossings; there must be one at least."""
     now = now.select(np.lexsort((now.ends[0], now.row)))

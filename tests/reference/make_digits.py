@@ -1,6 +1,6 @@
 """Train the small network whose weights and activations the package ships, and write them to one file.
 
-``python -m qerror.data.make_digits`` writes ``digits_mlp.safetensors`` beside this script. It needs scikit-learn
+``python make_digits.py`` writes ``qerror/data/digits_mlp.safetensors`` again. It needs scikit-learn
 (``pip install qerror[data]``), whose bundled digits are the data. The same seed gives the same network; on another
 processor the last bits of ``exp`` may differ, and with them the last bits of the weights.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import atomic_open
+from qerror._files import atomic_open
 
 Layers = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 
@@ -117,10 +117,10 @@ def main() -> None:
         "dataset": f"scikit-learn {sklearn.__version__} load_digits, pixels / 16",
         "test_accuracy": f"{accuracy:.4f} on {TEST_IMAGES} held-out images",
         "seed": str(SEED),
-        "made_by": f"python -m qerror.data.make_digits, NumPy {np.__version__}",
+        "made_by": f"tests/reference/make_digits.py, NumPy {np.__version__}",
         "license": "Apache-2.0 (weights); digits: UCI Optical Recognition of Handwritten Digits, CC BY 4.0",
     }
-    path = Path(__file__).with_name("digits_mlp.safetensors")
+    path = Path(__file__).parents[2] / "qerror" / "data" / "digits_mlp.safetensors"
     write(path, tensors, metadata)
     sys.stdout.write(f"{path.name}: {path.stat().st_size} bytes, test accuracy {accuracy:.4f}\n")
 
