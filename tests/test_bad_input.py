@@ -196,7 +196,7 @@ def test_what_is_no_density(name: str, density: Any, text: str) -> None:
         ([[1.0, 2.0], [3.0, 4.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]], "axis": 0}, "weights must not all be 0"),
         ([1.0, 2.0], {"weights": [1.0, NAN]}, "weights must be finite, got 1 NaN of 2 values"),
         ([1.0, 2.0], {"weights": [1.0, INF]}, "weights must be finite, got 1 infinite of 2 values"),
-        ([1.0, 2.0], {"weights": [1.0, 1.0, 1.0]}, "weights (3,) do not broadcast to x (2,)"),
+        ([1.0, 2.0], {"weights": [1.0, 1.0, 1.0]}, "weights of shape (3,) must broadcast to x of shape (2,)"),
     ],
 )
 def test_data(x: Any, options: dict[str, Any], text: str) -> None:

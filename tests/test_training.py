@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from qerror.tensors.quantized import read_quantized
+from qerror.files.quantized import read_quantized
 
 import qerror as qe
 

@@ -28,7 +28,7 @@ def sorted_rows(
     values = as_values(x)
     if values.size == 0:
         raise ValueError(f"x must have at least one value, got shape {values.shape}")
-    weight = None if weights is None else _as_weights(weights, values.shape)
+    weight = None if weights is None else as_weights(weights, values.shape)
     kept = () if axis is None else _as_axes(axis, values.ndim)
     shape = tuple(values.shape[i] for i in kept)
     if kept:
@@ -66,7 +66,8 @@ def as_values(x: ArrayLike) -> NDArray[Any]:
     return array.astype(np.float64)
 
 
-def _as_weights(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
+def as_weights(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Weights, none negative, broadcast to the shape of the values."""
     array = as_float_array("weights", weights)
     check_finite("weights", array)
     if (array < 0).any():
@@ -74,7 +75,7 @@ def _as_weights(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(f"weights {array.shape} do not broadcast to x {shape}") from None
+        raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {shape}") from None
 
 
 def half_codes(values: NDArray[Any]) -> NDArray[np.uint16] | None:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, check_choice, check_finite, check_shift, shown
+from .._check import check_choice, check_finite, check_shift, shown
 from .._types import Array
 from ..grids.block_formats import BlockFormat
 from ..grids.formats import block_format, block_formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..samples.intake import as_values
+from ..samples.intake import as_values, as_weights
 from .groups import Grouped, Groups, make_groups
 from .scale_formats import Stored, scale_grid
 
@@ -33,22 +33,10 @@ def grouped(
         remedy = "of a torch tensor give x.detach().float().cpu().numpy()"
         raise ValueError(f"x cannot be read as an array: {error}; {remedy}") from None
     groups = make_groups(values.shape, axis, block_size, block_axis)
-    return Grouped(values, None if weights is None else _as_weights(weights, groups), groups)
-
-
-def _as_weights(weights: ArrayLike, groups: Groups) -> Array:
-    """Weights broadcast to the tensor, none negative, no group without any."""
-    array = as_float_array("weights", weights)
-    check_finite("weights", array)
-    if (array < 0).any():
-        raise ValueError(f"weights must be >= 0, got {array.min():g}")
-    try:
-        spread = np.broadcast_to(array, groups.shape)
-    except ValueError:
-        raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {groups.shape}") from None
-    if not all((rows.sum(axis=1) > 0).all() for rows in groups.rows(spread)):
+    tensor = Grouped(values, None if weights is None else as_weights(weights, values.shape), groups)
+    if not all(w is None or (w.sum(axis=1) > 0).all() for _, w in tensor.parts()):
         raise ValueError("weights must not all be 0 in a group; leave such groups out")
-    return spread
+    return tensor
 
 
 @dataclasses.dataclass(frozen=True)
