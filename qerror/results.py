@@ -121,7 +121,8 @@ class ScaleResult(_Readable):
     minima : tuple of Minimum, or object ndarray of tuples
         Local minima, best first: all that were found for a density, those within 1 % of the best for a sample.
     interval_1pct : tuple of (lower, upper)
-        The connected scales around `scale` whose MSE is within 1 % of the best.
+        The connected scales around `scale` whose MSE is within 1 % of the best: of a sample on grids of up to 10 bits
+        without an exception inside, else as far as evaluated scales show.
     status : Status or object ndarray of Status
         What is proven; its value is the message.
     """

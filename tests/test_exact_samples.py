@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
@@ -196,6 +197,42 @@ def test_any_grid(levels: list[int], seed: int) -> None:
     grid = qe.Grid(np.sort(np.array(levels)) / 8)
     x = np.random.default_rng(seed).standard_normal(25)
     check(qe.optimal_scale(qe.Empirical(x), grid), x, grid, None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(samples(), st.one_of(GRIDS, st.sampled_from(["int8", "e4m3fn", "e5m2"])), st.sampled_from([0.0, 0.3, -70.0]))
+@example(np.random.default_rng(0).standard_normal(40), "binary", 0.0)
+@example(1000 + np.random.default_rng(0).standard_normal(40), "uint4", 0.0)
+@example(np.random.default_rng(3).standard_normal(40), "e4m3fn", 0.0)
+def test_no_scale_inside_the_interval_loses_more_than_one_percent(x: np.ndarray, grid: str, offset: float) -> None:
+    """Between the crossings the error is convex: what no crossing and no end exceeds, nothing inside does."""
+    shift = offset * float(np.median(np.abs(x)))
+    best = qe.optimal_scale(qe.Empirical(x), grid, shift=shift)
+    low, high = best.interval_1pct
+    if not best.minima or best.error.mse <= 1e-20 * best.error.power:
+        return
+    assert low <= best.scale <= high
+    levels = qe.grid(grid).levels
+    thresholds = (levels[1:] + levels[:-1]) / 2
+    kinks = np.divide.outer(x - shift, thresholds[thresholds != 0]).ravel()
+    ends = [end for end in (low, high) if 0 < end < math.inf]
+    kinks = kinks[(kinks > max(low, 1e-6 * best.scale)) & (kinks < min(high, 1e6 * best.scale))]
+    mse = np.array([least_distance(x - shift, levels, s) for s in [*kinks[:: 1 + kinks.size // 4000], *ends]])
+    # Sums of the search are right to some units of float64 of the power about the shift.
+    slack = 64 * np.finfo(float).eps * float(np.mean((x - shift) ** 2)) + allowed(best.error.mse, np.append(x, shift))
+    assert mse.max(initial=0.0) <= 1.01 * best.error.mse + slack
+    if high > low:
+        np.testing.assert_allclose(mse[mse.size - len(ends) :], 1.01 * best.error.mse, rtol=1e-8, atol=slack)
+    # Where the interval does not end, the error does not rise.
+    far = least_distance(x - shift, levels, 1e9 * best.scale) if high == math.inf else 0.0
+    assert far <= 1.01 * best.error.mse + slack
+
+
+def least_distance(y: np.ndarray, levels: np.ndarray, scale: float) -> float:
+    """Mean square distance of each value to the nearest of all levels."""
+    values = scale * levels
+    above = np.clip(np.searchsorted(values, y), 1, levels.size - 1)
+    return float((np.minimum(np.abs(y - values[above - 1]), np.abs(y - values[above])) ** 2).mean())
 
 
 @settings(max_examples=60, deadline=None)

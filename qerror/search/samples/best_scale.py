@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -17,9 +18,9 @@ from ...results import ErrorTerms, Minimum, Status
 from ...samples.rows import rows_of
 from ..found import RESOLUTION, TOLERANCE, Found, distinct
 from ..points import Points, first_of_each
-from ..roots import Excess, rising_roots
-from . import branch_and_bound as sample
+from . import branch_and_bound
 from .cells import Cells
+from .interval import one_percent
 
 # Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
 # memory for every value.
@@ -30,9 +31,6 @@ _LISTED = 1 << 18
 # An error of this share of the power is seen through sums that are right to a few ulp of the power.
 _BARE = 1e-9
 _TIES = 1e-12
-# Steps by which the end of the 1 % interval is looked for, and how many at a time.
-_STEP = 2.0**0.125
-_AT_ONCE = 4
 
 
 T = TypeVar("T")
@@ -48,61 +46,73 @@ class RowScales(NamedTuple):
 def best_of_rows(density: Density, grid: Grid, shift: Array, certify: bool | None = None) -> RowScales:
     """The scale of least error for each member of a sample, rounding to nearest; `shift` has shape (R,)."""
 
-    def work(cells: Cells) -> RowScales:
-        return _scales(cells, sample.search(cells, _budget(certify)))
+    def work(cells: Cells, _: Density) -> RowScales:
+        return _scales(cells, branch_and_bound.search(cells, _budget(certify)))
 
     return RowScales(*map(np.concatenate, zip(*_by_chunks(density, grid, shift, work), strict=True)))
 
 
 def found_in_rows(density: Density, grid: Grid, shift: Array, certify: bool | None = None) -> Found:
     """The same with the local minima near the best and the interval around it."""
+    parts = _by_chunks(density, grid, shift, lambda cells, members: _found(cells, members, certify))
+    scale, terms, minima, interval, status = zip(*parts, strict=True)
+    columns = zip(*(vars(some).values() for some in terms), strict=True)
+    return Found(
+        np.concatenate(scale),
+        ErrorTerms(*map(np.concatenate, columns)),
+        list(itertools.chain(*minima)),
+        np.concatenate(interval, axis=1),
+        np.concatenate(status),
+    )
 
-    def work(cells: Cells) -> tuple[RowScales, Index, Array, Array]:
-        best = sample.search(cells, _budget(certify))
-        answer = _scales(cells, best)
-        row, scale = _others(cells, best, answer.scale)
-        return answer, row, scale, _interval(cells, best, answer.scale)
 
-    parts = _by_chunks(density, grid, shift, work)
-    answer = RowScales(*map(np.concatenate, zip(*(part[0] for part in parts), strict=True)))
-    start = np.cumsum([0] + [part[0].scale.size for part in parts])
+def _found(cells: Cells, members: Density, certify: bool | None) -> Found:
+    best = branch_and_bound.search(cells, _budget(certify))
+    answer = _scales(cells, best)
     # The best scale of each row first, then its other minima.
-    row = np.concatenate([np.arange(shift.size), *(part[1] + at for part, at in zip(parts, start, strict=False))])
-    scale = np.concatenate([answer.scale, *(part[2] for part in parts)])
-    members = density.take(row) if density.shape else density
-    terms = quantization_error(members, grid, scale, shift[row])
+    others, other_scales = _others(cells, best, answer.scale)
+    count = answer.scale.size
+    row, scale = np.concatenate([np.arange(count), others]), np.concatenate([answer.scale, other_scales])
+    terms = quantization_error(members.take(row), cells.grid, scale, cells.shift[row])
     mse, minima = np.asarray(terms.mse), []
-    order = np.lexsort((scale, mse, row))
-    first = np.arange(shift.size)
-    for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, shift.size)))):
+    order, first = np.lexsort((scale, mse, row)), np.arange(count)
+    for member, here in enumerate(np.split(order, np.searchsorted(row[order], np.arange(1, count)))):
         kept = distinct(here, scale, mse, _WITHIN)
         first[member] = kept[0]
-        live = answer.status[member] in (Status.EXACT, Status.SCANNED)
-        minima.append(tuple(Minimum(float(scale[i]), float(shift[member]), float(mse[i])) for i in kept if live))
+        shift = float(cells.shift[member])
+        minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if best.live[member]))
+    live = np.flatnonzero(best.live)
+    ends = np.full((2, count), np.nan)
+    ends[:, live] = one_percent(cells, live, scale[first][live], mse[first][live])
     chosen = ErrorTerms(*(np.asarray(value)[first] for value in vars(terms).values()))
-    interval = np.concatenate([part[3] for part in parts], axis=1)
-    interval = np.where(mse[first] > 0, interval, np.where(np.isnan(interval), interval, scale[first]))
-    return Found(scale[first], chosen, minima, interval, answer.status)
+    return Found(scale[first], chosen, minima, ends, answer.status)
 
 
 def _budget(certify: bool | None) -> float:
-    return {None: sample.BUDGET, True: np.inf, False: 0.0}[certify]
+    return {None: branch_and_bound.BUDGET, True: np.inf, False: 0.0}[certify]
 
 
-def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells], T]) -> list[T]:
+def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells, Density], T]) -> list[T]:
     held = rows_of(density)
     assert held is not None
     rows, source = held
     source = np.broadcast_to(source, shift.shape)
     if len(rows.values) == 1:
         # Members that share a row share what is prepared of it.
-        return [work(Cells(rows, grid, shift[i : i + 1])) for i in range(shift.size)]
+        every = [slice(i, i + 1) for i in range(shift.size)]
+        return [work(Cells(rows, grid, shift[part]), _members(density, part)) for part in every]
     most = _SHORT_CHUNK if Cells(rows, grid, shift).short else _CHUNK
     parts = chunk_slices(shift.size, max(1, most // rows.n))
-    return thread_map(lambda part: work(Cells(rows.select(source[part]), grid, shift[part])), parts)
+    return thread_map(
+        lambda part: work(Cells(rows.select(source[part]), grid, shift[part]), _members(density, part)), parts
+    )
 
 
-def _scales(cells: Cells, best: sample.Best) -> RowScales:
+def _members(density: Density, part: slice) -> Density:
+    return density.take(np.arange(part.start, part.stop))
+
+
+def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(best.live, best.b / best.c, 1.0)
         gain = np.where(best.live, best.b * best.b / best.c, 0.0)
@@ -118,13 +128,13 @@ def _scales(cells: Cells, best: sample.Best) -> RowScales:
     return RowScales(scale, status)
 
 
-def _settle(cells: Cells, best: sample.Best, scale: Array, bare: Index) -> None:
+def _settle(cells: Cells, best: branch_and_bound.Best, scale: Array, bare: Index) -> None:
     """Among the minima that differ by roundings take the one that quantizing the values itself finds the best."""
     row, others = _minima(cells, best, _TIES)
     kept = np.isin(row, bare)
     row, tried = np.concatenate([bare, row[kept]]), np.concatenate([scale[bare], others[kept]])
     tried = cells.settle(row, tried)
-    mse = cells.direct_mse(row, tried)
+    mse = cells.direct(row, tried)[0]
     first = first_of_each(row, mse, tried)
     scale[row[first]] = tried[first]
 
@@ -151,7 +161,7 @@ def _points(cells: Cells, row: Index, scale: Array) -> Points:
     return Points.of(row, scale, cells.power[row], b, c)
 
 
-def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array]:
+def _others(cells: Cells, best: branch_and_bound.Best, scale: Array) -> tuple[Index, Array]:
     """Local minima within 1 % of the best, of the rows where they are not too many to be listed."""
     if cells.short:
         return _minima(cells, best, _WITHIN)
@@ -163,54 +173,5 @@ def _others(cells: Cells, best: sample.Best, scale: Array) -> tuple[Index, Array
     return _minima(cells, best, _WITHIN)
 
 
-def _minima(cells: Cells, best: sample.Best, within: float) -> tuple[Index, Array]:
-    return sample.minima(cells, best, within, sample.BUDGET)
-
-
-def _interval(cells: Cells, best: sample.Best, scale: Array) -> Array:
-    """Where the MSE first exceeds 1.01 times the best, on either side: shape (2, rows)."""
-    ends = np.array([np.zeros(scale.size), np.full(scale.size, np.inf)])
-    ends[:, ~best.live] = np.nan
-    row = np.flatnonzero(best.live)
-    if not row.size:
-        return ends
-    goal = np.zeros(scale.size)
-    goal[row] = 1.01 * np.maximum(_points(cells, row, scale[row]).mse, 0.0)
-    # Within 1 % of no error at all there is only the best scale.
-    ends[:, row] = np.where(goal[row] > 0, ends[:, row], scale[row])
-    row = row[goal[row] > 0]
-    for sign in (-1, 1):
-        inner, outer = _bracket(cells, row, scale, goal, sign)
-        found = np.isfinite(outer)
-        owner = row[found]
-        start, stop = np.sort([inner[found], outer[found]], axis=0)
-        ends[(sign + 1) // 2, owner] = rising_roots(
-            lambda i, s, owner=owner: _points(cells, owner[i], s),  # type: ignore[misc]
-            [Excess(least, sign) for least in (goal[owner] / 1.01).tolist()],
-            _points(cells, owner, start),
-            _points(cells, owner, stop),
-        )
-    return ends
-
-
-def _bracket(cells: Cells, row: Index, scale: Array, goal: Array, sign: int) -> tuple[Array, Array]:
-    """Two scales on either side of where the error meets the goal; the outer one is inf where it never does."""
-    inner, outer = scale[row].copy(), np.full(row.size, np.inf)
-    power = cells.power[row]
-    # A - MSE <= 2 s reach; and beyond the largest scale the error is one parabola, constant where 0 is a level.
-    with np.errstate(divide="ignore"):
-        limit = 0.5 * (power - goal[row]) / cells.reach[row] if sign < 0 else 4 * cells.largest_scale[row]
-    open_ = np.flatnonzero(limit > 0)
-    while open_.size:
-        steps = inner[open_, None] * _STEP ** (sign * np.arange(1, _AT_ONCE + 1))
-        owner = np.repeat(row[open_], _AT_ONCE)
-        above = (_points(cells, owner, steps.ravel()).mse > goal[owner]).reshape(steps.shape)
-        first = np.argmax(above, axis=1)
-        met = above[np.arange(open_.size), first]
-        before = np.where(met, first - 1, _AT_ONCE - 1)
-        moved = before >= 0
-        inner[open_[moved]] = steps[moved, before[moved]]
-        outer[open_[met]] = steps[met, first[met]]
-        open_ = open_[~met]
-        open_ = open_[(inner[open_] > limit[open_]) if sign < 0 else (inner[open_] < limit[open_])]
-    return inner, outer
+def _minima(cells: Cells, best: branch_and_bound.Best, within: float) -> tuple[Index, Array]:
+    return branch_and_bound.minima(cells, best, within, branch_and_bound.BUDGET)

@@ -143,16 +143,18 @@ class Cells:
         total = self.rows.total[row]
         return np.einsum("ij,ij->i", weighted, y) / total, np.einsum("ij,ij->i", weighted, level) / total, crossed
 
-    def direct_mse(self, row: Index, scale: Array) -> Array:
-        """The mean squared error at a scale, value by value."""
-        found = np.empty(row.size)
+    def direct(self, row: Index, scale: Array) -> tuple[Array, Array, Array]:
+        """The error at a scale, its slope, and C, value by value: each right to its own digits."""
+        found = np.empty((3, row.size))
         for part in self._parts(row, self.n):
-            y = self.rows.values[row[part]] - self.shift[row[part], None]
-            code = self._codes(row[part], scale[part])
-            square = np.square(scale[part, None] * self.grid.levels[code] - y)
-            weights = self.rows.weights
-            found[part] = (square if weights is None else square * weights[row[part]]).sum(axis=1)
-        return found
+            one, s, weights = row[part], scale[part, None], self.rows.weights
+            level = self.grid.levels[self._codes(one, scale[part])]
+            error = s * level - (self.rows.values[one] - self.shift[one, None])
+            weighted, mass = (error, level) if weights is None else (error * weights[one], level * weights[one])
+            pairs = ((weighted, error), (weighted, level), (mass, level))
+            found[:, part] = [np.einsum("ij,ij->i", a, b) for a, b in pairs] / self.rows.total[one]
+        found[1] *= 2
+        return found[0], found[1], found[2]
 
     def settle(self, row: Index, scale: Array) -> Array:
         """B / C of the cells at a scale, from the values themselves: exact where they lie on the levels."""
