@@ -370,6 +370,17 @@ def test_cells_add_up(case: tuple[str, qe.Density]) -> None:
     np.testing.assert_allclose(moved, parts, rtol=1e-11, atol=tolerance(name) * max(1.0, power))
 
 
+def test_symmetry_and_unimodality_are_claimed_by_those_that_have_them(case: tuple[str, qe.Density]) -> None:
+    """Searches trust both: a false claim of symmetry gives a wrong scale."""
+    _, density = case
+    t = float(density.std) * np.geomspace(1e-6, 30.0, 500)
+    above, below = (density.pdf_from(density.mean, sign * t) for sign in (1.0, -1.0))
+    if density.symmetric:
+        np.testing.assert_allclose(above, below, rtol=1e-12, atol=1e-300)
+    if density.unimodal:
+        assert all((side[1:] <= side[:-1] * (1 + 1e-13)).all() for side in (above, below))
+
+
 def test_ties_go_where_they_are_sent() -> None:
     density = qe.Rectified(qe.Gaussian())
     edges, about = np.array([-1.0, 0.0, 1.0]), np.array([0.0, 0.0])

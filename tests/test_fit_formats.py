@@ -189,9 +189,9 @@ def test_nvfp4_tensor_scale() -> None:
         ({"grid": "nvfp4", "scale_format": "fp16"}, "scale_format must be left out with nvfp4"),
         ({"grid": "mxfp4", "axis": 0}, "axis must be None where block_size is given"),
         ({"grid": "int4", "scale_format": "fp8"}, "scale_format must be 'fp16', 'bf16', 'e4m3fn', 'e8m0' or 'pow2'"),
-        ({"grid": "e2m1", "zero_point": "integer"}, "zero_point='integer' needs a grid of consecutive integers"),
+        ({"grid": "e2m1", "zero_point": "integer"}, "zero_point needs a grid of consecutive integers"),
         ({"grid": "int4_midrise", "zero_point": "integer"}, "needs a grid of consecutive integers"),
-        ({"grid": "int4", "zero_point": "float"}, "zero_point must be 'integer', got 'float'"),
+        ({"grid": "int4", "zero_point": "float"}, "zero_point must be 'integer' or 'storable', got 'float'"),
         ({"grid": "int4", "zero_point": "integer", "shift": "mean"}, "shift must be left at 0 with zero_point"),
         ({"grid": "mxfp5"}, "unknown grid 'mxfp5'; did you mean"),
     ],
@@ -261,6 +261,77 @@ def test_zero_point_of_constant_data_is_exact() -> None:
     zeros = qe.fit(np.zeros(9), "uint4", zero_point="integer")
     assert zeros.status == Status.DEGENERATE
     assert zeros.error.mse == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "grid", "least"),
+    [
+        # Far from 0: scale 2/3 with shift 3000 is zero point -4500. By brute force over 4 000 to 5 000.
+        ([3000, 3000.6, 3001.4, 3002], "uint2", 0.0020000020791),
+        ([1400, 1401, 1402.5, 1403.1, 1404.7], "uint4", 0.000757954885375),
+    ],
+)
+def test_data_very_far_from_zero_are_not_called_proven(x: list[float], grid: str, least: float) -> None:
+    result = qe.fit(x, grid, zero_point="integer")
+    assert result.total.mse == pytest.approx(least, rel=1e-9)
+    assert result.status == qe.Status.SCANNED
+
+
+@pytest.mark.parametrize("rule", ["optimal", "minmax", "percentile", "shrink_search", "analytic", "iterative"])
+@pytest.mark.parametrize("zero_point", ["integer", "storable"])
+@pytest.mark.parametrize("grid", ["uint8", "int4", "uint2", "int4_narrow"])
+def test_constant_groups_are_represented_exactly(rule: str, zero_point: str, grid: str) -> None:
+    x = RNG.standard_normal((5, 40))
+    x[1], x[3] = 0.1, -7.3
+    result = qe.fit(x, grid, rule=rule, axis=0, zero_point=zero_point)
+    np.testing.assert_array_equal(result.fake_quantize(x)[[1, 3]], x[[1, 3]])
+    assert qe.grid(grid).min <= result.zero_point[[1, 3]].min() <= result.zero_point[[1, 3]].max() <= qe.grid(grid).max
+    assert {status.name for status in result.status[[1, 3], 0]} == {"EXACT" if rule == "optimal" else "RULE"}
+
+
+@pytest.mark.parametrize("shift", ["mean", "optimal"])
+@pytest.mark.parametrize("rule", ["optimal", "minmax", "iterative", "shrink_search"])
+@pytest.mark.parametrize("grid", ["uint4", "int4", "int4_midrise", "binary", "e2m1", "nf4"])
+def test_a_constant_group_with_a_shift_is_represented_exactly(shift: str, rule: str, grid: str) -> None:
+    """0.1: the mean of three is not 0.1 in float64."""
+    x = RNG.standard_normal((3, 3))
+    x[1] = 0.1
+    result = qe.fit(x, grid, rule=rule, axis=0, shift=shift)
+    np.testing.assert_array_equal(result.fake_quantize(x)[1], x[1])
+    assert result.total.mse < x.var() + x.mean() ** 2
+
+
+@pytest.mark.parametrize(
+    ("grid", "rule"),
+    [(g, r) for g in ("int4_midrise", "binary") for r in ("optimal", "minmax", "percentile", "analytic")]
+    + [("int4_midrise", "octav"), ("int2_midrise", "sawb"), ("int4_midrise", "aciq")],
+)
+def test_zero_groups_on_grids_without_zero(rule: str, grid: str) -> None:
+    """The error falls with the scale: the least one, not 1, stands for none; totals are those of the other rows."""
+    x = RNG.standard_normal((4, 64))
+    x[2] = 0.0
+    result = qe.fit(x, grid, rule=rule, axis=0)
+    assert result.status[2, 0] == qe.Status.DEGENERATE_NONE
+    assert result.scale[2, 0] == np.finfo(np.float32).tiny
+    others = qe.fit(x[[0, 1, 3]], grid, rule=rule, axis=0)
+    assert result.total.mse == pytest.approx(0.75 * others.total.mse, rel=1e-14)
+
+
+@pytest.mark.parametrize("grid", ["uint2", "int2", "uint3"])
+@pytest.mark.parametrize("offset", [0.0, 2.0, -5.0])
+def test_the_storable_zero_point_is_the_best_of_all_codes(grid: str, offset: float) -> None:
+    x = RNG.standard_normal((3, 20)) + offset
+    result = qe.fit(x, grid, axis=0, zero_point="storable")
+    levels = qe.grid(grid).levels
+    assert set(result.zero_point.ravel()) <= set(levels)
+    assert (result.status == qe.Status.EXACT).all()
+    for row, mse in zip(x, result.error.mse[:, 0], strict=True):
+        each = [qe.optimal_scale(qe.Empirical(row), qe.Grid(levels - p)).error.mse for p in levels]
+        assert mse == pytest.approx(min(each), rel=1e-12)
+    # With 0 in the range minmax has a zero point among the codes, and nothing is clipped by more than its rounding.
+    by_minmax = qe.fit(x, grid, rule="minmax", axis=0, zero_point="storable")
+    span = np.maximum(x.max(1), 0) - np.minimum(x.min(1), 0)
+    np.testing.assert_allclose(by_minmax.scale[:, 0], span / (levels[-1] - levels[0]), rtol=1e-14)
 
 
 def test_zero_points_with_stored_scales() -> None:

@@ -329,7 +329,7 @@ def test_rules_by_name_and_as_functions() -> None:
     [
         ("minmacks", "unknown rule 'minmacks'; did you mean 'minmax'"),
         ("percentile:q=3", "rule percentile has no option 'q'; it has p"),
-        ("minmax:p=3", "rule minmax has no option 'p'; it has none"),
+        ("minmax:p=3", "rule minmax has no option 'p'; it has include_zero"),
         ("percentile:99", "options of a rule are written as key=value"),
         ("percentile:p=0", "p must be a percentage above 0 and up to 100, got 0"),
         ("percentile:p=x", "p must be a number >= 0, got 'x'"),

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
-from qerror.files.quantized import read_quantized
 
 import qerror as qe
+from qerror.files.quantized import read_quantized
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 from .._check import check_choice, check_shift, shown
 from .._types import Array
 from ..densities.base import Density
+from ..grids.grid import Grid
 from ..results import Status
+from ..search.found import LEAST_SCALE
 
 # The rules that understand shift="optimal".
 WITH_OWN_SHIFT = ("minmax", "iterative", "shrink_search", "optimal")
@@ -84,13 +86,17 @@ def mean_distance(density: Density, z: Array) -> Array:
     return above - below
 
 
-def settled_result(density: Density, scale: Any, shift: Any) -> RuleResult:
-    """A result in the broadcast shape; where the rule gives no scale (all values at the shift) 1.0 stands for any."""
+def settled_result(density: Density, grid: Grid, scale: Any, shift: Any) -> RuleResult:
+    """A result in the broadcast shape; where the rule gives no scale (all values at the shift) 1.0 stands for any.
+
+    On a grid without 0 the error then falls with the scale: the least stands for none.
+    """
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
     shape = np.broadcast_shapes(scale.shape, shift.shape, density.shape)
     scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
     none = ~(scale > 0)
-    return RuleResult(np.where(none, 1.0, scale)[()], shift[()], either(none, Status.DEGENERATE, Status.RULE))
+    instead, status = (1.0, Status.DEGENERATE) if 0 in grid.levels else (LEAST_SCALE, Status.DEGENERATE_NONE)
+    return RuleResult(np.where(none, instead, scale)[()], shift[()], either(none, status, Status.RULE))
 
 
 def either(condition: ArrayLike, yes: Any, no: Any) -> Any:

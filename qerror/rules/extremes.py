@@ -23,7 +23,7 @@ _AT_ONCE = 256
 _MX_EXPONENT = 127
 
 
-def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0, include_zero: bool = False) -> RuleResult:
     """The smallest scale that clips nothing.
 
     s = max((max x - z) / l_{K-1}, (min x - z) / l_0); with shift "optimal" l_0 -> min x and l_{K-1} -> max x. Many
@@ -36,6 +36,8 @@ def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResul
         Of bounded support: a sample, or Uniform and the like.
     grid : Grid or str
     shift : array_like, "mean" or "optimal"
+    include_zero : bool
+        Of shift "optimal": whether the range has 0 in it, as that of PyTorch's observers.
 
     Raises
     ------
@@ -51,10 +53,12 @@ def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResul
     levels = as_grid(grid)
     low, high = bounds("minmax", density)
     if is_word(shift, "optimal"):
+        if include_zero:
+            low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         scale = (high - low) / (levels.max - levels.min)
-        return settled_result(density, scale, low - scale * levels.min)
+        return settled_result(density, levels, scale, low - scale * levels.min)
     z = fixed_shift("minmax", density, shift)
-    return settled_result(density, _covering(levels, z, low, high), z)
+    return settled_result(density, levels, _covering(levels, z, low, high), z)
 
 
 def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float = 99.9) -> RuleResult:
@@ -80,17 +84,19 @@ def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float
     levels, z = as_grid(grid), fixed_shift("percentile", density, shift)
     low, high = density.support
     radius = _radius(density, z, p / 100)
-    return settled_result(density, _covering(levels, z, np.maximum(low, z - radius), np.minimum(high, z + radius)), z)
+    return settled_result(
+        density, levels, _covering(levels, z, np.maximum(low, z - radius), np.minimum(high, z + radius)), z
+    )
 
 
-def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0, include_zero: bool = False) -> RuleResult:
     """The line search of today's calibrators: the best of minmax times 1.00, 0.99, ... 0.20.
 
     With shift "optimal" both ends shrink (z with s); otherwise the shift stays.
 
     Parameters
     ----------
-    density, grid, shift
+    density, grid, shift, include_zero
         As in `minmax`.
 
     Examples
@@ -100,7 +106,7 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> Ru
     >>> round(float(shrink_search(x, "int4").scale / minmax(x, "int4").scale), 12)
     0.9
     """
-    levels, whole = as_grid(grid), minmax(density, grid, shift=shift)
+    levels, whole = as_grid(grid), minmax(density, grid, shift=shift, include_zero=include_zero)
     members, scale, z, shape = flatten(density, whole.scale, whole.shift)
     least, best = np.full(scale.size, np.inf), np.ones(scale.size)
     moves = is_word(shift, "optimal")
@@ -113,8 +119,8 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> Ru
         chosen, lowest = factors[mse.argmin(axis=1)], mse.min(axis=1)
         better = lowest < least
         least, best = np.where(better, lowest, least), np.where(better, chosen, best)
-    # Where nothing depends on the scale, the 1.0 that stands for all is left alone.
-    best = np.where(np.ravel(whole.status) == Status.DEGENERATE, 1.0, best)
+    # Where nothing depends on the scale, what stands for all is left alone.
+    best = np.where(np.ravel(whole.status) == Status.RULE, best, 1.0)
     shifts = (z * best if moves else z).reshape(shape)[()]
     return RuleResult((best * scale).reshape(shape)[()], shifts, whole.status)
 

@@ -64,7 +64,7 @@ def analytic(
         raise ValueError(f"family must be one density, got one of shape {chosen.shape}")
     best = optimal_scale(chosen, levels, shift="mean", model=model)
     scale = best.scale / chosen.std * rms(density, z)
-    return dataclasses.replace(settled_result(density, scale, z), note=f"family {chosen.name}")
+    return dataclasses.replace(settled_result(density, levels, scale, z), note=f"family {chosen.name}")
 
 
 def pooled_family(density: Density) -> Density:
@@ -111,14 +111,15 @@ def aciq(density: Density, grid: Grid | str, *, shift: Any = 0.0, family: str = 
     >>> round(float(aciq(qe.Gaussian(), "int4").scale * 8), 6)
     2.559136
     """
-    bits, step = _two_to_the("aciq", as_grid(grid))
+    levels = as_grid(grid)
+    bits, step = _two_to_the("aciq", levels)
     check_choice("family", family, ("gaussian", "laplace"))
     z = fixed_shift("aciq", density, shift)
     if family == "laplace":
         clip = float(lambertw(3 * 4.0**bits).real) * mean_distance(density, z)
     else:
         clip = _gaussian_clip(bits) * rms(density, z)
-    return settled_result(density, 2 * clip / 2**bits / step, z)
+    return settled_result(density, levels, 2 * clip / 2**bits / step, z)
 
 
 def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int = 200, tol: float = 1e-12) -> RuleResult:
@@ -150,7 +151,8 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     >>> round(float(octav(qe.Gaussian(), "int4").scale * 8), 8)
     2.56209026
     """
-    bits, step = _two_to_the("octav", as_grid(grid))
+    levels = as_grid(grid)
+    bits, step = _two_to_the("octav", levels)
     tol = as_number("tol", tol)
     z = fixed_shift("octav", density, shift)
     start = np.asarray(mean_distance(density, z))
@@ -172,7 +174,7 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     settled = np.ones(clip.size, np.bool_)
     settled[active] = False
     settled, clip = settled.reshape(shape)[()], clip.reshape(shape)[()]
-    result = settled_result(density, 2 * clip / 2**bits / step, z)
+    result = settled_result(density, levels, 2 * clip / 2**bits / step, z)
     return dataclasses.replace(result, status=either(settled, result.status, Status.UNCONVERGED))
 
 
@@ -203,12 +205,12 @@ def sawb(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
     z = fixed_shift("sawb", density, shift)
     c1, c2 = _SAWB[bits]
     clip = np.asarray(c1 * rms(density, z) - c2 * mean_distance(density, z))
-    result = settled_result(density, 2 * np.maximum(clip, 0.0) / (levels.max - levels.min), z)
+    result = settled_result(density, levels, 2 * np.maximum(clip, 0.0) / (levels.max - levels.min), z)
     if (clip > 0).all():
         return result
     instead = minmax(density, levels, shift=z)
     scale = np.where(clip > 0, result.scale, instead.scale)[()]
-    fallback = either(instead.status == Status.DEGENERATE, Status.DEGENERATE, Status.FALLBACK)
+    fallback = either(instead.status == Status.RULE, Status.FALLBACK, instead.status)
     return RuleResult(scale, result.shift, either(clip > 0, result.status, fallback))
 
 

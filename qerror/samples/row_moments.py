@@ -66,7 +66,7 @@ class RowMoments(Density):
     @cached_property
     def mean(self) -> Array:
         """Weighted mean of each row."""
-        return self._average(lambda x: x)
+        return np.minimum(np.maximum(self._average(lambda x: x), self.support[0]), self.support[1])
 
     @cached_property
     def std(self) -> Array:

@@ -72,8 +72,8 @@ class Rows:
 
     @cached_property
     def mean(self) -> Array:
-        """Weighted mean of each row."""
-        return self._sum(None) / self.total
+        """Weighted mean of each row; that of equal values is one of them."""
+        return np.minimum(np.maximum(self._sum(None) / self.total, self.least), self.greatest)
 
     @cached_property
     def variance(self) -> Array:

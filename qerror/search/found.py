@@ -16,6 +16,10 @@ RESOLUTION = 8 * np.finfo(np.float64).eps
 TOLERANCE = 1e-12
 
 
+# Stands for the scale where the error falls on to scale 0: the least normal float32, so that it can be stored.
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
+
+
 class Found(NamedTuple):
     """What a search found for each row."""
 

@@ -33,7 +33,7 @@ def fit(
     block_size: int | None = None,
     block_axis: int = -1,
     shift: ArrayLike | str = 0.0,
-    zero_point: Literal["integer"] | None = None,
+    zero_point: Literal["integer", "storable"] | None = None,
     weights: ArrayLike | None = None,
     scale_format: str | Grid | None = None,
     measure: bool | None = None,
@@ -59,9 +59,10 @@ def fit(
     block_axis : int
     shift : array_like, "mean" or "optimal"
         The value of level 0: given (broadcast to the scales), the mean of each group, or chosen with the scale.
-    zero_point : "integer", optional
-        Choose the shift too, as -zero_point * scale with an integer zero point, inside the codes or not: rule "optimal"
-        takes the best of all integers; others choose a shift (that of their own, else the mean), which is rounded.
+    zero_point : {"integer", "storable"}, optional
+        Choose the shift too, as -zero_point * scale with an integer zero point: any, or with "storable" one of the
+        codes, as runtimes have it. Rule "optimal" takes the best of them; others choose a shift (that of their own, else
+        the mean), which is rounded (minmax and shrink_search then have 0 in their range, as observers do).
     weights : array_like, optional
         Importance of each element, >= 0, broadcast against x.
     scale_format : {"fp16", "bf16", "e4m3fn", "e8m0", "pow2"} or Grid, optional
@@ -96,13 +97,15 @@ def fit(
     """
     form = resolve_format(grid, block_size, scale_format)
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
-    policy, integer = shift_policy(shift, tensor.groups), zero_point is not None
-    if integer:
-        check_choice("zero_point", zero_point, ("integer",))
+    policy = shift_policy(shift, tensor.groups)
+    if zero_point is not None:
+        check_choice("zero_point", zero_point, ("integer", "storable"))
         check_affine(form.grid)
         if isinstance(policy, str) or policy.any():
-            raise ValueError(f"shift must be left at 0 with zero_point='integer', which chooses it, got {shown(shift)}")
-    plan = Plan(form.grid, as_rule(rule), rule_label(rule), policy, integer, form.stored(tensor.values))
+            raise ValueError(
+                f"shift must be left at 0 with zero_point={zero_point!r}, which chooses it, got {shown(shift)}"
+            )
+    plan = Plan(form.grid, as_rule(rule), rule_label(rule), policy, zero_point, form.stored(tensor.values))
     plan = with_family(plan, tensor)
     tensor_scale = plan.stored.unit if plan.stored is not None and form.tensor_scale else None
     best = None if plan.rule is optimal else dataclasses.replace(plan, rule=optimal)
@@ -172,7 +175,7 @@ def _result(
     )
     if tensor.values.size <= _SMALL if measure is None else measure:
         costs.compute()
-    names = ("scale", "shift", "status", *(["zero_point"] if plan.integer else []))
+    names = ("scale", "shift", "status", *(["zero_point"] if plan.zero_point else []))
     scale, shift, status, *integer = (groups.join([getattr(part, name) for part in chosen]) for name in names)
     zero_point = integer[0] if integer else None
     return FitResult(plan.grid, plan.label, scale, shift, zero_point, tensor_scale, status, groups, costs)

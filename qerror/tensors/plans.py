@@ -26,7 +26,7 @@ from ..search.optimal import optimal_scale
 from ..search.samples.best_scale import best_of_rows
 from .groups import Grouped
 from .scale_formats import Stored, best_stored
-from .zero_points import best_zero_point
+from .zero_points import best_zero_point, exact_pair
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
 _FROM_MOMENTS = (minmax, ocp, analytic, aciq, octav, sawb)
@@ -51,8 +51,8 @@ class Plan:
         What the rule is called.
     shift : "mean", "optimal" or ndarray
         The shift of every group, or how it is chosen.
-    integer : bool
-        Whether -shift / scale must be an integer; the shift is then chosen, whatever is asked of it.
+    zero_point : {None, "integer", "storable"}
+        Whether -shift / scale must be an integer, or one of the codes; the shift is then chosen.
     stored : Stored or None
         The scales that can be stored.
     """
@@ -61,7 +61,7 @@ class Plan:
     rule: Rule
     label: str
     shift: Any
-    integer: bool = False
+    zero_point: str | None = None
     stored: Stored | None = None
 
     @property
@@ -70,7 +70,9 @@ class Plan:
         if self.stored is not None:
             return _STORED_CHUNK
         return (
-            _SEARCH_CHUNK if self.rule is optimal and not self.integer and not isinstance(self.shift, str) else _CHUNK
+            _SEARCH_CHUNK
+            if self.rule is optimal and self.zero_point is None and not isinstance(self.shift, str)
+            else _CHUNK
         )
 
 
@@ -147,11 +149,15 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
         return _best(rows, weights, shift, plan)
     function = plan.rule.func if isinstance(plan.rule, partial) else plan.rule
     sample = RowMoments(rows, weights) if function in _FROM_MOMENTS else Empirical(rows, weights, axis=0)
-    if plan.integer:
+    rule = plan.rule
+    if plan.zero_point is not None:
         shift = "optimal" if function in (minmax, iterative, shrink_search) else "mean"
+        if plan.zero_point == "storable" and function in (minmax, shrink_search):
+            # Only a range that has 0 in it has its zero point among the codes.
+            rule = partial(rule, include_zero=True)
     # A NaN must not pass for a moment that is 0.
     _ = sample.support
-    found: Any = plan.rule(sample, plan.grid, shift=shift)
+    found: Any = rule(sample, plan.grid, shift=shift)
     if not isinstance(found, RuleResult):
         scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
         found = RuleResult(check_scale(scale), check_shift(at), Status.RULE)
@@ -160,7 +166,22 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
         # Rounded down, minmax would clip, by half its range on powers of two.
         rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
         choice = dataclasses.replace(choice, scale=np.atleast_1d(rounded(choice.scale)))
-    return _with_integer(choice, np.rint(-choice.shift / choice.scale)) if plan.integer else choice
+    return choice if plan.zero_point is None else _with_zero_point(choice, sample, plan)
+
+
+def _with_zero_point(choice: Choice, sample: Density, plan: Plan) -> Choice:
+    """The choice of a rule with its zero point rounded; constants are represented as they are."""
+    zero_point = np.rint(-choice.shift / choice.scale)
+    if plan.zero_point == "storable":
+        zero_point = np.clip(zero_point, plan.grid.min, plan.grid.max)
+    least, most = sample.support
+    constant = (least == most) & (least != 0)
+    if constant.any() and plan.stored is None:
+        scale, exact = exact_pair(plan.grid, least)
+        zero_point = np.where(constant, exact, zero_point)
+        choice = dataclasses.replace(choice, scale=np.where(constant, scale, choice.scale))
+        choice = dataclasses.replace(choice, status=either(constant, Status.RULE, choice.status))
+    return _with_integer(choice, zero_point)
 
 
 def _with_integer(choice: Choice, zero_point: Array) -> Choice:
@@ -172,10 +193,10 @@ def _with_integer(choice: Choice, zero_point: Array) -> Choice:
 def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
     """The exact minimum of what may be chosen."""
     stored, count = plan.stored, len(rows)
-    if plan.integer:
+    if plan.zero_point is not None:
         sample = Empirical(rows, weights, axis=0)
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
-        scale, zero_point, status = best_zero_point(sample, plan.grid, search)
+        scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=plan.zero_point == "storable")
         return _with_integer(_flat(count, scale, 0.0, status), zero_point.astype(np.float64))
     grid, half = plan.grid, plan.grid.half
     if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):

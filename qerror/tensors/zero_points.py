@@ -1,8 +1,9 @@
-"""Scale and integer zero point together, as integer runtimes have them: the best of all integers.
+"""Scale and integer zero point together, as integer runtimes have them: the best of all integers, or of all codes.
 
 At zero point p the values are s (l_k - p): the grid l - p at shift 0. Each integer is its own search over the scale,
 but few need one: far integers are ruled out by what any interval of values must clip, near ones by the chord of the
-convex h(u) (see `qerror.search.densities.bounds`) against the best error known.
+convex h(u) (see `qerror.search.densities.bounds`) against the best error known. Data farther from 0 than that start at
+the best pair of scale and shift, which bounds what any zero point can reach.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
 from ..search.points import join, numbered
+from ..search.samples.scale_and_shift import best_scale_and_shift
 
-# Zero points beyond the codes that are looked at: data whose mean is 10^5 times their spread would ask for more.
+# Zero points beyond the codes that are looked at one by one.
 _MOST = 1 << 12
+# Beyond, a step of the grid is lost in the rounding of float64.
+_FAR = 1 << 50
 _MOST_TRIED = 1 << 13
 _TOLERANCE = 1e-12
 # Scales an octave to bound the error with, and how often what is left undecided is divided in four.
@@ -37,16 +41,31 @@ def check_affine(grid: Grid) -> None:
     """Refuse grids that are no consecutive integers."""
     if grid.step != 1.0 or grid.min != np.rint(grid.min):
         known = "a grid of consecutive integers such as uint8 or int4"
-        raise ValueError(f"zero_point='integer' needs {known}, got {grid.name or repr(grid)}")
+        raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
+
+
+def exact_pair(grid: Grid, value: Array) -> tuple[Array, NDArray[np.int64]]:
+    """A scale and a zero point among the codes that represent constants, not 0, exactly.
+
+    Examples
+    --------
+    >>> from qerror.grids.formats import grid
+    >>> exact_pair(grid("uint8"), np.array([0.1, -0.1]))
+    (array([0.1, 0.1]), array([0, 1]))
+    """
+    # One step above or below level 0; where the grid has none there, the zero point makes room for it.
+    room = np.where(value > 0, grid.max - 1, grid.min + 1)
+    return np.abs(value), np.where(value > 0, np.minimum(0, room), np.maximum(0, room)).astype(np.int64)
 
 
 def best_zero_point(
-    density: Density, grid: Grid, search: Search
+    density: Density, grid: Grid, search: Search, *, storable: bool = False
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
     """The scale and integer zero point of least error for each row of a sample, on a grid of consecutive integers.
 
     `search` gives the best scales of rows on a grid at shift 0, and their status. The zero point -shift / scale is any
-    integer, inside the codes or not; the status is EXACT where every integer is searched or ruled out.
+    integer, inside the codes or not (with `storable` inside); the status is EXACT where every one is searched or ruled
+    out.
 
     Examples
     --------
@@ -56,14 +75,16 @@ def best_zero_point(
     >>> [v.item() for v in best_zero_point(x, qe.grid("uint2"), best_scales)[:2]]
     [0.5, -2]
     """
-    return _Search(density, grid, search).run()
+    return _Search(density, grid, search, storable).run()
 
 
 class _Search:
     """The best known of each row, improved zero point by zero point."""
 
-    def __init__(self, density: Density, grid: Grid, search: Search) -> None:
+    def __init__(self, density: Density, grid: Grid, search: Search, storable: bool) -> None:
         self.density, self.grid, self.search = density, grid, search
+        # The least and the greatest zero point that may be chosen.
+        self.limits = (int(grid.min), int(grid.max)) if storable else (-_FAR, _FAR)
         self.power = np.square(density.std) + np.square(density.mean)
         count = density.shape[0]
         self.least, self.scale = np.full(count, np.inf), np.ones(count)
@@ -73,10 +94,10 @@ class _Search:
 
     def run(self) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
         """Start near the range of the data, then go through all that may be better."""
-        first = self._guess()
-        for p in np.unique(first):
-            self._try(int(p), np.flatnonzero(first == p))
-        self._try(0, np.arange(first.size))
+        first, rows = self._guess(), self._varied()
+        for p in np.unique(first[rows]):
+            self._try(int(p), rows[first[rows] == p])
+        self._try(min(max(0, self.limits[0]), self.limits[1]), rows)
         low, high = self._window()
         middle = np.median(self.zero_point)
         every = np.arange(low.min(), high.max() + 1)
@@ -99,12 +120,32 @@ class _Search:
         """Where the ends of the grid lie on the ends of the data."""
         least, most = self.density.support
         scale = (most - least) / (self.grid.max - self.grid.min)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             p = np.rint(self.grid.min - least / scale)
-        limit = float(_MOST)
-        p = np.clip(np.nan_to_num(p, posinf=limit, neginf=-limit), -limit, limit)
-        guess: NDArray[np.int64] = p.astype(np.int64)
+        guess: NDArray[np.int64] = np.clip(np.nan_to_num(p), *self.limits).astype(np.int64)
         return guess
+
+    def _varied(self) -> Index:
+        """Rows that are no constants; constants are settled."""
+        least, most = (np.asarray(end) for end in self.density.support)
+        constant = (least == most) & (least != 0)
+        if constant.any():
+            self.scale[constant], self.zero_point[constant] = exact_pair(self.grid, least[constant])
+            self.least[constant], self.status[constant] = 0.0, Status.EXACT
+        return np.flatnonzero(~constant)
+
+    def _far(self, rows: Index) -> None:
+        """Zero points next to the best pairs of scale and shift; these bound what any zero point can reach."""
+        for row, free in zip(rows.tolist(), best_scale_and_shift(self.density.take(rows), self.grid), strict=True):
+            for pair in free.minima:
+                near = round(-pair.shift / pair.scale)
+                for p in (near - 1, near, near + 1):
+                    if abs(p) < _FAR:
+                        self._try(p, np.array([row]))
+            # The values s (l - p) are rounded by this.
+            rounding = 4 * np.finfo(np.float64).eps * np.sqrt(self.power[row])
+            goal = free.minima[0].mse * (1 + _TOLERANCE) + rounding * (np.sqrt(free.minima[0].mse) + rounding)
+            self.proven[row] = free.proven and self.least[row] <= goal
 
     def _try(self, p: int, rows: Index) -> None:
         """Search at zero point p for some rows."""
@@ -123,18 +164,22 @@ class _Search:
 
     def _window(self) -> tuple[Index, Index]:
         """The zero points that are not ruled out for each row by what lies beyond the ends of all values."""
-        beyond = []
+        beyond, far = [], np.zeros(self.least.size, np.bool_)
         for sign in (1.0, -1.0):
             reach, left = np.zeros(self.least.size, np.intp), np.flatnonzero(self._open)
             m = 1
-            while left.size:
+            while left.size and m <= _MOST:
                 left = left[self._clips_less(left, m, sign)]
-                if m > _MOST:
-                    self.proven[left] = False
-                    break
                 reach[left] = m = 2 * m
+            far |= reach > _MOST
             beyond.append(np.minimum(reach, _MOST))
-        return int(self.grid.min) - beyond[0], int(self.grid.max) + beyond[1]
+        low, high = int(self.grid.min) - beyond[0], int(self.grid.max) + beyond[1]
+        least, most = self.limits
+        if least == -_FAR and far.any():
+            self._far(np.flatnonzero(far))
+            # What is proven, or too far away, is not looked for nearby.
+            low, high = np.where(far, 0, low), np.where(far, 0, high)
+        return np.maximum(low, least), np.minimum(high, most)
 
     def _clips_less(self, rows: Index, m: int, sign: float) -> NDArray[np.bool_]:
         """Whether values from a to a (1 + (K - 1) / m), a > 0, on one side of 0 can clip less than the best error.

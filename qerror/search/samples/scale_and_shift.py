@@ -21,7 +21,7 @@ from ...densities.base import Density
 from ...errors.exact import quantization_error
 from ...grids.grid import Grid
 from ...results import Minimum
-from ..found import RESOLUTION, TOLERANCE, distinct
+from ..found import LEAST_SCALE, RESOLUTION, TOLERANCE, distinct
 
 # Rows times levels of the grid that are searched together, which bounds the rectangles in memory; the number of a row
 # takes the first bits of a corner's key, its place 2 * 28 others.
@@ -58,9 +58,9 @@ def best_scale_and_shift(density: Density, grid: Grid) -> list[FreeScale]:
     >>> found.minima[0].scale, found.minima[0].shift, found.proven
     (0.5, 1.0, True)
     """
-    mean, std = np.ravel(density.mean), np.ravel(density.std)
-    found = [FreeScale(constant(float(value), grid), True) for value in mean]
-    live = np.flatnonzero(std > 0)
+    low, high = (np.ravel(end) for end in density.support)
+    found = [FreeScale(constant(float(value), grid), True) for value in low]
+    live = np.flatnonzero(low < high)
     parts = chunk_slices(live.size, min(64, max(1, _TOGETHER // len(grid))))
     done = thread_map(lambda part: _Search(density.take(live[part]), grid).run(), parts)
     for i, row in zip(live, (row for part in done for row in part), strict=True):
@@ -71,7 +71,7 @@ def best_scale_and_shift(density: Density, grid: Grid) -> list[FreeScale]:
 def constant(value: float, grid: Grid) -> tuple[Minimum, ...]:
     """All values equal: a shift onto them leaves no error where 0 is a level, any level will do elsewhere."""
     level = float(grid.levels[np.argmin(np.abs(grid.levels))])
-    scale = 1.0 if level == 0 else max(1.0, abs(value))
+    scale = 1.0 if level == 0 else LEAST_SCALE
     return (Minimum(scale, value - scale * level, 0.0),)
 
 
