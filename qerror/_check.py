@@ -103,8 +103,8 @@ def check_positive(name: str, value: Any) -> NDArray[np.float64]:
     return array
 
 
-def check_scale(scale: Any) -> NDArray[np.float64]:
-    """Return `scale` as a float64 array of positive, finite numbers.
+def check_scale(scale: Any, *, signed: bool = False) -> NDArray[np.float64]:
+    """Return `scale` as a float64 array of positive, finite numbers; with `signed` they may be negative.
 
     Raises
     ------
@@ -116,7 +116,13 @@ def check_scale(scale: Any) -> NDArray[np.float64]:
     >>> check_scale(0.5)
     array(0.5)
     """
-    return check_positive("scale", scale)
+    if not signed:
+        return check_positive("scale", scale)
+    array = as_float_array("scale", scale)
+    good = np.isfinite(array) & (array != 0)
+    if not good.all():
+        raise ValueError(f"scale must be finite and not 0, got {_first(array, good)}")
+    return array
 
 
 def check_shift(shift: Any) -> NDArray[np.float64]:
@@ -148,6 +154,17 @@ def broadcast_shape(density: tuple[int, ...], **arrays: NDArray[np.float64]) -> 
         verb, last = "do" if len(arrays) > 1 else "does", next(iter(arrays))
         message = f"{said} {verb} not broadcast against the density {density}"
         raise ValueError(f"{message}; add axes of length 1, as in {last}[:, None]") from None
+
+
+def check_zero_point(zero_point: Any, shift: Any) -> NDArray[np.float64]:
+    """Return zero points as whole float64 numbers; they stand for the shift, which must be left at 0."""
+    array = as_float_array("zero_point", zero_point)
+    good = np.isfinite(array) & (array == np.rint(array))
+    if not good.all():
+        raise ValueError(f"zero_point must be integers, got {_first(array, good)}")
+    if np.any(np.asarray(shift) != 0):
+        raise ValueError(f"shift must be left at 0 where zero_point is given, got {shown(shift)}")
+    return array
 
 
 def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:

@@ -20,7 +20,7 @@ class Status(enum.Enum):
     UNCONVERGED = "the rule's iteration has not settled within its steps (n_iter)"
     GIVEN = "given by the caller"
     DEGENERATE = "degenerate: every scale gives the same error, so any is optimal; 1.0 stands for them"
-    DEGENERATE_NONE = "degenerate: no scale is optimal, the error only approaches its infimum; 1.0 is a placeholder"
+    DEGENERATE_NONE = "degenerate: no scale is optimal, the error falls on to scale 0; 2^-126 stands for it"
 
     def __str__(self) -> str:
         return self.value
@@ -210,15 +210,20 @@ class FitResult(_Readable):
 
     def quantize(self, x: Any, **options: Any) -> Any:
         """Codes of a tensor of the same shape; options as in `qerror.quantize`."""
-        return self.groups.quantize(x, self.grid, self.scale, self.shift, **options)
+        return self.groups.quantize(x, self.grid, self.scale, *self._at, **options)
 
     def dequantize(self, codes: Any, **options: Any) -> Any:
         """Values of codes of the same shape; options as in `qerror.dequantize`."""
-        return self.groups.dequantize(codes, self.grid, self.scale, self.shift, **options)
+        return self.groups.dequantize(codes, self.grid, self.scale, *self._at, **options)
 
     def fake_quantize(self, x: Any, **options: Any) -> Any:
         """The values that x is replaced by; options as in `qerror.fake_quantize`."""
-        return self.groups.fake_quantize(x, self.grid, self.scale, self.shift, **options)
+        return self.groups.fake_quantize(x, self.grid, self.scale, *self._at, **options)
+
+    @property
+    def _at(self) -> tuple[Any, Any]:
+        """Shift and zero point, of which one counts."""
+        return (self.shift, None) if self.zero_point is None else (0.0, self.zero_point)
 
     def _lines(self) -> dict[str, str]:
         lines = {"grid": str(self.grid.name or self.grid), "rule": self.rule}

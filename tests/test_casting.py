@@ -9,7 +9,7 @@ import gfloat.formats as gf
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qerror.casting.cast import dequantize, fake_quantize, quantize
@@ -464,9 +464,9 @@ BAD_CALLS = [
         lambda: quantize(np.array([1, NAN], dtype=ml_dtypes.bfloat16), "bf16", rounding="stochastic"),
         "x must be finite, got 1 NaN of 2 values, the first is nan at index 1; remove or replace them",
     ),
-    (lambda: quantize([1.0], "int4", 0.0), "scale must be positive and finite, got 0.0"),
-    (lambda: quantize([1.0], "int4", [1.0, -0.5]), "scale must be positive and finite, got -0.5 at index 1"),
-    (lambda: dequantize([1], "int4", NAN), "scale must be positive and finite, got nan"),
+    (lambda: quantize([1.0], "int4", 0.0), "scale must be finite and not 0, got 0.0"),
+    (lambda: quantize([1.0], "int4", [1.0, np.inf]), "scale must be finite and not 0, got inf at index 1"),
+    (lambda: dequantize([1], "int4", NAN), "scale must be finite and not 0, got nan"),
     (lambda: quantize([1.0], "int4", 1.0, INF), "shift must be finite, got inf"),
     (lambda: quantize(["a"], "int4"), "x must be an array of real numbers, got dtype <U1"),
     (lambda: quantize([1j], "int4"), "x must be an array of real numbers, got dtype complex128"),
@@ -519,3 +519,68 @@ def test_finite_values_whose_extremes_overflow_are_accepted():
     x = np.array([np.finfo(np.float32).max, -np.finfo(np.float32).max], dtype=np.float32)
     assert quantize(x, "int4").tolist() == [7, -8]
     assert quantize(x.astype(np.float64) * 5e269, "int4").tolist() == [7, -8]
+
+
+# -- zero points and negative scales -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["int4", "uint4", "int8", "uint8", "int2", "uint16"]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([np.float32, np.float64]),
+    st.booleans(),
+)
+def test_zero_points_are_those_of_integer_runtimes(name: str, seed: int, dtype: type, by_row: bool) -> None:
+    """ONNX's QuantizeLinear: saturate(round(x / s) + p), ties to even before p is added; and back (q - p) * s."""
+    rng, low, high = np.random.default_rng(seed), grid(name).min, grid(name).max
+    x = (rng.standard_normal((5, 60)) * 8).astype(dtype)
+    # Lattices have exact ties.
+    x[::2] = np.rint(2 * x[::2]) / 2
+    scale = np.full((5, 1), 0.5) if rng.random() < 0.5 else rng.uniform(0.01, 3, (5, 1)).astype(np.float32)
+    scale = scale if by_row else scale[0, 0]
+    zero_point = rng.integers(low, high + 1, (5, 1) if by_row else ())
+    codes = quantize(x, name, scale, zero_point=zero_point)
+    q = np.rint(x / np.asarray(scale, dtype)).astype(np.float64) + zero_point
+    expected = np.clip(q, low, high)
+    np.testing.assert_array_equal(codes, expected)
+    back = dequantize(codes, name, scale, zero_point=zero_point)
+    np.testing.assert_array_equal(back, ((expected - zero_point) * np.asarray(scale, np.float64)).astype(np.float32))
+    np.testing.assert_array_equal(
+        fake_quantize(x, name, scale, zero_point=zero_point),
+        dequantize(codes, name, scale, zero_point=zero_point, dtype=dtype),
+    )
+
+
+def test_zero_points_with_stochastic_rounding_keep_the_mean() -> None:
+    x = np.full(400_000, 1.3)
+    codes = quantize(x, "uint8", 0.5, zero_point=7, rounding="stochastic", rng=1)
+    assert set(np.unique(codes)) == {9, 10}
+    # 2.6 steps: the share of the upper neighbour, by its standard error.
+    assert abs((codes == 10).mean() - 0.6) < 5 * np.sqrt(0.24 / x.size)
+
+
+@pytest.mark.parametrize("name", ["int4", "e2m1", "nf4", "uint8", "int4_midrise"])
+def test_a_negative_scale_turns_the_grid_around(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal(1000)
+    turned = Grid(-grid(name).levels[::-1])
+    np.testing.assert_allclose(fake_quantize(x, name, -0.3, 0.1), fake_quantize(x, turned, 0.3, 0.1), rtol=1e-15)
+    codes = quantize(x, name, -0.3, 0.1)
+    back = dequantize(codes, name, -0.3, 0.1, dtype=float)
+    np.testing.assert_array_equal(back, fake_quantize(x, name, -0.3, 0.1))
+    np.testing.assert_array_equal(codes, quantize(-x, name, 0.3, -0.1))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"grid": "e2m1", "zero_point": 0}, "zero_point needs a grid of consecutive integers such as uint8 or int4"),
+        ({"grid": "int4", "zero_point": 0.5}, "zero_point must be integers, got 0.5"),
+        ({"grid": "int4", "zero_point": 1, "shift": 0.5}, "shift must be left at 0 where zero_point is given, got 0.5"),
+        ({"grid": "int4", "scale": 0.0}, "scale must be finite and not 0, got 0.0"),
+    ],
+)
+def test_bad_zero_points_and_scales(options: dict, words: str) -> None:
+    for function, argument in ((quantize, [1.0]), (dequantize, [1]), (fake_quantize, [1.0])):
+        with pytest.raises(ValueError, match=words):
+            function(argument, **options)

@@ -192,6 +192,10 @@ def test_nvfp4_tensor_scale() -> None:
         ({"grid": "e2m1", "zero_point": "integer"}, "zero_point needs a grid of consecutive integers"),
         ({"grid": "int4_midrise", "zero_point": "integer"}, "needs a grid of consecutive integers"),
         ({"grid": "int4", "zero_point": "float"}, "zero_point must be 'integer' or 'storable', got 'float'"),
+        ({"grid": "int4", "sign": "minus"}, "sign must be 'positive' or 'either', got 'minus'"),
+        ({"grid": "int4", "sign": "either", "zero_point": "storable"}, "sign must be 'positive' with zero_point"),
+        ({"grid": "int4", "sign": "either", "scale_format": "e8m0"}, "sign must be 'positive' with scale_format"),
+        ({"grid": "int4", "rule": "signed_absmax", "scale_format": "bf16"}, "negative scales, which scale_format"),
         ({"grid": "int4", "zero_point": "integer", "shift": "mean"}, "shift must be left at 0 with zero_point"),
         ({"grid": "mxfp5"}, "unknown grid 'mxfp5'; did you mean"),
     ],
@@ -332,6 +336,52 @@ def test_the_storable_zero_point_is_the_best_of_all_codes(grid: str, offset: flo
     by_minmax = qe.fit(x, grid, rule="minmax", axis=0, zero_point="storable")
     span = np.maximum(x.max(1), 0) - np.minimum(x.min(1), 0)
     np.testing.assert_allclose(by_minmax.scale[:, 0], span / (levels[-1] - levels[0]), rtol=1e-14)
+
+
+def test_the_better_sign_of_the_scale() -> None:
+    """Against trying both signs row by row; int4 turned around reaches +8."""
+    x = RNG.standard_normal((40, 32))
+    result = qe.fit(x, "int4", axis=0, sign="either")
+    turned = qe.Grid(-qe.grid("int4").levels[::-1])
+    for row, scale, mse, status in zip(x, result.scale, result.error.mse[:, 0], result.status[:, 0], strict=True):
+        plus, minus = (qe.optimal_scale(qe.Empirical(row), g).error.mse for g in ("int4", turned))
+        assert mse == pytest.approx(min(plus, minus), rel=1e-12)
+        assert (scale[0] < 0) == (minus < plus * (1 - 1e-12))
+        assert status == qe.Status.EXACT
+    np.testing.assert_allclose(np.mean((result.fake_quantize(x) - x) ** 2), result.total.mse, rtol=1e-12)
+    given = qe.evaluate(x, "int4", result.scale, axis=0)
+    np.testing.assert_allclose(given.error.mse, result.error.mse, rtol=1e-12)
+    assert (given.excess_db == 0).all()
+    # On a symmetric grid the sign changes nothing.
+    np.testing.assert_array_equal(qe.fit(x, "e2m1", axis=0, sign="either").scale, qe.fit(x, "e2m1", axis=0).scale)
+
+
+def test_the_rule_of_q4_0() -> None:
+    """As llama.cpp writes it: d = (the value of largest magnitude) / -8, codes by rounding x / d."""
+    x = RNG.standard_normal((50, 32))
+    result = qe.fit(x, "int4", rule="signed_absmax", block_size=32)
+    d = x[np.arange(50), np.abs(x).argmax(axis=1)] / -8
+    np.testing.assert_array_equal(result.scale[:, 0], d)
+    codes = np.clip(np.rint(x / d[:, None]), -8, 7)
+    np.testing.assert_array_equal(result.quantize(x), codes)
+    np.testing.assert_allclose(result.error.mse[:, 0], np.mean((codes * d[:, None] - x) ** 2, axis=1), rtol=1e-12)
+    # Lost against the best scale of either sign.
+    assert (result.excess_db >= 0).all()
+    assert 0 < result.total_excess_db < 1
+
+
+@pytest.mark.parametrize("grid", ["int4", "uint8"])
+def test_pairs_are_compared_with_pairs(grid: str) -> None:
+    x = RNG.standard_normal((6, 50)) + 0.7
+    best = qe.fit(x, grid, axis=0, zero_point="storable")
+    given = qe.evaluate(x, grid, best.scale, axis=0, zero_point=best.zero_point)
+    np.testing.assert_array_equal(given.zero_point, best.zero_point)
+    np.testing.assert_allclose(given.error.mse, best.error.mse, rtol=1e-12)
+    assert (given.excess_db == 0).all()
+    by_minmax = qe.fit(x, grid, axis=0, rule="minmax", zero_point="storable")
+    again = qe.evaluate(x, grid, by_minmax.scale, axis=0, zero_point=by_minmax.zero_point)
+    np.testing.assert_allclose(again.excess_db, by_minmax.excess_db, rtol=1e-12, atol=1e-12)
+    assert (by_minmax.excess_db > 0).all()
 
 
 def test_zero_points_with_stored_scales() -> None:

@@ -10,8 +10,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._check import as_rng, check_choice, check_finite, check_scale, check_shift, is_real_dtype
+from .._check import (
+    as_rng,
+    check_choice,
+    check_finite,
+    check_scale,
+    check_shift,
+    check_zero_point,
+    is_real_dtype,
+)
 from .._threads import thread_map
+from .._types import Array
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .decoding import check_codes, make_decoder
@@ -34,6 +43,7 @@ def quantize(
     scale: ArrayLike = 1.0,
     shift: ArrayLike = 0.0,
     *,
+    zero_point: ArrayLike | None = None,
     rounding: Rounding = "nearest",
     rng: int | np.random.Generator | None = None,
 ) -> NDArray[Any]:
@@ -44,6 +54,8 @@ def quantize(
     levels the one with the even code. Values beyond the end levels saturate. Stochastic rounding takes the neighbour
     b of a <= q <= b with probability (q - a) / (b - a), so that its mean is q.
 
+    With a zero point p, as integer runtimes have it, the code is round(x / s) + p (ties of x / s to even), saturated.
+
     Parameters
     ----------
     x : array_like
@@ -51,7 +63,9 @@ def quantize(
     grid : Grid or str
         The grid or its name.
     scale, shift : array_like, optional
-        Scale s > 0 and shift z, in units of x; they broadcast against x.
+        Scale s, not 0 (a negative one turns the grid around), and shift z, in units of x; they broadcast against x.
+    zero_point : array_like of int, optional
+        In place of the shift: the code that stands for 0, on grids of consecutive integers.
     rounding : {"nearest", "stochastic"}, optional
         How to round.
     rng : int or numpy.random.Generator, optional
@@ -67,8 +81,8 @@ def quantize(
     Raises
     ------
     ValueError
-        If x has NaN or infinite elements, scale is not positive and finite, shift is not finite, the shapes do not
-        broadcast, or the grid is unknown.
+        If x has NaN or infinite elements, scale is 0 or not finite, shift is not finite, a zero point is no integer or
+        does not fit the grid, the shapes do not broadcast, or the grid is unknown.
 
     Examples
     --------
@@ -76,7 +90,7 @@ def quantize(
     array([-2,  1,  2,  7], dtype=int8)
     """
     g = as_grid(grid)
-    job = _prepare(x, scale, shift, rounding)
+    job = _prepare(x, g, scale, shift, zero_point, rounding)
     codes = np.empty(job.shape, dtype=_code_dtype(g))
     _run(job, g, rng, lambda unit, scratch: codes.reshape(-1)[unit.flat], None)
     return codes
@@ -89,9 +103,10 @@ def dequantize(
     scale: ArrayLike = 1.0,
     shift: ArrayLike = 0.0,
     *,
+    zero_point: ArrayLike | None = None,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
-    """Return the values shift + scale * level of codes.
+    """Return the values shift + scale * level of codes, or scale * (level - zero_point).
 
     Computed in float64 and rounded to `dtype` once; what lies beyond the largest finite value of `dtype` becomes that
     value.
@@ -103,7 +118,9 @@ def dequantize(
     grid : Grid or str
         The grid or its name.
     scale, shift : array_like, optional
-        Scale s > 0 and shift z; they broadcast against the codes.
+        Scale s, not 0, and shift z; they broadcast against the codes.
+    zero_point : array_like of int, optional
+        As in ``quantize``.
     dtype : dtype, optional
         Floating-point type of the result.
 
@@ -115,8 +132,8 @@ def dequantize(
     Raises
     ------
     ValueError
-        If an element is not a code of the grid, scale is not positive and finite, shift is not finite, or the shapes do
-        not broadcast.
+        If an element is not a code of the grid, scale is 0 or not finite, shift is not finite, or the shapes do not
+        broadcast.
 
     Examples
     --------
@@ -125,9 +142,9 @@ def dequantize(
     """
     g = as_grid(grid)
     array = check_codes(codes, g)
-    s, z = check_scale(scale), check_shift(shift)
-    shape = _broadcast_shape("codes", array, s, z)
-    decode, target = make_decoder(g, s, z, shape, dtype, array.dtype)
+    s, z, p = _parameters(g, scale, shift, zero_point)
+    shape = _broadcast_shape("codes", array, s, z if p is None else p)
+    decode, target = make_decoder(g, s, z, p, shape, dtype, array.dtype)
     out = np.empty(shape, dtype=target)
     source = np.broadcast_to(array, shape)
 
@@ -150,6 +167,7 @@ def fake_quantize(
     scale: ArrayLike = 1.0,
     shift: ArrayLike = 0.0,
     *,
+    zero_point: ArrayLike | None = None,
     rounding: Rounding = "nearest",
     rng: int | np.random.Generator | None = None,
 ) -> NDArray[Any]:
@@ -157,7 +175,7 @@ def fake_quantize(
 
     Parameters
     ----------
-    x, grid, scale, shift, rounding, rng
+    x, grid, scale, shift, zero_point, rounding, rng
         As in ``quantize``, errors too.
 
     Returns
@@ -172,10 +190,10 @@ def fake_quantize(
     array([-1. ,  0.5,  1. ,  3.5])
     """
     g = as_grid(grid)
-    job = _prepare(x, scale, shift, rounding)
+    job = _prepare(x, g, scale, shift, zero_point, rounding)
     dtype = np.float64 if job.x.dtype.kind in "iub" else job.x.dtype
     code_dtype = _code_dtype(g)
-    decode, target = make_decoder(g, check_scale(scale), check_shift(shift), job.shape, dtype, code_dtype)
+    decode, target = make_decoder(g, *_parameters(g, scale, shift, zero_point), job.shape, dtype, code_dtype)
     out = np.empty(job.shape, dtype=target)
 
     def finish(unit: Unit, codes: NDArray[Any], scratch: Scratch) -> None:
@@ -193,16 +211,32 @@ class _Job:
     source: NDArray[Any]
     scale: NDArray[Any] | None
     shift: NDArray[Any] | None
+    zero_point: NDArray[Any] | None
     shape: tuple[int, ...]
     dtype: Any
     stochastic: bool
 
 
-def _prepare(x: ArrayLike, scale: ArrayLike, shift: ArrayLike, rounding: Rounding) -> _Job:
+def _parameters(
+    grid: Grid, scale: ArrayLike, shift: ArrayLike, zero_point: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
+    """Scale, shift and zero point, checked."""
+    s = check_scale(scale, signed=True)
+    if zero_point is None:
+        return s, check_shift(shift), None
+    if not grid.consecutive:
+        known = "a grid of consecutive integers such as uint8 or int4"
+        raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
+    return s, np.zeros(()), check_zero_point(zero_point, shift)
+
+
+def _prepare(
+    x: ArrayLike, grid: Grid, scale: ArrayLike, shift: ArrayLike, zero_point: ArrayLike | None, rounding: Rounding
+) -> _Job:
     check_choice("rounding", rounding, ("nearest", "stochastic"))
     array = _as_real("x", x)
-    s, z = check_scale(scale), check_shift(shift)
-    shape = _broadcast_shape("x", array, s, z)
+    s, z, p = _parameters(grid, scale, shift, zero_point)
+    shape = _broadcast_shape("x", array, s, z if p is None else p)
     narrow = array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
     dtype = np.float32 if narrow and _fit_single(s, z) else np.float64
     return _Job(
@@ -210,6 +244,7 @@ def _prepare(x: ArrayLike, scale: ArrayLike, shift: ArrayLike, rounding: Roundin
         source=np.broadcast_to(array, shape),
         scale=None if (s == 1).all() else np.broadcast_to(s.astype(dtype), shape),
         shift=None if (z == 0).all() else np.broadcast_to(z.astype(dtype), shape),
+        zero_point=None if p is None else np.broadcast_to(p, shape),
         shape=shape,
         dtype=dtype,
         stochastic=rounding == "stochastic",
@@ -236,19 +271,22 @@ def _run(
         scratch = memory.of_thread(stream)
         with _quiet():
             for unit in units:
-                q = _normalize(job, unit, scratch, kernel.by_table)
+                q = _normalize(job, unit, scratch, kernel.by_table and job.zero_point is None)
                 # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
                 if (
                     not np.isfinite(q.max() - q.min())
                     and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
                 ):
                     return False
-                if kernel.dtype != job.dtype:
+                if kernel.dtype != job.dtype and job.zero_point is None:
                     wide = scratch.take("wide", kernel.dtype, unit.size)
                     np.copyto(wide, q)
                     q = wide
                 codes = target(unit, scratch)
-                kernel.round(q, codes, scratch)
+                if job.zero_point is not None:
+                    _round_and_move(q, codes, job.zero_point[unit.index], grid, stream)
+                else:
+                    kernel.round(q, codes, scratch)
                 if finish is not None:
                     finish(unit, codes, scratch)
         return True
@@ -256,6 +294,20 @@ def _run(
     at_most = TABLE_THREADS if kernel.by_table else None
     if not all(thread_map(work, zip(chunks, streams, strict=True), at_most=at_most)):
         check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
+
+
+def _round_and_move(
+    q: NDArray[Any], codes: NDArray[Any], zero_point: Array, grid: Grid, stream: np.random.Generator | None
+) -> None:
+    """Integers next to q, moved by the zero point and saturated; q is written over."""
+    if stream is None:
+        np.rint(q, out=q)
+    else:
+        q += stream.random(q.size, dtype=q.dtype)
+        np.floor(q, out=q)
+    q += zero_point.ravel()
+    np.clip(q, grid.min, grid.max, out=q)
+    np.copyto(codes, q, casting="unsafe")
 
 
 def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[Any]:
@@ -302,7 +354,8 @@ def _fit_single(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:
     """Tell whether float32 holds the scales without loss of digits and the shifts without danger of overflow."""
     if not scale.size or not shift.size:
         return True
-    return bool(scale.min() >= 2.0**-126 and scale.max() < 2.0**127 and np.abs(shift).max() < 2.0**120)
+    size = np.abs(scale)
+    return bool(size.min() >= 2.0**-126 and size.max() < 2.0**127 and np.abs(shift).max() < 2.0**120)
 
 
 def _code_dtype(grid: Grid) -> np.dtype[Any]:

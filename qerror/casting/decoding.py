@@ -29,15 +29,20 @@ def make_decoder(
     grid: Grid,
     scale: NDArray[np.float64],
     shift: NDArray[np.float64],
+    zero_point: NDArray[np.float64] | None,
     shape: tuple[int, ...],
     dtype: DTypeLike,
     code_dtype: np.dtype[Any],
 ) -> tuple[Decode, np.dtype[Any]]:
-    """The decoder of a grid, for checked scales and shifts that broadcast to `shape`, and the dtype of its values."""
+    """The decoder of a grid, for checked scales, shifts and zero points, and the dtype of its values."""
     target = np.dtype(dtype)
     limit = _largest(target)
     table = _make_table(grid)
-    if scale.size == 1 and shift.size == 1:
+    if zero_point is not None and zero_point.size == 1:
+        # The difference of two integers is exact.
+        table = replace(table, values=table.values - zero_point.reshape(()))
+        zero_point = None
+    if scale.size == 1 and shift.size == 1 and zero_point is None:
         with np.errstate(over="ignore", under="ignore"):
             values = table.values * scale.reshape(())
             values = values + shift.reshape(()) if shift.any() else values  # -0 + 0 would be +0
@@ -45,11 +50,12 @@ def make_decoder(
         return _look_up_kernel(_with_pairs(replace(table, values=values), code_dtype, math.prod(shape))), target
     s = np.broadcast_to(scale, shape)
     z = np.broadcast_to(shift, shape) if shift.any() else None
-    if z is None and target == np.float32 and _product_is_single(table.values, scale):
+    p = None if zero_point is None else np.broadcast_to(zero_point, shape)
+    if z is None and p is None and target == np.float32 and _product_is_single(table.values, scale):
         single = replace(table, values=table.values.astype(np.float32))
         single = _with_pairs(single, code_dtype, math.prod(shape))
-        return _scaling_kernel(single, s.astype(np.float32), None, limit), target
-    return _scaling_kernel(table, s, z, limit), target
+        return _scaling_kernel(single, s.astype(np.float32), None, None, limit), target
+    return _scaling_kernel(table, s, z, p, limit), target
 
 
 def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray[Any]:
@@ -149,7 +155,9 @@ def _look_up_kernel(table: _Table) -> Decode:
     return decode
 
 
-def _scaling_kernel(table: _Table, scale: NDArray[Any], shift: NDArray[Any] | None, limit: float) -> Decode:
+def _scaling_kernel(
+    table: _Table, scale: NDArray[Any], shift: NDArray[Any] | None, zero_point: NDArray[Any] | None, limit: float
+) -> Decode:
     work = table.values.dtype
 
     def decode(codes: NDArray[Any], out: NDArray[Any], index: tuple[Any, ...], scratch: Scratch) -> bool:
@@ -157,6 +165,8 @@ def _scaling_kernel(table: _Table, scale: NDArray[Any], shift: NDArray[Any] | No
         values = out if direct else scratch.take("values", work, codes.size).reshape(codes.shape)
         good = _look_up(table, codes, values, scratch)
         with np.errstate(over="ignore", under="ignore"):
+            if zero_point is not None:
+                values -= zero_point[index]
             values *= scale[index]
             if shift is not None:
                 values += shift[index]

@@ -164,6 +164,11 @@ class Grid:
         # Differences are rounded; only where the multiples give the levels back is the grid truly uniform.
         return step if np.array_equal(self.levels, self.levels[0] + step * np.arange(len(self))) else None
 
+    @property
+    def consecutive(self) -> bool:
+        """Whether the levels are consecutive integers, as zero points need them."""
+        return self.step == 1.0 and self.min == np.rint(self.min)
+
     @cached_property
     def ties_to_lower(self) -> NDArray[np.bool_]:
         """For each threshold k, True if a value exactly on it goes to level k, whose code is then even; (K - 1,)."""

@@ -94,7 +94,7 @@ def settled_result(density: Density, grid: Grid, scale: Any, shift: Any) -> Rule
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
     shape = np.broadcast_shapes(scale.shape, shift.shape, density.shape)
     scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
-    none = ~(scale > 0)
+    none = ~(np.abs(scale) > 0)
     instead, status = (1.0, Status.DEGENERATE) if 0 in grid.levels else (LEAST_SCALE, Status.DEGENERATE_NONE)
     return RuleResult(np.where(none, instead, scale)[()], shift[()], either(none, status, Status.RULE))
 

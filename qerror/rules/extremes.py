@@ -61,6 +61,29 @@ def minmax(density: Density, grid: Grid | str, *, shift: Any = 0.0, include_zero
     return settled_result(density, levels, _covering(levels, z, low, high), z)
 
 
+def signed_absmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
+    """The value of largest magnitude goes to the level of largest magnitude, sign and all: llama.cpp's Q4_0.
+
+    s = m / l, m the value farthest from z and l the level farthest from 0 (-8 of int4): negative where their signs
+    differ, which turns the grid around. Without rounding of s to float16, as Q4_0 stores it.
+
+    Parameters
+    ----------
+    density, grid, shift
+        As in `minmax`; shift not "optimal".
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(signed_absmax(qe.Empirical([-1.0, 0.5, 4.0]), "int4").scale)
+    -0.5
+    """
+    levels, z = as_grid(grid), fixed_shift("signed_absmax", density, shift)
+    low, high = bounds("signed_absmax", density)
+    farthest = np.where(high - z > z - low, high - z, low - z)
+    return settled_result(density, levels, farthest / (levels.min if -levels.min >= levels.max else levels.max), z)
+
+
 def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float = 99.9) -> RuleResult:
     """The smallest scale that clips nothing within c of the shift, c the p-th percentile of |x - z|.
 

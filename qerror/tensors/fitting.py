@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import check_choice, check_finite, check_scale, check_shift, shown
+from .._check import check_choice, check_finite, check_scale, check_shift, check_zero_point, shown
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
 from ..results import FitResult, Status
@@ -34,6 +34,7 @@ def fit(
     block_axis: int = -1,
     shift: ArrayLike | str = 0.0,
     zero_point: Literal["integer", "storable"] | None = None,
+    sign: Literal["positive", "either"] = "positive",
     weights: ArrayLike | None = None,
     scale_format: str | Grid | None = None,
     measure: bool | None = None,
@@ -61,8 +62,11 @@ def fit(
         The value of level 0: given (broadcast to the scales), the mean of each group, or chosen with the scale.
     zero_point : {"integer", "storable"}, optional
         Choose the shift too, as -zero_point * scale with an integer zero point: any, or with "storable" one of the
-        codes, as runtimes have it. Rule "optimal" takes the best of them; others choose a shift (that of their own, else
-        the mean), which is rounded (minmax and shrink_search then have 0 in their range, as observers do).
+        codes, as runtimes have it. Rule "optimal" takes the best of them; others choose a shift (that of their own,
+        else the mean), which is rounded (minmax and shrink_search then have 0 in their range, as observers do).
+    sign : {"positive", "either"}
+        Whether scales may be negative, which turns a grid around that is not symmetric: int4 then reaches 8 steps on
+        the side that needs it. The better sign of rule "optimal" gains 0.5 dB on blocks of 32, 0.1 dB on rows of 4 096.
     weights : array_like, optional
         Importance of each element, >= 0, broadcast against x.
     scale_format : {"fp16", "bf16", "e4m3fn", "e8m0", "pow2"} or Grid, optional
@@ -105,11 +109,18 @@ def fit(
             raise ValueError(
                 f"shift must be left at 0 with zero_point={zero_point!r}, which chooses it, got {shown(shift)}"
             )
-    plan = Plan(form.grid, as_rule(rule), rule_label(rule), policy, zero_point, form.stored(tensor.values))
+    either = check_choice("sign", sign, ("positive", "either")) == "either"
+    if either and (zero_point is not None or form.scale_format is not None):
+        taken = "zero_point" if zero_point is not None else "scale_format"
+        raise ValueError(f"sign must be 'positive' with {taken}, whose scales have no sign, got 'either'")
+    plan = Plan(form.grid, as_rule(rule), rule_label(rule), policy, zero_point, form.stored(tensor.values), either)
     plan = with_family(plan, tensor)
     tensor_scale = plan.stored.unit if plan.stored is not None and form.tensor_scale else None
-    best = None if plan.rule is optimal else dataclasses.replace(plan, rule=optimal)
-    return _result(tensor, plan, choose(tensor, plan), best, tensor_scale, measure)
+    chosen, best = choose(tensor, plan), None
+    if plan.rule is not optimal:
+        negative = any((part.scale < 0).any() for part in chosen)
+        best = dataclasses.replace(plan, rule=optimal, either_sign=either or negative)
+    return _result(tensor, plan, chosen, best, tensor_scale, measure)
 
 
 def evaluate(
@@ -118,6 +129,7 @@ def evaluate(
     scale: ArrayLike,
     shift: ArrayLike = 0.0,
     *,
+    zero_point: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = None,
     block_size: int | None = None,
     block_axis: int = -1,
@@ -132,13 +144,16 @@ def evaluate(
     x, grid, axis, block_size, block_axis, weights, scale_format, measure
         As in `fit`.
     scale, shift : array_like
-        One entry a group (see `fit` for the shape), or broadcast to that.
+        One entry a group (see `fit` for the shape), or broadcast to that. A negative scale turns the grid around.
+    zero_point : array_like of int, optional
+        In place of the shift, which is then -zero_point * scale.
 
     Returns
     -------
     FitResult
-        With status GIVEN; `excess_db` is against the best scales (of the scale format) at the same shifts. The scales
-        that are given are taken as they are, in the format or not.
+        With status GIVEN; `excess_db` is against the best of the same kind: scales (of the scale format) at the same
+        shifts, pairs of scale and zero point (among the codes, where all given ones are), of either sign where a scale
+        is negative. What is given is taken as it is, in the format or not.
 
     Examples
     --------
@@ -151,10 +166,22 @@ def evaluate(
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
     check_finite("x", tensor.values)
     groups = tensor.groups
-    s, z = (spread(name, a, groups) for name, a in (("scale", check_scale(scale)), ("shift", check_shift(shift))))
-    plan = Plan(form.grid, optimal, "given", z, stored=form.stored(tensor.values))
-    parts = zip(groups.split(s), groups.split(z), strict=True)
-    chosen = [Choice(a, b, np.full(a.size, Status.GIVEN, object)) for a, b in parts]
+    s, kind = spread("scale", check_scale(scale, signed=True), groups), None
+    if zero_point is None:
+        z = p = spread("shift", check_shift(shift), groups)
+    else:
+        check_affine(form.grid)
+        p = spread("zero_point", check_zero_point(zero_point, shift), groups)
+        z, kind = -p * s + 0.0, "storable" if ((p >= form.grid.min) & (p <= form.grid.max)).all() else "integer"
+    negative = bool((s < 0).any())
+    if negative and kind is not None:
+        raise ValueError("scale must be positive where zero_point is given")
+    at = z if kind is None else np.zeros(())
+    plan = Plan(form.grid, optimal, "given", at, kind, form.stored(tensor.values), negative)
+    chosen = [
+        Choice(a, b, np.full(a.size, Status.GIVEN, object), None if kind is None else c.astype(np.int64))
+        for a, b, c in zip(*(groups.split(part) for part in (s, z, p)), strict=True)
+    ]
     return _result(tensor, plan, chosen, plan, None, measure)
 
 

@@ -82,20 +82,34 @@ class Groups:
         last = np.concatenate([part.reshape(*lead, -1) for part in parts], axis=-1)
         return np.moveaxis(last, -1, self.block_axis)
 
-    def quantize(self, x: ArrayLike, grid: Grid, scale: Any, shift: Any, **options: Any) -> NDArray[Any]:
-        """`qerror.quantize` with one scale and shift a group."""
-        return self._cast(lambda part, s, z: quantize(part, grid, s, z, **options), x, scale, shift)
+    def quantize(self, *arguments: Any, **options: Any) -> NDArray[Any]:
+        """`qerror.quantize` with one scale and shift (or zero point) a group."""
+        return self._cast(quantize, *arguments, **options)
 
-    def dequantize(self, codes: ArrayLike, grid: Grid, scale: Any, shift: Any, **options: Any) -> NDArray[Any]:
-        """`qerror.dequantize` with one scale and shift a group."""
-        return self._cast(lambda part, s, z: dequantize(part, grid, s, z, **options), codes, scale, shift)
+    def dequantize(self, *arguments: Any, **options: Any) -> NDArray[Any]:
+        """`qerror.dequantize` with one scale and shift (or zero point) a group."""
+        return self._cast(dequantize, *arguments, **options)
 
-    def fake_quantize(self, x: ArrayLike, grid: Grid, scale: Any, shift: Any, **options: Any) -> NDArray[Any]:
-        """`qerror.fake_quantize` with one scale and shift a group."""
-        return self._cast(lambda part, s, z: fake_quantize(part, grid, s, z, **options), x, scale, shift)
+    def fake_quantize(self, *arguments: Any, **options: Any) -> NDArray[Any]:
+        """`qerror.fake_quantize` with one scale and shift (or zero point) a group."""
+        return self._cast(fake_quantize, *arguments, **options)
 
-    def _cast(self, function: Callable[..., NDArray[Any]], values: ArrayLike, scale: Any, shift: Any) -> NDArray[Any]:
-        """Call function(x, scale, shift) with the entry of each group broadcast over the group's elements."""
+    def _cast(
+        self,
+        cast: Callable[..., NDArray[Any]],
+        values: ArrayLike,
+        grid: Grid,
+        scale: Any,
+        shift: Any = 0.0,
+        zero_point: Any = None,
+        **options: Any,
+    ) -> NDArray[Any]:
+        """Call `cast` with the entry of each group broadcast over the group's elements."""
+        name, shift = ("shift", shift) if zero_point is None else ("zero_point", zero_point)
+
+        def function(part: NDArray[Any], s: Any, z: Any) -> NDArray[Any]:
+            return cast(part, grid, s, **{name: z}, **options)
+
         x = np.asarray(values)
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")

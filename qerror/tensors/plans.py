@@ -18,18 +18,20 @@ from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
 from ..grids.grid import Grid
 from ..results import Status
-from ..rules import Rule, aciq, analytic, iterative, minmax, ocp, octav, optimal, sawb, shrink_search
+from ..rules import Rule, aciq, analytic, iterative, minmax, ocp, octav, optimal, sawb, shrink_search, signed_absmax
 from ..rules.base import RuleResult, either, is_word
 from ..samples.empirical import Empirical
 from ..samples.row_moments import RowMoments
+from ..search.found import TOLERANCE
 from ..search.optimal import optimal_scale
 from ..search.samples.best_scale import best_of_rows
 from .groups import Grouped
+from .measuring import measure_rows
 from .scale_formats import Stored, best_stored
 from .zero_points import best_zero_point, exact_pair
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
-_FROM_MOMENTS = (minmax, ocp, analytic, aciq, octav, sawb)
+_FROM_MOMENTS = (minmax, ocp, signed_absmax, analytic, aciq, octav, sawb)
 # Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
 # for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
 _FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
@@ -55,6 +57,8 @@ class Plan:
         Whether -shift / scale must be an integer, or one of the codes; the shift is then chosen.
     stored : Stored or None
         The scales that can be stored.
+    either_sign : bool
+        Whether scales may be negative, which turns the grid around.
     """
 
     grid: Grid
@@ -63,6 +67,7 @@ class Plan:
     shift: Any
     zero_point: str | None = None
     stored: Stored | None = None
+    either_sign: bool = False
 
     @property
     def elements(self) -> int:
@@ -145,6 +150,8 @@ def with_family(plan: Plan, tensor: Grouped) -> Plan:
 
 def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
     """Choose for each row of `rows`; `shift` is "mean", "optimal" or an array of one entry a row."""
+    if plan.either_sign:
+        return _better_sign(rows, weights, shift, plan)
     if plan.rule is optimal:
         return _best(rows, weights, shift, plan)
     function = plan.rule.func if isinstance(plan.rule, partial) else plan.rule
@@ -162,11 +169,35 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
         scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
         found = RuleResult(check_scale(scale), check_shift(at), Status.RULE)
     choice = _flat(len(rows), found.scale, found.shift, found.status)
+    if (choice.scale < 0).any() and (plan.stored is not None or plan.zero_point is not None):
+        taken = "scale_format" if plan.stored is not None else "zero_point"
+        raise ValueError(f"rule {plan.label} gives negative scales, which {taken} has not; leave {taken} out")
     if plan.stored is not None:
         # Rounded down, minmax would clip, by half its range on powers of two.
         rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
         choice = dataclasses.replace(choice, scale=np.atleast_1d(rounded(choice.scale)))
     return choice if plan.zero_point is None else _with_zero_point(choice, sample, plan)
+
+
+def _better_sign(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
+    """Of the choices on the grid and on its mirror image the one of less error."""
+    positive = dataclasses.replace(plan, either_sign=False)
+    plus = choose_rows(rows, weights, shift, positive)
+    if plan.grid.half is not None:
+        return plus
+    mirrored = dataclasses.replace(positive, grid=Grid(-plan.grid.levels[::-1]))
+    minus = choose_rows(rows, weights, shift, mirrored)
+    errors = [
+        measure_rows(rows, weights, grid, part.scale, part.shift).sums[:2].sum(axis=0)
+        for grid, part in ((plan.grid, plus), (mirrored.grid, minus))
+    ]
+    turned = errors[1] < errors[0] * (1 - TOLERANCE)
+    status = np.where(turned, minus.status, plus.status)
+    # Proven only where the other sign is, too.
+    other = np.where(turned, plus.status, minus.status)
+    status[(status == Status.EXACT) & (other == Status.SCANNED)] = Status.SCANNED
+    scale = np.where(turned, -minus.scale, plus.scale)
+    return Choice(scale, np.where(turned, minus.shift, plus.shift), status)
 
 
 def _with_zero_point(choice: Choice, sample: Density, plan: Plan) -> Choice:

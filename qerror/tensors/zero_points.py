@@ -39,7 +39,7 @@ Search = Callable[[Density, Grid], tuple[Array, NDArray[np.object_]]]
 
 def check_affine(grid: Grid) -> None:
     """Refuse grids that are no consecutive integers."""
-    if grid.step != 1.0 or grid.min != np.rint(grid.min):
+    if not grid.consecutive:
         known = "a grid of consecutive integers such as uint8 or int4"
         raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
 
