@@ -31,23 +31,23 @@ def heavy(shape: tuple[int, ...]) -> np.ndarray:
 
 def groups_of(x: np.ndarray, **how: Any) -> list[tuple[tuple[int, ...], np.ndarray]]:
     """Index into the scales and elements of every group, by plain loops."""
-    if how.get("block_size"):
-        axis = how.get("block_axis", -1) % x.ndim
-        found = []
-        for index in np.ndindex(*(n for i, n in enumerate(x.shape) if i != axis)):
-            line = x[(*index[:axis], slice(None), *index[axis:])]
-            for block in range(-(-line.size // how["block_size"])):
-                part = line[block * how["block_size"] : (block + 1) * how["block_size"]]
-                found.append(((*index[:axis], block, *index[axis:]), part))
-        return found
-    axes = how.get("axis")
-    if axes is None:
+    axes, sizes = how.get("axis"), how.get("block_size")
+    if axes is None and sizes is None:
         return [((), x)]
-    kept = {a % x.ndim for a in (axes if isinstance(axes, tuple) else (axes,))}
-    found = []
-    for index in np.ndindex(*(n if i in kept else 1 for i, n in enumerate(x.shape))):
-        found.append((index, x[tuple(index[i] if i in kept else slice(None) for i in range(x.ndim))]))
-    return found
+    kept = {a % x.ndim for a in (axes if isinstance(axes, tuple) else () if axes is None else (axes,))}
+    sizes = sizes if isinstance(sizes, tuple) else () if sizes is None else (sizes,)
+    at = how.get("block_axis", tuple(range(-len(sizes), 0)))
+    cut = {a % x.ndim: size for a, size in zip(at if isinstance(at, tuple) else (at,), sizes, strict=True)}
+    lines = [[slice(i, i + 1) for i in range(n)] for n in x.shape]
+    for axis, n in enumerate(x.shape):
+        if axis in cut:
+            lines[axis] = [slice(i, i + cut[axis]) for i in range(0, n, cut[axis])]
+        elif axis not in kept and axes is not None:
+            lines[axis] = [slice(None)]
+    return [
+        (index, x[tuple(line[i] for line, i in zip(lines, index, strict=True))])
+        for index in np.ndindex(*map(len, lines))
+    ]
 
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -59,6 +59,10 @@ LAYOUTS: list[dict[str, Any]] = [
     {"block_size": 5},
     {"block_size": 4, "block_axis": 1},
     {"block_size": 100},
+    {"block_size": (4, 5)},
+    {"block_size": (2, 8), "block_axis": (0, 2)},
+    {"axis": 0, "block_size": 5},
+    {"axis": 1, "block_size": 2, "block_axis": 0},
 ]
 
 
@@ -88,7 +92,20 @@ def test_every_group_is_fitted_by_itself(layout: dict[str, Any], rule: str) -> N
 
 def test_shapes_of_the_scales() -> None:
     x = heavy((3, 6, 13))
-    shapes = [(), (3, 1, 1), (1, 1, 13), (3, 1, 13), (1, 6, 13), (3, 6, 3), (3, 2, 13), (3, 6, 1)]
+    shapes = [
+        (),
+        (3, 1, 1),
+        (1, 1, 13),
+        (3, 1, 13),
+        (1, 6, 13),
+        (3, 6, 3),
+        (3, 2, 13),
+        (3, 6, 1),
+        (3, 2, 3),
+        (2, 6, 2),
+        (3, 1, 3),
+        (2, 6, 1),
+    ]
     for layout, shape in zip(LAYOUTS, shapes, strict=True):
         result = qe.fit(x, "int4", rule="minmax", **layout)
         assert np.shape(result.scale) == shape
@@ -360,7 +377,11 @@ def test_negative_axes_are_the_same_axes() -> None:
         ([1j], {}, "x must be real numbers, got dtype complex128"),
         ([1.0], {"axis": 1}, r"axis must be an integer from -1 to 0, got 1 for x of shape \(1,\)"),
         (1.0, {"axis": 0}, "axis must be left out for a single number, got 0"),
-        ([1.0], {"axis": 0, "block_size": 2}, "axis must be None where block_size is given, got axis=0, block_size=2"),
+        (
+            [1.0],
+            {"axis": 0, "block_size": 2},
+            "block_size needs one size for each block_axis, none of them among axis, got block_size=2",
+        ),
         ([1.0], {"block_size": 0}, "block_size must be an integer of at least 1, got 0"),
         ([1.0], {"block_size": 2, "block_axis": 3}, "block_axis must be an integer from -1 to 0, got 3"),
         ([1.0], {"rule": "best"}, "unknown rule 'best'"),
@@ -390,6 +411,15 @@ def test_nan_is_found_by_every_rule_where_it_is(rule: str, bad: float, monkeypat
         qe.fit(x, "int4", rule=rule, axis=0, measure=False)
     with pytest.raises(ValueError, match=r"x must be finite, .* at index \(60, 7\)"):
         qe.evaluate(x, "int4", 1.0, measure=False)
+
+
+@pytest.mark.parametrize("shape", [(16, 128, 64, 1), (8, 8, 3)])
+def test_blocks_on_an_axis_too_short_for_them(shape: tuple[int, ...]) -> None:
+    """Kernels of convolutions: blocks of one element would cost 20 bits a value, and no error."""
+    with pytest.raises(
+        ValueError, match=r"is too short for blocks of 32; give block_axis=\d, which has \d+, or reshape"
+    ):
+        qe.fit(np.ones(shape, np.float32), "int4", block_size=32)
 
 
 @pytest.mark.parametrize(

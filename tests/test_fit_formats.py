@@ -187,7 +187,7 @@ def test_nvfp4_tensor_scale() -> None:
     [
         ({"grid": "mxfp4", "block_size": 16}, "block_size must be left out with mxfp4, which brings its own, got 16"),
         ({"grid": "nvfp4", "scale_format": "fp16"}, "scale_format must be left out with nvfp4"),
-        ({"grid": "mxfp4", "axis": 0}, "axis must be None where block_size is given"),
+        ({"grid": "mxfp4", "axis": 0}, "axis must be left out with mxfp4, which brings its own, got 0"),
         ({"grid": "int4", "scale_format": "fp8"}, "scale_format must be 'fp16', 'bf16', 'e4m3fn', 'e8m0' or 'pow2'"),
         ({"grid": "e2m1", "zero_point": "integer"}, "zero_point needs a grid of consecutive integers"),
         ({"grid": "int4_midrise", "zero_point": "integer"}, "needs a grid of consecutive integers"),

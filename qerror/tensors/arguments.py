@@ -23,7 +23,11 @@ _LARGEST = 1e100
 
 
 def grouped(
-    x: ArrayLike, weights: ArrayLike | None, axis: int | tuple[int, ...] | None, block_size: int | None, block_axis: int
+    x: ArrayLike,
+    weights: ArrayLike | None,
+    axis: int | tuple[int, ...] | None,
+    block_size: int | tuple[int, ...] | None,
+    block_axis: int | tuple[int, ...],
 ) -> Grouped:
     """Values as float16, float32 or float64 with their weights, cut into groups; see `fit`."""
     try:
@@ -44,7 +48,7 @@ class Format:
     """A grid, the size of its blocks, what scales are stored as, and whether a tensor scale multiplies those."""
 
     grid: Grid
-    block_size: int | None
+    block_size: int | tuple[int, ...] | None
     scale_format: Grid | None
     tensor_scale: bool
 
@@ -57,14 +61,14 @@ class Format:
         )
 
 
-def resolve_format(grid: Any, block_size: int | None, scale_format: str | Grid | None) -> Format:
+def resolve_format(grid: Any, axis: Any, block_size: Any, scale_format: str | Grid | None) -> Format:
     """The format that a grid, a block format or the name of either stands for."""
     name = grid.strip().lower() if isinstance(grid, str) else None
     if not isinstance(grid, BlockFormat) and name not in block_formats():
         stored = None if scale_format is None else scale_grid(scale_format)
         return Format(as_grid(grid), block_size, stored, scale_format == "e4m3fn")
     form = block_format(grid)
-    for argument, given in (("block_size", block_size), ("scale_format", scale_format)):
+    for argument, given in (("axis", axis), ("block_size", block_size), ("scale_format", scale_format)):
         if given is not None:
             raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
     return Format(form.grid, form.block_size, form.scale_format, form.tensor_scale)

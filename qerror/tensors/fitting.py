@@ -30,8 +30,8 @@ def fit(
     *,
     rule: str | Rule = "optimal",
     axis: int | tuple[int, ...] | None = None,
-    block_size: int | None = None,
-    block_axis: int = -1,
+    block_size: int | tuple[int, ...] | None = None,
+    block_axis: int | tuple[int, ...] = -1,
     shift: ArrayLike | str = 0.0,
     zero_point: Literal["integer", "storable"] | None = None,
     sign: Literal["positive", "either"] = "positive",
@@ -55,9 +55,10 @@ def fit(
         or a pair of scale and shift.
     axis : int or tuple of int, optional
         The axis or axes that keep their own scale: 0 for the output channels of a weight. None: one for the tensor.
-    block_size : int, optional
-        Split `block_axis` into blocks of this many elements, the last one shorter where it does not divide.
-    block_axis : int
+    block_size : int or tuple of int, optional
+        Split `block_axis` into blocks of this many elements, the last one shorter where it does not divide; a pair such
+        as (128, 128) into tiles of the last two axes. With `axis` a block reaches over all axes that are neither.
+    block_axis : int or tuple of int
     shift : array_like, "mean" or "optimal"
         The value of level 0: given (broadcast to the scales), the mean of each group, or chosen with the scale.
     zero_point : {"integer", "storable"}, optional
@@ -99,7 +100,7 @@ def fit(
     >>> qe.fit(x, "int4", rule="minmax", axis=0).excess_db.round(2).ravel().tolist()
     [1.52, 0.89, 0.91, 0.58]
     """
-    form = resolve_format(grid, block_size, scale_format)
+    form = resolve_format(grid, axis, block_size, scale_format)
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
     policy = shift_policy(shift, tensor.groups)
     if zero_point is not None:
@@ -131,8 +132,8 @@ def evaluate(
     *,
     zero_point: ArrayLike | None = None,
     axis: int | tuple[int, ...] | None = None,
-    block_size: int | None = None,
-    block_axis: int = -1,
+    block_size: int | tuple[int, ...] | None = None,
+    block_axis: int | tuple[int, ...] = -1,
     weights: ArrayLike | None = None,
     scale_format: str | Grid | None = None,
     measure: bool | None = None,
@@ -162,7 +163,7 @@ def evaluate(
     >>> float(result.error.mse), float(result.clipped_fraction)
     (0.25, 0.25)
     """
-    form = resolve_format(grid, block_size, scale_format)
+    form = resolve_format(grid, axis, block_size, scale_format)
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
     check_finite("x", tensor.values)
     groups = tensor.groups

@@ -1,8 +1,9 @@
-"""How a tensor is divided into groups that have a scale each: kept axes or blocks of one axis, as rows and back."""
+"""How a tensor is divided into groups that have a scale each: kept axes, blocks, tiles; as rows and back."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,73 +15,81 @@ from .._check import as_int, shown
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
+# An axis so many times shorter than a block is none to cut.
+_SHORT = 10
+
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """The groups of a tensor of one shape.
+    """The groups of a tensor of one shape: it is cut into tiles, each of which has a scale.
 
     Attributes
     ----------
     shape : tuple of int
         Of the tensor.
-    axis : tuple of int
-        The axes that keep a scale of their own; () with blocks, or where the tensor is one group.
-    block_size : int or None
-        Elements in a block of `block_axis`; the last one may be shorter.
-    block_axis : int
-    scale_shape : tuple of int
-        One entry a group: (), keepdims, or the tensor's shape with the number of blocks on `block_axis`.
+    tile : tuple of int
+        Length of a group along each axis: 1 where the axis keeps a scale for each index, its length where it has one
+        for all, between them where it is cut into blocks, the last of which may be shorter.
+    whole : bool
+        Whether the tensor is one group, whose scale is a number.
     """
 
     shape: tuple[int, ...]
-    axis: tuple[int, ...] = ()
-    block_size: int | None = None
-    block_axis: int = 0
+    tile: tuple[int, ...]
+    whole: bool = False
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """Shape of an array with one entry a group."""
-        if self.block_size is not None:
-            blocks = -(-self.shape[self.block_axis] // self.block_size)
-            return (*self.shape[: self.block_axis], blocks, *self.shape[self.block_axis + 1 :])
-        return tuple(n if i in self.axis else 1 for i, n in enumerate(self.shape)) if self.axis else ()
+        """Shape of an array with one entry a group: () where the tensor is one."""
+        return () if self.whole else self._count
 
     @property
-    def _whole(self) -> int:
-        """Elements of the block axis that are in full blocks."""
-        length = self.shape[self.block_axis]
-        return length - length % (self.block_size or 1)
+    def _count(self) -> tuple[int, ...]:
+        return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+
+    def _parts(self) -> list[tuple[list[slice], list[slice], tuple[int, ...]]]:
+        """Regions whose tiles are of one size, full ones first: of the elements, of the groups, and that size."""
+        choices = []
+        for n, t in zip(self.shape, self.tile, strict=True):
+            whole = n - n % t
+            sides = [(slice(0, whole), slice(0, n // t), t), (slice(whole, n), slice(n // t, None), n - whole)]
+            choices.append([side for side in sides if side[0].stop > side[0].start])
+        parts = []
+        for chosen in itertools.product(*choices):
+            elements, groups, sizes = zip(*chosen, strict=True) if chosen else ((), (), ())
+            parts.append((list(elements), list(groups), tuple(sizes)))
+        return parts
+
+    def _tiled(self, x: NDArray[Any], elements: list[slice], sizes: tuple[int, ...]) -> NDArray[Any]:
+        """A region with two axes for each of its own: which tile, and where in it."""
+        region = x[tuple(elements)]
+        pairs = zip(region.shape, sizes, strict=True)
+        return region.reshape(tuple(itertools.chain(*((n // t, t) for n, t in pairs))))
 
     def rows(self, x: NDArray[Any]) -> list[NDArray[Any]]:
         """The groups of `x` as rows, in parts whose rows are of one length: full blocks, then the ragged ones."""
-        if self.block_size is None:
-            if not self.axis:
-                return [x.reshape(1, -1)]
-            front = np.moveaxis(x, self.axis, range(len(self.axis)))
-            return [front.reshape(math.prod(x.shape[i] for i in self.axis), -1)]
-        last = np.moveaxis(x, self.block_axis, -1)
-        parts = []
-        if self._whole:
-            parts.append(last[..., : self._whole].reshape(-1, self.block_size))
-        if self._whole < last.shape[-1]:
-            parts.append(last[..., self._whole :].reshape(-1, last.shape[-1] - self._whole))
-        return parts
+        order = (*range(0, 2 * x.ndim, 2), *range(1, 2 * x.ndim, 2))
+        return [
+            self._tiled(x, elements, sizes).transpose(order).reshape(-1, math.prod(sizes))
+            for elements, _, sizes in self._parts()
+        ]
 
     def split(self, values: NDArray[Any]) -> list[NDArray[Any]]:
         """An array with one entry a group as one flat array for each part of `rows`."""
-        full = np.broadcast_to(values, self.scale_shape)
-        if self.block_size is None:
-            return [full.ravel()]
-        last, blocks = np.moveaxis(full, self.block_axis, -1), self._whole // self.block_size
-        return [part.ravel() for part in (last[..., :blocks], last[..., blocks:]) if part.size]
+        full = self._of_groups(values)
+        return [full[tuple(groups)].ravel() for _, groups, _ in self._parts()]
+
+    def _of_groups(self, values: Any) -> NDArray[Any]:
+        """One entry a group, with all axes."""
+        return np.broadcast_to(np.broadcast_to(values, self.scale_shape), self._count)
 
     def join(self, parts: Sequence[NDArray[Any]]) -> Any:
         """The inverse of `split`; a scalar where there is one group for the whole tensor."""
-        if self.block_size is None:
-            return parts[0].reshape(self.scale_shape)[()]
-        lead = (*self.shape[: self.block_axis], *self.shape[self.block_axis + 1 :])
-        last = np.concatenate([part.reshape(*lead, -1) for part in parts], axis=-1)
-        return np.moveaxis(last, -1, self.block_axis)
+        out = np.empty(self._count, parts[0].dtype)
+        for part, (_, groups, _) in zip(parts, self._parts(), strict=True):
+            region = out[(*groups, ...)]
+            region[...] = part.reshape(region.shape)
+        return out.reshape(self.scale_shape)[()]
 
     def quantize(self, *arguments: Any, **options: Any) -> NDArray[Any]:
         """`qerror.quantize` with one scale and shift (or zero point) a group."""
@@ -105,27 +114,23 @@ class Groups:
         **options: Any,
     ) -> NDArray[Any]:
         """Call `cast` with the entry of each group broadcast over the group's elements."""
-        name, shift = ("shift", shift) if zero_point is None else ("zero_point", zero_point)
-
-        def function(part: NDArray[Any], s: Any, z: Any) -> NDArray[Any]:
-            return cast(part, grid, s, **{name: z}, **options)
-
-        x = np.asarray(values)
+        x, (name, at) = np.asarray(values), ("shift", shift) if zero_point is None else ("zero_point", zero_point)
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")
-        if self.block_size is None:
-            return function(x, scale, shift)
-        last, cut = np.moveaxis(x, self.block_axis, -1), self._whole
-        spread = [
-            np.moveaxis(np.broadcast_to(v, self.scale_shape), self.block_axis, -1)[..., None] for v in (scale, shift)
-        ]
-        blocks, done = cut // self.block_size, []
-        if cut:
-            full = last[..., :cut].reshape(*last.shape[:-1], blocks, self.block_size)
-            done.append(function(full, *(v[..., :blocks, :] for v in spread)).reshape(*last.shape[:-1], cut))
-        if cut < last.shape[-1]:
-            done.append(function(last[..., cut:], *(v[..., blocks, :] for v in spread)))
-        return np.moveaxis(done[0] if len(done) == 1 else np.concatenate(done, axis=-1), -1, self.block_axis)
+        if all(t in (1, n) for n, t in zip(self.shape, self.tile, strict=True)):
+            return cast(x, grid, scale, **{name: at}, **options)
+        s, z = self._of_groups(scale), self._of_groups(at)
+        inside, done = tuple(range(1, 2 * x.ndim, 2)), []
+        for elements, groups, sizes in self._parts():
+            spread = [np.expand_dims(v[tuple(groups)], inside) for v in (s, z)]
+            cut = cast(self._tiled(x, elements, sizes), grid, spread[0], **{name: spread[1]}, **options)
+            done.append((tuple(elements), cut))
+        if len(done) == 1:
+            return done[0][1].reshape(self.shape)
+        out = np.empty(self.shape, done[0][1].dtype)
+        for region, cut in done:
+            out[region] = cut.reshape(out[region].shape)
+        return out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,44 +149,53 @@ class Grouped:
 
 
 def make_groups(
-    shape: tuple[int, ...], axis: int | tuple[int, ...] | None, block_size: int | None, block_axis: int = -1
+    shape: tuple[int, ...],
+    axis: int | tuple[int, ...] | None,
+    block_size: int | tuple[int, ...] | None,
+    block_axis: int | tuple[int, ...] = -1,
 ) -> Groups:
-    """Check and normalize how a tensor is to be divided.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the tensor.
-    axis : int, tuple of int or None
-        The axis or axes that keep their own scale. None: one group, or blocks.
-    block_size : int or None
-        Elements that share a scale along `block_axis`.
-    block_axis : int
-
-    Raises
-    ------
-    ValueError
-        For axes that do not exist, axis together with block_size, or a tensor without elements.
+    """Check and normalize how a tensor is to be divided; see `fit`.
 
     Examples
     --------
-    >>> make_groups((3, 172), None, 32).scale_shape
-    (3, 6)
+    >>> make_groups((3, 172), None, 32).scale_shape, make_groups((300, 172), None, (128, 128)).scale_shape
+    ((3, 6), (3, 2))
+    >>> make_groups((4, 300, 172), 0, 32).scale_shape
+    (4, 1, 6)
     """
     if 0 in shape:
         raise ValueError(f"x must have at least one value in every group, got shape {shape}")
-    if block_size is None:
-        return Groups(shape, () if axis is None else _axes("axis", axis, shape))
-    if axis is not None:
-        raise ValueError(
-            f"axis must be None where block_size is given, got axis={shown(axis)}, block_size={block_size}"
-        )
-    return Groups(shape, (), as_int("block_size", block_size, 1), _axes("block_axis", block_axis, shape)[0])
+    kept = () if axis is None else _axes("axis", axis, shape)
+    tile = [1 if i in kept else n for i, n in enumerate(shape)]
+    if block_size is not None:
+        sizes = block_size if isinstance(block_size, tuple | list) else (block_size,)
+        if block_axis == -1 and len(sizes) > 1:
+            block_axis = tuple(range(-len(sizes), 0))
+        blocks = _axes("block_axis", block_axis, shape, ordered=True)
+        if len(sizes) != len(blocks) or set(blocks) & set(kept):
+            taken = f"block_size={shown(block_size)}, block_axis={shown(block_axis)}, axis={shown(axis)}"
+            raise ValueError(f"block_size needs one size for each block_axis, none of them among axis, got {taken}")
+        if axis is None:
+            # Without kept axes every line along the blocks has its own.
+            tile = [1] * len(shape)
+        for at, size in zip(blocks, sizes, strict=True):
+            tile[at] = min(as_int("block_size", size, 1), shape[at])
+            _check_length(shape, at, size)
+    return Groups(shape, tuple(tile), axis is None and block_size is None)
 
 
-def _axes(name: str, axis: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _check_length(shape: tuple[int, ...], at: int, size: int) -> None:
+    """Refuse blocks that an axis much shorter than they are would make of a few elements (kernels of convolutions)."""
+    longest = int(np.argmax(shape))
+    if _SHORT * shape[at] <= size and shape[at] < shape[longest] and math.prod(shape) >= 2 * size:
+        remedy = f"give block_axis={longest}, which has {shape[longest]}, or reshape x, as in x.reshape(len(x), -1)"
+        raise ValueError(f"block_axis {at} of x of shape {shape} is too short for blocks of {size}; {remedy}")
+
+
+def _axes(name: str, axis: Any, shape: tuple[int, ...], *, ordered: bool = False) -> tuple[int, ...]:
     try:
-        return tuple(sorted(np.lib.array_utils.normalize_axis_tuple(axis, len(shape))))
+        axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
+        return axes if ordered else tuple(sorted(axes))
     except (TypeError, ValueError):
         dims = len(shape)
         known = f"an integer from {-dims} to {dims - 1}" if dims else "left out for a single number"
