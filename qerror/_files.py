@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ._check import shown
+
 
 @contextlib.contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
@@ -34,9 +36,9 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     # Through a symbolic link the link's target is replaced, not the link.
     target = Path(path).resolve()
     if target.is_dir():
-        raise ValueError(f"path must name a file, got the folder {str(path)!r}")
+        raise ValueError(f"path must name a file, got the folder {shown(target)}")
     if not target.parent.is_dir():
-        raise ValueError(f"the folder of {str(path)!r} does not exist; make it first")
+        raise ValueError(f"the folder of {shown(target)} does not exist; make it first")
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     temporary = Path(name)

@@ -1,10 +1,14 @@
 """Reading tensors from files: exact values, nothing read that was not asked for, and clear words for bad files."""
 
+import difflib
+import io
 import json
 import os
 import pickle
+import random
 import re
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -13,8 +17,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+import qerror as qe
 from qerror import _files
-from qerror.files import example_checkpoint, list_tensors, open_checkpoint, read_tensor
+from qerror.files import example_checkpoint, list_tensors, open_checkpoint, read_quantized, read_tensor
+from qerror.files.scales import read_scales
 
 FLOAT8 = {
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
@@ -136,6 +142,87 @@ def test_numpy_shapes_without_elements(tmp_path):
     assert read_tensor(tmp_path / "y.npy") == np.float32(1.5)
 
 
+def members(path, **contents):
+    """Write a zip file; __ in a name is a dot, arrays are written as NumPy does."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name.replace("__", "."), content if isinstance(content, bytes) else npy(content))
+    return path
+
+
+def npy(*arrays):
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue()
+
+
+def test_members_that_are_no_arrays_are_left_out(tmp_path):
+    x, y = np.arange(6.0).reshape(2, 3), np.float32([1.5])
+    path = members(tmp_path / "x.npz", a__npy=x, readme__txt=b"hello", b=y, empty=b"", c__npy=b"no array at all")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.mkdir("folder")
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint) == ["a", "b"]
+        np.testing.assert_array_equal(checkpoint["a"], x)
+        np.testing.assert_array_equal(checkpoint["b"], y)
+        assert checkpoint.skipped == {
+            "readme.txt": "no NumPy array",
+            "empty": "empty",
+            "c.npy": "no NumPy array",
+            "folder/": "a folder",
+        }
+    # An encrypted member (bit 0 of the flags in its directory entry): one that may be an array is never left out.
+    for name in ("readme.txt", "a.npy"):
+        content = bytearray(path.read_bytes())
+        entry = content.rindex(name.encode()) - 46
+        assert content[entry : entry + 4] == b"PK\x01\x02"
+        content[entry + 8] |= 1
+        (tmp_path / name).write_bytes(content)
+    assert open_checkpoint(tmp_path / "readme.txt").skipped["readme.txt"] == "not readable"
+    with pytest.raises(ValueError, match=r"member 'a.npy' of '.*' is not a sound NumPy array file \(.*password"):
+        open_checkpoint(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_several_arrays_in_one_file(tmp_path, kind):
+    """As repeated calls of np.save write them, Equinox among others."""
+    arrays = [np.arange(5, dtype=np.int8), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.float32(2.5)]
+    arrays += [np.zeros((0, 2), np.float32), np.arange(3, dtype=">f4"), np.arange(4000.0)]
+    if kind == "npy":
+        path = tmp_path / "m.eqx"
+        path.write_bytes(npy(*arrays))
+    else:
+        path = members(tmp_path / "x.npz", m__npy=npy(*arrays))
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint) == ["m", "m.1", "m.2", "m.3", "m.4", "m.5"]
+        np.testing.assert_array_equal(checkpoint.bits("m"), arrays[0])
+        for name, expected in list(zip(checkpoint, arrays, strict=True))[1:]:
+            assert checkpoint[name].shape == expected.shape
+            assert checkpoint[name].flags.aligned
+            np.testing.assert_array_equal(checkpoint[name], expected)
+        # The first starts on its alignment, the others behind five bytes do not.
+        assert kind == "npz" or np.shares_memory(checkpoint.bits("m"), checkpoint.bits("m"))
+
+
+def test_one_array_is_a_memory_map(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(9.0))
+    values = read_tensor(tmp_path / "x.npy")
+    assert not values.flags.writeable
+    while values.base is not None and not isinstance(values, np.memmap):
+        values = values.base
+    assert isinstance(values, np.memmap)
+
+
+def test_metadata_may_be_null(tmp_path):
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = {"__metadata__": None, "w": entry}
+    path = write_raw(tmp_path / "x.safetensors", {"w": ("F32", (1,), bytes(4))}, header=header)
+    with open_checkpoint(path) as checkpoint:
+        assert list(checkpoint) == ["w"]
+        assert dict(checkpoint.metadata) == {}
+
+
 # -- laziness ----------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +258,29 @@ def test_checkpoint_is_a_mapping():
         assert "nothing" not in checkpoint
         assert checkpoint.get("nothing") is None
         assert re.fullmatch(r"<Checkpoint '.*': 13 tensors>", repr(checkpoint))
+
+
+def test_names_that_are_missing_cost_one_look_up(tmp_path, monkeypatch):
+    """Work is counted: comparisons of names, and looking for near ones, which is for errors that are read."""
+    compared = []
+
+    class Counted(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    monkeypatch.setattr(difflib, "get_close_matches", lambda *args, **options: pytest.fail("looks for near names"))
+    path = write_raw(tmp_path / "x.safetensors", {f"{i}.scale": ("F32", (), bytes(4)) for i in range(20_000)})
+    with open_checkpoint(path) as checkpoint:
+        for i in range(20_000):
+            assert checkpoint.get(Counted(f"{i}.shift"), 0.0) == 0.0
+            assert Counted(f"{i}.shift") not in checkpoint
+            assert Counted(f"{i}.scale") in checkpoint
+    # One for each that is there, and the few whose hashes meet in the table.
+    assert 20_000 <= len(compared) <= 21_000
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -220,6 +330,12 @@ def damaged_files(folder):
         "wrong size": ({"header": {"w": entry | {"shape": [5]}}}, "needs 20 bytes, not 16"),
         "hole": ({"header": {"w": entry | {"data_offsets": [4, 20]}}, "extra": four}, "starts at byte 4 of the data"),
         "metadata": ({"header": {"__metadata__": {"a": 1}, "w": entry}}, "its '__metadata__' is not a table of texts"),
+        "metadata list": ({"header": {"__metadata__": [], "w": entry}}, "its '__metadata__' is not a table of texts"),
+        "deep": ({"header": b'{"w": ' + b"[" * 100_000}, "its header is not valid JSON .*nested too deeply"),
+        "axes": ({"header": {"w": entry | {"shape": [1] * 65}}}, "are no counts"),
+        "no array": ({"header": {"w": entry | {"shape": [0, 2**62], "data_offsets": [0, 0]}}}, "are no counts"),
+        "long shape": ({"header": {"w": entry | {"shape": [[4] * 500]}}}, "are no counts"),
+        "long numbers": ({"header": {"w": entry | {"data_offsets": [0, 10**4000]}}}, "are no counts"),
     }
     for case, (change, words) in safe.items():
         yield write_raw(folder / f"{case}.safetensors", good, **change), words
@@ -233,6 +349,30 @@ def damaged_files(folder):
     content = (folder / "good.npy").read_bytes()
     yield write("cut.npy", content[:-5], "is truncated: it needs 72 bytes of data and has 67; fetch it again")
     yield write("head.npy", content[:20], "is not a sound NumPy array file")
+    yield write("more.npy", content + b"more", "has 4 bytes behind its last array that are none; fetch it")
+    yield write("magic.npy", content + b"\x93NUMPY", "is not a sound NumPy array file")
+    yield write("version.npy", content[:6] + b"\x04" + content[7:], r"its format has version 4.0")
+    huge = b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + content[10:]
+    yield write("huge header.npy", huge, "is not a sound NumPy array file")
+    for case, old, new, words in [
+        ("token", b"(9,)", b"((9,", "is not a sound NumPy array file"),
+        ("type", b"'<f8'", b"[{}] ", "is not a sound NumPy array file"),
+        ("keys", b"'descr'", b"1234567", "is not a sound NumPy array file"),
+        ("escapes", b"'<f8'", b"'\x1b[m'", "is not a sound NumPy array file"),
+        ("minus", b"(9,), ", b"(-9,),", r"no array can have the shape \(-9,\)"),
+        ("true", b"(9,), }   ", b"(True,), }", r"no array can have the shape \(True,\)"),
+        ("claim", b"(9,), }" + 15 * b" ", b"(1000000000000000,), }", "needs 8000000000000000 bytes of data and has 72"),
+    ]:
+        changed = content.replace(old, new)
+        assert changed != content
+        yield write(f"{case}.npy", changed, words)
+        with zipfile.ZipFile(folder / f"{case}.npz", "w") as archive:
+            archive.writestr("a.npy", changed)
+        yield folder / f"{case}.npz", words
+    with zipfile.ZipFile(folder / "twice.npz", "w") as archive:
+        archive.writestr("a.npy", content)
+        archive.writestr("a", content)
+    yield folder / "twice.npz", "has twice the name 'a'"
     np.savez(folder / "good.npz", a=np.arange(9.0))
     yield write(
         "cut.npz", (folder / "good.npz").read_bytes()[:-30], "is a truncated or damaged zip file; fetch it again"
@@ -258,6 +398,8 @@ def test_damaged_and_foreign_files(tmp_path):
         with pytest.raises(ValueError, match=words) as caught:
             open_checkpoint(path)
         assert path.name in str(caught.value)
+        assert len(str(caught.value)) < 300
+        assert str(caught.value).isprintable()
 
 
 class Bomb:
@@ -306,6 +448,238 @@ def test_missing_files_and_folders(tmp_path):
         list_tensors(tmp_path / "nowhere" / "zzz")
     with pytest.raises(ValueError, match=r"path is the folder '.*'; name one file in it, such as 'weights.npy'"):
         list_tensors(tmp_path)
+
+
+NAMES = {
+    "markup": "[red]a[/red][link=x]:heart:",
+    "escapes": "\x1b[31m\x07\x00\x7f\x9b",
+    "lines": "a\nb\r\nc\u2028d",
+    "right to left": "a\u202eb",
+    "half a character": "a\udc80b",
+    "long": "[red]" + 10_000 * "a",
+    "long lines": 5_000 * "\n\x1b",
+    "none": "",
+}
+
+
+def is_clear(error):
+    """A text of one line that a terminal only shows."""
+    assert type(error) is ValueError or isinstance(error, ValueError)
+    assert 0 < len(str(error)) < 300, error
+    assert str(error).isprintable(), error
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_names_are_shown_escaped_and_short(tmp_path, name):
+    """In every text that names a tensor: they come from files of strangers."""
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    headers = [
+        {name: {"shape": [4]}},
+        {name: entry | {"shape": [name]}},
+        {name: entry | {"dtype": name}},
+        {name: entry | {"shape": [5] * 60}},
+        {name: entry | {"data_offsets": [4, 20]}},
+        {name: entry | {"data_offsets": [0, 10**4000]}},
+        json.dumps({name: entry}).encode()[:-1] + b"," + json.dumps({name: entry}).encode()[1:],
+    ]
+    raised = []
+
+    def refused(function, *args):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the table above has the words
+            function(*args)
+        raised.append(caught.value)
+
+    for number, header in enumerate(headers):
+        refused(open_checkpoint, write_raw(tmp_path / f"{number}", {"w": ("F32", (4,), bytes(16))}, header=header))
+    odd = write_raw(tmp_path / "odd", {name: ("I64", (1,), bytes(8)), name + "b": ("C64", (1,), bytes(8))})
+    with open_checkpoint(odd) as checkpoint:
+        refused(checkpoint.__getitem__, name)
+        refused(checkpoint.bits, name + "b")
+        refused(checkpoint.info, name + "c")
+    refused(read_tensor, odd, name * 2 + "c")
+    many = write_raw(tmp_path / "many", {f"{name}{i}": ("U8", (1,), b"x") for i in range(9)})
+    refused(read_tensor, many, "\x1b")
+    refused(read_tensor, many, name + "c")
+    for content in ({"tensors": {name: "x"}}, {"tensors": {name: [[1], [2, 3]]}}, {name: 1}, [name], {"tensors": name}):
+        (tmp_path / "s.json").write_text(json.dumps(content))
+        refused(read_scales, tmp_path / "s.json")
+    if name and "\udc80" not in name and len(name) < 60_000:
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr(zipfile.ZipInfo(name + ".npy"), npy(np.ones(3))[:-1])
+        # zipfile ends names at a zero byte.
+        if "\0" not in name:
+            refused(open_checkpoint, tmp_path / "x.npz")
+    for function in (open_checkpoint, read_scales, read_quantized, qe.load_table):
+        refused(function, tmp_path / f"{name}.json")
+        refused(function, tmp_path / f"{name}.nothing" / "x.csv")
+    for error in raised:
+        is_clear(error)
+
+
+# -- files of chance ---------------------------------------------------------------------------------------------------
+
+TOKEN = re.compile(rb"""\w+|"[^"]*"|'[^']*'|[][{}(),:]""")
+# What is put in place of a word of a header; the long ones take long to parse and come seldom.
+HOSTILE = [
+    *(b"1000000000000000", b"-1", b"0", b"4", b"True", b"null", b"None", b"NaN", b"1e999", b"1j", b"L", b"", b"   "),
+    *(
+        b"{}",
+        b"[]",
+        b"()",
+        b"[[]]",
+        b"{[]}",
+        b"((",
+        b"]",
+        b"'",
+        b'"',
+        b"#",
+        b"\\",
+        b"\n",
+        b"\x00",
+        b"\xff",
+        b"lambda:0",
+    ),
+    *(b"'O'", b"'<f4'", b"'>f2'", b"'V0'", b"'U9999999'", b"'<f8,<f8'", b"[('a', '<f8', (2,))]", b"('<f8', (3,))"),
+    *(b"'?'", b'"F4"', b'"F8_E5M2"', b'"BOOL"', b'"\\u001b[31m"', b'"\\ud800"', b"'\x1b'"),
+]
+LONG = [
+    *(b"(" * 300, b"[" * 3000, b"[" * 900 + b"]" * 900, b"9" * 4000, b"9" * 5000, b"-" * 2000 + b"1", b"'a':" * 100),
+    *(b'"' + 5000 * b"x" + b'"', b"'" + 900 * b"\x1b" + b"'"),
+]
+
+
+def edited(chance, text):
+    """One or two words of a header replaced."""
+    for _ in range(chance.randint(1, 2)):
+        word = chance.choice(list(TOKEN.finditer(text)) or [re.match(b"", text)])
+        text = text[: word.start()] + chance.choice(HOSTILE if chance.randrange(40) else LONG) + text[word.end() :]
+    return text
+
+
+def damaged(chance, content):
+    """A few bytes flipped, put in, left out, doubled or cut off."""
+    content = bytearray(content)
+    for _ in range(chance.randint(1, 3)):
+        begin = chance.randrange(len(content) + 1)
+        end = begin + chance.randint(1, 40)
+        match chance.randrange(6):
+            case 0 if begin < len(content):
+                content[begin] ^= 1 << chance.randrange(8)
+            case 1 if begin < len(content):
+                content[begin] = chance.randrange(256)
+            case 2:
+                content[begin:begin] = chance.randbytes(chance.randint(1, 20))
+            case 3:
+                del content[begin:end]
+            case 4:
+                content[begin:begin] = content[begin:end]
+            case _:
+                del content[begin:]
+    return bytes(content)
+
+
+def edited_safetensors(chance, sound):
+    end = 8 + struct.unpack("<Q", sound[:8])[0]
+    text = edited(chance, sound[8:end])
+    return struct.pack("<Q", len(text)) + text + sound[end:]
+
+
+def edited_npy(chance, sound):
+    end = 10 + struct.unpack("<H", sound[8:10])[0]
+    text = edited(chance, sound[10:end].rstrip()) + b"\n"
+    if len(text) % 2:
+        return sound[:8] + struct.pack("<H", len(text)) + text + sound[end:]
+    return sound[:6] + b"\x02\0" + struct.pack("<I", len(text)) + text + sound[end:]
+
+
+def edited_npz(chance, sound):
+    """Sound zip files of unsound members; and claims of sizes that the members do not have."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", chance.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+        for name in ("a.npy", "b"):
+            change = chance.choice([edited_npy, damaged, lambda chance, content: content])
+            archive.writestr(zipfile.ZipInfo(name), change(chance, npy(np.arange(12.0), np.ones((2, 3), np.float32))))
+        if chance.randrange(4) == 0:
+            archive.filelist[0].file_size = chance.choice([0, 7, 2**31, 8 * 10**15])
+    return file.getvalue()
+
+
+def sound_files(folder):
+    """Yield ending, content, how its header is edited, and what reads it."""
+    tensors = {
+        "a": ("F32", (2, 3), bytes(24)),
+        "b": ("BF16", (4,), bytes(8)),
+        "c": ("F8_E4M3", (2,), b"xy"),
+        "d": ("F4", (2,), b"x"),
+    }
+    yield "safetensors", write_raw(folder / "x", tensors).read_bytes(), edited_safetensors, read_all
+    yield "npy", npy(np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(3.0)), edited_npy, read_all
+    yield (
+        "npz",
+        members(folder / "x", a__npy=np.arange(6.0), b=np.ones(3), c=b"text").read_bytes(),
+        edited_npz,
+        read_all,
+    )
+    table = qe.scale_table(["int2"], ["uniform"])
+    for ending in ("json", "csv"):
+        table.save(folder / f"table.{ending}")
+        yield f"table.{ending}", (folder / f"table.{ending}").read_bytes(), edited, qe.load_table
+    scales = {"metadata": {"grid": "int4"}, "tensors": {"w.scale": [[0.5], [0.25]], "w.shift": 0, "v.scale": 1e-3}}
+    yield "scales.json", json.dumps(scales).encode(), edited, read_scales
+    grid = {"name": "", "levels": [-1.0, 0.0, 1.0], "codes": [0, 1, 2], "bits": 2}
+    layout = {"grid": grid, "axis": [0], "block_size": None, "block_axis": -1}
+    said = {"format": "qerror quantized tensors", "weights": {"w": layout}, "inputs": {}}
+    parts = {"w.codes": ("I8", (2, 2), bytes(4)), "w.scale": ("F32", (2, 1), bytes(8)), "b": ("F16", (1,), bytes(2))}
+    path = write_raw(folder / "q", parts)
+    head = json.loads(path.read_bytes()[8:-14])
+    write_raw(path, parts, header={"__metadata__": {"qerror": json.dumps(said)}, **head})
+
+    def edited_quantized(chance, sound):
+        changed = edited(chance, json.dumps(said).encode()).decode("latin1")
+        return write_raw(path, parts, header={"__metadata__": {"qerror": changed}, **head}).read_bytes()
+
+    yield "quantized", path.read_bytes(), edited_quantized, read_quantized
+
+
+def read_all(path):
+    with open_checkpoint(path) as checkpoint:
+        for name in checkpoint:
+            for read in (checkpoint.__getitem__, checkpoint.bits):
+                try:
+                    read(name)
+                except ValueError as error:
+                    is_clear(error)
+
+
+FORMATS = ["safetensors", "npy", "npz", "table.json", "table.csv", "scales.json", "quantized"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damage_of_every_kind_is_read_or_refused_in_clear_words(tmp_path, kind):
+    chance = random.Random(f"qerror {kind}")
+    sound, edit, read = next(found[1:] for found in sound_files(tmp_path) if found[0] == kind)
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(sound)
+    read(path)
+    refused = 0
+    tracemalloc.start()
+    with path.open("r+b") as file:
+        for number in range(10_000):
+            file.seek(0)
+            file.truncate()
+            file.write((damaged if number % 2 else edit)(chance, sound))
+            file.flush()
+            try:
+                read(path)
+            except ValueError as error:
+                is_clear(error)
+                refused += 1
+            if number == 1000:
+                # No header is believed that claims more than there is. (Counting every byte takes its time.)
+                assert tracemalloc.get_traced_memory()[1] < 10e6
+                tracemalloc.stop()
+    # Both happen.
+    assert 1_000 < refused < 9_990
 
 
 # -- the file that is shipped ------------------------------------------------------------------------------------------

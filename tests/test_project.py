@@ -35,6 +35,7 @@ LINES = (
 )
 BESIDE = {
     "_threads": {"_check"},
+    "_files": {"_check"},
     "tensors": {"rules"},
     "training": {"tables", "plotting"},
     "__main__": {"cli"},

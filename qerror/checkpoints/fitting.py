@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import listed, plain
 from .._threads import chunk_slices
 from ..files.checkpoint import Checkpoint
 from ..files.elements import TensorInfo
@@ -90,14 +91,14 @@ def select_tensors(
     named = [info for info in every if not include or any(fnmatch.fnmatchcase(info.name, p) for p in include)]
     named = [info for info in named if not any(fnmatch.fnmatchcase(info.name, p) for p in exclude)]
     if not named:
-        known = ", ".join(info.name for info in every[:3]) or "none at all"
+        known = listed(info.name for info in every[:3]) or "none at all"
         raise ValueError(f"include and exclude leave none of {len(every)} tensors ({known}, ...)")
     return [(info, _reason(info, one_dimensional)) for info in named]
 
 
 def _reason(info: TensorInfo, one_dimensional: bool) -> str:
     if info.dtype not in _REAL:
-        return f"element type {info.dtype}"
+        return f"element type {plain(info.dtype, 40)}"
     if info.size == 0:
         return "no elements"
     return "" if len(info.shape) > 1 or one_dimensional else f"{len(info.shape)}-D"

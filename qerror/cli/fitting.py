@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 import qerror as qe
 
+from .._check import plain, shown
 from ..checkpoints.fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from ..files import open_checkpoint
 from ..files.scales import check_output, open_scales, read_scales
@@ -82,16 +83,17 @@ def fit(
     with open_checkpoint(file) as checkpoint, contextlib.ExitStack() as stack:
         selected = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=include_1d)
         if given is not None and not any(f"{info.name}.scale" in given for info, reason in selected if not reason):
-            raise ValueError(f"--scales {scales} has no NAME.scale of any tensor to fit, such as {selected[0][0].name}")
+            such = shown(selected[0][0].name)
+            raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")
         metadata = {"made_by": f"qerror {qe.__version__}", "source": file.name, "grid": grid, "rule": rules[0]}
         metadata |= {key: str(value) for key, value in options.items()}
         sink = None if output is None else stack.enter_context(open_scales(output, metadata))
-        shown = with_progress(selected, lambda item: item[0].size)
-        done = list(fit_tensors(checkpoint, shown, grid, rules, given=given, sink=sink, codes=codes, **options))
-    title = ", ".join([file.name, grid, *(f"{key} {value}" for key, value in _said(options).items())])
-    _show(title, grid, done, as_json, options)
+        watched = with_progress(selected, lambda item: item[0].size)
+        done = list(fit_tensors(checkpoint, watched, grid, rules, given=given, sink=sink, codes=codes, **options))
+    title = ", ".join([plain(file.name), grid, *(f"{key} {value}" for key, value in _said(options).items())])
+    _show(title, grid, done, checkpoint.skipped, as_json, options)
     if output is not None and not as_json:
-        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {output}")
+        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(str(output))}")
     return 1 if any(fit.failed for fit in done) else 0
 
 
@@ -121,13 +123,21 @@ def _said(options: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _show(title: str, grid: str, done: list[TensorFit], as_json: bool, options: dict[str, Any]) -> None:
+def _show(
+    title: str,
+    grid: str,
+    done: list[TensorFit],
+    foreign: Mapping[str, str],
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
     total = checkpoint_total(done)
     rows = [_row(fit) for fit in done if fit.mse]
     if as_json:
         left_out = [
             {"tensor": fit.info.name, "skipped": fit.skipped, "failed": fit.failed} for fit in done if not fit.mse
         ]
+        left_out += [{"tensor": name, "skipped": reason, "failed": ""} for name, reason in foreign.items()]
         print_json("fit", rows, grid=grid, **options, total=_row(total) if total else None, left_out=left_out)
         return
     if total:
@@ -135,13 +145,15 @@ def _show(title: str, grid: str, done: list[TensorFit], as_json: bool, options: 
         # Of several rules each one's SQNR is the best less what it loses.
         sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
         print_table(title, [*rows, _row(total)], [*_COLUMNS, sqnr, *(f"lost {rule}" for rule in rules)])
-    for reason in dict.fromkeys(fit.skipped for fit in done if fit.skipped):
-        names = [fit.info.name for fit in done if fit.skipped == reason]
+    left: dict[str, list[str]] = {}
+    for name, reason in [*((fit.info.name, fit.skipped) for fit in done if fit.skipped), *foreign.items()]:
+        left.setdefault(reason, []).append(plain(name))
+    for reason, names in left.items():
         hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
         click.echo(f"left out, {reason}{hint}: {', '.join(names)}")
     for fit in done:
         if fit.failed:
-            click.echo(f"not fitted: {fit.info.name}: {fit.failed}", err=True)
+            click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
 
 
 def _row(fit: TensorFit) -> dict[str, Any]:

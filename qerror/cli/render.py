@@ -14,6 +14,8 @@ from rich.table import Table
 
 import qerror as qe
 
+from .._check import plain
+
 T = TypeVar("T")
 
 # rich squeezes a table into the console's width, and takes a pipe for 80 columns wide: digits would be lost.
@@ -84,7 +86,8 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[st
         table.add_column(_heading(column)[0], justify="left" if column in _LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(column, row) for column in columns))
-    console = Console(file=sys.stdout, highlight=False, markup=False, width=_ANY_WIDTH)
+    # Names of tensors come from files: `[red]` and `:heart:` in them are nothing but text.
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=_ANY_WIDTH)
     with console.capture() as printed:
         console.print(table)
     lines = [line.rstrip() for line in printed.get().splitlines()]
@@ -101,6 +104,8 @@ def _heading(column: str) -> tuple[str, str]:
 def _cell(column: str, row: dict[str, Any]) -> str:
     if column.startswith(_LOST):
         return _number(row.get(column), ".3f")
+    if column == "tensor":
+        return plain(row["tensor"])
     if column == "scales":
         return _span(row["scales"])
     if column in ("from", "to"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import qerror as qe
 
+from .._check import plain, shown
 from ..files import Checkpoint, TensorInfo, open_checkpoint
 
 
@@ -86,12 +87,12 @@ def load_source(density: str | None, data: Path | None, tensor: str | None) -> S
         named = qe.density(density or "gaussian")
         return Source(named, f"{named.name}: mean {float(named.mean):.6g}, std {float(named.std):.6g}")
     if density is not None:
-        raise ValueError(f"give --density or --data, not both; got --density {density} and --data {data}")
+        raise ValueError(f"give --density or --data, not both; got --density {density} and --data {shown(data)}")
     with open_checkpoint(data) as checkpoint:
         info = _choose(checkpoint, tensor)
         sample = qe.Empirical(_values(checkpoint, info))
     shape = "x".join(map(str, info.shape)) or "scalar"
-    words = f"{data.name} {info.name} ({info.dtype}, {shape})"
+    words = f"{plain(data.name)} {plain(info.name)} ({info.dtype}, {shape})"
     return Source(sample, f"{words}: mean {float(sample.mean):.6g}, std {float(sample.std):.6g}")
 
 
@@ -106,7 +107,11 @@ def _choose(checkpoint: Checkpoint, name: str | None) -> TensorInfo:
         return checkpoint.info(name)
     if len(checkpoint.tensors) == 1:
         return checkpoint.tensors[0]
-    width = max((len(info.name) for info in checkpoint.tensors), default=0)
-    for info in checkpoint.tensors:
-        click.echo(f"{info.name:<{width}}  {info.dtype:<8}  {'x'.join(map(str, info.shape)) or 'scalar'}", err=True)
-    raise ValueError(f"--tensor must name one of the {len(checkpoint)} tensors of {str(checkpoint.path)!r}")
+    names = [plain(info.name) for info in checkpoint.tensors]
+    width = max(map(len, names), default=0)
+    for name_shown, info in zip(names, checkpoint.tensors, strict=True):
+        shape = "x".join(map(str, info.shape)) or "scalar"
+        click.echo(f"{name_shown:<{width}}  {plain(info.dtype, 40):<8}  {shape}", err=True)
+    for member, reason in checkpoint.skipped.items():
+        click.echo(f"{plain(member)} is left out: {reason}", err=True)
+    raise ValueError(f"--tensor must name one of the {len(checkpoint)} tensors of {shown(checkpoint.path)}")

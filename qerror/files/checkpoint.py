@@ -1,17 +1,18 @@
 """Real tensors out of files: list them, read one, without loading the rest and without ever loading a pickle."""
 
-import difflib
 import os
+import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from .._check import listed, near_names, shown
 from .elements import StoredTensor, TensorInfo, decode, stored_bits
-from .npy import read_npy, read_npz
+from .npy import MAGIC, read_npy, read_npz
 from .safetensors import looks_like_safetensors, read_safetensors
 from .unsupported import PICKLED, first_bytes, foreign_kind
 
@@ -28,6 +29,8 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     tensors : tuple of TensorInfo
     metadata : mapping of str to str
         What a .safetensors file says of itself; empty for NumPy's files.
+    skipped : mapping of str to str
+        Members of an .npz archive that are no arrays, with the reason why they were left out.
     """
 
     def __init__(
@@ -36,27 +39,30 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         tensors: Mapping[str, StoredTensor],
         metadata: Mapping[str, str] | None = None,
         close: Callable[[], None] | None = None,
+        skipped: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.metadata = MappingProxyType(dict(metadata or {}))
-        self.tensors = tuple(tensor.info for tensor in tensors.values())
+        self.skipped = MappingProxyType(dict(skipped or {}))
+        self._infos = {name: tensor.info for name, tensor in tensors.items()}
+        self.tensors = tuple(self._infos.values())
         self._stored: Mapping[str, StoredTensor] | None = tensors
         self._close = close
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return decode(self._find(name), str(self.path))
+        return decode(self._find(name), self.path)
 
     def __contains__(self, name: object) -> bool:
-        return any(info.name == name for info in self.tensors)
+        return isinstance(name, str) and name in self._infos
 
     def __iter__(self) -> Iterator[str]:
-        return iter([info.name for info in self.tensors])
+        return iter(self._infos)
 
     def __len__(self) -> int:
         return len(self.tensors)
 
     def __repr__(self) -> str:
-        return f"<Checkpoint {str(self.path)!r}: {len(self)} tensors>"
+        return f"<Checkpoint {shown(self.path)}: {len(self)} tensors>"
 
     def __enter__(self) -> Self:
         return self
@@ -92,48 +98,54 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         ValueError
             If there is no such tensor, or its elements are no machine words (texts, complex numbers).
         """
-        return stored_bits(self._find(name), str(self.path))
+        return stored_bits(self._find(name), self.path)
 
     def _find(self, name: str) -> StoredTensor:
         if self._stored is None:
-            raise ValueError(f"the checkpoint {str(self.path)!r} is closed; open it again")
+            raise ValueError(f"the checkpoint {shown(self.path)} is closed; open it again")
         if name not in self._stored:
-            raise _no_such_tensor(self.path, name, list(self))
+            raise _MissingTensorError(self.path, name, self._infos)
         return self._stored[name]
 
 
 class _MissingTensorError(ValueError, KeyError):
-    """No tensor of that name; a KeyError too, because a mapping's `get` lives on it."""
+    """No tensor of that name; a KeyError too, because a mapping's `get` lives on it.
 
-    # KeyError would show the repr of the message.
-    __str__ = Exception.__str__
+    The words are made when they are read: looking for near names takes far longer than finding that there is none.
+    """
 
+    def __init__(self, path: Path, name: object, names: Collection[str]) -> None:
+        super().__init__()
+        self._path, self._name, self._names = path, name, names
 
-def _no_such_tensor(path: Path, name: object, names: list[str]) -> ValueError:
-    """Name the nearest tensors: those that contain the text, then those that are spelled like it."""
-    text = str(name)
-    near = [known for known in names if text.lower() in known.lower()][:3] if text else []
-    near += [known for known in difflib.get_close_matches(text, names, n=3) if known not in near]
-    if near:
-        hint = f"near it are {', '.join(map(repr, near[:4]))}"
-    elif len(names) <= 5:
-        hint = f"it has {', '.join(map(repr, names)) or 'none at all'}"
-    else:
-        hint = f"it has {len(names)} tensors, {names[0]!r} to {names[-1]!r}; list_tensors names them"
-    return _MissingTensorError(f"tensor {name!r} is not in {str(path)!r}; {hint}")
+    def __str__(self) -> str:
+        """Name the nearest tensors: those that contain the text, then those that are spelled like it."""
+        text, names = str(self._name), list(self._names)
+        near = [known for known in names if text.lower() in known.lower()][:3] if text else []
+        near += [known for known in near_names(text, names) if known not in near]
+        if near:
+            hint = f"near it are {listed(near[:4])}"
+        elif len(names) <= 5:
+            hint = f"it has {listed(names) or 'none at all'}"
+        else:
+            ends = f"{shown(names[0], 40)} to {shown(names[-1], 40)}"
+            hint = f"it has {len(names)} tensors, {ends}; list_tensors names them"
+        return f"tensor {shown(self._name)} is not in {shown(self._path)}; {hint}"
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a .safetensors, .npy or .npz file. Only headers are read until a tensor is asked for.
 
     The content decides what kind of file it is, not the name. Tensors of .safetensors and .npy files are memory
-    maps; those of .npz archives are read one at a time. Pickles are never loaded.
+    maps; those of .npz archives are read one at a time. Pickles are never loaded. Members of an archive that are no
+    arrays are left out and named in `Checkpoint.skipped`.
 
     Returns
     -------
     Checkpoint
-        A mapping from tensor names to arrays, to be used in a ``with`` statement. The one tensor of a .npy file
-        has the file's name without its ending.
+        A mapping from tensor names to arrays, to be used in a ``with`` statement. The tensor of a .npy file has the
+        file's name without its ending; of several behind one another, as repeated calls of np.save or Equinox write
+        them, the next are NAME.1, NAME.2 and so on.
 
     Raises
     ------
@@ -152,11 +164,11 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if looks_like_safetensors(start):
         tensors, metadata = read_safetensors(file)
         return Checkpoint(file, tensors, metadata)
-    if start.startswith(b"\x93NUMPY"):
+    if start.startswith(MAGIC):
         return Checkpoint(file, read_npy(file))
     if start.startswith(b"PK\x03\x04"):
         return _open_archive(file)
-    raise ValueError(f"{str(file)!r} is {foreign_kind(file, start)}")
+    raise ValueError(f"{shown(file)} is {foreign_kind(file, start)}")
 
 
 def list_tensors(path: str | os.PathLike[str]) -> tuple[TensorInfo, ...]:
@@ -211,7 +223,7 @@ def read_tensor(path: str | os.PathLike[str], name: str | None = None) -> NDArra
             return checkpoint[name]
         if len(checkpoint) != 1:
             raise ValueError(
-                f"name must be given: {str(checkpoint.path)!r} has {len(checkpoint)} tensors; list_tensors names them"
+                f"name must be given: {shown(checkpoint.path)} has {len(checkpoint)} tensors; list_tensors names them"
             )
         return next(iter(checkpoint.values()))
 
@@ -228,15 +240,15 @@ def _open_archive(file: Path) -> Checkpoint:
     """Open a zip file: NumPy's, unless its members show it to be PyTorch's."""
     try:
         archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile:
-        raise ValueError(f"{str(file)!r} is a truncated or damaged zip file; fetch it again") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error):
+        raise ValueError(f"{shown(file)} is a truncated or damaged zip file; fetch it again") from None
     try:
-        members = archive.namelist()
-        if any(member.endswith(".pkl") for member in members):
-            raise ValueError(f"{str(file)!r} is {PICKLED}")
-        if not all(member.endswith(".npy") for member in members):
-            raise ValueError(f"{str(file)!r} is a zip file, but not one of numpy.savez; unpack it first")
-        return Checkpoint(file, read_npz(file, archive), close=archive.close)
+        if any(member.endswith(".pkl") for member in archive.namelist()):
+            raise ValueError(f"{shown(file)} is {PICKLED}")
+        tensors, skipped = read_npz(file, archive)
+        if not tensors and skipped:
+            raise ValueError(f"{shown(file)} is a zip file, but not one of numpy.savez; unpack it first")
+        return Checkpoint(file, tensors, close=archive.close, skipped=skipped)
     except BaseException:
         archive.close()
         raise

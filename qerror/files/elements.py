@@ -3,12 +3,14 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import plain, shown
 from ..grids.formats import grid
 
 # Element types by the names of the safetensors format: NumPy's type of one stored element, little-endian.
@@ -100,7 +102,32 @@ def dtype_tag(dtype: np.dtype[Any]) -> str:
     return _TAG_OF_KIND.get(dtype.newbyteorder("="), str(dtype))
 
 
-def decode(tensor: StoredTensor, path: str) -> NDArray[Any]:
+def is_shape(shape: Sequence[Any]) -> bool:
+    """Whether NumPy can have an array of this shape, if there were memory.
+
+    Examples
+    --------
+    >>> is_shape((2, 0, 3)), is_shape((2, -1)), is_shape((0, 2**62))
+    (True, False, False)
+    """
+    counts = len(shape) <= 64 and all(type(count) is int and count >= 0 for count in shape)
+    # NumPy counts the bytes in 63 bits and leaves out the zeros; elements take up to 16 bytes.
+    return counts and math.prod(count or 1 for count in shape) < 2**59
+
+
+def as_array(
+    content: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool = False
+) -> NDArray[Any]:
+    """Bytes as an array, without a copy where they lie on the alignment of the type.
+
+    A tensor behind one of odd length starts off its alignment, which slows all that follows.
+    """
+    raw = np.asarray(content)
+    aligned = raw if raw.ctypes.data % dtype.alignment == 0 else raw.copy()
+    return aligned.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def decode(tensor: StoredTensor, path: Path) -> NDArray[Any]:
     """Fetch a tensor's stored elements and turn them into the numbers that they stand for.
 
     Every result is exact: float64 for F64, float32 for all narrower types. F64 and F32 are not copied.
@@ -123,7 +150,7 @@ def decode(tensor: StoredTensor, path: str) -> NDArray[Any]:
     return values
 
 
-def stored_bits(tensor: StoredTensor, path: str) -> NDArray[Any]:
+def stored_bits(tensor: StoredTensor, path: Path) -> NDArray[Any]:
     """Fetch a tensor's stored elements as unsigned integers.
 
     Raises
@@ -139,14 +166,15 @@ def stored_bits(tensor: StoredTensor, path: str) -> NDArray[Any]:
     return bits
 
 
-def _no_numbers(info: TensorInfo, path: str, wanted: str) -> ValueError:
+def _no_numbers(info: TensorInfo, path: Path, wanted: str) -> ValueError:
     if info.dtype == "object":
         return ValueError(
-            f"tensor {info.name!r} of {path!r} holds pickled Python objects, which are never loaded because they can "
-            "run any code; save it again as an array of numbers"
+            f"tensor {shown(info.name)} of {shown(path)} holds pickled Python objects, which are never loaded because "
+            "they can run any code; save it again as an array of numbers"
         )
     return ValueError(
-        f"tensor {info.name!r} of {path!r} has element type {info.dtype}, which is none of {wanted}; "
+        f"tensor {shown(info.name, 40)} of {shown(path)} has element type {plain(info.dtype, 20)}, "
+        f"which is none of {wanted}; "
         "give a tensor of real numbers (dequantize codes with their scales first)"
     )
 

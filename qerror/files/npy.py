@@ -1,84 +1,175 @@
 """NumPy's .npy and .npz files, without pickles: headers first, elements when asked for."""
 
+import contextlib
+import dataclasses
 import functools
+import io
+import itertools
+import math
+import warnings
 import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .elements import StoredTensor, TensorInfo, dtype_tag
+from .._check import plain, shown
+from .elements import StoredTensor, TensorInfo, as_array, dtype_tag, is_shape
+
+MAGIC = b"\x93NUMPY"
+# NumPy's own limit: a longer header is not parsed.
+_LONGEST_HEADER = 10_000
+_VERSIONS = {(1, 0), (2, 0), (3, 0)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Record:
+    """Header of one array, and the bytes of the file that its elements take."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    begin: int
+    end: int
+
+    def elements(self, content: NDArray[np.uint8]) -> NDArray[Any]:
+        """The array, as a view of the whole file."""
+        return as_array(content[self.begin : self.end], self.dtype, self.shape, self.fortran)
 
 
 def read_npy(path: Path) -> dict[str, StoredTensor]:
-    """Read the header of a .npy file; its one tensor has the name of the file without its ending.
+    """Read the headers of a .npy file, and map it.
+
+    Its tensor has the name of the file without its ending. Files of several arrays, one behind the other, as repeated
+    calls of np.save write them: NAME, NAME.1, NAME.2 and so on. What follows an array of objects belongs to it.
 
     Raises
     ------
     ValueError
-        If the header is damaged or the file shorter than the header says.
+        If a header is damaged, the file shorter than the headers say, or something else follows the arrays.
     """
     with path.open("rb") as file:
-        shape, dtype = _read_header(file, str(path))
-        begin = file.tell()
-    info = TensorInfo(path.stem, shape, dtype_tag(dtype))
-    available, expected = path.stat().st_size - begin, info.size * dtype.itemsize
-    if available < expected and not dtype.hasobject:
-        raise ValueError(
-            f"{str(path)!r} is truncated: it needs {expected} bytes of data and has {available}; fetch it again"
-        )
-    return {info.name: StoredTensor(info, functools.partial(_load_npy, path))}
+        records = list(_records(file, path.stat().st_size, shown(path)))
+    content: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
+    return {
+        name: StoredTensor(_info(name, record), functools.partial(record.elements, content))
+        for name, record in zip(_names(path.stem), records, strict=False)
+    }
 
 
-def read_npz(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]:
-    """Read the header of every array in an .npz archive.
+def read_npz(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Read the headers of every array in an .npz archive.
+
+    Returns
+    -------
+    tensors : dict of str to StoredTensor
+        Members are told by their content; the ending .npy is left out of their names.
+    skipped : dict of str to str
+        Members that are no arrays, with the reason.
 
     Raises
     ------
     ValueError
-        If a member is no array of NumPy's, or damaged.
+        If an array is damaged, or two have the same name.
     """
-    tensors = {}
-    for member in archive.namelist():
-        name = member.removesuffix(".npy")
-        where = f"{path}:{member}"
+    tensors: dict[str, StoredTensor] = {}
+    skipped: dict[str, str] = {}
+    for member in archive.infolist():
+        where, start, records = f"member {shown(member.filename)} of {shown(path)}", None, []
         try:
-            with archive.open(member) as file:
-                shape, dtype = _read_header(file, where)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-            raise _damaged(where, error) from None
-        info = TensorInfo(name, shape, dtype_tag(dtype))
-        tensors[name] = StoredTensor(info, functools.partial(_load_member, archive, member, where))
-    return tensors
+            with _one_error(where), archive.open(member) as file:
+                start = file.read(len(MAGIC))
+                records = list(_records(file, member.file_size, where)) if start == MAGIC else []
+        except _DamagedError:
+            if start == MAGIC or member.filename.endswith(".npy"):
+                raise
+        if not records:
+            kinds = {None: "not readable", b"": "a folder" if member.is_dir() else "empty"}
+            skipped[member.filename] = kinds.get(start, "no NumPy array")
+        for name, record in zip(_names(member.filename.removesuffix(".npy")), records, strict=False):
+            if name in tensors:
+                raise ValueError(f"{shown(path)} has twice the name {shown(name)}; save it again with other names")
+            load = functools.partial(_load_member, archive, member, record, where)
+            tensors[name] = StoredTensor(_info(name, record), load)
+    return tensors, skipped
 
 
-def _read_header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    try:
+def _names(first: str) -> Iterator[str]:
+    yield first
+    yield from (f"{first}.{number}" for number in itertools.count(1))
+
+
+def _info(name: str, record: _Record) -> TensorInfo:
+    return TensorInfo(name, record.shape, dtype_tag(record.dtype))
+
+
+def _records(file: IO[bytes], size: int, where: str) -> Iterator[_Record]:
+    """Read the headers of the arrays that fill a file of `size` bytes end to end."""
+    place = 0
+    while place == 0 or place < size:
+        file.seek(place)
+        head = _header(file)
+        if place and not head.startswith(MAGIC):
+            raise _DamagedError(
+                f"{where} has {size - place} bytes behind its last array that are none; fetch it or save it again"
+            )
+        shape, fortran, dtype = _parse(head, where)
+        begin = place + len(head)
+        # Where pickled objects end is known to pickle alone.
+        place = size if dtype.hasobject else begin + math.prod(shape) * dtype.itemsize
+        if place > size:
+            raise _DamagedError(
+                f"{where} is truncated: it needs {place - begin} bytes of data and has {size - begin}; fetch it again"
+            )
+        yield _Record(shape, fortran, dtype, begin, place)
+
+
+def _header(file: IO[bytes]) -> bytes:
+    """Read one header and no byte more, so that a compressed file is never gone back in."""
+    head = file.read(10)
+    head += b"" if head[6:7] == b"\x01" else file.read(2)
+    return head + file.read(min(int.from_bytes(head[8:], "little"), _LONGEST_HEADER))
+
+
+def _parse(head: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of one array."""
+    file = io.BytesIO(head)
+    with _one_error(where):
         version = np.lib.format.read_magic(file)
+        if version not in _VERSIONS:
+            raise ValueError(f"its format has version {version[0]}.{version[1]}")
         # Version 3 differs from 2 only in the encoding of field names, and fields are never read as data.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    except (ValueError, EOFError) as error:
-        raise _damaged(where, error) from None
-    return shape, dtype
+        shape, fortran, dtype = read(file)
+        if not is_shape(shape):
+            raise ValueError(f"no array can have the shape {shown(shape, 40)}")
+    return shape, fortran, dtype
 
 
-def _load_npy(path: Path) -> NDArray[Any]:
-    stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return np.asarray(stored)
+def _load_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, record: _Record, where: str) -> NDArray[Any]:
+    with _one_error(where), archive.open(member) as file:
+        # Grows with what is there, not with what the header claims; read to the end, where zipfile checks the sum.
+        content = bytearray()
+        while part := file.read(1 << 20):
+            content += part
+        return record.elements(np.frombuffer(content, np.uint8))
 
 
-def _load_member(archive: zipfile.ZipFile, member: str, where: str) -> NDArray[Any]:
+class _DamagedError(ValueError):
+    """Says what is wrong with a file."""
+
+
+@contextlib.contextmanager
+def _one_error(where: str) -> Iterator[None]:
+    """Turn all that the parsers of headers, zip files and compressed data raise on damaged bytes into one error."""
     try:
-        with archive.open(member) as file:
-            stored: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise _damaged(where, error) from None
-    return stored
-
-
-def _damaged(where: str, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return ValueError(f"{where!r} is not a sound NumPy array file ({reason}); fetch or save it again")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _DamagedError:
+        raise
+    except Exception as error:
+        reason = plain(str(error).partition("\n")[0] or type(error).__name__, 70)
+        raise _DamagedError(f"{where} is not a sound NumPy array file ({reason}); fetch or save it again") from None

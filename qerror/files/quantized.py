@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .._check import plain, shown
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..tensors.groups import make_groups
 from .checkpoint import Checkpoint, open_checkpoint
+from .headers import parse_json
 
 FORMAT = "qerror quantized tensors"
 
@@ -85,14 +87,22 @@ def read_quantized(path: str | os.PathLike[str]) -> QuantizedFile:
     """
     with open_checkpoint(path) as file:
         try:
-            header = json.loads(file.metadata["qerror"])
+            header = parse_json(file.metadata["qerror"])
             if header["format"] != FORMAT:
                 raise KeyError
             parts = {kind: header[kind] for kind in ("weights", "inputs")}
         except (KeyError, ValueError, TypeError):
             known = "qerror.training.export writes such files"
-            raise ValueError(f"{str(path)!r} holds no quantized tensors; {known}") from None
-        found = {kind: {name: _read(file, name, kind, entry) for name, entry in parts[kind].items()} for kind in parts}
+            raise ValueError(f"{shown(Path(path))} holds no quantized tensors; {known}") from None
+        try:
+            found = {
+                kind: {name: _read(file, name, kind, each) for name, each in parts[kind].items()} for kind in parts
+            }
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            reason = plain(str(error), 120)
+            raise ValueError(
+                f"{shown(Path(path))} is a damaged file of quantized tensors ({reason}); export it again"
+            ) from None
         used = {f"{name}{end}" for name in parts["weights"] for end in (".codes", ".scale", ".shift")}
         used |= {f"{name}.input{end}" for name in parts["inputs"] for end in (".scale", ".shift")}
         others = {info.name: _plain(file, info.name, info.dtype) for info in file.tensors if info.name not in used}

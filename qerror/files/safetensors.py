@@ -1,7 +1,6 @@
 """The layout of a .safetensors file: eight bytes of length, a JSON header, then the tensors end to end."""
 
 import functools
-import json
 import math
 import struct
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .elements import StoredTensor, TensorInfo, numpy_dtype, stored_bytes
+from .._check import shown
+from .elements import StoredTensor, TensorInfo, as_array, is_shape, numpy_dtype, stored_bytes
+from .headers import parse_json
 
 # The format's own limit: a longer header is refused by every reader.
 _LONGEST_HEADER = 100_000_000
@@ -38,7 +39,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
         If the file is truncated or its header breaks the format.
     """
     header, start = _read_header(path)
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _broken(path, "its '__metadata__' is not a table of texts")
     places = {name: _read_entry(path, name, entry) for name, entry in header.items()}
@@ -60,12 +62,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         length = struct.unpack("<Q", file.read(8))[0]
         if 8 + length > size:
             raise ValueError(
-                f"{str(path)!r} is truncated: its header should have {length} bytes and the whole file has {size}; "
+                f"{shown(path)} is truncated: its header should have {length} bytes and the whole file has {size}; "
                 "fetch it again"
             )
         text = file.read(length)
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        header = parse_json(text)
     except ValueError as error:
         raise _broken(path, f"its header is not valid JSON ({error})") from None
     if not isinstance(header, dict):
@@ -73,29 +75,23 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"twice the name {next(name for name in names if names.count(name) > 1)!r}")
-    return table
-
-
 def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
     """Check one entry of the header: a known type, a shape, and a range of bytes of just their size."""
     try:
         tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        counts = [*shape, begin, end]
+        sound = is_shape([*shape]) and is_shape([begin]) and is_shape([end])
     except (TypeError, KeyError, ValueError):
-        raise _broken(path, f"the entry of tensor {name!r} lacks a dtype, shape or data_offsets") from None
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise _broken(path, f"the shape {shape} or data_offsets {[begin, end]} of tensor {name!r} are no counts")
+        raise _broken(path, f"the entry of tensor {shown(name)} lacks a dtype, shape or data_offsets") from None
+    if not sound:
+        what = f"shape {shown(shape, 30)} or data_offsets {shown([begin, end], 30)} of tensor {shown(name, 40)}"
+        raise _broken(path, f"{what} are no counts")
     try:
         expected = stored_bytes(tag, math.prod(shape))
     except (KeyError, TypeError):
-        raise _broken(path, f"tensor {name!r} has the unknown element type {tag!r}") from None
+        raise _broken(path, f"tensor {shown(name)} has the unknown element type {shown(tag, 40)}") from None
     if end - begin != expected:
-        raise _broken(path, f"tensor {name!r} ({tag}, shape {shape}) needs {expected} bytes, not {end - begin}")
+        what = f"tensor {shown(name, 40)} ({tag}, shape {shown(shape, 30)})"
+        raise _broken(path, f"{what} needs {expected} bytes, not {end - begin}")
     return TensorInfo(name, tuple(shape), tag), begin, end
 
 
@@ -104,11 +100,11 @@ def _check_places(path: Path, places: dict[str, tuple[TensorInfo, int, int]], av
     expected = 0
     for name, (_, begin, end) in places.items():
         if begin != expected:
-            raise _broken(path, f"tensor {name!r} starts at byte {begin} of the data, not at {expected}")
+            raise _broken(path, f"tensor {shown(name)} starts at byte {begin} of the data, not at {expected}")
         expected = end
     if expected > available:
         raise ValueError(
-            f"{str(path)!r} is truncated: its tensors need {expected} bytes and {available} are there; fetch it again"
+            f"{shown(path)} is truncated: its tensors need {expected} bytes and {available} are there; fetch it again"
         )
     if expected < available:
         raise _broken(path, f"{available - expected} bytes follow its last tensor")
@@ -116,14 +112,9 @@ def _check_places(path: Path, places: dict[str, tuple[TensorInfo, int, int]], av
 
 def _view(content: NDArray[np.uint8], info: TensorInfo, begin: int, end: int) -> NDArray[Any]:
     """Stored elements as a view of the mapped file; packed types as their bytes."""
-    raw = np.asarray(content[begin:end])
     dtype = numpy_dtype(info.dtype)
-    if dtype is None:
-        return raw
-    # A tensor behind one of odd length starts off its alignment, which slows all that follows: copy it.
-    aligned = raw if raw.ctypes.data % dtype.alignment == 0 else raw.copy()
-    return aligned.view(dtype).reshape(info.shape)
+    return np.asarray(content[begin:end]) if dtype is None else as_array(content[begin:end], dtype, info.shape)
 
 
 def _broken(path: Path, what: str) -> ValueError:
-    return ValueError(f"{str(path)!r} is no sound .safetensors file: {what}; fetch it again or save it anew")
+    return ValueError(f"{shown(path)} is no sound .safetensors file: {what}; fetch it again or save it anew")

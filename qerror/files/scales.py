@@ -15,9 +15,12 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import is_real_dtype, plain, shown
 from .._files import atomic_open
 from .checkpoint import open_checkpoint
 from .elements import dtype_tag
+from .headers import parse_json
+from .unsupported import first_bytes
 
 _ENDINGS = (".safetensors", ".json")
 
@@ -32,7 +35,7 @@ class ScaleSink(Protocol):
 def check_output(path: Path) -> None:
     """Refuse a path whose ending names no kind of file, before anything is computed."""
     if path.suffix not in _ENDINGS:
-        raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {str(path)!r}")
+        raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {shown(path)}")
 
 
 @contextlib.contextmanager
@@ -103,14 +106,34 @@ class _Safetensors:
 
 
 def read_scales(path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
-    """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file: those of real numbers."""
+    """Arrays by name of a file that `open_scales` wrote, or of any .safetensors or .npz file: those of real numbers.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is damaged, holds no scales or something that is no array of numbers.
+    """
     file = Path(path)
     if file.suffix != ".json":
         return open_checkpoint(file)
+    first_bytes(file)
     try:
-        tensors = json.loads(file.read_text(encoding="utf-8"))["tensors"]
-        return {name: np.asarray(values, np.float64) for name, values in tensors.items()}
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {str(file)!r}; check the path") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{str(file)!r} holds no scales; `qerror fit ... -o scales.json` writes such files") from None
+        tensors = parse_json(file.read_bytes())["tensors"]
+        return {name: _numbers(name, values) for name, values in tensors.items()}
+    except KeyError:
+        reason = "it lacks 'tensors'"
+    except (TypeError, AttributeError):
+        reason = "it is no table of tensors"
+    except ValueError as error:
+        reason = plain(str(error), 120)
+    raise ValueError(f"{shown(file)} holds no scales ({reason}); `qerror fit ... -o scales.json` writes such files")
+
+
+def _numbers(name: str, values: Any) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):
+        array = np.array(None)
+    if not is_real_dtype(array.dtype):
+        raise ValueError(f"{shown(name)} must be an array of real numbers, got {shown(values, 30)}")
+    return array.astype(np.float64)

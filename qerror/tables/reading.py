@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._check import shown
+from .._check import plain, shown
 from ..errors.exact import MODELS, ROUNDINGS
 from ..files.checkpoint import open_checkpoint
+from ..files.headers import parse_json
 from ..results import Status
 from .row import ScaleRow
 from .table import ScaleTable
@@ -48,21 +48,28 @@ def load_table(path: str | os.PathLike[str] | None = None) -> ScaleTable:
     file = _PACKAGED if path is None else Path(path)
     read = _READERS.get(file.suffix)
     if read is None:
-        raise ValueError(f"path must end in {', '.join(_READERS)} to be loaded, got {str(path)!r}")
-    if not file.is_file():
-        raise ValueError(f"path must name a file, there is none at {str(path)!r}")
+        raise ValueError(f"path must end in {', '.join(_READERS)} to be loaded, got {shown(file)}")
+    try:
+        there = file.is_file()
+    except OSError:
+        there = False
+    if not there:
+        raise ValueError(f"path must name a file, there is none at {shown(file)}")
     try:
         return _checked(*read(file))
     except _NewerError as error:
-        raise ValueError(f"{str(file)!r} has schema {error} and this qerror reads {SCHEMA}; upgrade qerror") from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        missing = "it lacks " if isinstance(error, KeyError) else ""
-        message = f"{str(file)!r} is no sound scale table: {missing}{error}; write it again with `qerror table -o`"
-        raise ValueError(message) from None
+        raise ValueError(f"{shown(file)} has schema {error} and this qerror reads {SCHEMA}; upgrade qerror") from None
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
+        missing = "it lacks " if type(error) is KeyError else ""
+        # The readers of files begin with the name of the file, as this does.
+        reason = missing + plain(str(error).removeprefix(f"{shown(file)} is "), 140)
+        raise ValueError(
+            f"{shown(file)} is no sound scale table: {reason}; write it again with `qerror table -o`"
+        ) from None
 
 
 def _from_json(path: Path) -> tuple[Any, list[Any]]:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = parse_json(path.read_bytes())
     return found, found["rows"]
 
 
@@ -70,7 +77,7 @@ def _from_csv(path: Path) -> tuple[Any, list[Any]]:
     first, _, body = path.read_text(encoding="utf-8").partition("\n")
     if not first.startswith(CSV_MARK):
         raise ValueError("its first line is no header")
-    return json.loads(first.removeprefix(CSV_MARK)), [
+    return parse_json(first.removeprefix(CSV_MARK)), [
         {key: float(text) if key in NUMBERS else text for key, text in row.items()}
         for row in csv.DictReader(io.StringIO(body, newline=""), strict=True)
     ]
@@ -78,7 +85,7 @@ def _from_csv(path: Path) -> tuple[Any, list[Any]]:
 
 def _from_safetensors(path: Path) -> tuple[Any, list[Any]]:
     with open_checkpoint(path) as checkpoint:
-        found = json.loads(checkpoint.metadata["qerror"])
+        found = parse_json(checkpoint.metadata["qerror"])
         columns = {**found["columns"], **{name: checkpoint[name].tolist() for name in checkpoint}}
     return found, [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -92,15 +99,17 @@ def _checked(header: Any, rows: list[Any]) -> ScaleTable:
     if header["format"] != FORMAT:
         raise ValueError(f"its format is {shown(header['format'])}")
     if isinstance(header["schema"], int) and header["schema"] > SCHEMA:
-        raise _NewerError(header["schema"])
+        raise _NewerError(shown(header["schema"], 20))
     shift, version = header["parameters"]["shift"], header["version"]
     if header["model"] not in MODELS or not isinstance(version, str) or not _is_shift(shift):
-        raise ValueError(f"it has model {shown(header['model'])}, shift {shown(shift)}, version {shown(version)}")
+        found = f"model {shown(header['model'], 30)}, shift {shown(shift, 30)}, version {shown(version, 30)}"
+        raise ValueError(f"it has {found}")
     said = header["model"], shift, version
     table = ScaleTable(tuple(_row(row) for row in rows), *said)
     for key, expected in header_of(table.rows, *said).items():
         if header[key] != expected:
-            raise ValueError(f"its {key} is {shown(header[key])}, that of its content {shown(expected)}")
+            said_key, made = shown(header[key], 40), shown(expected, 40)
+            raise ValueError(f"its {key} is {said_key}, that of its content {made}")
     return table
 
 

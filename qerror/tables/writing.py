@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import shown
 from .._files import atomic_open
 from .row import ScaleRow, Shift
 from .sources import c_header, python_module
@@ -42,9 +43,9 @@ def write_table(path: str | os.PathLike[str], rows: Sequence[ScaleRow], model: s
 def check_path(path: str | os.PathLike[str]) -> None:
     """Raise unless a table can be written there: before it is computed, not after."""
     if Path(path).suffix not in _WRITERS:
-        raise ValueError(f"path must end in {', '.join(_WRITERS)}, got {str(path)!r}")
+        raise ValueError(f"path must end in {', '.join(_WRITERS)}, got {shown(Path(path))}")
     if not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"the folder of {str(path)!r} does not exist; make it first")
+        raise ValueError(f"the folder of {shown(Path(path))} does not exist; make it first")
 
 
 def header_of(rows: Sequence[ScaleRow], model: str, shift: Shift, version: str) -> Header:
