@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,58 @@ def test_scales_of_other_tensors_are_refused(file: Path, tmp_path: Path) -> None
     assert "has no NAME.scale of any tensor to fit, such as" in line
 
 
+def test_members_of_an_archive_that_are_no_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "m.npz"
+    np.savez(path, w=np.ones((2, 3)), bias=np.ones(3))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config\x1b[31m.json", "{}")
+        archive.writestr("readme.txt", "hello")
+    out = run(path, "--grid", "int4").stdout
+    assert "left out, 1-D (--include-1d fits them): bias\n" in out
+    assert "left out, no NumPy array: 'config\\x1b[31m.json', readme.txt\n" in out
+    assert {entry["tensor"]: entry["skipped"] for entry in content(path, "--grid", "int4")["left_out"]} == {
+        "bias": "1-D",
+        "config\x1b[31m.json": "no NumPy array",
+        "readme.txt": "no NumPy array",
+    }
+    listing = CliRunner().invoke(qerror_command, ["scale", "int4", "--data", str(path)])
+    assert "readme.txt is left out: no NumPy array\n" in listing.stderr
+    with zipfile.ZipFile(tmp_path / "none.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "not one of numpy.savez" in run(tmp_path / "none.npz", "--grid", "int4", status=2).stderr
+
+
+def test_names_are_shown_and_nothing_in_them_is_obeyed(tmp_path: Path) -> None:
+    names = ["[red]a[/red]", ":heart:", "\x1b[31mb\x07", "c\nd", "e\u202ef", "g" * 10_000, "", "h.weight"]
+    path = tmp_path / "[bold]\x1b[32m:heart:.safetensors"
+    tensors = {name: np.ones((2, 2), np.float32) for name in names}
+    tensors |= {name + " bias": np.ones(2, np.float32) for name in names}
+    tensors |= {name + " bad": np.full((2, 2), np.nan, np.float32) for name in names}
+    safetensors.numpy.save_file(tensors, path)
+    result = run(path, "--grid", "int4", status=1)
+    listing = CliRunner().invoke(qerror_command, ["scale", "int4", "--data", str(path)])
+    one = CliRunner().invoke(qerror_command, ["scale", "int4", "--data", str(path), "--tensor", "\x1b[31mb\x07"])
+    for text in (result.stdout, result.stderr, listing.stderr, one.stdout):
+        lines = text.splitlines()
+        assert all(line.isprintable() for line in lines)
+        # Names of several bad tensors stand in one line.
+        assert all(len(line) < 300 for line in lines if not line.startswith("left out"))
+    for shown in (
+        "[red]a[/red] ",
+        ":heart: ",
+        "'\\x1b[31mb\\x07' ",
+        "'c\\nd' ",
+        "'e\\u202ef' ",
+        "ggg...ggg",
+        "'' ",
+        "h.weight ",
+    ):
+        assert shown in result.stdout
+        assert shown in listing.stderr
+    assert result.stdout.startswith("'[bold]\\x1b[32m:heart:.safetensors', int4\n")
+    assert {row["tensor"] for row in content(path, "--grid", "int4", status=1)["rows"]} == set(names)
+
+
 def test_a_full_disk_costs_one_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device", "scales.json")
@@ -221,9 +274,19 @@ def test_scale_files_hold_every_shape_and_type(tmp_path: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array)
         assert loaded[name].dtype == np.asarray(array).dtype
-    (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(ValueError, match="holds no scales"):
-        read_scales(tmp_path / "x.json")
+    for text, words in [
+        ("[]", "it is no table of tensors"),
+        ("{}", "it lacks 'tensors'"),
+        ('{"tensors": {"w": null}}', "'w' must be an array of real numbers, got None"),
+        ('{"tensors": {"w": ["0.5"]}}', r"'w' must be an array of real numbers, got \['0.5'\]"),
+        ('{"tensors": {"w": [[1], [2, 3]]}}', "'w' must be an array of real numbers"),
+        ('{"tensors": {"w": 1, "w": 2}}', "twice the name 'w'"),
+        ('{"tensors": ' + "[" * 100_000, "nested too deeply"),
+        ('{"tensors": {"w": 1', "delimiter"),
+    ]:
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(ValueError, match=f"holds no scales .*{words}"):
+            read_scales(tmp_path / "x.json")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
