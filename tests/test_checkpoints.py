@@ -288,8 +288,11 @@ def test_names_that_are_missing_cost_one_look_up(tmp_path, monkeypatch):
 
 def test_missing_tensor_names_its_neighbours():
     path = example_checkpoint()
-    with pytest.raises(ValueError, match=r"tensor 'layers.0.weigth' is not in '.*'; near it are 'layers.0.weight'"):
+    words = r"tensor 'layers.0.weigth' is not in '.*'; near it are 'layers.0.weight'"
+    with pytest.raises(ValueError, match=words) as caught:
         read_tensor(path, "layers.0.weigth")
+    # Its words are made late, also in another process.
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(ValueError, match=r"near it are 'layers.2.weight', 'layers.2.bias'"):
         read_tensor(path, "layers.2")
     with pytest.raises(ValueError, match=r"it has 13 tensors, 'layers.0.weight' to 'labels'; list_tensors names them"):

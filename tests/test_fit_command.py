@@ -205,6 +205,10 @@ def test_names_are_shown_and_nothing_in_them_is_obeyed(tmp_path: Path) -> None:
         assert shown in listing.stderr
     assert result.stdout.startswith("'[bold]\\x1b[32m:heart:.safetensors', int4\n")
     assert {row["tensor"] for row in content(path, "--grid", "int4", status=1)["rows"]} == set(names)
+    for output in ("o" * 10_000 + ".json", "\x1b[31m/o.json"):
+        (line,) = run(path, "--grid", "int4", "-o", output, status=2).stderr.splitlines()
+        assert line.isprintable()
+        assert len(line) < 300
 
 
 def test_a_full_disk_costs_one_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .._check import suggest
+from .._check import plain, suggest
 
 
 class OneLineErrors(click.Group):
@@ -34,7 +34,8 @@ class OneLineErrors(click.Group):
             sys.exit(0)
         except OSError as error:
             # No right to write, a full disk.
-            _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check its permissions and the space left")
+            name = plain(str(error.filename or "a file"))
+            _fail(f"{name}: {error.strerror or error}; check its permissions and the space left")
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:

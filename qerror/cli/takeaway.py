@@ -61,7 +61,7 @@ def table(
     elif output is None:
         click.echo(repr(found))
     else:
-        click.echo(f"{len(found.rows)} scales written to {output}")
+        click.echo(f"{len(found.rows)} scales written to {plain(str(output))}")
 
 
 @click.command(epilog=examples("qerror audit", "qerror audit --json"))
@@ -116,4 +116,4 @@ def figures(names: tuple[str, ...], output: Path) -> None:
         drawn = draw(name)
         for ending in ("svg", "png"):
             save_figure(drawn, output / f"{name}.{ending}", title=name)
-    click.echo(f"{len(chosen)} figures written to {output}")
+    click.echo(f"{len(chosen)} figures written to {plain(str(output))}")

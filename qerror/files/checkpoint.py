@@ -118,6 +118,9 @@ class _MissingTensorError(ValueError, KeyError):
         super().__init__()
         self._path, self._name, self._names = path, name, names
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._path, self._name, self._names)
+
     def __str__(self) -> str:
         """Name the nearest tensors: those that contain the text, then those that are spelled like it."""
         text, names = str(self._name), list(self._names)
