@@ -11,6 +11,7 @@ import click
 import qerror as qe
 
 from .. import literature
+from .._check import plain
 from ..errors.exact import MODELS, ROUNDINGS
 from ..tables.writing import check_path
 from .group import ManyValues
