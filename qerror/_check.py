@@ -270,7 +270,7 @@ def shown(value: Any, limit: int = 60) -> str:
     r"""Return the repr of a value on one line and short, for an error text.
 
     Names of tensors and files come from strangers; their repr escapes what a terminal would obey. Of texts longer than
-    `limit` (of paths: 80) both ends are kept, because the last part tells names apart; of other values the beginning.
+    `limit` (of paths: 90) both ends are kept, because the last part tells names apart; of other values the beginning.
 
     Examples
     --------
@@ -282,7 +282,7 @@ def shown(value: Any, limit: int = 60) -> str:
     if isinstance(value, str):
         return _ends(repr(value), limit)
     if isinstance(value, PurePath):
-        return _ends(repr(str(value)), 80)
+        return _ends(repr(str(value)), 90)
     try:
         text = " ".join(repr(value).split())
     except Exception:  # Lists too deep, integers too long, objects of others: what is wrong with them is said here.

@@ -473,7 +473,9 @@ def is_clear(error):
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_names_are_shown_escaped_and_short(tmp_path, name):
-    """In every text that names a tensor: they come from files of strangers."""
+    """In every text that names a tensor: they come from files of strangers, in folders of any depth."""
+    tmp_path = tmp_path / ("folder" * 30)
+    tmp_path.mkdir()
     entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
     headers = [
         {name: {"shape": [4]}},

@@ -127,7 +127,7 @@ class _MissingTensorError(ValueError, KeyError):
         near = [known for known in names if text.lower() in known.lower()][:3] if text else []
         near += [known for known in near_names(text, names) if known not in near]
         if near:
-            hint = f"near it are {listed(near[:4])}"
+            hint = f"near it are {listed(near[:4], room=110)}"
         elif len(names) <= 5:
             hint = f"it has {listed(names) or 'none at all'}"
         else:

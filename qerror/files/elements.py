@@ -173,9 +173,9 @@ def _no_numbers(info: TensorInfo, path: Path, wanted: str) -> ValueError:
             "they can run any code; save it again as an array of numbers"
         )
     return ValueError(
-        f"tensor {shown(info.name, 40)} of {shown(path)} has element type {plain(info.dtype, 20)}, "
+        f"tensor {shown(info.name, 30)} of {shown(path)} has element type {plain(info.dtype, 20)}, "
         f"which is none of {wanted}; "
-        "give a tensor of real numbers (dequantize codes with their scales first)"
+        "give real numbers (dequantize codes with their scales first)"
     )
 
 

@@ -83,14 +83,14 @@ def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int
     except (TypeError, KeyError, ValueError):
         raise _broken(path, f"the entry of tensor {shown(name)} lacks a dtype, shape or data_offsets") from None
     if not sound:
-        what = f"shape {shown(shape, 30)} or data_offsets {shown([begin, end], 30)} of tensor {shown(name, 40)}"
+        what = f"shape {shown(shape, 30)} or data_offsets {shown([begin, end], 30)} of tensor {shown(name, 30)}"
         raise _broken(path, f"{what} are no counts")
     try:
         expected = stored_bytes(tag, math.prod(shape))
     except (KeyError, TypeError):
         raise _broken(path, f"tensor {shown(name)} has the unknown element type {shown(tag, 40)}") from None
     if end - begin != expected:
-        what = f"tensor {shown(name, 40)} ({tag}, shape {shown(shape, 30)})"
+        what = f"tensor {shown(name, 30)} ({tag}, shape {shown(shape, 20)})"
         raise _broken(path, f"{what} needs {expected} bytes, not {end - begin}")
     return TensorInfo(name, tuple(shape), tag), begin, end
 
@@ -100,7 +100,7 @@ def _check_places(path: Path, places: dict[str, tuple[TensorInfo, int, int]], av
     expected = 0
     for name, (_, begin, end) in places.items():
         if begin != expected:
-            raise _broken(path, f"tensor {shown(name)} starts at byte {begin} of the data, not at {expected}")
+            raise _broken(path, f"tensor {shown(name, 40)} starts at byte {begin} of the data, not at {expected}")
         expected = end
     if expected > available:
         raise ValueError(

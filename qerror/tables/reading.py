@@ -62,7 +62,7 @@ def load_table(path: str | os.PathLike[str] | None = None) -> ScaleTable:
     except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         missing = "it lacks " if type(error) is KeyError else ""
         # The readers of files begin with the name of the file, as this does.
-        reason = missing + plain(str(error).removeprefix(f"{shown(file)} is "), 140)
+        reason = missing + plain(str(error).removeprefix(f"{shown(file)} is "), 130)
         raise ValueError(
             f"{shown(file)} is no sound scale table: {reason}; write it again with `qerror table -o`"
         ) from None
