@@ -87,7 +87,8 @@ class Groups:
         """The inverse of `split`; a scalar where there is one group for the whole tensor."""
         out = np.empty(self._count, parts[0].dtype)
         for part, (_, groups, _) in zip(parts, self._parts(), strict=True):
-            region = out[(*groups, ...)]
+            index: Any = (*groups, ...)
+            region = out[index]
             region[...] = part.reshape(region.shape)
         return out.reshape(self.scale_shape)[()]
 
