@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,23 @@ from .._check import as_int
 from .._types import Array
 from ..densities.base import Density, check_density
 from ..grids.grid import Grid
+from ..samples.double_double import two_sum
+
+_NONE = np.empty(0)
 
 
 def lloyd_max(density: Density, n_levels: int) -> Grid:
     """The levels, in units of x, that minimize the mean squared error of rounding to the nearest of them.
 
     Each level is the mean of its cell, each threshold the midpoint of its neighbours (Max 1960, Lloyd 1957). For a
-    log-concave density this has one solution. Newton's method finds it from the best grid for the density gathered into
-    some thousand cells, which settles the choice where there are several. On a sample: the global optimum, by dynamic
-    programming over the sorted values (Wu 1991).
+    log-concave density this has one solution (Trushkin 1982). Newton's method finds it from the best grid for the
+    density gathered into some thousand cells, which settles the choice where there are several. On a sample: the global
+    optimum, by dynamic programming over the sorted values (Wu 1991).
+
+    For a symmetric density the half is solved, too, and taken unless its error is the larger one: its levels are
+    mean - q and mean + q, with a level (odd n_levels) or a threshold (even) at the mean. Where the pdf has a high cusp
+    (`GeneralizedGaussian` below beta 1, even n_levels) the best levels are not symmetric: a level beside the cusp is
+    better than a threshold on it, and one of the two mirror images is returned.
 
     Parameters
     ----------
@@ -48,28 +57,50 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     count = as_int("n_levels", n_levels, minimum=2)
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; call lloyd_max for each member")
-    levels = _newton(density, count) if density.panels().shape[-1] else _partition(density, count)
+    levels = _best_levels(density, count) if density.panels().shape[-1] else _partition(density, count)
     return Grid(levels, name=f"lloyd-max-{count}")
 
 
-def _newton(density: Density, count: int) -> Array:
-    """Newton on F_k = first moment of cell k about its level, from the best partition of a fine histogram.
+class _Cells(NamedTuple):
+    """Of every cell: first moment about its level, mass, and the flows (q_k+1 - q_k) f(t_k) / 4 across its ends."""
+
+    first: Array
+    mse: float
+    mass: Array
+    below: Array
+    above: Array
+
+
+def _best_levels(density: Density, count: int) -> Array:
+    levels = _newton(lambda q: _cells(density, q), _coarse(density, count), float(density.std))
+    if not density.symmetric:
+        return levels
+    # At a cusp the whole has a singular Hessian (Laplace: halves slide at no cost), its half has not.
+    mean, positive = float(density.mean), count // 2
+    start = 0.5 * (levels[-positive:] - levels[:positive][::-1])
+    half = _newton(lambda q: _half(density, q, count), start, float(density.std))
+    # An error is right to 1e-14: levels that are better by less are symmetric ones that lost digits.
+    if _cells(density, levels).mse < _half(density, half, count).mse * (1 - 1e-12):
+        return levels
+    return np.concatenate([mean - half[::-1], [mean] * (count % 2), mean + half])
+
+
+def _newton(cells: Callable[[Array], _Cells], levels: Array, std: float) -> Array:
+    """Newton on F_k = first moment of cell k about its level.
 
     The Jacobian is tridiagonal. Lloyd's step (each level to the mean of its cell) is the fallback: it never fails.
     """
-    levels = _coarse(density, count)
-    residual, mse, mass, flow = _state(density, levels)
+    now, last = cells(levels), np.inf
     for _ in range(200):
-        diagonal = np.append(flow, 0.0) + np.insert(flow, 0, 0.0) - mass
-        step = _solve(diagonal, flow, -residual)
-        state = _state(density, levels + step) if (np.diff(levels + step) > 0).all() else None
-        if state is None or state[1] > mse * (1 + 1e-14):
-            step = residual / mass
-            state = _state(density, levels + step)
-        levels = levels + step
-        residual, mse, mass, flow = state
-        if np.abs(step).max() <= 1e-12 * float(density.std):
+        step = _solve(now.above + now.below - now.mass, now.above[:-1], -now.first)
+        new = cells(levels + step) if (np.diff(levels + step) > 0).all() else None
+        if new is None or new.mse > now.mse * (1 + 1e-14):
+            step = now.first / now.mass
+            new = cells(levels + step)
+        size = float(np.abs(step).max())
+        if size <= 1e-12 * std and size >= 0.5 * last:
             break
+        levels, now, last = levels + step, new, size
     return levels
 
 
@@ -101,12 +132,34 @@ def _coarse(density: Density, count: int) -> Array:
     return _best_partition(x, mass[held][order], count)
 
 
-def _state(density: Density, levels: Array) -> tuple[Array, float, Array, Array]:
-    """First moments about the levels, MSE, masses, and the flow (q_k+1 - q_k) f(t_k) / 4 across each threshold."""
-    thresholds = 0.5 * (levels[1:] + levels[:-1])
-    edges = np.concatenate([[-np.inf], thresholds, [np.inf]])
-    mass, first, second = density.cell_moments(edges, levels)
-    return first, float(second.sum()), np.maximum(mass, 1e-300), 0.25 * np.diff(levels) * density.pdf(thresholds)
+def _half(density: Density, levels: Array, count: int) -> _Cells:
+    """The cells above the mean, of levels relative to it."""
+    mean = float(density.mean)
+    if count % 2 == 0:
+        # The innermost cells meet at the mean, whatever their levels are.
+        cells = _cells(density, levels, mean, -levels[:1])
+        cells.below[0] = 0.0
+        return cells._replace(mse=2 * cells.mse)
+    cells = _cells(density, levels, mean, np.zeros(1))
+    # Half of the cell of the level at the mean.
+    middle = density.cell_moments(np.array([0.0, 0.5 * levels[0]]), np.zeros(1), mean)[2, 0]
+    return cells._replace(mse=2 * (cells.mse + float(middle)))
+
+
+def _cells(density: Density, levels: Array, origin: float = 0.0, beside: Array = _NONE) -> _Cells:
+    """The cells of levels relative to `origin`; `beside` is the level below the first, if there is one."""
+    inner, outermost = np.append(beside, levels), 1 - beside.size
+    thresholds, lost = (0.5 * part for part in two_sum(inner[1:], inner[:-1]))
+    flow = 0.25 * np.diff(inner) * density.pdf_from(origin, thresholds)
+    edges, flow, lost = (
+        np.concatenate([[low] * outermost, part, [high]])
+        for part, low, high in ((thresholds, -np.inf, np.inf), (flow, 0.0, 0.0), (lost, 0.0, 0.0))
+    )
+    mass, first, second = density.cell_moments(edges, levels, origin)
+    # Far out a threshold is rounded by more than the inner levels may be wrong: what that moves is flow times distance.
+    moved = 2 * flow * lost
+    first += moved[1:] + moved[:-1]
+    return _Cells(first, float(second.sum()), np.maximum(mass, 1e-300), flow[:-1], flow[1:])
 
 
 def _partition(density: Density, count: int) -> Array:
