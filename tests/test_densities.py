@@ -7,6 +7,7 @@ against mpmath's quadrature of the pdf.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from mpmath import mp, mpf
 
 import qerror as qe
 from qerror.densities import quadrature
+from qerror.search.densities.objective import Objective
 
 INF = math.inf
 
@@ -86,12 +88,20 @@ def _exponential_power(beta: float) -> Callable[[mpf], list[mpf]]:
     return tail
 
 
+def _uniform(x: mpf) -> list[mpf]:
+    end = mpmath.sqrt(3)
+    return [(end ** (j + 1) - min(x, end) ** (j + 1)) / (2 * (j + 1) * end) for j in range(3)]
+
+
 FORMULAS: dict[str, Callable[[mpf], list[mpf]]] = {
     "gaussian": _gaussian,
     "laplace": _laplace,
     "logistic": _logistic,
     **{f"student-t:df={df}": _student(df) for df in (2.001, 2.5, 5, 30, 1000)},
-    **{f"generalized-gaussian:beta={b}": _exponential_power(b) for b in (0.3, 0.5, 1, 1.5, 2, 3, 7.3, 8)},
+    **{
+        f"generalized-gaussian:beta={b}": _exponential_power(b)
+        for b in (0.15, 0.3, 0.5, 0.7, 1, 1.5, 2, 2.5, 3, 7.3, 8)
+    },
 }
 MIXED = {
     "mixture": [("gaussian", 0.9, 0.0, 1.0), ("student-t:df=2.001", 0.08, 1.0, 5.0), ("laplace", 0.02, -3.0, 0.01)]
@@ -199,6 +209,40 @@ def test_tails_are_those_of_mpmath(name: str, count: int) -> None:
         assert abs(mpf(float(abs(mass[i]))) - tail[0]) <= TAILS_TOLERANCE
         assert abs(mpf(float(first[i])) - tail[1]) <= TAILS_TOLERANCE
         assert np.signbit(mass[i]) == (t[i] < 0)
+
+
+# Clips in std at which gammaincc is worst, and at which a threshold is near the end of a bounded support.
+WORST_CLIPS = (6.461, 5.2974, 2.6841, 3.4)
+
+
+@pytest.mark.parametrize(("mean", "std", "shift"), [(0.0, 1.0, 0.0), (-330.0, 0.7, -330.0), (-330.0, 0.7, -329.9)])
+@pytest.mark.parametrize("name", [*FORMULAS, "uniform"])
+def test_sums_of_the_search_are_those_of_mpmath(name: str, mean: float, std: float, shift: float) -> None:
+    """B and C of MSE = A - 2 s B + s^2 C are as exact as the proofs of the least MSE take them for."""
+    mp.dps = 25
+    formula = functools.cache(_uniform if name == "uniform" else FORMULAS[name])
+    density = qe.density(f"{name}{',' if ':' in name else ':'}mean={mean!r},std={std!r}")
+    rng = np.random.default_rng(20)
+    offset = mpf(mean) - mpf(shift)
+    power = mpf(std) ** 2 + offset**2
+    # Of A, and of the rounding of thresholds where these are far from 0 and not counted from the mean.
+    noise = 8 * np.finfo(np.float64).eps * (power + (abs(shift) * mpmath.sqrt(power) if offset else 0))
+    for grid in map(qe.grid, ("int2", "ternary", "int3_midrise")):
+        scales = np.array([*WORST_CLIPS, *np.exp(rng.uniform(np.log(0.3), np.log(9), 2))]) * std / grid.absmax
+        objective = Objective(density, grid, np.array([shift]), "nearest", "exact")
+        points = objective(np.zeros(scales.size, np.intp), scales)
+        levels = [mpf(v) for v in grid.levels.tolist()]
+        for s, got_b, got_c in zip(scales.tolist(), points.b.tolist(), points.c.tolist(), strict=True):
+            b, c = levels[0] * offset, levels[0] ** 2
+            for low, high in itertools.pairwise(levels):
+                u = (s * (low + high) / 2 - offset) / mpf(std)
+                side, first, _ = formula(abs(u))
+                mass = side if u >= 0 else 1 - side
+                b += (high - low) * (first * mpf(std) + offset * mass)
+                c += (high**2 - low**2) * mass
+            assert abs(2 * s * (mpf(got_b) - b)) <= noise
+            assert abs(mpf(s) ** 2 * (mpf(got_c) - c)) <= noise
+        assert objective.noise[0] == pytest.approx(float(noise), rel=1e-14)
 
 
 @pytest.mark.parametrize("name", FORMULAS)

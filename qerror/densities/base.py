@@ -194,6 +194,10 @@ class Density(abc.ABC):
         """
         return quadrature.tails(self, t)
 
+    def tails_about_mean(self, t: Array) -> tuple[Array, Array]:
+        """`tails` at mean + t; a family keeps the digits of t where the mean is large."""
+        return self.tails(np.asarray(self.mean)[..., None] + t)
+
     # -- probabilities -------------------------------------------------------------------------------------------
 
     def cdf(self, x: ArrayLike) -> Array:

@@ -156,8 +156,11 @@ class LocationScale(Density):
         return np.asarray(self._std * self._decay(np.abs(self._standard(x))))
 
     def tails(self, t: Array) -> tuple[Array, Array]:
-        mean, std = (self._mean[..., None], self._std[..., None]) if self.shape else (self._mean, self._std)
-        u = (t - mean) / std
+        return self.tails_about_mean(t - (self._mean[..., None] if self.shape else self._mean))
+
+    def tails_about_mean(self, t: Array) -> tuple[Array, Array]:
+        std = self._std[..., None] if self.shape else self._std
+        u = t / std
         mass, first = self._sf_and_first(np.abs(u))
         # Adding 0.0 turns -0.0 into 0.0: the mean itself counts as the upper side.
         return np.copysign(mass, u + 0.0), std * first

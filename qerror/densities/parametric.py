@@ -259,10 +259,10 @@ class Uniform(LocationScale):
         return np.where(t <= _SQRT_3, 0.5 / _SQRT_3, 0.0)
 
     def _sf(self, t: Array) -> Array:
-        return np.maximum(0.5 - t * (0.5 / _SQRT_3), 0.0)
+        return np.maximum(_SQRT_3 - t, 0.0) * (0.5 / _SQRT_3)
 
     def _first(self, t: Array) -> Array:
-        return np.maximum(3.0 - t * t, 0.0) * (0.25 / _SQRT_3)
+        return np.maximum(_SQRT_3 - t, 0.0) * (_SQRT_3 + t) * (0.25 / _SQRT_3)
 
     def _isf(self, p: Array) -> Array:
         return (1.0 - 2.0 * p) * _SQRT_3

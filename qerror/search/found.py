@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from .._types import Array, Index
 from ..results import ErrorTerms, Minimum
 
-# The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A.
+# The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A. (What
+# thresholds far from 0 lose is in `densities.objective`.)
 RESOLUTION = 8 * np.finfo(np.float64).eps
 # MSEs closer than this (relative) are one minimum, and a proof stops there.
 TOLERANCE = 1e-12

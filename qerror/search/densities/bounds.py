@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..._types import Array, Index
-from ..found import RESOLUTION, TOLERANCE
+from ..found import TOLERANCE
 from ..points import Points, numbered
 from .objective import Objective
 
@@ -66,7 +66,7 @@ class Reach:
         level gains nothing. So the scales with E[y^2; |y| <= s m / 2] > best are out.
         """
         objective = self._objective
-        short = self._inside <= (best + RESOLUTION * objective.power)[:, None]
+        short = self._inside <= (best + objective.noise)[:, None]
         radius = self._rms * _OUTER[short.sum(axis=1)]
         low, high = objective.density.support
         far = np.maximum(np.abs(high - objective.shift), np.abs(objective.shift - low))
@@ -147,7 +147,7 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
 
 def undecided(objective: Objective, points: Points, best: Array, tolerance: float = TOLERANCE) -> tuple[Index, Array]:
     """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one."""
-    goal = best - np.maximum(tolerance * best, RESOLUTION * objective.power)
+    goal = best - np.maximum(tolerance * best, objective.noise)
     wide = (points.row[1:] == points.row[:-1]) & (points.scale[1:] > points.scale[:-1] * (1 + 1e-15))
     if objective.sample:
         # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
@@ -168,7 +168,7 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
 
 def asked(objective: Objective, points: Points, best: Array) -> tuple[Index, Array]:
     """New scales inside the intervals that a proof will divide, without a look at their bounds."""
-    goal = best - np.maximum(TOLERANCE * best, RESOLUTION * objective.power)
+    goal = best - np.maximum(TOLERANCE * best, objective.noise)
     return split(objective, points, (points.row[1:] == points.row[:-1]).nonzero()[0], goal, fewest=1)
 
 
@@ -183,7 +183,7 @@ def split(
     """
     row, scale, after = points.row, points.scale, place + 1
     power, goal = objective.power[row], goal[row]
-    excess = np.maximum(points.mse - goal, np.maximum(TOLERANCE * goal, RESOLUTION * power)) / power
+    excess = np.maximum(points.mse - goal, np.maximum(TOLERANCE * goal, objective.noise[row])) / power
     length = np.log(scale[after] / scale[place])
     if objective.bounded:
         # Where the excess is K d^2, parts narrower than about K / 3 are seen to be convex.

@@ -38,8 +38,8 @@ def candidates(search: Explored) -> Points:
 def dips(search: Explored) -> tuple[Index, Index]:
     """Neighbouring evaluated scales (index of both) between which the slope turns from - to +."""
     points = search.points
-    size = points.mse if search.objective.accurate else search.objective.power[points.row]
-    noise = 4 * RESOLUTION * size / points.scale
+    accurate = search.objective.accurate
+    noise = 4 * (RESOLUTION * points.mse if accurate else search.objective.noise[points.row]) / points.scale
     # A slope of zero tells nothing: where a jump of the pdf meets a threshold it may be a point of inflection.
     steep = (np.abs(points.slope) > noise).nonzero()[0]
     first, second = steep[:-1], steep[1:]
@@ -74,7 +74,7 @@ def _lowest(search: Explored) -> Points:
     new = search.objective.sharp(row, scale)
     if search.objective.kinks.shape[-1]:
         # At a jump of the pdf the MSE may have an edge instead of a smooth minimum.
-        near = np.minimum(low.mse, high.mse) < new.mse + RESOLUTION * search.objective.power[row]
+        near = np.minimum(low.mse, high.mse) < new.mse + search.objective.noise[row]
         if np.count_nonzero(near):
             edge = search.objective.sharp(row[near], np.where(low.mse < high.mse, low.scale, high.scale)[near])
             new.table[:, near] = np.where(edge.mse < new.mse[near], edge.table, new.table[:, near])
@@ -87,7 +87,7 @@ def _rough(search: Explored, found: Points) -> bool:
     if not search.objective.convex:
         return False
     slope = np.abs(found.slope) * found.scale
-    rough = (slope > _FLAT * found.mse) & (slope > 8 * RESOLUTION * search.objective.power[found.row])
+    rough = (slope > _FLAT * found.mse) & (slope > 8 * search.objective.noise[found.row])
     return bool(np.count_nonzero(rough))
 
 

@@ -17,6 +17,7 @@ from ...densities.base import Density
 from ...errors import exact as error
 from ...errors import fine_grids
 from ...grids.grid import Grid
+from ..found import RESOLUTION
 from ..points import Points
 
 # Columns of a table of sharp points: those of `Points`, and those of `error.ErrorSums`.
@@ -57,9 +58,12 @@ class Objective:
         self.kinks = density.kinks
         # Smallest magnitude of a level but zero.
         self.smallest = _smallest(grid)
-        self._shifted = bool(np.count_nonzero(shift))
         centred = density.symmetric and not np.count_nonzero(self.offset)
+        self._centred, self._shifted = centred, bool(np.count_nonzero(shift))
         self._tails = (_symmetric if centred else _Tails)(grid)
+        # How much an MSE is uncertain by: a few roundings of A, and those of thresholds far from 0.
+        far = 0.0 if centred else np.abs(shift)
+        self.noise = RESOLUTION * (self.power + far * np.sqrt(self.power))
         # Scales evaluated at a time.
         self._step = max(1, _CHUNK // (density.atom_count if self._direct else self._tails.thresholds.size))
         # Whether `falling` bounds the curvature of the MSE (see `bounds`).
@@ -93,9 +97,12 @@ class Objective:
         if self._direct:
             return self._direct.sums(row if self.density.shape else np.zeros_like(row), scale, self.shift[row])
         t = scale[:, None] * self._tails.thresholds
-        if self._shifted:
-            t += self.shift[row][:, None]
-        mass, first = self.members(row).tails(t)
+        if self._centred:
+            mass, first = self.members(row).tails_about_mean(t)
+        else:
+            if self._shifted:
+                t += self.shift[row][:, None]
+            mass, first = self.members(row).tails(t)
         return self._tails.sums(t, self.mean[row], self.offset[row], mass, first)
 
     def sharp(self, row: Index, scale: Array) -> Points:

@@ -7,7 +7,7 @@ import numpy as np
 from ..._types import Array, Index
 from ...errors import exact as error
 from ...results import Minimum, Status
-from ..found import RESOLUTION, TOLERANCE, Found
+from ..found import TOLERANCE, Found
 from ..points import Points, join
 from . import bounds
 from .explored import Explored
@@ -100,7 +100,7 @@ class Search:
         """Extend the ladder until no smaller scale can gain more than the best known one; return its lowest step."""
         objective, least = self.objective, np.zeros(rows.size)
         for _ in range(200):
-            gain = np.maximum(objective.power - self.known.least, RESOLUTION * objective.power)[rows]
+            gain = np.maximum(objective.power - self.known.least, objective.noise)[rows]
             needed = np.floor(PER_OCTAVE * np.log2(0.5 * gain / self.known.reach.slope[rows] / low))
             if not np.count_nonzero(needed < least):
                 break
@@ -131,7 +131,7 @@ class Search:
 
     def _missed(self, found: Points, best: Points) -> bool:
         """Whether the points of the proof show what the scan had missed."""
-        least = self.known.least + RESOLUTION * self.objective.power
+        least = self.known.least + self.objective.noise
         if np.count_nonzero(self.known.live & (least < best.mse * (1 - TOLERANCE))):
             return True
         if self.objective.bounded:
@@ -144,7 +144,7 @@ class Search:
         """Whether a scale inside of the 1 % interval turned out to lose more."""
         row, scale = self.known.points.row, self.known.points.scale
         inside = (interval[0].take(row) < scale) & (scale < interval[1].take(row))
-        limit = 1.01 * best.mse + RESOLUTION * self.objective.power
+        limit = 1.01 * best.mse + self.objective.noise
         return bool(np.count_nonzero(inside & (self.known.points.mse > limit.take(row))))
 
     def _asked(self) -> tuple[Index, Array] | None:
@@ -177,7 +177,7 @@ class Search:
         objective = self.objective
         if self.known.some:
             # `least` is the least of many B^2 / C: up to 3 resolutions off.
-            noise = 4 * RESOLUTION * objective.power
+            noise = 4 * objective.noise
             beaten = best.mse > self.known.least * (1 + TOLERANCE) + noise
             if np.count_nonzero(beaten):
                 self.status[beaten & (self.status == Status.EXACT)] = Status.SCANNED
