@@ -24,6 +24,10 @@ OCTAV_DIGITS = 1e-8
 ROOT_DIGITS = 1e-13
 
 
+# These read the extremes: without bounds they have no limit.
+BOUNDED = {"minmax", "shrink_search", "ocp", "entropy", "clipping_weighted"}
+
+
 def heavy(shape: tuple[int, ...]) -> np.ndarray:
     return RNG.standard_t(4, shape) * RNG.uniform(0.1, 3.0, (shape[0], *[1] * (len(shape) - 1)))
 
@@ -117,6 +121,98 @@ def test_ocp_follows_the_standard() -> None:
                 power *= 2
             expected = min(max(power / largest_power, 2.0**-127), 2.0**127) if largest > 0 else 2.0**-127
             assert scale == expected
+
+
+# -- entropy, clipping_weighted --------------------------------------------------------------------------------------
+
+
+def test_entropy_by_hand() -> None:
+    """Bins of width 1 hold (6, 4, 3, 1) values; the first counts as the second: (4, 4, 3, 1) of 12. Two groups.
+
+    2 bins: P (4, 8) / 12, Q (4, 4) / 8: KL 0.0566. 3 bins: P (4, 4, 4) / 12, Q (4, 4, 3) / 11: 0.0089.
+    4 bins: P (4, 4, 3, 1) / 12, Q (4, 4, 2, 2) / 12: 0.0436.
+    """
+    x = np.array([0, 0, 0, 0, 0.5, -0.5, 1.5, 1.5, -1, 1, -2.5, 2.9, 2, -4])
+    for scale in (1.0, 0.01):
+        found = rules.entropy(qe.Empirical(x * scale), "ternary", bins=4, start_bin=2)
+        assert found.scale == pytest.approx(3 * scale, rel=1e-15)
+    # The same of a density: 4, 4, 3, 1 as areas, on both sides of a shift.
+    density = qe.Histogram([1, 3, 4, 8, 4, 3, 1], [6, 7, 8, 9, 11, 12, 13, 14])
+    assert rules.entropy(density, "ternary", shift=10.0, bins=4, start_bin=2).scale == pytest.approx(3.0, rel=1e-15)
+
+
+def entropy_reference(x: np.ndarray, groups: int, bins: int, start: int) -> float:
+    """Migacz's loop over candidates, bin by bin."""
+    count, edges = np.histogram(np.abs(x), bins=bins, range=(0, np.abs(x).max()))
+    count[0] = count[1]
+    found = []
+    for i in range(start, bins + 1):
+        p, q = count[:i].astype(float), np.zeros(i)
+        p[-1] += count[i:].sum()
+        for g in range(groups):
+            members = [j for j in range(i) if j * groups // i == g and count[j]]
+            q[members] = sum(count[j] for j in members) / max(len(members), 1)
+        if (q[p > 0] > 0).all():
+            p, q = p / p.sum(), q / q.sum()
+            found.append((sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0), -i))
+    return float(edges[-min(found)[1]])
+
+
+@pytest.mark.parametrize(("grid", "groups"), [("int4", 8), ("int8", 128), ("uint4", 16), ("int3_midrise", 4)])
+def test_entropy_is_its_loop(grid: str, groups: int) -> None:
+    x = np.concatenate([heavy((4, 2000)), RNG.laplace(size=(2, 2000)), RNG.uniform(-1, 1, (2, 2000))])
+    found = rules.entropy(rows(x), grid, bins=200)
+    expected = [entropy_reference(row, groups, 200, 128) for row in x]
+    np.testing.assert_allclose(found.scale * qe.grid(grid).max, expected, rtol=SUM_ORDER)
+    assert (found.scale < rules.minmax(rows(x), "int8_narrow").scale * 127 / qe.grid(grid).max).any()
+
+
+def clipping_weighted_reference(x: np.ndarray, levels: np.ndarray, gamma: float, bins: int) -> float:
+    start, stop = min(x.min(), 0.0), max(x.max(), 0.0)
+    count, _ = np.histogram(x, bins=bins, range=(start, stop))
+    width = (stop - start) / bins
+    reach = stop if levels[0] == 0 else 2 * max(stop, -start)
+    trials = []
+    for part in range(1, 102):
+        s = part / 100 * reach / (levels[-1] - levels[0])
+        first, last = (min(max(math.floor((s * end - start) / width), 0), bins - 1) for end in (levels[0], levels[-1]))
+        cost = 0.0
+        for i, n in enumerate(count):
+            middle = start + width * (i + 0.5)
+            if i < first or i >= last:
+                cost += gamma * n * (middle - (start + width * ((first if i < first else last) + 0.5))) ** 2
+            else:
+                cost += n * np.min((middle - s * levels) ** 2)
+        trials.append((cost, s))
+    least = min(cost for cost, _ in trials)
+    return next(s for cost, s in trials if cost <= least * (1 + 1e-12))
+
+
+@pytest.mark.parametrize("grid", ["int4", "e2m1", "uint4", "nf4", "int8"])
+@pytest.mark.parametrize("gamma", [1.0, 3.0])
+def test_clipping_weighted_is_its_loop(grid: str, gamma: float) -> None:
+    x = heavy((5, 500))
+    x = np.abs(x) if grid == "uint4" else x
+    found = rules.clipping_weighted(rows(x), grid, gamma=gamma, bins=97)
+    expected = [clipping_weighted_reference(row, qe.grid(grid).levels, gamma, 97) for row in x]
+    np.testing.assert_allclose(found.scale, expected, rtol=SUM_ORDER)
+
+
+def test_clipping_weighted_clips_less_with_more_weight() -> None:
+    """With 1 it is the MSE of 512 bins: its scale is the best of 1 % steps; others clip less the heavier clipping is."""
+    x = heavy((6, 4000))
+    by_gamma = [rules.clipping_weighted(rows(x), "int4", gamma=gamma).scale for gamma in (1, 3, 30)]
+    assert (np.diff(by_gamma, axis=0) >= 0).all()
+    assert (by_gamma[2] > by_gamma[0]).all()
+    assert (qe.excess_db(rows(x), "int4", by_gamma[0]) < 0.1).all()
+
+
+@pytest.mark.parametrize("rule", ["entropy", "clipping_weighted"])
+def test_histograms_need_bounds_and_are_those_of_bounded_densities(rule: str) -> None:
+    with pytest.raises(ValueError, match=f"rule {rule} needs data or a density of bounded support, got Gaussian"):
+        rules.as_rule(rule)(qe.Gaussian(), "int4")
+    density = qe.Uniform.from_bounds(-1.0, 1.0)
+    assert rules.as_rule(rule)(density, "int4").scale == pytest.approx(1 / 7.5, rel=0.08)
 
 
 # -- analytic, aciq, octav, sawb -------------------------------------------------------------------------------------
@@ -242,6 +338,7 @@ def test_sawb_on_a_gaussian_and_where_its_clip_is_not_positive() -> None:
         ("octav", "int4_narrow", "rule octav is not defined on int4_narrow"),
         ("sawb", "int6", r"rule sawb is not defined on int6; it is on .* B in \(2, 3, 4, 5, 8\)"),
         ("sawb", "nf4", "rule sawb is not defined on nf4"),
+        ("entropy", "e2m1", "rule entropy is not defined on e2m1; it is on grids of equal steps with a level above 0"),
     ],
 )
 def test_rules_say_where_they_are_not_defined(rule: str, grid: str, words: str) -> None:
@@ -338,6 +435,8 @@ def test_rules_by_name_and_as_functions() -> None:
         ("iterative:tol=-1", "tol must be a number >= 0, got -1"),
         ("aciq:family=cauchy", "family must be 'gaussian' or 'laplace', got 'cauchy'"),
         ("iterative:n_iter=-1", "n_iter must be an integer of at least 0, got -1"),
+        ("entropy:bins=1", "bins must be an integer of at least 2, got 1"),
+        ("clipping_weighted:gamma=-1", "gamma must be a number >= 0, got -1"),
         (7, "rule must be a name or a function, got 7"),
     ],
 )
@@ -346,7 +445,9 @@ def test_bad_rules(rule: str, words: str) -> None:
         rules.as_rule(rule)(qe.Empirical([1.0, 2.0]), "int4")
 
 
-@pytest.mark.parametrize("rule", ["percentile", "analytic", "aciq", "octav", "sawb", "ocp"])
+@pytest.mark.parametrize(
+    "rule", ["percentile", "analytic", "aciq", "octav", "sawb", "ocp", "entropy", "clipping_weighted"]
+)
 def test_rules_without_a_shift_of_their_own_say_so(rule: str) -> None:
     with pytest.raises(ValueError, match=f"shift must be a number or 'mean' for rule {rule}, got 'optimal'"):
         rules.as_rule(rule)(qe.Empirical([1.0, 2.0]), "int4", shift="optimal")
@@ -360,7 +461,7 @@ def test_every_rule_on_constant_rows(rule: str) -> None:
     assert (found.scale > 0).all()
 
 
-@pytest.mark.parametrize("rule", sorted(set(rules.RULES) - {"minmax", "shrink_search", "ocp"}))
+@pytest.mark.parametrize("rule", sorted(set(rules.RULES) - BOUNDED))
 def test_every_rule_has_its_limit_on_a_density(rule: str) -> None:
     """On 1e6 Gaussian values each rule is within sampling noise of its own infinite-data limit."""
     x = np.random.default_rng(5).standard_normal(1_000_000)

@@ -16,6 +16,7 @@ import qerror as qe
 from qerror.errors import high_resolution
 from qerror.errors.exact import error_sums
 from qerror.search.densities import bounds
+from qerror.search.found import RESOLUTION
 
 # A scan and the search end at the same minimum up to the width of the last bracket, squared.
 SCAN_TOLERANCE = 1e-9
@@ -275,7 +276,7 @@ def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: in
     bound = float(bounds.lower_bounds(objective, left, right)[0])
     least = mse_at(density, grid, 0.0, rounding=rounding)(np.linspace(low, high, 200)).min()
     power = power_about(density, 0.0)
-    assert bound <= least + bounds.RESOLUTION * (power + least)
+    assert bound <= least + RESOLUTION * (power + least)
     # Of second order in the spacing for densities, of first where an atom crosses a threshold.
     assert bound >= least - 2 * power * (high / low - 1)
 
@@ -294,7 +295,7 @@ def test_parabolas_are_close(density: str, name: str) -> None:
         ends = [objective(np.zeros(40, np.intp), scale), objective(np.zeros(40, np.intp), scale * (1 + width))]
         bound = bounds._above_parabolas(objective, *ends)
         least = mse(np.geomspace(scale, scale * (1 + width), 50)).min(axis=0)
-        assert (bound <= least + bounds.RESOLUTION).all()
+        assert (bound <= least + RESOLUTION).all()
         # A jump of the pdf at a threshold adds a term of second order.
         gap = (least - bound) / width ** (2 if density == "uniform" else 3)
         assert gap.max() < 2.0

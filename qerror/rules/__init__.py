@@ -7,15 +7,19 @@ whose arrays have the broadcast shape of density and shift.
 
 from .base import RuleResult
 from .extremes import minmax, ocp, percentile, shrink_search, signed_absmax
+from .histogram_rules import clipping_weighted, entropy
 from .iterative import iterative
 from .moments import aciq, analytic, octav, sawb
 from .names import RULES, Rule, as_rule, rule_label
 from .optimum import optimal
 
 __all__ = [
-    "RULES", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "iterative", "minmax", "ocp", "octav", "optimal",
-    "percentile", "rule_label", "sawb", "shrink_search", "signed_absmax",
+    "RULES", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "clipping_weighted", "entropy", "iterative", "minmax",
+    "ocp", "octav", "optimal", "percentile", "rule_label", "sawb", "shrink_search", "signed_absmax",
 ]  # fmt: skip
 
-for _rule in (minmax, percentile, analytic, iterative, aciq, octav, sawb, shrink_search, ocp, signed_absmax, optimal):
+for _rule in (
+    *(minmax, percentile, analytic, iterative, aciq, octav, sawb, shrink_search, ocp),
+    *(signed_absmax, entropy, clipping_weighted, optimal),
+):
     RULES[_rule.__name__] = _rule

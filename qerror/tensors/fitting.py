@@ -50,7 +50,8 @@ def fit(
         scale format come with it.
     rule : str or callable
         "optimal" (the exact minimum of the mean squared error), "minmax", "percentile", "analytic", "iterative",
-        "aciq", "octav", "sawb", "shrink_search" or "ocp", with options as in "percentile:p=99.9"
+        "aciq", "octav", "sawb", "shrink_search", "ocp", "entropy" or "clipping_weighted", with options as in
+        "percentile:p=99.9"
         (see `qerror.rules`); or a function rule(density, grid, shift=...) that returns a `RuleResult`, a scale
         or a pair of scale and shift.
     axis : int or tuple of int, optional
