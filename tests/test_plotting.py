@@ -441,6 +441,27 @@ def test_committed_figures_are_those_of_the_registry() -> None:
     assert {f"{name}.{ending}" for name in plotting.FIGURES for ending in ("svg", "png")} <= found
 
 
+# Of a point (1/72 inch): nobody sees it; the last digits of a search are not the same everywhere.
+UNSEEN = 0.02
+_ID = re.compile(r"\b[mp][0-9a-f]{10}\b")
+_NUMBER = re.compile(r"-?\d+\.?\d*(?:e-?\d+)?")
+
+
+def strokes(text: str) -> tuple[list[str], np.ndarray]:
+    """What an SVG says between its numbers, its ids (hashes of what they name) by first appearance; and its numbers."""
+    ids = {name: f"id{chr(97 + i % 26)}{chr(97 + i // 26)}" for i, name in enumerate(dict.fromkeys(_ID.findall(text)))}
+    text = _ID.sub(lambda found: ids[found[0]], text)
+    return _NUMBER.split(text), np.array(_NUMBER.findall(text), float)
+
+
+@pytest.mark.parametrize("name", plotting.FIGURES)
+def test_committed_figure_is_what_is_drawn(drawn: dict, name: str, tmp_path: Path) -> None:
+    plotting.save_figure(drawn[name], tmp_path / "now.svg", title=name)
+    committed, now = (strokes(path.read_text()) for path in (ROOT / "figures" / f"{name}.svg", tmp_path / "now.svg"))
+    assert committed[0] == now[0]
+    np.testing.assert_allclose(now[1], committed[1], rtol=0, atol=UNSEEN)
+
+
 def test_figures_show_themselves_in_notebooks() -> None:
     figure, _ = plotting.new_figure()
     assert figure._repr_png_().startswith(b"\x89PNG")

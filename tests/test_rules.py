@@ -199,7 +199,7 @@ def test_clipping_weighted_is_its_loop(grid: str, gamma: float) -> None:
 
 
 def test_clipping_weighted_clips_less_with_more_weight() -> None:
-    """With 1 it is the MSE of 512 bins: its scale is the best of 1 % steps; others clip less the heavier clipping is."""
+    """With 1 it is the MSE of 512 bins: its scale is the best of 1 % steps; the heavier clipping, the less of it."""
     x = heavy((6, 4000))
     by_gamma = [rules.clipping_weighted(rows(x), "int4", gamma=gamma).scale for gamma in (1, 3, 30)]
     assert (np.diff(by_gamma, axis=0) >= 0).all()
