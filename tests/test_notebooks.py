@@ -1,15 +1,17 @@
-"""Every notebook runs from an empty session of this very Python, each cell and each assertion in it.
+"""Every notebook runs from an empty session of this very Python, and says what its committed outputs say.
 
-A cell is run by IPython, as a kernel does, but in a plain process: no kernel, no sockets. To write the outputs again,
-with the extra `notebook`: jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+A cell is run by IPython, as a kernel does, but in a plain process: no kernel, no sockets. To write stale outputs again:
+python tests/test_notebooks.py --write
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,31 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST = {"01_derivations": 60.0}
 LONGEST_OF_ALL = 120.0
 RUNNER = """
-import json, sys
+import base64, contextlib, io, json, sys
 from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
+shell, shown, outputs = InteractiveShell.instance(), [], []
+shell.display_trap.hook = shown.append
 for cell in json.load(sys.stdin)["cells"]:
     if cell["cell_type"] == "code":
-        shell.run_cell("".join(cell["source"]), store_history=True).raise_error()
+        shown.clear()
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            done = shell.run_cell("".join(cell["source"]), store_history=True)
+        done.raise_error()
+        data = [shell.display_formatter.format(value)[0] for value in shown if value is not None]
+        for one in data:
+            one.update({key: base64.b64encode(v).decode() for key, v in one.items() if isinstance(v, bytes)})
+        outputs.append({"printed": printed.getvalue(), "data": data[0] if data else {}})
+with open("outputs.json", "w") as file:
+    json.dump(outputs, file)
 """
+# What a notebook says in words; a picture is as its figure is (test_plotting).
+WORDS = ("text/plain", "text/latex", "text/markdown")
+# Notebooks whose sources say one of these print times and results of long trainings, or of data that are not in here.
+UNSTABLE = ("QERROR_QUICK", "QERROR_DATA")
 
 
 def execute(notebook: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run all cells, in `folder`; a cell that fails ends the process with its traceback."""
+    """Run all cells in `folder` and write their outputs there; one that fails ends the process with its traceback."""
     places = {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython"), "MPLBACKEND": "agg"}
     # The notebook that trains networks then trains a few of them only.
     places["QERROR_QUICK"] = "1"
@@ -61,6 +77,34 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     done = execute(notebook, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert os.times().children_user - start < LONGEST.get(path.stem, LONGEST_OF_ALL)
+    if is_stable(notebook):
+        assert said(notebook) == [words(output) for output in outputs_in(tmp_path)]
+
+
+def is_stable(notebook: dict[str, Any]) -> bool:
+    return not any(word in json.dumps(notebook["cells"]) for word in UNSTABLE)
+
+
+def outputs_in(folder: Path) -> list[dict[str, Any]]:
+    return list(json.loads((folder / "outputs.json").read_text(encoding="utf-8")))
+
+
+def words(output: dict[str, Any]) -> dict[str, str]:
+    """What is printed, and the result of a cell in words, without addresses."""
+    found = {"printed": output["printed"]} | {key: output["data"].get(key, "") for key in WORDS}
+    return {key: re.sub("0x[0-9a-f]+", "0x", text) for key, text in found.items()}
+
+
+def said(notebook: dict[str, Any]) -> list[dict[str, str]]:
+    """The words of all committed outputs, cell by cell."""
+    found = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            printed = "".join("".join(one["text"]) for one in cell["outputs"] if one["output_type"] == "stream")
+            data = [one["data"] for one in cell["outputs"] if one["output_type"] == "execute_result"]
+            one = {key: "".join(text) for key, text in (data[0] if data else {}).items()}
+            found.append(words({"printed": printed, "data": one}))
+    return found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -78,3 +122,46 @@ def test_a_failing_assertion_fails(tmp_path: Path) -> None:
     done = execute({"cells": [cell]}, tmp_path)
     assert done.returncode != 0
     assert "AssertionError" in done.stdout + done.stderr
+
+
+def test_a_stale_output_is_seen(tmp_path: Path) -> None:
+    source = {"cell_type": "code", "source": ["print(2 + 2)\n", "'four'"]}
+    data = {"data": {"text/plain": ["'four'"]}, "output_type": "execute_result"}
+    assert execute({"cells": [source]}, tmp_path).returncode == 0
+    now = [words(output) for output in outputs_in(tmp_path)]
+    for printed, fresh in (("4\n", True), ("5\n", False)):
+        stored = source | {"outputs": [{"output_type": "stream", "name": "stdout", "text": [printed]}, data]}
+        assert (said({"cells": [stored]}) == now) is fresh
+
+
+def write() -> None:
+    """Run all notebooks with stable outputs; store all outputs of those of which a cell says something else now."""
+    for path in NOTEBOOKS:
+        notebook = read(path)
+        if not is_stable(notebook):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            done = execute(notebook, Path(folder))
+            if done.returncode:
+                raise SystemExit(f"{path.name} fails:\n{done.stdout}{done.stderr}")
+            now = outputs_in(Path(folder))
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        stale = [i for i, (old, new) in enumerate(zip(said(notebook), now, strict=True)) if old != words(new)]
+        # Pictures show what the words say: all of a stale notebook are new.
+        for i in range(len(cells)) if stale else ():
+            lines = {key: text.splitlines(keepends=True) for key, text in now[i]["data"].items() if key in WORDS}
+            printed, data = now[i]["printed"].splitlines(keepends=True), now[i]["data"] | lines
+            cells[i]["outputs"] = [{"name": "stdout", "output_type": "stream", "text": printed}] * bool(printed)
+            if data:
+                result = {"data": data, "execution_count": i + 1, "metadata": {}, "output_type": "execute_result"}
+                cells[i]["outputs"].append(result)
+        if stale:
+            text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+            path.write_text(text + "\n", encoding="utf-8")
+        print(f"{path.name}: {len(stale)} cells were stale")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        raise SystemExit("usage: python tests/test_notebooks.py --write")
+    write()
