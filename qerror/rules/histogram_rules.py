@@ -89,7 +89,7 @@ def entropy(
         upto[0], upto[-1] = 0.0, 1.0
         chosen = cuts.size - 1 - _divergences(np.diff(upto, axis=0).T, cuts, starts)[:, ::-1].argmin(axis=1)
         clip[part] = ends[cuts[chosen], np.arange(chosen.size)]
-    return settled_result(density, np.where(largest > 0, clip.reshape(shape), 0.0) / levels.max, z)
+    return settled_result(density, levels, np.where(largest > 0, clip.reshape(shape), 0.0) / levels.max, z)
 
 
 def _divergences(mass: Array, cuts: Index, starts: Index) -> Array:
@@ -164,7 +164,7 @@ def clipping_weighted(
         scales = most[part][:, None] * _SHARES
         cost = _weighted(np.diff(upto, axis=0).T, start[part], width, scales, levels, weight)
         best[part] = scales[np.arange(len(cost)), cost.argmin(axis=1)]
-    return settled_result(density, np.where(whole > 0, best.reshape(shape), 0.0), z)
+    return settled_result(density, levels, np.where(whole > 0, best.reshape(shape), 0.0), z)
 
 
 def _weighted(mass: Array, start: Array, width: Array, scales: Array, grid: Grid, gamma: float) -> Array:
