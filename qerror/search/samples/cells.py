@@ -16,6 +16,7 @@ from ..._threads import cached_property, chunk_slices
 from ..._types import Array, Index
 from ...grids.grid import Grid
 from ...samples.rows import Rows
+from ..found import RESOLUTION
 
 Steps = NDArray[np.complex128]
 
@@ -98,6 +99,16 @@ class Cells:
             power: Array = np.einsum("ij,ij->i", first, y) / self.rows.total
             return power
         return self.rows.second_moment + self.offset**2
+
+    @cached_property
+    def noise(self) -> Array:
+        """What the rounding of B and C may change the error by: of sums of any weights, that of the farthest value."""
+        weights = self.rows.weights
+        if weights is None or np.array_equal(weights, np.rint(weights)):
+            # Their sums are exact.
+            return RESOLUTION * self.power
+        farthest = np.maximum(self.rows.greatest - self.shift, self.shift - self.rows.least)
+        return RESOLUTION * np.maximum(self.power, np.square(farthest))
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:
         """B, C and crossings for pairs of a row and a scale."""
