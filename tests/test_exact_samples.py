@@ -228,6 +228,26 @@ def test_no_scale_inside_the_interval_loses_more_than_one_percent(x: np.ndarray,
     assert far <= 1.01 * best.error.mse + slack
 
 
+@pytest.mark.parametrize("outlier", [1e7, 1e9, 1e12, 1e16])
+@pytest.mark.parametrize("n", [40, 3000])
+def test_what_float64_cannot_resolve_is_not_proven(outlier: float, n: int) -> None:
+    """A value far out with hardly any weight: sums of weights know it to an ulp of them all, the error needs more."""
+    x = 3 * np.random.default_rng(0).standard_normal(n)
+    weights = np.ones(n)
+    x[5], weights[5] = outlier, 1e-11
+    best = qe.optimal_scale(qe.Empirical(x, weights), "e2m3")
+    assert best.status == qe.Status.SCANNED
+    # What it finds is no worse for that than the scales that represent the outlier exactly.
+    levels = qe.grid("e2m3").levels
+    here, *exact = (
+        np.sum(weights * (qe.fake_quantize(x, "e2m3", s) - x) ** 2) for s in (best.scale, *outlier / levels[levels > 0])
+    )
+    assert here <= min(exact) * (1 + 1e-9)
+    weights[5] = 0.37
+    x[5] = 30.0
+    assert qe.optimal_scale(qe.Empirical(x, weights), "e2m3").status == qe.Status.EXACT
+
+
 def least_distance(y: np.ndarray, levels: np.ndarray, scale: float) -> float:
     """Mean square distance of each value to the nearest of all levels."""
     values = scale * levels

@@ -31,7 +31,7 @@ _LISTED = 1 << 18
 # An error of this share of the power is seen through sums that are right to a few ulp of the power.
 _BARE = 1e-9
 _TIES = 1e-12
-# Noise of this share of the error leaves nothing proven.
+# Noise of this share of the power leaves nothing proven.
 _SEEN = 1e-6
 
 
@@ -121,14 +121,12 @@ def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
     if cells.grid.float_spec is not None:
         _halve(cells, scale, best.live)
     # Where hardly any error is left, the rounding of prefix sums would show.
-    unseen = (
-        best.live
-        & (cells.noise > _SEEN * np.maximum(cells.power - gain, 0.0))
-        & (cells.noise > RESOLUTION * cells.power)
-    )
+    # Where sums resolve hardly any of the power, nothing is proven but that no error is the least.
+    unseen = best.live & (cells.noise > _SEEN * cells.power)
     bare = np.flatnonzero(unseen | (best.live & (gain >= (1 - _BARE) * cells.power)))
     if bare.size:
         _settle(cells, best, scale, bare)
+        unseen[bare] &= cells.direct(bare, scale[bare])[0] > RESOLUTION**2 * cells.power[bare]
     status = np.full(scale.size, Status.SCANNED, object)
     status[best.proven & ~unseen] = Status.EXACT
     status[~best.live] = Status.DEGENERATE if bool((cells.grid.levels == 0).any()) else Status.DEGENERATE_NONE

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._types import Array, Index
-from ..found import RESOLUTION, TOLERANCE
+from ..found import TOLERANCE
 from ..points import numbered
 from . import pieces
 from .cells import Cells
@@ -57,7 +57,7 @@ def minima(cells: Cells, best: Best, within: float, budget: float) -> tuple[Inde
     """Row and scale of the local minima whose MSE is within this share of the best, none where they are too many."""
     gain = np.where(best.live, best.b * best.b / np.where(best.c > 0, best.c, 1.0), 0.0)
     error = np.maximum(cells.power - gain, 0.0)
-    enough = cells.power - error - np.maximum(within * error, 8 * RESOLUTION * cells.power)
+    enough = cells.power - error - np.maximum(within * error, 8 * cells.noise)
     if cells.short:
         _, _, row, scale = pieces.in_all(cells, enough)
     else:
@@ -79,7 +79,7 @@ class _Search:
         self.b, self.c = np.where(self.live, np.maximum(home_b, 0.0), 0.0), home_c.copy()
         self.gain = np.zeros(self.b.size)
         self.proven = np.ones(self.b.size, bool)
-        self._floor = RESOLUTION * cells.power
+        self._floor = cells.noise
         self._offer(np.arange(self.b.size), home_b, home_c)
 
     def _aim(self) -> None:
