@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qerror.casting.cast import dequantize, fake_quantize, quantize
+from qerror.casting.ties import last_below
 from qerror.grids.families import float_grid
 from qerror.grids.formats import block_format, formats, grid
 from qerror.grids.grid import Grid
@@ -584,3 +585,21 @@ def test_bad_zero_points_and_scales(options: dict, words: str) -> None:
     for function, argument in ((quantize, [1.0]), (dequantize, [1]), (fake_quantize, [1.0])):
         with pytest.raises(ValueError, match=words):
             function(argument, **options)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-8, 8), st.floats(1e-3, 1e3), st.sampled_from([0.0, 1.0, -1e3, 1e9, -1e15]), st.booleans(), st.booleans()
+)
+def test_last_below_is_the_last_below(threshold: float, scale: float, shift: float, tie: bool, to_lower: bool) -> None:
+    """By its definition, float by float; ties are made where the threshold and the scale are short numbers."""
+    if tie:
+        threshold, scale = round(2 * threshold) / 2, 2.0 ** round(np.log2(scale))
+
+    def below(x: float) -> bool:
+        q = (np.float64(x) - shift) / scale
+        return bool(q < threshold or (q == threshold and to_lower))
+
+    last = float(last_below(np.array(threshold), np.array(to_lower), np.array(scale), np.array(shift)))
+    assert below(last)
+    assert not below(np.nextafter(last, np.inf))

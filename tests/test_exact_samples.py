@@ -228,6 +228,15 @@ def test_no_scale_inside_the_interval_loses_more_than_one_percent(x: np.ndarray,
     assert far <= 1.01 * best.error.mse + slack
 
 
+@pytest.mark.parametrize(("grid", "row"), [("e2m1", 70), ("e3m0", 102), ("nf4", 415), ("int3", 172)])
+def test_minima_that_differ_by_a_ten_thousandth(grid: str, row: int) -> None:
+    """Rows whose best minimum is met last: a search that prunes what is 0.1 % worse loses it."""
+    rng = np.random.default_rng(5)
+    rng.standard_t(5, (3000, 120))
+    x = rng.standard_t(5, (3000, 300))
+    check(qe.optimal_scale(qe.Empirical(x[row]), grid), x[row], qe.grid(grid), None)
+
+
 @pytest.mark.parametrize("outlier", [1e7, 1e9, 1e12, 1e16])
 @pytest.mark.parametrize("n", [40, 3000])
 def test_what_float64_cannot_resolve_is_not_proven(outlier: float, n: int) -> None:

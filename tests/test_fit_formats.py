@@ -384,6 +384,21 @@ def test_pairs_are_compared_with_pairs(grid: str) -> None:
     assert (by_minmax.excess_db > 0).all()
 
 
+@pytest.mark.parametrize("scale_format", ["pow2", "bf16"])
+@pytest.mark.parametrize("boost", [0.1, 1.0])
+def test_the_best_stored_scale_far_below_the_first_guess(scale_format: str, boost: float) -> None:
+    """Thirty octaves of equal power: three levels gain less than half of it, and each octave has its own minimum."""
+    x, weights = 2.0 ** np.arange(30), 4.0 ** -np.arange(30)
+    weights[:2] *= 1 + boost
+    result = qe.fit(x, "ternary", weights=weights, scale_format=scale_format)
+    scales = 2.0 ** np.arange(-5, 32) if scale_format == "pow2" else np.geomspace(0.1, 2.0**31, 4000)
+    scales = scales.astype(ml_dtypes.bfloat16).astype(float)
+    level = np.abs(x[:, None]) > 0.5 * scales
+    mse = (weights[:, None] * (x[:, None] - scales * level) ** 2).sum(axis=0) / weights.sum()
+    assert result.total.mse <= mse.min() * (1 + 1e-12)
+    assert result.status == qe.Status.EXACT
+
+
 def test_zero_points_with_stored_scales() -> None:
     x = RNG.standard_t(5, (2, 30)) + 1
     result = qe.fit(x, "uint3", axis=0, zero_point="integer", scale_format="e8m0")

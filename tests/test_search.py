@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 import qerror as qe
 from qerror.errors import high_resolution
 from qerror.errors.exact import error_sums
-from qerror.search.densities import bounds
+from qerror.search.densities import bounds, minima, scan
 from qerror.search.found import RESOLUTION
+from qerror.search.samples import best_scale, branch_and_bound, scale_and_shift
+from qerror.tensors import zero_points
 
 # A scan and the search end at the same minimum up to the width of the last bracket, squared.
 SCAN_TOLERANCE = 1e-9
@@ -315,6 +317,46 @@ def test_a_wrong_minimum_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     assert honest.status == qe.Status.EXACT
     assert found.status == qe.Status.SCANNED
     assert found.error.mse == pytest.approx(honest.error.mse, rel=MSE_TOLERANCE)
+
+
+def test_a_proof_of_what_was_not_returned_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where following the dips fails, the proof knows better scales than the one returned: it is not EXACT."""
+    monkeypatch.setattr(minima, "rising_roots", lambda evaluate, curves, low, high: low.scale)
+    found = qe.optimal_scale(qe.Gaussian(), "int4")
+    honest = qe.optimal_scale(qe.Empirical([1.0, 2.0, 4.5]), "int4")
+    assert found.status == qe.Status.SCANNED
+    assert honest.status == qe.Status.EXACT
+
+
+# Every cap, budget and window that ends a search: forced small, the status falls.
+CAPS = {
+    "cheap proof": (scan, "_CHEAP_PROOF", 1, lambda: qe.optimal_scale(qe.Gaussian(), "int6").status),
+    "proof asked for": (scan, "_ASKED_PROOF", 1, lambda: qe.optimal_scale(qe.Laplace(), "int6", certify=True).status),
+    "proof of a sample, stochastic": (
+        scan, "_DEAR_PROOF", 1, lambda: qe.optimal_scale(NORMAL_SAMPLE, "int6", rounding="stochastic").status,
+    ),
+    "cells and crossings": (branch_and_bound, "BUDGET", 1e-3, lambda: qe.optimal_scale(NORMAL_SAMPLE, "int8").status),
+    "rectangles": (
+        scale_and_shift, "_BUDGET", 1, lambda: qe.optimal_scale(NORMAL_SAMPLE, "int3", shift="optimal").status,
+    ),
+    "levels of rectangles": (
+        scale_and_shift, "_LEVELS", 1, lambda: qe.optimal_scale(NORMAL_SAMPLE, "int3", shift="optimal").status,
+    ),
+    "zero points tried": (zero_points, "_MOST_TRIED", 1, lambda: qe.fit(OFFSET, "uint3", zero_point="integer").status),
+    "window of zero points": (zero_points, "_MOST", 1, lambda: qe.fit(OFFSET, "uint3", zero_point="integer").status),
+    "weights that sums resolve": (best_scale, "_SEEN", 0.0, lambda: qe.optimal_scale(WEIGHTED, "int6").status),
+}  # fmt: skip
+NORMAL_SAMPLE = qe.Empirical(np.random.default_rng(1).standard_normal(500))
+WEIGHTED = qe.Empirical(np.random.default_rng(1).standard_normal(500), np.random.default_rng(2).random(500))
+OFFSET = np.random.default_rng(3).standard_normal(60) + 3
+
+
+@pytest.mark.parametrize("name", CAPS)
+def test_a_search_that_is_cut_short_claims_no_proof(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, cap, value, status = CAPS[name]
+    assert status() == qe.Status.EXACT
+    monkeypatch.setattr(module, cap, value)
+    assert status() in {qe.Status.SCANNED, qe.Status.LOCAL}
 
 
 def test_certified_on_request() -> None:

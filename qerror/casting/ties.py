@@ -26,7 +26,8 @@ def last_below(threshold: Array, to_lower: NDArray[np.bool_], scale: Array, shif
         return under
 
     middle: Array = shift + scale * threshold
-    slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(shift)))
+    # Next to 0 quotients underflow.
+    slack = 4 * np.spacing(np.maximum(np.abs(middle), np.abs(shift))) + 2.0**-1072 * scale
     low: Array = middle - slack
     high: Array = middle + slack
     while True:
