@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import sys
@@ -273,6 +274,49 @@ def test_error_is_that_of_the_quantized_sample(x: np.ndarray, grid: str, octave:
     expected = brute_force.direct_mse(x, qe.grid(grid).levels, scale, shift)
     ends = max(size, abs(shift) + scale * qe.grid(grid).absmax)
     assert abs(error.mse - expected) <= allowed(expected, np.array([ends]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(st.integers(-40, 40), min_size=1, max_size=9),
+    st.sampled_from([1.0, 0.1, 1 / 3, 1e-20, 3e7]),
+    st.sampled_from(["int2", "uint2", "int3", "int4", "uint4", "int2_narrow"]),
+    st.sampled_from(["storable", "integer", "either sign", "positive"]),
+    st.sampled_from([np.float64, np.float32]),
+    st.sampled_from(["random", "counts", None]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_fit(
+    steps: list[int], unit: float, grid: str, kind: str, dtype: type, weighting: str | None, seed: int
+) -> None:
+    """Scales of either sign and pairs with a zero point, against enumeration over all signs and zero points."""
+    rng = np.random.default_rng(seed)
+    x = (unit * np.array(steps) + (0 if seed % 2 else unit * rng.standard_normal(len(steps)))).astype(dtype)
+    weights = {None: None, "random": rng.random(x.size) + 0.1, "counts": rng.integers(1, 5, x.size).astype(float)}[
+        weighting
+    ]
+    levels, options = qe.grid(grid).levels, {}
+    if kind in ("storable", "integer"):
+        options = {"zero_point": kind}
+        reach = 0 if kind == "storable" else 40
+        tried = [levels - p for p in range(int(levels[0]) - reach, int(levels[-1]) + reach + 1)]
+    else:
+        options = {"sign": "either" if kind == "either sign" else "positive"}
+        tried = [levels, -levels[::-1]][: 1 + (kind == "either sign")]
+    result = qe.fit(x, grid, weights=weights, **options)
+    values = x.astype(float)
+    # Where no scale gains anything, all of the power is left.
+    left = 1.0 if weights is None else weights
+    least = float(np.sum(left * values**2) / np.sum(left * np.ones_like(values)))
+    for some in tried:
+        with contextlib.suppress(ValueError):
+            least = min(least, brute_force.best_scale(values, some, 0.0, weights).mse)
+    slack = allowed(least, np.array([np.abs(values).max() + float(np.abs(result.shift))]))
+    assert result.total.mse <= least + slack
+    if result.status == qe.Status.EXACT:
+        assert result.total.mse >= least - slack or kind == "integer"
+    if kind == "storable":
+        assert levels[0] <= result.zero_point <= levels[-1]
 
 
 def test_the_enumeration_against_a_dense_scan() -> None:

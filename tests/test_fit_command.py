@@ -111,6 +111,19 @@ def test_scales_are_written_and_read_again(file: Path, tmp_path: Path, ending: s
     assert text["axis"] == "0"
 
 
+def test_groups_without_a_scale_of_their_own_are_counted(tmp_path: Path) -> None:
+    x = RNG.standard_normal((6, 64)).astype(np.float32)
+    x[[1, 3]] = 0
+    safetensors.numpy.save_file({"a": x, "b": x[4:]}, tmp_path / "m.safetensors")
+    options = (tmp_path / "m.safetensors", "--grid", "int4_midrise", "--axis", 0, "--rule", "minmax")
+    assert "minmax: DEGENERATE_NONE, 2 of 8 groups, in 1 tensor (" in run(*options).stdout
+    found = content(*options)
+    assert [row["unusual"] for row in found["rows"]] == [{"minmax": {"DEGENERATE_NONE": 2}}, {}]
+    # Such rows cost nothing: their total is that of the others.
+    others = qe.fit(x[[0, 2, 4, 5]], "int4_midrise", rule="minmax", axis=0).total.mse
+    assert found["rows"][0]["mse"]["minmax"] == pytest.approx(others * 4 / 6, rel=SUM_ORDER)
+
+
 def test_codes_zero_points_and_tensor_scales_are_written(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "q.safetensors"
     run(file, "--grid", "uint4", "--axis", 0, "--zero-point", "integer", "--rule", "minmax", "--codes", "-o", out)

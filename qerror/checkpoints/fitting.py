@@ -16,9 +16,10 @@ from .._threads import chunk_slices
 from ..files.checkpoint import Checkpoint
 from ..files.elements import TensorInfo
 from ..files.scales import ScaleSink
-from ..results import ErrorTerms, FitResult
+from ..results import ErrorTerms, FitResult, Status
 from ..tensors.fitting import evaluate, fit
 
+_UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
 _REAL = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0")
 
 
@@ -42,6 +43,8 @@ class TensorFit:
         By rule.
     optimum : float
         MSE of rule "optimal".
+    unusual : dict of str to dict of Status to int
+        By rule: how many groups are degenerate, fallen back or unconverged, where there are such.
     """
 
     info: TensorInfo
@@ -53,6 +56,7 @@ class TensorFit:
     power: float = math.nan
     mse: Mapping[str, float] = dataclasses.field(default_factory=dict)
     optimum: float = math.nan
+    unusual: Mapping[str, Mapping[Status, int]] = dataclasses.field(default_factory=dict)
 
 
 def select_tensors(
@@ -164,20 +168,29 @@ def _fit_one(
     first = fit(values, grid, rule=rules[0], measure=False, **options)
     totals[rules[0]] = first.total
     scales = (float(np.min(first.scale)), float(np.median(first.scale)), float(np.max(first.scale)))
-    groups = int(np.size(first.scale))
+    groups, unusual = int(np.size(first.scale)), {rules[0]: _unusual(first)}
     if sink is None:
         # The scales of small blocks take as much memory as the tensor: no rule's are kept.
         del first
     for rule in (*rules[1:], *({"optimal"} - set(rules))):
-        totals[rule] = fit(values, grid, rule=rule, measure=False, **options).total
+        other = fit(values, grid, rule=rule, measure=False, **options)
+        totals[rule], unusual[rule] = other.total, _unusual(other)
+        del other
     mse = {rule: float(totals[rule].mse) for rule in rules}
     if f"{info.name}.scale" in given:
         mse["given"] = _given(info, values, grid, given, options)
     power, optimum = float(totals[rules[0]].power), float(totals["optimal"].mse)
-    result = TensorFit(info, "", "", _kurtosis(values), scales, groups, power, mse, optimum)
+    unusual = {rule: unusual[rule] for rule in rules if unusual[rule]}
+    result = TensorFit(info, "", "", _kurtosis(values), scales, groups, power, mse, optimum, unusual)
     if sink is not None:
         _write(sink, info, values, first, codes)
     return result
+
+
+def _unusual(result: FitResult) -> dict[Status, int]:
+    status = np.atleast_1d(np.asarray(result.status, object))
+    counts = {one: int(np.count_nonzero(status == one)) for one in _UNUSUAL}
+    return {one: count for one, count in counts.items() if count}
 
 
 def _given(

@@ -145,6 +145,7 @@ def _show(
         # Of several rules each one's SQNR is the best less what it loses.
         sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
         print_table(title, [*rows, _row(total)], [*_COLUMNS, sqnr, *(f"lost {rule}" for rule in rules)])
+    _show_unusual(done)
     left: dict[str, list[str]] = {}
     for name, reason in [*((fit.info.name, fit.skipped) for fit in done if fit.skipped), *foreign.items()]:
         left.setdefault(reason, []).append(plain(name))
@@ -154,6 +155,17 @@ def _show(
     for fit in done:
         if fit.failed:
             click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
+
+
+def _show_unusual(done: list[TensorFit]) -> None:
+    """Say how many groups have no scale of the rule's own."""
+    groups = sum(fit.groups for fit in done)
+    met = dict.fromkeys((rule, one) for fit in done for rule, counts in fit.unusual.items() for one in counts)
+    for rule, status in met:
+        counts = [fit.unusual.get(rule, {}).get(status, 0) for fit in done]
+        tensors = sum(map(bool, counts))
+        where = f"{sum(counts)} of {groups} groups, in {tensors} tensor{'s' if tensors > 1 else ''}"
+        click.echo(f"{rule}: {status.name}, {where} ({status})")
 
 
 def _row(fit: TensorFit) -> dict[str, Any]:
@@ -166,6 +178,7 @@ def _row(fit: TensorFit) -> dict[str, Any]:
         "groups": fit.groups,
         "scales": None if math.isnan(fit.scales[1]) else list(fit.scales),
         "mse": dict(fit.mse),
+        "unusual": {rule: {one.name: n for one, n in counts.items()} for rule, counts in fit.unusual.items()},
         "sqnr_db": _decibels(fit.power, first),
         "optimal_sqnr_db": _decibels(fit.power, fit.optimum),
         **{f"lost {rule}": _lost(mse, fit.optimum) for rule, mse in fit.mse.items()},
