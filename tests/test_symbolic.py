@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import json
 import math
@@ -13,11 +14,13 @@ import mpmath
 import numpy as np
 import pytest
 import sympy as sp
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
 from qerror import symbolic
+from qerror.cli.commands import qerror_command
 from qerror.errors import exact as library_error
 from qerror.errors import high_resolution
 
@@ -705,7 +708,10 @@ def test_user_density(name: str) -> None:
         (lambda: symbolic.density(sp.I * sp.exp(-x), x, (0, sp.oo)), "pdf must be real"),
         (lambda: symbolic.density("exp(-x)", "x", (0, sp.oo)), "x must be the Symbol that pdf is a function of"),
         (lambda: symbolic.density(sp.exp(-s), x, (0, sp.oo)), "no symbol but x, got s"),
-        (lambda: symbolic.density("exp(-x)", x, (0, sp.oo)), "another symbol named x, with other assumptions"),
+        (
+            lambda: symbolic.density(sp.exp(-sp.Symbol("x")), x, (0, sp.oo)),
+            "another symbol named x, with other assumptions",
+        ),
         (lambda: symbolic.named("histogram:counts=1"), "no symbolic density 'histogram'.*qerror.density has it"),
         (lambda: symbolic.named("gausian"), "did you mean 'gaussian'"),
         (lambda: symbolic.mse("gaussian", sp.Symbol("N"), s), "known to be even or odd, got N; use sympy.Symbol"),
@@ -722,6 +728,22 @@ def test_user_density(name: str) -> None:
         (lambda: symbolic.mse("gaussian", "e2m1", sp.Symbol("j", positive=True)), "j is what integrals and sums here"),
         (lambda: symbolic.laplace(b=symbolic.X), "b must not contain x, the variable of the pdf"),
         (lambda: symbolic.to_numpy(sp.Symbol("s^{*}")), r"names that a function can take, got s\^\*"),
+        (
+            lambda: symbolic.to_numpy(sp.Sum(s, (sp.Symbol("k in 1, #"), 1, 2))),
+            "names that a function can take, got k in",
+        ),
+        (lambda: symbolic.to_numpy(s, name="f(s): pass #"), "name must be one that a function can have"),
+        (
+            lambda: symbolic.gaussian(mean="sigma"),
+            "mean must be a SymPy expression or a number, got 'sigma'; text is not",
+        ),
+        (lambda: symbolic.gaussian(mean=float("nan")), "mean must be a number, got nan"),
+        (lambda: symbolic.gaussian(True), "std must be a SymPy expression or a number, got True"),
+        (lambda: symbolic.named("gaussian:std=1e999999999"), "std must be a number such as 2, 0.5, 1e-3 or 1/3, got"),
+        (lambda: symbolic.named("gaussian:std=1/0"), "std must be a number such as"),
+        (lambda: symbolic.named("gaussian:std=" + "9" * 2000), "std must be a number such as"),
+        (lambda: symbolic.partial_moment("gaussian", 10**9, s), "k must be an integer from 0 to 64, got 1000000000"),
+        (lambda: symbolic.clip_growth_error(1), "levels must be an integer from 2 to"),
         (lambda: symbolic.panter_dite("logistic"), "has no closed form here; evaluate .* with evalf"),
         (lambda: symbolic.derivation("mse", SECANT, 4), "have no closed form that is known here; symbolic.density"),
     ],
@@ -729,6 +751,115 @@ def test_user_density(name: str) -> None:
 def test_refusals_say_what_can_be_asked(call: Any, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()
+
+
+# What every parameter of the public names may be, where text is tried in the place of another one.
+FINE: dict[str, Any] = {
+    **{"std": 1, "mean": 0, "df": 5, "beta": 2, "components": [symbolic.gaussian(1)], "weights": [1], "bits": 4},
+    **{"density": "gaussian:std=1", "grid": 3, "scale": s, "model": "exact", "rounding": "nearest", "shift": 0},
+    **{"clip": C, "k": 0, "t": C, "levels": 16, "quantity": "clipping", "name": "gaussian", "n": 8, "title": "t"},
+    **{"pdf": sp.Rational(1, 2), "x": sp.Symbol("x"), "support": (-1, 1), "time_limit": 0.0, "half_pdf": sp.exp(-C)},
+    **{"end": sp.oo, "left": s, "right": s, "note": "", "steps": (), "expression": s, "arguments": [s]},
+    **{"lower": 0, "upper": 1, "loss": symbolic.X},
+}
+SUMMED = (s, (sp.Symbol("k", integer=True), 1, 2))
+# Classes of SymPy take what SymPy's take.
+POSITIONAL = {symbolic.Rank: (s,), symbolic.HalfLineIntegral: (symbolic.X, (symbolic.X, 0, 1))}
+POSITIONAL |= {symbolic.LevelSum: SUMMED, symbolic.SampleSum: SUMMED}
+# Text that is shown, and never read: a label. Sources are run by `to_numpy`, before there is an object that has them.
+LABELS = {("SymbolicDensity", "name"), ("SymbolicSample", "name"), ("Step", "name"), ("Step", "note")}
+LABELS |= {("Derivation", "title"), ("Derivation", "steps")}
+# Words of this library: SymPy's own error is a ValueError too.
+REFUSED = r" must be | needs one weight |^unknown |^no symbolic density "
+MADE_BY_FUNCTIONS = {"CompiledExpression", "FromExpression"}
+
+
+def entries() -> dict[str, Any]:
+    """Every public function, class, and method that takes expressions, with arguments that it takes."""
+    found: dict[str, Any] = {name: getattr(symbolic, name) for name in symbolic.__all__}
+    found = {name: entry for name, entry in found.items() if callable(entry) and name not in MADE_BY_FUNCTIONS}
+    for made in (symbolic.gaussian(1), symbolic.empirical()):
+        for method in ("integral", "pdf", "masses"):
+            if hasattr(made, method):
+                found[f"{type(made).__name__}.{method}"] = getattr(made, method)
+    return found
+
+
+def arguments_of(entry: Any) -> dict[Any, Any]:
+    if entry in POSITIONAL:
+        return dict(enumerate(POSITIONAL[entry]))
+    kinds = inspect.signature(entry).parameters
+    names = [name for name, parameter in kinds.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    # A new parameter has a place in FINE: KeyError until it has.
+    return {name: FINE[name] for name in names if (getattr(entry, "__name__", ""), name) not in {("laplace", "b")}}
+
+
+@pytest.mark.parametrize("name", entries())
+def test_text_is_never_run(name: str, tmp_path: Any) -> None:
+    """SymPy's sympify runs text as Python: no parameter of a public name may reach it with text."""
+    trace = tmp_path / "was_here"
+    evil = f"__import__('pathlib').Path({str(trace)!r}).touch()"
+    entry = entries()[name]
+    arguments = arguments_of(entry)
+
+    def call(given: dict[Any, Any]) -> Any:
+        return entry(*given.values()) if entry in POSITIONAL else entry(**given)
+
+    call(arguments)
+    for key, fine in arguments.items():
+        nested = [(fine[0], evil), [evil]] if isinstance(fine, tuple | list) and fine else []
+        for text in (evil, *nested):
+            if (name, key) in LABELS:
+                call({**arguments, key: text})
+            else:
+                with pytest.raises(ValueError, match=REFUSED):
+                    call({**arguments, key: text})
+            assert not trace.exists(), f"{name} runs text given as {key}"
+    if name == "laplace":
+        with pytest.raises(ValueError, match="b must be a SymPy expression or a number"):
+            symbolic.laplace(b=evil)
+    if name == "sqnr":
+        with pytest.raises(ValueError, match="shift must be a SymPy expression or a number"):
+            symbolic.sqnr("gaussian", 3, s, shift=evil)
+    assert not trace.exists()
+
+
+def test_names_and_the_command_line_run_no_text(tmp_path: Any) -> None:
+    trace = tmp_path / "was_here"
+    evil = f"__import__('pathlib').Path({str(trace)!r}).touch()"
+    for name in (f"gaussian:std={evil}", f"mixture({evil}*gaussian)", f"student-t:df={evil}", evil):
+        with pytest.raises(ValueError, match=REFUSED):
+            symbolic.named(name)
+        for option in ("--density", "--grid"):
+            found = CliRunner().invoke(qerror_command, ["derive", "mse", "--grid", "3", option, name])
+            assert found.exit_code == 2, found.output
+    assert not trace.exists()
+
+
+class Disguised:
+    """What SymPy would ask for text and read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _sympy_(self) -> str:
+        return self.text
+
+
+class Printed(Disguised):
+    """The same without a conversion of its own: SymPy reads what it prints."""
+
+    _sympy_ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("kind", [Disguised, Printed])
+def test_objects_are_not_read_as_text(kind: Any) -> None:
+    for call in (symbolic.gaussian, symbolic.student_t, symbolic.empirical, symbolic.Rank, symbolic.symbolic_levels):
+        with pytest.raises(ValueError, match=REFUSED):
+            call(kind("1 + 1"))
 
 
 SECANT = symbolic.SymbolicDensity("secant", 1 / (2 * sp.cosh(sp.pi * symbolic.X / 2)))

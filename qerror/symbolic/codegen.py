@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +12,9 @@ import numpy as np
 import sympy as sp
 from sympy.printing.numpy import SciPyPrinter
 
+from .._check import shown
 from .._types import Expr
+from .expressions import as_expression, as_symbol
 from .integrals import antiderivative, coefficients, tidy
 from .origins import origin
 from .sample import Rank
@@ -226,15 +229,22 @@ def to_numpy(
     >>> bool(abs(error(0.25) / qe.quantization_error(qe.Gaussian(), "int4", 0.25).mse - 1) < 1e-12)
     True
     """
+    expression = as_expression("expression", expression)
+    if not _is_name(name):
+        raise ValueError(f"name must be one that a function can have, got {shown(name)}")
     if expression.has(Rank):
         raise ValueError("the error of a symbolic sample has no NumPy source; qerror.Empirical(x) has its numbers")
     free = sorted(expression.free_symbols, key=str)
     symbols = list(free if arguments is None else arguments)
+    for each in symbols:
+        as_symbol("arguments must be Symbols", each, "expression.free_symbols")
     missing = [str(symbol) for symbol in free if symbol not in symbols]
     if missing:
         raise ValueError(f"arguments must name all free symbols, {', '.join(missing)} missing; substitute or add them")
     names = [_text(symbol) for symbol in symbols]
-    if wrong := [text for text in names if not text.isidentifier() or text in ("np", "numpy", "scipy", "builtins")]:
+    # Symbols that are summed or integrated over become names in the source too.
+    within = sorted({_text(each) for each in expression.atoms(sp.Symbol)} - set(names))
+    if wrong := [text for text in [*names, *within] if not _is_name(text)]:
         raise ValueError(f"arguments must have names that a function can take, got {', '.join(wrong)}; rename them")
     printer = _SourcePrinter()
     try:
@@ -251,6 +261,11 @@ def to_numpy(
     scope: dict[str, Any] = {}
     exec(compile(text, f"<{name}>", "exec"), scope)
     return CompiledExpression(text, tuple(names), scope[name])
+
+
+def _is_name(text: Any) -> bool:
+    taken = ("np", "numpy", "scipy", "builtins")
+    return isinstance(text, str) and text.isidentifier() and not keyword.iskeyword(text) and text not in taken
 
 
 def _header(body: str) -> str:

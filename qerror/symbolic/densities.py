@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import sympy as sp
 
 from .._types import Expr
+from .expressions import as_expression
 from .integrals import HalfLineIntegral
 from .tails import X
 
@@ -41,6 +42,10 @@ class SymbolicDensity:
     end: Expr = sp.oo
     mean: Expr = sp.S.Zero
 
+    def __post_init__(self) -> None:
+        for part in ("half_pdf", "end", "mean"):
+            object.__setattr__(self, part, as_expression(part, getattr(self, part)))
+
     def integral(self, loss: Expr, lower: Expr, upper: Expr) -> Expr:
         """Integral of loss(t) f over lower <= t <= upper, t = x - mean, as folded integrals over the half-line.
 
@@ -56,7 +61,8 @@ class SymbolicDensity:
         Expr
             Sum of `HalfLineIntegral`; the part below the mean is mirrored.
         """
-        total = sp.S.Zero
+        loss, lower = as_expression("loss", loss), as_expression("lower", lower)
+        upper, total = as_expression("upper", upper), sp.S.Zero
         for sign, low, high in ((1, lower, upper), (-1, -upper, -lower)):
             start, stop = (_on_half_line(edge, self.end) for edge in (low, high))
             if start != stop:
@@ -66,7 +72,7 @@ class SymbolicDensity:
 
     def pdf(self, x: Expr) -> Expr:
         """The pdf at x."""
-        t = sp.Abs(x - self.mean)
+        t = sp.Abs(as_expression("x", x) - self.mean)
         inside = self.half_pdf.subs(X, t)
         return inside if self.end is sp.oo else sp.Piecewise((inside, t <= self.end), (0, True))
 
@@ -108,10 +114,10 @@ def _signed(loss: Expr) -> tuple[int, Expr]:
 
 def positive(name: str, value: Expr) -> Expr:
     """The value as an expression that SymPy knows to be positive."""
-    expression = sp.sympify(value)
-    if not expression.is_positive:
-        remedy = f"sympy.Symbol({str(value)!r}, positive=True)" if expression.free_symbols else "a positive number"
+    found = as_expression(name, value)
+    if not found.is_positive:
+        remedy = f"sympy.Symbol({str(value)!r}, positive=True)" if found.free_symbols else "a positive number"
         raise ValueError(f"{name} must be positive, got {value}; use {remedy}")
-    if expression.has(X):
+    if found.has(X):
         raise ValueError(f"{name} must not contain x, the variable of the pdf, got {value}; give it another name")
-    return expression
+    return found

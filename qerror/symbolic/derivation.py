@@ -80,6 +80,8 @@ def derivation(
     2*sqrt(2)*sigma/sqrt(pi)
     """
     check_choice("quantity", quantity, QUANTITIES)
+    check_choice("model", model, ("exact", "high_resolution"))
+    check_choice("rounding", rounding, ("nearest", "stochastic"))
     found = as_density(density)
     if quantity != "clipping" and grid is None:
         raise ValueError(f"grid is needed for {quantity}: a name such as 'int4', or a number of uniform levels")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import sympy as sp
 
-from .._check import suggest
+from .._check import shown, suggest
 from .._types import Expr
 from .densities import SymbolicDensity, positive
+from .expressions import as_expression, exact
 from .tails import X
 
 SIGMA, NU, BETA = sp.symbols("sigma nu beta", positive=True)
@@ -29,7 +30,9 @@ def gaussian(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     s = positive("std", std)
-    return SymbolicDensity("gaussian", sp.exp(-(X**2) / (2 * s**2)) / (s * sp.sqrt(2 * sp.pi)), mean=sp.sympify(mean))
+    return SymbolicDensity(
+        "gaussian", sp.exp(-(X**2) / (2 * s**2)) / (s * sp.sqrt(2 * sp.pi)), mean=as_expression("mean", mean)
+    )
 
 
 def laplace(std: Expr | None = None, mean: Expr = 0, *, b: Expr | None = None) -> SymbolicDensity:
@@ -55,7 +58,7 @@ def laplace(std: Expr | None = None, mean: Expr = 0, *, b: Expr | None = None) -
     if std is not None and b is not None:
         raise ValueError(f"give std or b = std / sqrt(2), not both; got std={std}, b={b}")
     scale = positive("b", b) if b is not None else positive("std", SIGMA if std is None else std) / sp.sqrt(2)
-    return SymbolicDensity("laplace", sp.exp(-X / scale) / (2 * scale), mean=sp.sympify(mean))
+    return SymbolicDensity("laplace", sp.exp(-X / scale) / (2 * scale), mean=as_expression("mean", mean))
 
 
 def uniform(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -72,7 +75,7 @@ def uniform(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     end = sp.sqrt(3) * positive("std", std)
-    return SymbolicDensity("uniform", 1 / (2 * end), end, sp.sympify(mean))
+    return SymbolicDensity("uniform", 1 / (2 * end), end, as_expression("mean", mean))
 
 
 def logistic(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -89,7 +92,7 @@ def logistic(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     a = sp.pi / (sp.sqrt(3) * positive("std", std))
-    return SymbolicDensity("logistic", a * sp.exp(-a * X) / (1 + sp.exp(-a * X)) ** 2, mean=sp.sympify(mean))
+    return SymbolicDensity("logistic", a * sp.exp(-a * X) / (1 + sp.exp(-a * X)) ** 2, mean=as_expression("mean", mean))
 
 
 def student_t(df: Expr = NU, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -107,13 +110,13 @@ def student_t(df: Expr = NU, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensi
     >>> student_t(5).variance
     sigma**2
     """
-    nu = sp.nsimplify(sp.sympify(df))
+    nu = sp.nsimplify(as_expression("df", df))
     if nu.is_number and not nu > 2:
         raise ValueError(f"df must be larger than 2 (no variance otherwise), got {df}")
     # With nu = 2 + m, m > 0, SymPy knows the sign of everything.
     w = positive("std", std) * sp.sqrt(nu - 2)
     peak = sp.gamma((nu + 1) / 2) / (w * sp.sqrt(sp.pi) * sp.gamma(nu / 2))
-    return SymbolicDensity("student-t", peak * (1 + X**2 / w**2) ** (-(nu + 1) / 2), mean=sp.sympify(mean))
+    return SymbolicDensity("student-t", peak * (1 + X**2 / w**2) ** (-(nu + 1) / 2), mean=as_expression("mean", mean))
 
 
 def generalized_gaussian(beta: Expr = BETA, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -135,7 +138,7 @@ def generalized_gaussian(beta: Expr = BETA, std: Expr = SIGMA, mean: Expr = 0) -
     alpha = positive("std", std) * sp.sqrt(sp.gamma(1 / exponent) / sp.gamma(3 / exponent))
     peak = exponent / (2 * alpha * sp.gamma(1 / exponent))
     half = peak * sp.exp(-(alpha**-exponent) * X**exponent)
-    return SymbolicDensity("generalized-gaussian", half, mean=sp.sympify(mean))
+    return SymbolicDensity("generalized-gaussian", half, mean=as_expression("mean", mean))
 
 
 def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> SymbolicDensity:
@@ -158,12 +161,14 @@ def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> S
     >>> mixture([gaussian(1), gaussian(3)], [sp.Rational(3, 4), sp.Rational(1, 4)]).variance
     3
     """
+    if not all(isinstance(part, SymbolicDensity) for part in components):
+        raise ValueError(f"components must be symbolic densities, got {shown(components)}; symbolic.named makes one")
     if not components or len(components) != len(weights):
         raise ValueError(f"mixture needs one weight for each component, got {len(components)} and {len(weights)}")
     first = components[0]
     if any((part.mean, part.end) != (first.mean, first.end) for part in components):
         raise ValueError("components of a symbolic mixture must share mean and support; qerror.Mixture takes any")
-    share = [sp.sympify(w) for w in weights]
+    share = [as_expression("weights", w) for w in weights]
     if any(w.is_negative for w in share) or sp.Add(*share) == 0:
         raise ValueError(f"weights must be >= 0 and not all 0, got {', '.join(map(str, share))}")
     half = sp.Add(*(w / sp.Add(*share) * part.half_pdf for w, part in zip(share, components, strict=True)))
@@ -228,11 +233,3 @@ def _parameter(part: str, family: str, keys: tuple[str, ...]) -> tuple[str, Expr
     if not equals or key not in keys:
         raise ValueError(f"{family} takes {', '.join(keys)}, written as key=value; got {part!r}")
     return key, exact(key, value)
-
-
-def exact(name: str, text: str) -> Expr:
-    """A decimal number as the fraction it says."""
-    try:
-        return sp.Rational(text.strip())
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, got {text.strip()!r}") from None

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import sympy as sp
 
+from .._check import as_int
 from .._types import Expr
 from .densities import SymbolicDensity
 from .errors import clipping_error
@@ -18,6 +19,8 @@ N = sp.Symbol("N", positive=True)
 ERROR = sp.Symbol("D", positive=True)
 RATE = sp.Symbol("R", positive=True)
 ALPHA = sp.Symbol("alpha", positive=True)
+# Their clip is below 40, where roots are looked for.
+_MOST_LEVELS = 2**512
 
 
 @lru_cache(maxsize=32)
@@ -195,6 +198,7 @@ def clip_growth_error(levels: int) -> tuple[float, float, float]:
     >>> abs(second - exact) < abs(first - exact)
     True
     """
+    levels = as_int("levels", levels, 2, _MOST_LEVELS)
     found = clip_growth()
     condition = (found["condition"].left - found["condition"].right).subs(N, levels)
     orders = [float(sp.sqrt(found[name].right.subs(N, levels))) for name in ("first order", "second order")]

@@ -10,6 +10,7 @@ from typing import Any
 import sympy as sp
 
 from .._types import Expr
+from .expressions import refuse_text
 from .tails import HeldPolylog, expand_products, hold, recognize, release, tail_moment
 
 # Longer sums keep their Sum sign, with closed summands: written out they take seconds and nobody reads them.
@@ -28,6 +29,11 @@ class HalfLineIntegral(sp.Integral):  # type: ignore[misc]
 
     # Else SymPy integrates numerically wherever it sorts terms by their coefficients, for seconds.
     is_number = False
+
+    def __new__(cls, *args: Any, **options: Any) -> Expr:
+        """As SymPy makes it, of expressions and numbers."""
+        refuse_text("integrand and limits", args)
+        return super().__new__(cls, *args, **options)
 
     @property
     def free_symbols(self) -> set[Expr]:
@@ -59,6 +65,11 @@ class LevelSum(sp.Sum):  # type: ignore[misc]
 
     is_number = False
     folded: Expr = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Expr:
+        """As SymPy makes it, of expressions and numbers."""
+        refuse_text("summand and limits", args)
+        return super().__new__(cls, *args, **options)
 
     @property
     def free_symbols(self) -> set[Expr]:

@@ -11,6 +11,7 @@ import sympy as sp
 from .._types import Expr
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
+from .expressions import as_expression
 
 J = sp.Symbol("j", integer=True, nonnegative=True)
 BINADE = sp.Symbol("E", integer=True, nonnegative=True)
@@ -83,7 +84,7 @@ def symbolic_levels(grid: Any) -> Levels:
     1
     """
     if isinstance(grid, sp.Expr | int) and not isinstance(grid, bool):
-        return _uniform(sp.sympify(grid))
+        return _uniform(as_expression("grid", grid))
     concrete = as_grid(grid)
     if concrete.float_spec is not None:
         found = _floating(concrete)

@@ -10,6 +10,7 @@ import sympy as sp
 from .._types import Expr
 from .densities import SymbolicDensity
 from .errors import clipping_error, mse
+from .expressions import as_expression
 from .families import named
 from .integrals import tidy
 from .levels import symbolic_levels
@@ -52,7 +53,7 @@ def aciq(density: SymbolicDensity | str, bits: Expr = BITS) -> Derivation:
     """
     found = named(density)
     # One symbol for 4^M: SymPy would split it into powers of 2.
-    square, four = sp.Symbol("L", positive=True), sp.Integer(4) ** bits
+    square, four = sp.Symbol("L", positive=True), sp.Integer(4) ** as_expression("bits", bits)
     folded = clipping_error(found, ALPHA) + found.integral(4 * ALPHA**2 / square / 12, -sp.oo, sp.oo)
     closed = folded.doit()
     slope = sp.diff(closed, ALPHA)
@@ -100,7 +101,7 @@ def octav(density: SymbolicDensity | str = "gaussian", bits: Expr = BITS) -> Der
     ['objective', 'frozen objective', 'frozen condition', 'iteration', 'full derivative', 'dropped boundary term']
     """
     found = named(density)
-    inner, outer = SCALE**2 / (3 * 4**bits), (X - SCALE) ** 2
+    inner, outer = SCALE**2 / (3 * sp.Integer(4) ** as_expression("bits", bits)), (X - SCALE) ** 2
     objective = found.integral(inner, -SCALE, SCALE) + 2 * found.integral(outer, SCALE, sp.oo)
     # With the ends frozen the objective is a parabola in s whose coefficients are integrals.
     frozen = sp.Add(

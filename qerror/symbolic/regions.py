@@ -12,6 +12,7 @@ import sympy as sp
 from .._check import check_choice
 from .._types import Expr
 from .densities import SymbolicDensity
+from .expressions import as_expression
 from .families import named
 from .integrals import LevelSum
 from .levels import BINADE, J, Levels, Run, symbolic_levels
@@ -58,7 +59,7 @@ def outer_regions(found: Distribution, grid: Any, scale: Expr, shift: Expr = 0) 
     """The two regions beyond the end levels, where the error is clipping."""
     levels = grid if isinstance(grid, Levels) else symbolic_levels(grid)
     ends = (levels.lowest, levels.highest)
-    low, high = (sp.factor(_offset(found, shift) + sp.sympify(scale) * end) for end in ends)
+    low, high = (sp.factor(_offset(found, shift) + as_expression("scale", scale) * end) for end in ends)
     return [Region((X - low) ** 2, -sp.oo, low), Region((X - high) ** 2, high, sp.oo)]
 
 
@@ -69,7 +70,7 @@ def inner_regions(
     check_choice("model", model, ("exact", "high_resolution"))
     check_choice("rounding", rounding, ("nearest", "stochastic"))
     levels = grid if isinstance(grid, Levels) else symbolic_levels(grid)
-    unit, offset = sp.sympify(scale), _offset(found, shift)
+    unit, offset = as_expression("scale", scale), _offset(found, shift)
     if model == "high_resolution":
         return list(_high_resolution(levels, unit, offset, 6 if rounding == "stochastic" else 12))
     split = _nearest if rounding == "nearest" else _stochastic
@@ -170,4 +171,4 @@ def as_density(density: Distribution | str) -> Distribution:
 
 
 def _offset(density: Distribution, shift: Expr) -> Expr:
-    return sp.sympify(shift) - density.mean
+    return as_expression("shift", shift) - density.mean

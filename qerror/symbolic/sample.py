@@ -9,6 +9,7 @@ from typing import Any
 import sympy as sp
 
 from .._types import Expr
+from .expressions import as_expression, refuse_text
 from .integrals import LevelSum
 from .tails import X
 
@@ -25,6 +26,11 @@ class Rank(sp.Function):  # type: ignore[misc]
     is_integer = True
     is_nonnegative = True
 
+    def __new__(cls, *args: Any, **options: Any) -> Expr:
+        """As SymPy makes it, of expressions and numbers."""
+        refuse_text("t", args)
+        return super().__new__(cls, *args, **options)
+
     def fdiff(self, argindex: int = 1) -> Expr:
         """0 between two breakpoints."""
         return sp.S.Zero
@@ -36,6 +42,11 @@ class Rank(sp.Function):  # type: ignore[misc]
 
 class SampleSum(sp.Sum):  # type: ignore[misc]
     """Sum of a polynomial of degree <= 2 in x[i] over i; `.doit()` writes it with prefix sums."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Expr:
+        """As SymPy makes it, of expressions and numbers."""
+        refuse_text("summand and limits", args)
+        return super().__new__(cls, *args, **options)
 
     def doit(self, **hints: Any) -> Expr:
         """Sum over k of the coefficient of x^k times S_k[last] - S_k[first - 1]."""
@@ -67,19 +78,26 @@ class SymbolicSample:
     name: str = "sample"
     mean: Expr = sp.S.Zero
 
+    def __post_init__(self) -> None:
+        for part in ("n", "mean"):
+            object.__setattr__(self, part, as_expression(part, getattr(self, part)))
+
     def integral(self, loss: Expr, lower: Expr, upper: Expr) -> Expr:
         """Mean of loss(x) over lower < x <= upper, as a folded sum over the sorted values."""
+        loss, lower = as_expression("loss", loss), as_expression("lower", lower)
+        upper = as_expression("upper", upper)
         first = sp.Integer(1) if lower == -sp.oo else Rank(lower) + 1
         last = self.n if upper is sp.oo else Rank(upper)
         return SampleSum(loss.subs(X, VALUE[_I]), (_I, first, last)) / self.n
 
     def pdf(self, x: Expr) -> Expr:
         """0 between the values: a breakpoint passes over none of them."""
+        as_expression("x", x)
         return sp.S.Zero
 
     def masses(self, x: Expr) -> Expr:
         """The density at x: a mass of 1 / n at each value."""
-        return sp.Sum(sp.DiracDelta(x - VALUE[_I]), (_I, 1, self.n)) / self.n
+        return sp.Sum(sp.DiracDelta(as_expression("x", x) - VALUE[_I]), (_I, 1, self.n)) / self.n
 
     @property
     def parameters(self) -> tuple[Expr, ...]:
@@ -105,7 +123,7 @@ def empirical(n: Expr | None = None) -> SymbolicSample:
     >>> empirical().variance
     S2[n]/n
     """
-    return SymbolicSample(sp.Symbol("n", integer=True, positive=True) if n is None else sp.sympify(n))
+    return SymbolicSample(sp.Symbol("n", integer=True, positive=True) if n is None else n)
 
 
 def powers(expression: Expr, by: Expr) -> dict[int, Expr]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import sympy as sp
+
 from .._types import Expr
+from .expressions import as_expression
 from .typeset import latex
 
 
@@ -27,6 +30,10 @@ class Step:
     left: Expr
     right: Expr
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for side in ("left", "right"):
+            object.__setattr__(self, side, as_expression(side, getattr(self, side), sp.Basic))
 
     def latex(self) -> str:
         """The equation in LaTeX."""

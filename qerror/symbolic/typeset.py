@@ -8,6 +8,7 @@ import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
 from .._types import Expr
+from .expressions import as_expression
 from .tails import hold
 
 
@@ -57,5 +58,7 @@ def latex(expression: Expr) -> str:
     >>> latex(symbolic.partial_moment("laplace:std=1", 0, sp.Symbol("t", positive=True)).doit())
     '\\frac{e^{- \\sqrt{2} t}}{2}'
     """
-    held = hold(expression).replace(lambda e: isinstance(e, sp.exp) and e.free_symbols, _held)
+    held = hold(as_expression("expression", expression, sp.Basic)).replace(
+        lambda e: isinstance(e, sp.exp) and e.free_symbols, _held
+    )
     return str(_Latex().doprint(held))

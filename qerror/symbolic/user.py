@@ -13,10 +13,12 @@ import numpy as np
 import sympy as sp
 from numpy.typing import ArrayLike
 
+from .._check import shown
 from .._types import Array, Expr
 from ..densities.adapters import FromPdf, from_pdf
 from ..densities.location_scale import unwrap
 from .codegen import to_numpy
+from .expressions import as_expression, as_symbol
 from .integrals import antiderivative, complete
 from .tails import T, X, release
 
@@ -157,8 +159,10 @@ def density(
     >>> round(float(qe.optimal_scale(triangle, "ternary").scale), 6)
     0.5
     """
+    if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or np.isnan(time_limit):
+        raise ValueError(f"time_limit must be a number of seconds, got {shown(time_limit)}")
     expression, x = _real_function(pdf, x)
-    low, high = (sp.sympify(end) for end in support)
+    low, high = _ends(support)
     cuts = [cut for cut in _cuts(expression, x) if low < cut < high]
     compiled = to_numpy(expression, [x])
     base = from_pdf(lambda at: np.broadcast_to(compiled(at), np.shape(at)), _floats((low, high)), kinks=_floats(cuts))
@@ -173,10 +177,9 @@ def density(
 
 def _real_function(pdf: Expr, x: Expr) -> tuple[Expr, Expr]:
     """The pdf and its variable, which SymPy then knows to be real."""
-    if not isinstance(x, sp.Symbol):
-        raise ValueError(f"x must be the Symbol that pdf is a function of, got {x!r}; use sympy.Symbol('x', real=True)")
+    as_symbol("x must be the Symbol that pdf is a function of", x, "sympy.Symbol('x', real=True)")
     real = sp.Symbol(x.name, real=True)
-    expression = sp.sympify(pdf).subs(x, real)
+    expression = as_expression("pdf", pdf).subs(x, real)
     others = sorted(str(symbol) for symbol in expression.free_symbols - {real})
     if x.name in others:
         raise ValueError(f"pdf has another symbol named {x}, with other assumptions; make it from the x that is given")
@@ -188,6 +191,15 @@ def _real_function(pdf: Expr, x: Expr) -> tuple[Expr, Expr]:
     if expression.is_extended_real is False:
         raise ValueError(f"pdf must be real, got {expression}")
     return expression, real
+
+
+def _ends(support: Any) -> tuple[Expr, Expr]:
+    if not isinstance(support, tuple | list) or len(support) != 2:
+        raise ValueError(f"support must be a pair (lower, upper), got {shown(support)}")
+    low, high = (as_expression("support", end) for end in support)
+    if not (low.is_extended_real and high.is_extended_real):
+        raise ValueError(f"support must be a pair of real numbers, oo among them, got {shown(support)}")
+    return low, high
 
 
 def _floats(values: Sequence[Expr]) -> Any:
