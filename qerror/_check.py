@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Values that one array may be asked to hold: 128 GiB as float64.
+MOST_VALUES = 1 << 34
+
 
 def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     """Return `value` as a float64 array; shape and (for float64 input) memory are kept.

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import qerror as qe
+from qerror.literature.block_maximum import block_maximum_codebook, block_maximum_error
+from qerror.testing import check_quantizer
 
 NAN, INF = float("nan"), float("inf")
 GAUSSIAN = qe.Gaussian()
@@ -227,7 +229,64 @@ def test_densities(make: Callable[[], Any], text: str) -> None:
 
 @pytest.mark.parametrize("n", [1, 0, -4, 2.5, "4", True])
 def test_n_levels(n: Any) -> None:
-    refuses(f"n_levels must be an integer of at least 2, got {n!r}", qe.lloyd_max, GAUSSIAN, n)
+    refuses(f"n_levels must be an integer from 2 to 4096, got {n!r}", qe.lloyd_max, GAUSSIAN, n)
+
+
+SIDE = (GAUSSIAN, "int4", 0.3)
+TERMS = qe.quantization_error(GAUSSIAN, "int4", 0.3)
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("size", [2**53, 10**30, HUGE])
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [
+        (lambda n: qe.simulate(*SIDE, n=n, rng=0), "n must be an integer of at most 1099511627776"),
+        (lambda n: qe.simulate(*SIDE, n=n, rng=0, sampler="sobol"), "n must be an integer of at most 1099511627776"),
+        (lambda n: qe.simulate_dot_product(SIDE, SIDE, n=n, rng=0), "n must be an integer from 100 to 274877906944"),
+        (
+            lambda n: qe.simulate_dot_product(SIDE, SIDE, n=n, length=2**20, rng=0),
+            "n must be an integer from 100 to 1048576",
+        ),
+        (lambda n: qe.simulate_dot_product(SIDE, SIDE, n=100, length=n, rng=0), "length must be an integer from 1 to"),
+        (lambda n: qe.verify("int4", "gaussian", n=n, rng=0), "to 1099511627776"),
+        (lambda n: check_quantizer(abs, "int4", GAUSSIAN, 0.3, n=n), "to 1099511627776"),
+        (lambda n: GAUSSIAN.sample(n, 0), "size must be an integer from 0 to 17179869184"),
+        (lambda n: SAMPLE.sample((2, n), 0), "size must be an integer from 0 to 17179869184"),
+        (lambda n: qe.lloyd_max(GAUSSIAN, n), "n_levels must be an integer from 2 to 4096"),
+        (lambda n: qe.lloyd_max(SAMPLE, n), "n_levels must be an integer from 2 to 65536"),
+        (lambda n: qe.int_grid(n), "bits must be an integer from 1 to 16"),
+        (lambda n: qe.float_grid(n, 1), "exponent_bits must be an integer from 1 to 15"),
+        (lambda n: qe.float_grid(2, n), "mantissa_bits must be an integer from 0 to 13"),
+        (lambda n: qe.float_grid(2, 1, bias=n), "bias must be an integer from -65536 to 65536"),
+        (lambda n: qe.scale_table([f"int{n}"], ["gaussian"]), "unknown grid"),
+        (lambda n: qe.dot_product_error(TERMS, TERMS, length=n + 1), "to 9007199254740992"),
+        (lambda n: qe.fit([1.0, 2.0], "int4", rule=f"octav:n_iter={n}"), "n_iter must be an integer from 1 to 1000000"),
+        (
+            lambda n: qe.fit([1.0, 2.0], "int4", rule=f"iterative:n_iter={n}"),
+            "n_iter must be an integer from 0 to 1000000",
+        ),
+        (lambda n: qe.fit([1.0, 2.0], "int4", axis=n), "axis must be an integer from -1 to 0"),
+        (lambda n: qe.fit([1.0, 2.0], "int4", block_size=2, block_axis=n), "block_axis must be an integer from"),
+        (lambda n: qe.Empirical([1.0, 2.0], axis=n), "axis must be an integer from -1 to 0"),
+        (lambda n: block_maximum_codebook(n, "absolute"), "block_size must be an integer from 2 to 1048576"),
+        (lambda n: block_maximum_error(np.arange(-1.0, 2.0), n, "absolute"), "block_size must be an integer from 2 to"),
+    ],
+)
+def test_absurd_sizes(call: Callable[[int], Any], limit: str, size: int) -> None:
+    """The text names the limit, before any memory is asked for."""
+    refuses(limit, call, size)
+
+
+@pytest.mark.parametrize("size", [(2**20, 2**20), [2**30, 2**30]])
+def test_sample_of_too_many_values_in_all(size: Any) -> None:
+    refuses("size must ask for at most 17179869184 values in all, got shape", GAUSSIAN.sample, size, 0)
+    refuses("size must ask for at most", qe.Gaussian(0, np.ones(2**10)).sample, 2**30, 0)
+
+
+@pytest.mark.parametrize("size", ["10", 2.5, -1, True, None, (3, -1)])
+def test_sample_of_no_size(size: Any) -> None:
+    refuses("size must be an integer", GAUSSIAN.sample, size, 0)
 
 
 def test_lloyd_max_of_an_array() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_rng, shown
+from .._check import MOST_VALUES, as_int, as_rng, shown
 from .._types import Array
 from . import inversion, quadrature
 
@@ -220,8 +220,13 @@ class Density(abc.ABC):
 
     def sample(self, size: int | Sequence[int], rng: int | np.random.Generator | None = None) -> Array:
         """Draw `size` independent values, shape `size` + `shape`."""
-        lead = (int(size),) if isinstance(size, int | np.integer) else tuple(size)
-        return self._draw(as_rng(rng), (*lead, *self.shape))
+        if not isinstance(size, int | np.integer | Sequence | np.ndarray):
+            raise ValueError(f"size must be an integer or several, got {shown(size)}")
+        lengths = (size,) if isinstance(size, int | np.integer) else size
+        shape = (*(as_int("size", length, 0, MOST_VALUES) for length in lengths), *self.shape)
+        if math.prod(shape) > MOST_VALUES:
+            raise ValueError(f"size must ask for at most {MOST_VALUES} values in all, got shape {shape}; draw parts")
+        return self._draw(as_rng(rng), shape)
 
     def _draw(self, generator: np.random.Generator, size: tuple[int, ...]) -> Array:
         """Values of a shape that ends with `shape`."""

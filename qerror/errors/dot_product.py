@@ -50,7 +50,7 @@ def dot_product_error(x: ErrorTerms, w: ErrorTerms, *, length: int = 1) -> DotPr
     for name, terms in (("x", x), ("w", w)):
         if not isinstance(terms, ErrorTerms):
             raise ValueError(f"{name} must be ErrorTerms, got {shown(terms)}; quantization_error(...) returns them")
-    n = as_int("length", length, 1)
+    n = as_int("length", length, 1, 1 << 53)
     try:
         np.broadcast_shapes(np.shape(x.mse), np.shape(w.mse))
     except ValueError:

@@ -15,7 +15,7 @@ from ..densities.base import Density, check_density
 from ..grids.formats import grid as as_grid
 from ..results import DotProductError, DotProductStandardErrors, SimulatedDotProduct
 from .estimation import Cast, Tally, merged, stacked
-from .sampling import BLOCK, HEAVY, LEAST, MOST_THREADS, Stream, seed_of, streams, tail_index
+from .sampling import BLOCK, HEAVY, LEAST, MOST_SAMPLES, MOST_THREADS, Stream, seed_of, streams, tail_index
 
 
 class _Side(NamedTuple):
@@ -70,7 +70,9 @@ def simulate_dot_product(
     """
     check_choice("rounding", rounding, ("nearest", "stochastic"))
     sides = [_side(name, given, rounding) for name, given in (("x", x), ("w", w))]
-    total, size = as_int("n", n, LEAST["pseudo"]), as_int("length", length, 1, CHUNK)
+    size = as_int("length", length, 1, CHUNK)
+    # As many streams as a simulation has at most.
+    total = as_int("n", n, LEAST["pseudo"], MOST_SAMPLES // CHUNK * max(1, BLOCK // size))
     seed = seed_of(rng)
     parts = streams("pseudo", total, seed, max(1, BLOCK // size))
     whole = merged(stacked(thread_map(lambda part: _draw(sides, size, part), parts, at_most=MOST_THREADS)))

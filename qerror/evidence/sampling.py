@@ -24,6 +24,8 @@ from ..densities.base import Density
 BLOCK = 1 << 18
 # More threads would take memory (16 MB each) and only wait for the interpreter lock.
 MOST_THREADS = 12
+# Samples of one simulation: 2^20 streams, hours on any machine.
+MOST_SAMPLES = 1 << 40
 # With fewer samples a mean is not normal enough for its standard error to be one (each stratum needs some fifty).
 LEAST = {"pseudo": 100, "sobol": 4096, "stratified": 4096}
 # Independent scramblings of the Sobol' points: at least this many, less than twice as many below 2^26 samples.

@@ -32,7 +32,18 @@ from .estimation import (
     stacked,
     tally,
 )
-from .sampling import LEAST, MOST_THREADS, Plan, Stream, can_promise, make_plan, seed_of, streams, tail_index
+from .sampling import (
+    LEAST,
+    MOST_SAMPLES,
+    MOST_THREADS,
+    Plan,
+    Stream,
+    can_promise,
+    make_plan,
+    seed_of,
+    streams,
+    tail_index,
+)
 
 Sampler = Literal["pseudo", "sobol", "stratified"]
 SAMPLERS = ("pseudo", "sobol", "stratified")
@@ -116,7 +127,7 @@ def simulate(
     check_density(density)
     levels, scales, shifts = as_grid(grid), check_scale(scale), check_shift(shift)
     shape = broadcast_shape(density.shape, scale=scales, shift=shifts)
-    total = as_int("n", n)
+    total = as_int("n", n, maximum=MOST_SAMPLES)
     if total < LEAST[sampler]:
         raise ValueError(f"n must be at least {LEAST[sampler]} for the sampler {sampler!r}, got {total}")
     seed = seed_of(rng)

@@ -20,7 +20,7 @@ from ..grids.grid import Grid
 from ..results import SimulatedTerms
 from ..search.optimal import optimal_scale
 from .estimation import TERMS
-from .sampling import seed_of
+from .sampling import MOST_SAMPLES, seed_of
 from .simulation import simulate
 
 GRIDS = ("int4", "int8", "e2m1", "e4m3fn", "nf4")
@@ -183,7 +183,7 @@ def verify(
     >>> report.passed, len(report.rows), report.tested
     (True, 6, 42)
     """
-    total = as_int("n", n, _LEAST)
+    total = as_int("n", n, _LEAST, MOST_SAMPLES)
     seed = seed_of(rng)
     pairs = [(d, g) for d in _densities(densities) for g in _grids(grids)]
     cases = [(d, g, rounding, i) for i, (d, g) in enumerate(pairs) for rounding in ROUNDINGS]

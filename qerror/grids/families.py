@@ -10,6 +10,8 @@ from .._check import as_int, check_choice
 from .grid import FloatSpec, Grid, Reserved
 
 MAX_BITS = 16
+# Beyond, no value of any layout is a float64.
+_MOST_BIAS = 1 << 16
 """The widest format: 65 536 levels still fit tables and caches."""
 
 # Encodings as ml_dtypes has them; fp16 and bf16 are IEEE 754 binary16 and its 8-bit-exponent sibling. A plain
@@ -116,7 +118,9 @@ def float_grid(
         raise ValueError("reserved='fnuz' takes the code of -0 away and so needs signed=True, got signed=False")
     if bias is None:
         bias = (1 << (exponent_bits - 1)) - (0 if reserved == "fnuz" else 1)
-    spec = FloatSpec(exponent_bits, mantissa_bits, as_int("bias", bias), reserved, bool(signed))
+    spec = FloatSpec(
+        exponent_bits, mantissa_bits, as_int("bias", bias, -_MOST_BIAS, _MOST_BIAS), reserved, bool(signed)
+    )
     return spec_grid(spec, _float_name(spec))
 
 

@@ -18,6 +18,8 @@ from .._types import Array
 
 # Exponent of the error, and of the block maximum that weighs it: errors of the normalized values, or of x itself.
 CRITERIA = {"absolute": (1, 0), "weighted absolute": (1, 1), "weighted squared": (2, 2)}
+# In longer blocks the maximum of a Gaussian is seen too seldom within what is integrated over.
+_LONGEST = 1 << 20
 _LARGEST = 9.5  # standard deviations: beyond it lies 2e-21 of the values
 _NODES = 120  # 400 give the same levels within 1e-14
 _SETTLED = 1e-13  # a step shrinks by 0.96 each time: the levels are then right to 3e-12
@@ -60,7 +62,7 @@ def block_maximum_codebook(block_size: int, criterion: str, *, signed: bool = Fa
     """
     check_choice("criterion", criterion, tuple(CRITERIA))
     exponent, power = CRITERIA[criterion]
-    blocks = _blocks(as_int("block_size", block_size, 2), power)
+    blocks = _blocks(as_int("block_size", block_size, 2, _LONGEST), power)
     positive = _half(blocks, exponent, 7, fixed_end=True)
     negative = _half(blocks, exponent, 7 if signed else 6, fixed_end=not signed)
     return np.concatenate([-negative[:0:-1], positive])
@@ -83,7 +85,7 @@ def block_maximum_error(levels: Array, block_size: int, criterion: str) -> float
     0.0288
     """
     exponent, power = CRITERIA[criterion]
-    blocks = _blocks(block_size, power)
+    blocks = _blocks(as_int("block_size", block_size, 2, _LONGEST), power)
     middle = 0.5 * (levels[1:] + levels[:-1])
     # Cut at the levels as well: on each half cell the sign of the error is known.
     edges = np.concatenate([[-1.0], np.insert(middle, np.arange(middle.size), levels[:-1]), levels[-1:], [1.0]])

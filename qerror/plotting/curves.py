@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._check import as_int
 from .._types import Array
 from ..densities.base import Density
 from ..densities.named import density as as_density
@@ -176,6 +177,7 @@ def mse_landscape(
     ['exact', '4 local minima', 'the best']
     """
     ax, member, levels = axes(ax), as_density(density), as_grid(grid)
+    points = as_int("points", points, 3, 1_000_000)
     best = optimal_scale(member, levels)
     found = np.log2([minimum.scale * levels.absmax for minimum in best.minima])
     x = np.linspace(found.min() - octaves, found.max() + octaves, points)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._check import as_int
 from .._types import Array
 from ..densities.named import density as as_density
 from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
+from ..grids.families import MAX_BITS
 from ..grids.formats import grid as as_grid
 from ..literature import audit
 from ..rules import as_rule
@@ -44,6 +46,7 @@ def models_of_error(density: str, bits: int, scale: float) -> dict[str, float]:
     >>> round(found["StatQAT"] / found["exact"], 3)
     1.009
     """
+    bits = as_int("bits", bits, 2, MAX_BITS)
     member, grid = as_density(density), as_grid(f"int{bits}_midrise")
     clip = np.asarray(0.5 * scale * 2**bits)
     beyond = 2 * float(member.moments(clip, np.inf, clip)[2])

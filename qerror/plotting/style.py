@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .._check import check_choice
+from .._check import as_int, check_choice
 from .._files import atomic_open
 from .._version import __version__
 
@@ -112,6 +112,7 @@ def new_figure(
     >>> axes.shape
     (2,)
     """
+    n_columns, n_rows = as_int("n_columns", n_columns, 1, 100), as_int("n_rows", n_rows, 1, 100)
     with style():
         figure = ShownFigure(figsize=(TWO_COLUMNS if wide or n_columns > 1 else COLUMN, height * n_rows))
         return figure, figure.subplots(n_rows, n_columns, **options)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._check import as_int
 from .._types import Array
 from ..densities.named import density as as_density
 from ..errors.exact import quantization_error
 from ..evidence.simulation import simulate
+from ..grids.families import MAX_BITS
 from ..grids.formats import grid as as_grid
 from ..rules import as_rule
 from ..search.optimal import optimal_scale
@@ -124,6 +126,6 @@ def octav_objective(density: str, clips: Array, bits: int) -> Array:
     >>> octav_objective("laplace", np.array([0.0]), 4).round(12)
     array([1.])
     """
-    member = as_density(density)
+    member, bits = as_density(density), as_int("bits", bits, 1, MAX_BITS)
     mass, _, second = member.moments(clips, np.inf, clips)
     return np.asarray(4.0**-bits / 3 * clips**2 * (1 - 2 * mass) + 2 * second)

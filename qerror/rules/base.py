@@ -15,6 +15,8 @@ from ..grids.grid import Grid
 from ..results import Status
 from ..search.found import LEAST_SCALE
 
+# Steps of an iteration: more take hours, and nothing moves any more.
+MOST_STEPS = 1_000_000
 # The rules that understand shift="optimal".
 WITH_OWN_SHIFT = ("minmax", "iterative", "shrink_search", "optimal")
 

@@ -14,7 +14,7 @@ from ..errors.exact import error_sums, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
-from .base import WITH_OWN_SHIFT, RuleResult, as_number, either, fixed_shift, is_word
+from .base import MOST_STEPS, WITH_OWN_SHIFT, RuleResult, as_number, either, fixed_shift, is_word
 from .names import as_rule
 
 
@@ -59,7 +59,7 @@ def iterative(
     0.797884561
     """
     levels = as_grid(grid)
-    steps, tol = as_int("n_iter", n_iter, 0), as_number("tol", tol)
+    steps, tol = as_int("n_iter", n_iter, 0, MOST_STEPS), as_number("tol", tol)
     free = is_word(shift, "optimal")
     first_shift = np.asarray(density.mean, np.float64) if free else fixed_shift("iterative", density, shift)
     if isinstance(start, str):

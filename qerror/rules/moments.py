@@ -18,7 +18,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
 from ..search.optimal import optimal_scale
-from .base import RuleResult, as_number, either, fixed_shift, mean_distance, rms, settled_result
+from .base import MOST_STEPS, RuleResult, as_number, either, fixed_shift, mean_distance, rms, settled_result
 from .extremes import minmax
 
 # SAWB's clip is c1 sqrt(E[x^2]) - c2 E|x|; by bits, as in the authors' code.
@@ -160,7 +160,7 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     members, _, at, _ = flatten(density, np.ones(shape), z)
     clip = np.broadcast_to(start, shape).ravel().copy()
     active = np.arange(clip.size)
-    for _ in range(as_int("n_iter", n_iter, 1)):
+    for _ in range(as_int("n_iter", n_iter, 1, MOST_STEPS)):
         here, a, centre = members.take(active) if members.shape else members, clip[active], at[active]
         # Strictly beyond the clip: a value exactly at -a is inside.
         below = here.moments(-np.inf, np.nextafter(centre - a, -np.inf), centre)

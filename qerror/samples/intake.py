@@ -45,7 +45,7 @@ def sorted_rows(
 def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
     try:
         return np.lib.array_utils.normalize_axis_tuple(axis, ndim)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         known = f"an integer from {-ndim} to {ndim - 1}, or several different ones" if ndim else "None for one number"
         raise ValueError(f"axis must be {known}, got {shown(axis)}") from None
 

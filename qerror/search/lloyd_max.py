@@ -16,6 +16,9 @@ from ..samples.double_double import two_sum
 
 _NONE = np.empty(0)
 
+# The widest formats have 16 bits. Cells of a density get so narrow that beyond 12 bits their moments do not settle.
+_MOST_OF_SAMPLES, _MOST_OF_DENSITIES = 1 << 16, 1 << 12
+
 
 def lloyd_max(density: Density, n_levels: int) -> Grid:
     """The levels, in units of x, that minimize the mean squared error of rounding to the nearest of them.
@@ -35,7 +38,7 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     density : Density
         Of shape (); a sample is `Empirical(x)`.
     n_levels : int
-        At least 2 (and at most the number of distinct values of a sample).
+        At least 2, at most 4096; of a sample at most 65536 and the number of its distinct values.
 
     Returns
     -------
@@ -54,10 +57,11 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     [-1.5104176085, -0.4527800346, 0.4527800346, 1.5104176085]
     """
     check_density(density)
-    count = as_int("n_levels", n_levels, minimum=2)
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; call lloyd_max for each member")
-    levels = _best_levels(density, count) if density.panels().shape[-1] else _partition(density, count)
+    is_sample = density.panels().shape[-1] == 0
+    count = as_int("n_levels", n_levels, 2, _MOST_OF_SAMPLES if is_sample else _MOST_OF_DENSITIES)
+    levels = _partition(density, count) if is_sample else _best_levels(density, count)
     return Grid(levels, name=f"lloyd-max-{count}")
 
 

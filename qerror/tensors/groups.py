@@ -197,7 +197,7 @@ def _axes(name: str, axis: Any, shape: tuple[int, ...], *, ordered: bool = False
     try:
         axes = np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
         return axes if ordered else tuple(sorted(axes))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         dims = len(shape)
         known = f"an integer from {-dims} to {dims - 1}" if dims else "left out for a single number"
         raise ValueError(f"{name} must be {known}, got {shown(axis)} for x of shape {shape}") from None

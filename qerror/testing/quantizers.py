@@ -15,7 +15,7 @@ from .._types import Array
 from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
 from ..errors.exact import quantization_error
-from ..evidence.sampling import LEAST, Blocks, Plan, Stream, make_plan, seed_of, streams
+from ..evidence.sampling import LEAST, MOST_SAMPLES, Blocks, Plan, Stream, make_plan, seed_of, streams
 from ..evidence.simulation import Job, result, run_jobs
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
@@ -104,7 +104,7 @@ def check_quantizer(
     if density.shape:
         raise ValueError(f"density must have shape (), got {shown(density)}; check its members one by one")
     subject = _subject(fn, as_grid(grid), scale, shift, dtype)
-    total = as_int("n", n, LEAST["stratified"])
+    total = as_int("n", n, LEAST["stratified"], MOST_SAMPLES)
     seed = seed_of(rng)
     measured = _measure(subject, density, rounding, total, seed)
     predicted = quantization_error(density, subject.grid, subject.scale, subject.shift, rounding=rounding)

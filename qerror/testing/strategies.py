@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .._check import as_int
 from ..densities.base import Density
 from ..densities.combined import Mixture
 from ..densities.parametric import Gaussian, Laplace, Logistic, Uniform
 from ..densities.rectified import Rectified
 from ..densities.shaped import GeneralizedGaussian, StudentT
+from ..grids.families import MAX_BITS
 from ..grids.formats import formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
@@ -65,6 +67,7 @@ def grids(max_bits: int = 8) -> SearchStrategy[Grid]:
     """
     from hypothesis import strategies as st
 
+    max_bits = as_int("max_bits", max_bits, 1, MAX_BITS)
     named = st.sampled_from([name for bits in range(1, max_bits + 1) for name in formats(bits)]).map(as_grid)
     # Multiples of 1/64: neighbours never so close that a threshold falls onto one of them.
     levels = st.lists(st.integers(-4096, 4096), min_size=2, max_size=min(16, 2**max_bits), unique=True)
@@ -118,6 +121,7 @@ def tensors(dtype: DTypeLike = np.float32, *, max_dims: int = 3, max_side: int =
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 
+    max_dims, max_side = as_int("max_dims", max_dims, 1, 32), as_int("max_side", max_side, 1, 1 << 20)
     shape = hnp.array_shapes(min_dims=1, max_dims=max_dims, min_side=1, max_side=max_side)
     kind = st.sampled_from(["plain", "outliers", "zeros", "constant"])
     return st.builds(_tensor, shape, kind, st.integers(0, 2**32 - 1), st.floats(-3.0, 3.0), st.just(np.dtype(dtype)))
