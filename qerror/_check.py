@@ -31,6 +31,7 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     >>> as_float_array("scale", [1, 2])
     array([1., 2.])
     """
+    unmasked(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -43,6 +44,31 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
         return array.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a real number or an array of real numbers, got {shown(value)}") from None
+
+
+def unmasked(name: str, value: Any) -> Any:
+    """Return `value` as it is; NumPy would read a masked array without its mask.
+
+    Raises
+    ------
+    ValueError
+        If elements of an array, or of an array in a list, are masked.
+
+    Examples
+    --------
+    >>> unmasked("x", np.ma.masked_less([1.0, -9.0], 0.0))
+    Traceback (most recent call last):
+        ...
+    ValueError: x must have no masked elements, got 1 of 2; give x.compressed(), or x.data with weights=~x.mask
+    """
+    arrays = value if isinstance(value, list | tuple) else (value,)
+    for array in arrays:
+        if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+            n_masked = int(np.count_nonzero(np.ma.getmaskarray(array)))
+            remedy = f"{name}.compressed(), or {name}.data with weights=~{name}.mask"
+            remedy = remedy if name == "x" else f"{name}.filled(...) with what stands for them"
+            raise ValueError(f"{name} must have no masked elements, got {n_masked} of {array.size}; give {remedy}")
+    return value
 
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:

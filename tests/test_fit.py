@@ -508,3 +508,127 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch: pytest.Monk
         found.append((result.scale, result.error.mse, result.total.cross, whole.scale, whole.total.mse))
     for one, three in zip(*found, strict=True):
         np.testing.assert_array_equal(one, three)
+
+
+# -- elements that do not exist ----------------------------------------------------------------------------------------
+
+ABSENT = [np.nan, np.inf, -np.inf, 1e200, 50.0]
+
+
+def with_absent(shape: tuple[int, ...], dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
+    """Values and weights; a third of the elements are absurd ones of weight 0."""
+    generator = np.random.default_rng(5)
+    x, w = generator.standard_normal(shape).astype(dtype), generator.random(shape) + 0.1
+    gone = generator.random(shape) < 1 / 3
+    # Every group, the short last ones among them, keeps some.
+    gone[-1] = gone[..., -1] = False
+    w[gone] = 0.0
+    with np.errstate(over="ignore"):
+        x[gone] = np.resize(ABSENT, int(gone.sum())).astype(dtype)
+    return x, w
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("layout", [{}, {"axis": 0}, {"block_size": 7}, {"block_size": 7, "block_axis": 0}], ids=str)
+@pytest.mark.parametrize("rule", [*RULES, "analytic:family=auto", "analytic:family=laplace"])
+def test_elements_of_weight_0_do_not_exist(rule: str, layout: dict[str, Any], dtype: Any) -> None:
+    """Each group is as without them, whatever they are: NaN, infinite, too large."""
+    if rule == "analytic:family=auto" and layout:
+        pytest.skip("its family is that of all groups")
+    x, w = with_absent((15, 17), dtype)
+    before = x.copy()
+    result = qe.fit(x, "int4", rule=rule, weights=w, **layout)
+    given = qe.evaluate(x, "int4", 0.25, weights=w, **layout)
+    np.testing.assert_array_equal(x, before)
+    for (index, some), (_, weight) in zip(groups_of(x, **layout), groups_of(w, **layout), strict=True):
+        some, weight = some[weight > 0], weight[weight > 0]
+        alone = qe.fit(some, "int4", rule=rule, weights=weight)
+        assert result.scale[index] == pytest.approx(alone.scale, rel=1e-9)
+        assert result.status[index] == alone.status if layout else result.status == alone.status
+        assert result.clipped_fraction[index] == pytest.approx(alone.clipped_fraction, rel=SUM_ORDER)
+        assert result.excess_db[index] == pytest.approx(alone.excess_db, abs=1e-9)
+        for found, kept in ((result, alone), (given, qe.evaluate(some, "int4", 0.25, weights=weight))):
+            for term, value in vars(kept.error).items():
+                there = np.asarray(getattr(found.error, term))[index]
+                assert there == pytest.approx(float(value), rel=1e-9, abs=SUM_ORDER), term
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": "mean"},
+        {"shift": "optimal"},
+        {"zero_point": "integer"},
+        {"scale_format": "e4m3fn"},
+        {"measure": False},
+    ],
+    ids=str,
+)
+def test_elements_of_weight_0_and_other_choices(options: dict[str, Any]) -> None:
+    x, w = with_absent((3, 40))
+    result, alone = qe.fit(x, "int4", weights=w, **options), qe.fit(x[w > 0], "int4", weights=w[w > 0], **options)
+    assert (result.scale, result.shift) == pytest.approx((alone.scale, alone.shift), rel=1e-12)
+    assert result.tensor_scale == alone.tensor_scale
+    assert result.error.mse == pytest.approx(alone.error.mse, rel=SUM_ORDER)
+
+
+def test_samples_without_elements_of_weight_0() -> None:
+    x, w = with_absent((4, 50))
+    members = qe.Empirical(x, w, axis=0)
+    for row, (some, weight) in enumerate(zip(x, w, strict=True)):
+        alone = qe.Empirical(some[weight > 0], weight[weight > 0])
+        found = {name: np.asarray(getattr(members, name))[row] for name in ("mean", "std")}
+        assert found == pytest.approx({"mean": alone.mean, "std": alone.std}, rel=SUM_ORDER)
+        assert (members.support[0][row], members.support[1][row]) == alone.support
+        p = np.array([0.01, 0.3, 0.99])
+        np.testing.assert_array_equal(qe.Empirical(some, weight).quantile(p), alone.quantile(p))
+    with pytest.raises(ValueError, match="weights must not all be 0"):
+        qe.Empirical([np.nan, 1.0], [0.0, 0.0])
+    with pytest.raises(ValueError, match=r"x must be finite, got 1 NaN of 3 values, the first is nan at index 1"):
+        qe.Empirical([np.inf, np.nan, 1.0], [0.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match=r"x must be finite, got 1 NaN of 3 values, the first is nan at index 1"):
+        qe.fit([np.inf, np.nan, 1.0], "int4", weights=[0.0, 1.0, 1.0])
+
+
+MASKED = np.ma.masked_array([0.5, np.nan, -1.0], mask=[False, True, False])
+TABLE = qe.fit([0.5, 1.0, -1.0], "int4")
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda m: qe.Empirical(m), "x"),
+        (lambda m: qe.Empirical([m, m]), "x"),
+        (lambda m: qe.Empirical([1.0, np.ma.masked]), "x"),
+        (lambda m: qe.fit(m, "int4"), "x"),
+        (lambda m: qe.evaluate(m, "int4", 0.1), "x"),
+        (lambda m: qe.evaluate([1.0, 2.0, 3.0], "int4", 0.1, m, axis=0), "shift"),
+        (lambda m: qe.fit([1.0, 2.0, 3.0], "int4", weights=m), "weights"),
+        (lambda m: qe.fit_density(m), "x"),
+        (lambda m: qe.quantize(m, "int4"), "x"),
+        (lambda m: qe.fake_quantize(m, "int4"), "x"),
+        (lambda m: qe.fake_quantize(1.0, "int4", m), "scale"),
+        (lambda m: qe.dequantize(np.ma.masked_equal([1, 2], 2), "int4"), "codes"),
+        (lambda m: TABLE.quantize(m), "x"),
+        (lambda m: qe.load_table().scale_for(m, "int4", "gaussian"), "x"),
+        (lambda m: qe.Histogram(m, [0, 1, 2, 3]), "counts"),
+        (lambda m: qe.Gaussian(m), "mean"),
+        (lambda m: qe.Laplace(std=m), "std"),
+        (lambda m: qe.Uniform.from_bounds(m, 2.0), "a"),
+        (lambda m: qe.StudentT(np.ma.masked), "df"),
+        (lambda m: qe.Grid(m), "levels"),
+        (lambda m: qe.quantization_error(qe.Gaussian(), "int4", m), "scale"),
+    ],
+)
+def test_masked_arrays_are_not_read_without_their_mask(call: Any, name: str) -> None:
+    remedy = r"x.compressed\(\), or x.data with weights=~x.mask" if name == "x" else rf"{name}.filled\(...\)"
+    with pytest.raises(ValueError, match=rf"{name} must have no masked elements, got \d of \d+; give {remedy}"):
+        call(MASKED)
+
+
+def test_the_remedies_for_masked_arrays() -> None:
+    alone = qe.fit([0.5, -1.0], "int4")
+    assert qe.fit(MASKED.compressed(), "int4").scale == alone.scale
+    assert qe.fit(MASKED.data, "int4", weights=~MASKED.mask).scale == alone.scale
+    # Nothing is lost where nothing is masked.
+    assert qe.fit(np.ma.masked_array([0.5, -1.0]), "int4").scale == alone.scale

@@ -18,6 +18,7 @@ from .._check import (
     check_shift,
     check_zero_point,
     is_real_dtype,
+    unmasked,
 )
 from .._threads import thread_map
 from .._types import Array
@@ -329,6 +330,7 @@ def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[
 
 
 def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
+    unmasked(name, x)
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._check import as_float_array
 from .._types import Array
 from .base import Density
 from .inversion import probability
@@ -20,7 +21,7 @@ from .inversion import probability
 
 def shape_parameter(name: str, value: Any, lower: float, upper: float, why: str) -> float:
     """A scalar shape parameter within lower < value <= upper, or a ValueError that says which and why."""
-    array = np.asarray(value, np.float64)
+    array = as_float_array(name, value)
     if array.ndim:
         raise ValueError(f"{name} must be a single number, got shape {array.shape}; make one density for each {name}")
     number = float(array)
@@ -56,7 +57,7 @@ class LocationScale(Density):
     _members: tuple[str, ...] = ("_mean", "_std")
 
     def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
-        self._mean, self._std = np.array(mean, np.float64), np.array(std, np.float64)
+        self._mean, self._std = np.array(as_float_array("mean", mean)), np.array(as_float_array("std", std))
         if not np.isfinite(self._mean).all():
             raise ValueError(f"mean must be finite, got {mean!r}")
         if not (np.isfinite(self._std) & (self._std > 0)).all():

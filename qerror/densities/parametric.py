@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
+from .._check import as_float_array
 from .._types import Array
 from .inversion import probability
 from .location_scale import LocationScale, unwrap
@@ -198,7 +199,7 @@ class Uniform(LocationScale):
         >>> float(qe.Uniform.from_bounds(0, 1).quantile(0.25))
         0.25
         """
-        lower, upper = np.array(a, np.float64), np.array(b, np.float64)
+        lower, upper = np.array(as_float_array("a", a)), np.array(as_float_array("b", b))
         if not (np.isfinite(lower) & np.isfinite(upper) & (lower < upper)).all():
             raise ValueError(f"a and b must be finite with a < b, got a={a!r}, b={b!r}")
         new = cls(0.5 * lower + 0.5 * upper, (upper - lower) / (2 * _SQRT_3))

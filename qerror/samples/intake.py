@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, check_finite, is_real_dtype, shown
+from .._check import as_float_array, check_finite, is_real_dtype, shown, unmasked
 from .._threads import chunk_slices, thread_map
 from .._types import Array
 from .rows import Rows
@@ -39,7 +39,11 @@ def sorted_rows(
         if codes is not None:
             return _counted(codes, values), shape
     rows = values.reshape(values.shape[0] if kept else 1, -1)
-    return _sorted(rows, None if weight is None else weight.reshape(rows.shape), values, in_place), shape
+    if weight is None:
+        return _sorted(rows, None, values, in_place), shape
+    weight = weight.reshape(rows.shape)
+    rows = np.where(weight > 0, rows, first_weighted(rows, weight)[:, None]) if not weight.all() else rows
+    return _sorted(rows, weight, rows.reshape(values.shape), in_place), shape
 
 
 def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
@@ -52,6 +56,7 @@ def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def as_values(x: ArrayLike) -> NDArray[Any]:
     """Real data as float16, float32 or float64, without a copy where it is one of these."""
+    unmasked("x", x)
     try:
         array = np.asarray(x)
     except ValueError:
@@ -76,6 +81,18 @@ def as_weights(weights: ArrayLike, shape: tuple[int, ...]) -> Array:
         return np.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"weights of shape {array.shape} must broadcast to x of shape {shape}") from None
+
+
+def first_weighted(rows: NDArray[Any], weights: Array) -> NDArray[Any]:
+    """The first value of each row that has a weight: it stands for those without, which do not exist."""
+    has = weights > 0
+    if not has.any(axis=1).all():
+        raise ValueError("weights must not all be 0, in any row")
+    # A finite one, so that a NaN that is refused is counted once.
+    finite = has & np.isfinite(rows)
+    at = np.where(finite.any(axis=1), finite.argmax(axis=1), has.argmax(axis=1))
+    first: NDArray[Any] = rows[np.arange(len(rows)), at]
+    return first
 
 
 def half_codes(values: NDArray[Any]) -> NDArray[np.uint16] | None:
@@ -118,8 +135,6 @@ def _sorted(rows: NDArray[Any], weight: Array | None, values: NDArray[Any], in_p
         held = np.take_along_axis(held, order, axis=1)
         weight = np.take_along_axis(weight, order, axis=1)
         total = weight.sum(axis=1)
-        if not (total > 0).all():
-            raise ValueError("weights must not all be 0, in any row")
         _check_size("weights", total)
     # Sorting puts NaN and infinity at the ends.
     if not (np.isfinite(held[:, 0]).all() and np.isfinite(held[:, -1]).all()):

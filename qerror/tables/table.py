@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import as_float_array, check_choice, check_finite, suggest
+from .._check import as_float_array, check_choice, check_finite, suggest, unmasked
 from ..densities.base import Density
 from ..errors.exact import ROUNDINGS, Rounding
 from ..grids.grid import Grid
@@ -137,6 +137,7 @@ class ScaleTable:
                [1.015824]])
         """
         row = self.lookup(grid, density, rounding=rounding)
+        unmasked("x", x)
         data = np.asarray(x) if np.asarray(x).dtype.kind == "f" else as_float_array("x", x)
         if data.size == 0:
             raise ValueError(f"x must hold at least one value, got shape {data.shape}")

@@ -14,7 +14,7 @@ from ..grids.block_formats import BlockFormat
 from ..grids.formats import block_format, block_formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..samples.intake import as_values, as_weights
+from ..samples.intake import as_values, as_weights, first_weighted
 from .groups import Grouped, Groups, make_groups
 from .scale_formats import Stored, scale_grid
 
@@ -40,7 +40,12 @@ def grouped(
     tensor = Grouped(values, None if weights is None else as_weights(weights, values.shape), groups)
     if not all(w is None or (w.sum(axis=1) > 0).all() for _, w in tensor.parts()):
         raise ValueError("weights must not all be 0 in a group; leave such groups out")
-    return tensor
+    if tensor.weights is None or tensor.weights.all():
+        return tensor
+    # Elements of weight 0 do not exist: one of their group that does stands for them.
+    stand_in = tensor.groups.join([first_weighted(rows, w) for rows, w in tensor.parts() if w is not None])
+    values = np.where(tensor.weights > 0, values, tensor.groups.spread(np.asarray(stand_in)))
+    return dataclasses.replace(tensor, values=values)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_int, shown
+from .._check import as_int, shown, unmasked
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
@@ -104,6 +104,13 @@ class Groups:
         """`qerror.fake_quantize` with one scale and shift (or zero point) a group."""
         return self._cast(fake_quantize, *arguments, **options)
 
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """An array with one entry a group as one with an entry for each element."""
+        out = self._of_groups(values)
+        for at, (n, t) in enumerate(zip(self.shape, self.tile, strict=True)):
+            out = np.repeat(out, t, axis=at).take(range(n), axis=at) if t > 1 else out
+        return out
+
     def _cast(
         self,
         cast: Callable[..., NDArray[Any]],
@@ -115,7 +122,10 @@ class Groups:
         **options: Any,
     ) -> NDArray[Any]:
         """Call `cast` with the entry of each group broadcast over the group's elements."""
-        x, (name, at) = np.asarray(values), ("shift", shift) if zero_point is None else ("zero_point", zero_point)
+        x, (name, at) = (
+            np.asarray(unmasked("x", values)),
+            ("shift", shift) if zero_point is None else ("zero_point", zero_point),
+        )
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")
         if all(t in (1, n) for n, t in zip(self.shape, self.tile, strict=True)):

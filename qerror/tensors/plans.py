@@ -134,13 +134,15 @@ def with_family(plan: Plan, tensor: Grouped) -> Plan:
     check_finite("x", values)
     # An odd step meets all columns of a matrix whose length is a power of two.
     step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
-    for rows in (part[some] for part, _ in tensor.parts() for some in _chunks(part, _CHUNK)):
-        members = RowMoments(rows, None)
+    pairs = ((part, w, some) for part, w in tensor.parts() for some in _chunks(part, _CHUNK))
+    for rows, weights in ((part[some], None if w is None else w[some]) for part, w, some in pairs):
+        has = None if weights is None else (weights > 0).astype(np.float64)
+        members = RowMoments(rows, has)
         used = members.std > 0
         some = rows[used, ::step].astype(np.float64)
         some -= members.mean[used, None]
         some /= members.std[used, None]
-        pooled.append(some.ravel())
+        pooled.append(some.ravel() if has is None else some[has[used, ::step] > 0])
     sample = np.concatenate(pooled)
     family = fit_density(sample) if sample.size else Gaussian()
     options = {**rule.keywords, "family": family.name}
