@@ -165,7 +165,7 @@ def test_bad_input():
             lambda: qe.dot_product_error(0.1, good),
             "x must be ErrorTerms, got 0.1; quantization_error(...) returns them",
         ),
-        (lambda: qe.dot_product_error(good, good, length=0), "length must be an integer from 1 to 9007199254740992, got 0"),
+        (lambda: qe.dot_product_error(good, good, length=0), "length must be an integer from 1 to 9007199254740992"),
         (lambda: qe.simulate_dot_product(qe.Gaussian(), SIDES["gaussian"], n=1000), "x must be (density, grid, scale)"),
         (
             lambda: qe.simulate_dot_product(SIDES["gaussian"], SIDES["gaussian"], n=5),
