@@ -199,7 +199,7 @@ def test_optimal_on_real_tensors(real_data: Any) -> None:
                 for layout in ({"axis": 0}, {"block_size": 32})[: 1 + (number % 4 == 0)]:
                     best = qe.fit(picked, grid, **layout)
                     for rule in RULES:
-                        if rule in ("aciq", "octav", "sawb") and grid not in ("int4", "int8"):
+                        if rule in ("aciq", "octav", "sawb", "entropy") and grid not in ("int4", "int8"):
                             continue
                         other = qe.fit(picked, grid, rule=rule, measure=False, **layout)
                         least = qe.fit(picked, grid, sign="either", **layout) if (other.scale < 0).any() else best
