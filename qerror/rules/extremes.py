@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..errors.exact import error_sums, flatten
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
-from .base import RuleResult, as_number, bounds, fixed_shift, is_word, rms, settled_result
+from .base import RuleResult, as_number, bounds, either, fixed_shift, is_word, rms, settled_result
 
 # The line search of today's calibrators: minmax times these.
 _SHRINK = np.linspace(1.0, 0.2, 81)
@@ -88,13 +89,14 @@ def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float
     """The smallest scale that clips nothing within c of the shift, c the p-th percentile of |x - z|.
 
     c = min{c: P(|x - z| <= c) >= p / 100} (the inverted cdf: on data always a value of it); p = 100 is minmax.
+    Where c is 0 but not all values are at the shift (mostly zeros): that of minmax, status FALLBACK.
 
     Parameters
     ----------
     density, grid, shift
         As in `minmax`; shift not "optimal", the support need not be bounded.
     p : float
-        Percent, 0 < p <= 100.
+        Percent, 1 < p <= 100.
 
     Examples
     --------
@@ -102,14 +104,14 @@ def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float
     >>> float(percentile(qe.Empirical([-1.0, 1.4, 3.5, 90.0]), "int4", p=75).scale)
     0.5
     """
-    if not 0 < as_number("p", p) <= 100:
-        raise ValueError(f"p must be a percentage above 0 and up to 100, got {p!r}")
+    if not 1 < as_number("p", p) <= 100:
+        remedy = f"; p is a percentage: write p={100 * p:g}" if 0 < p <= 1 else ""
+        raise ValueError(f"p must be a percentage above 1 and up to 100, got {p!r}{remedy}")
     levels, z = as_grid(grid), fixed_shift("percentile", density, shift)
     low, high = density.support
     radius = _radius(density, z, p / 100)
-    return settled_result(
-        density, levels, _covering(levels, z, np.maximum(low, z - radius), np.minimum(high, z + radius)), z
-    )
+    scale = _covering(levels, z, np.maximum(low, z - radius), np.minimum(high, z + radius))
+    return with_fallback("percentile", settled_result(density, levels, scale, z), density, levels)
 
 
 def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0, include_zero: bool = False) -> RuleResult:
@@ -178,6 +180,19 @@ def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
     exponent = np.where(largest == 0, -_MX_EXPONENT, np.clip(exponent, -_MX_EXPONENT, _MX_EXPONENT))
     status = np.full(np.shape(largest), Status.RULE, object)[()]
     return RuleResult(np.ldexp(1.0, exponent)[()], np.broadcast_to(z, np.shape(largest))[()], status)
+
+
+def with_fallback(name: str, result: RuleResult, density: Density, grid: Grid) -> RuleResult:
+    """The same; where a rule gave no scale although values are off the shift, minmax has one: status FALLBACK."""
+    degenerate = (result.status == Status.DEGENERATE) | (result.status == Status.DEGENERATE_NONE)
+    lost = degenerate & (rms(density, result.shift) > 0)
+    if not np.any(lost):
+        return result
+    bounds(f"{name}, which gives no scale here and falls back to minmax,", density)
+    instead = minmax(density, grid, shift=result.shift)
+    fallback = either(instead.status == Status.RULE, Status.FALLBACK, instead.status)
+    scale = np.where(lost, instead.scale, result.scale)[()]
+    return dataclasses.replace(result, scale=scale, status=either(lost, fallback, result.status))
 
 
 def _covering(grid: Grid, z: Array, low: Array, high: Array) -> Array:

@@ -19,7 +19,7 @@ from ..grids.grid import Grid
 from ..results import Status
 from ..search.optimal import optimal_scale
 from .base import MOST_STEPS, RuleResult, as_number, either, fixed_shift, mean_distance, rms, settled_result
-from .extremes import minmax
+from .extremes import with_fallback
 
 # SAWB's clip is c1 sqrt(E[x^2]) - c2 E|x|; by bits, as in the authors' code.
 _SAWB = {2: (3.12, 2.064), 3: (7.509, 6.892), 4: (12.68, 12.80), 5: (17.74, 18.64), 8: (31.76, 35.04)}
@@ -174,7 +174,7 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     settled = np.ones(clip.size, np.bool_)
     settled[active] = False
     settled, clip = settled.reshape(shape)[()], clip.reshape(shape)[()]
-    result = settled_result(density, levels, 2 * clip / 2**bits / step, z)
+    result = with_fallback("octav", settled_result(density, levels, 2 * clip / 2**bits / step, z), density, levels)
     return dataclasses.replace(result, status=either(settled, result.status, Status.UNCONVERGED))
 
 
@@ -206,12 +206,7 @@ def sawb(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:
     c1, c2 = _SAWB[bits]
     clip = np.asarray(c1 * rms(density, z) - c2 * mean_distance(density, z))
     result = settled_result(density, levels, 2 * np.maximum(clip, 0.0) / (levels.max - levels.min), z)
-    if (clip > 0).all():
-        return result
-    instead = minmax(density, levels, shift=z)
-    scale = np.where(clip > 0, result.scale, instead.scale)[()]
-    fallback = either(instead.status == Status.RULE, Status.FALLBACK, instead.status)
-    return RuleResult(scale, result.shift, either(clip > 0, result.status, fallback))
+    return with_fallback("sawb", result, density, levels)
 
 
 def _gaussian_clip(bits: int) -> float:

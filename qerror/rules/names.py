@@ -14,6 +14,11 @@ from .base import RuleResult
 Rule = Callable[..., RuleResult]
 RULES: dict[str, Rule] = {}
 """Every rule by its name; the package fills it in."""
+# What other programs call them.
+_MEANT = {
+    **dict.fromkeys(("mse", "l2", "best", "exact", "min_mse"), "optimal"),
+    **dict.fromkeys(("max", "absmax", "abs_max", "amax", "min_max", "maxabs", "max_abs"), "minmax"),
+}
 
 
 def as_rule(rule: str | Rule) -> Rule:
@@ -40,11 +45,13 @@ def as_rule(rule: str | Rule) -> Rule:
     1.0
     """
     if callable(rule):
-        return rule
+        return _with_arguments(rule)
     if not isinstance(rule, str):
         raise ValueError(f"rule must be a name or a function, got {shown(rule)}; names are {', '.join(RULES)}")
     name, _, said = rule.strip().partition(":")
     key = name.strip().lower().replace("-", "_")
+    if key in _MEANT:
+        raise ValueError(f"unknown rule {name!r}; did you mean {_MEANT[key]!r}?")
     if key not in RULES:
         raise ValueError(f"unknown rule {name!r}{suggest(name, RULES) or '; known are ' + ', '.join(RULES)}")
     options = dict(_option(part, rule) for part in said.split(",")) if said.strip() else {}
@@ -53,6 +60,20 @@ def as_rule(rule: str | Rule) -> Rule:
         if option not in known:
             raise ValueError(f"rule {key} has no option {option!r}; it has {', '.join(known) or 'none'}")
     return partial(RULES[key], **options) if options else RULES[key]
+
+
+def _with_arguments(rule: Rule) -> Rule:
+    """The function, if it can be called as rules are."""
+    try:
+        signature = inspect.signature(rule)
+    except (TypeError, ValueError):
+        return rule
+    try:
+        signature.bind(None, None, shift=0.0)
+    except TypeError as error:
+        remedy = "it is called as rule(density, grid, shift=...)"
+        raise ValueError(f"rule must take a density, a grid and shift, got {shown(rule)}: {error}; {remedy}") from None
+    return rule
 
 
 def rule_label(rule: str | Rule) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import check_finite, check_scale, check_shift
+from .._check import check_finite, check_scale, check_shift, shown
 from .._threads import chunk_slices, thread_map
 from .._types import Array
 from ..densities.base import Density
@@ -18,7 +18,20 @@ from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
 from ..grids.grid import Grid
 from ..results import Status
-from ..rules import Rule, aciq, analytic, iterative, minmax, ocp, octav, optimal, sawb, shrink_search, signed_absmax
+from ..rules import (
+    RULES,
+    Rule,
+    aciq,
+    analytic,
+    iterative,
+    minmax,
+    ocp,
+    octav,
+    optimal,
+    sawb,
+    shrink_search,
+    signed_absmax,
+)
 from ..rules.base import RuleResult, either, is_word
 from ..samples.empirical import Empirical
 from ..samples.row_moments import RowMoments
@@ -35,6 +48,8 @@ _FROM_MOMENTS = (minmax, ocp, signed_absmax, analytic, aciq, octav, sawb)
 # Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
 # for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
 _FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
+# Larger zero points are not exact in float64, and no other program has them.
+_MOST_ZERO_POINT = 2.0**53
 # The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
 _STORED_CHUNK = 1 << 17
 # Values to which family="auto" is fitted, evenly spread over the tensor.
@@ -103,7 +118,8 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
 
         def work(some: slice, rows: Any = rows, weights: Any = weights, shift: Any = shift) -> Choice:
             at = shift if word else shift[some]
-            return choose_rows(rows[some], None if weights is None else weights[some], at, plan)
+            some_weights = None if weights is None else weights[some]
+            return choose_rows(rows[some], some_weights, at, plan, alone=tensor.groups.scale_shape == ())
 
         try:
             chosen.append(_joined(thread_map(work, _chunks(rows, plan.elements))))
@@ -150,10 +166,13 @@ def with_family(plan: Plan, tensor: Grouped) -> Plan:
     return dataclasses.replace(plan, rule=partial(rule.func, **{**rule.keywords, "family": family}), label=label)
 
 
-def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
-    """Choose for each row of `rows`; `shift` is "mean", "optimal" or an array of one entry a row."""
+def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan, *, alone: bool = False) -> Choice:
+    """Choose for each row of `rows`; `shift` is "mean", "optimal" or an array of one entry a row.
+
+    With `alone` the tensor is one group, which a rule of the user's sees as one distribution, of numbers.
+    """
     if plan.either_sign:
-        return _better_sign(rows, weights, shift, plan)
+        return _better_sign(rows, weights, shift, plan, alone)
     if plan.rule is optimal:
         return _best(rows, weights, shift, plan)
     function = plan.rule.func if isinstance(plan.rule, partial) else plan.rule
@@ -166,10 +185,9 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
             rule = partial(rule, include_zero=True)
     # A NaN must not pass for a moment that is 0.
     _ = sample.support
-    found: Any = rule(sample, plan.grid, shift=shift)
-    if not isinstance(found, RuleResult):
-        scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
-        found = RuleResult(check_scale(scale), check_shift(at), Status.RULE)
+    if alone and function not in RULES.values():
+        sample, shift = sorted_sample(rows, weights), shift if isinstance(shift, str) else float(shift[0])
+    found = _as_result(rule(sample, plan.grid, shift=shift), sample, shift)
     choice = _flat(len(rows), found.scale, found.shift, found.status)
     if (choice.scale < 0).any() and (plan.stored is not None or plan.zero_point is not None):
         taken = "scale_format" if plan.stored is not None else "zero_point"
@@ -181,14 +199,24 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
     return choice if plan.zero_point is None else _with_zero_point(choice, sample, plan)
 
 
-def _better_sign(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> Choice:
+def _as_result(found: Any, sample: Density, shift: Any) -> RuleResult:
+    """What a rule returned; functions of the user's may return a scale, or a scale and a shift."""
+    if isinstance(found, RuleResult):
+        return found
+    if isinstance(found, tuple) and len(found) != 2:
+        raise ValueError(f"a rule must return a RuleResult, a scale, or a pair of scale and shift, got {shown(found)}")
+    scale, at = found if isinstance(found, tuple) else (found, sample.mean if isinstance(shift, str) else shift)
+    return RuleResult(check_scale(scale), check_shift(at), Status.RULE)
+
+
+def _better_sign(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan, alone: bool) -> Choice:
     """Of the choices on the grid and on its mirror image the one of less error."""
     positive = dataclasses.replace(plan, either_sign=False)
-    plus = choose_rows(rows, weights, shift, positive)
+    plus = choose_rows(rows, weights, shift, positive, alone=alone)
     if plan.grid.half is not None:
         return plus
     mirrored = dataclasses.replace(positive, grid=Grid(-plan.grid.levels[::-1]))
-    minus = choose_rows(rows, weights, shift, mirrored)
+    minus = choose_rows(rows, weights, shift, mirrored, alone=alone)
     errors = [
         measure_rows(rows, weights, grid, part.scale, part.shift).sums[:2].sum(axis=0)
         for grid, part in ((plan.grid, plus), (mirrored.grid, minus))
@@ -207,10 +235,16 @@ def _with_zero_point(choice: Choice, sample: Density, plan: Plan) -> Choice:
     zero_point = np.rint(-choice.shift / choice.scale)
     if plan.zero_point == "storable":
         zero_point = np.clip(zero_point, plan.grid.min, plan.grid.max)
-    least, most = sample.support
-    constant = (least == most) & (least != 0)
-    if constant.any() and plan.stored is None:
-        scale, exact = exact_pair(plan.grid, least)
+    least, most = (np.broadcast_to(end, choice.scale.shape) for end in sample.support)
+    # A shift that is farther away than steps can be counted makes a row as good as constant.
+    constant = ((least == most) | (np.abs(choice.shift) > _MOST_ZERO_POINT * choice.scale)) & (least * most > 0)
+    if constant.any():
+        if plan.stored is None:
+            scale, exact = exact_pair(plan.grid, least)
+        else:
+            # 0 and the value within the ends.
+            scale = plan.stored.at_least(np.abs(least) / (plan.grid.max - plan.grid.min))
+            exact = np.where(least > 0, plan.grid.min, plan.grid.max)
         zero_point = np.where(constant, exact, zero_point)
         choice = dataclasses.replace(choice, scale=np.where(constant, scale, choice.scale))
         choice = dataclasses.replace(choice, status=either(constant, Status.RULE, choice.status))
