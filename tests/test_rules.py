@@ -28,7 +28,7 @@ ROOT_DIGITS = 1e-13
 
 
 # These read the extremes: without bounds they have no limit.
-BOUNDED = {"minmax", "shrink_search", "ocp", "entropy", "clipping_weighted"}
+BOUNDED = {"minmax", "shrink_search", "ocp", "entropy", "clipping_weighted", "signed_absmax"}
 
 
 def heavy(shape: tuple[int, ...]) -> np.ndarray:
