@@ -297,3 +297,49 @@ def test_lloyd_max_of_an_array() -> None:
 
 def test_high_resolution_of_samples() -> None:
     refuses("use 'exact'", qe.quantization_error, SAMPLE, "int4", 0.5, model="high_resolution")
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: qe.Gaussian(sigma=2), r"Gaussian takes mean, std, .*unexpected keyword argument 'sigma'"),
+        (lambda: qe.Gaussian(0.0, 1.0, 2.0), "Gaussian takes mean, std, where std is the standard deviation: too many"),
+        (lambda: qe.Laplace(b=2), r"Laplace takes mean, std, .*sqrt\(2\) b of a Laplace scale b"),
+        (lambda: qe.Logistic(scale=2), "Logistic takes mean, std, .*'scale'"),
+        (lambda: qe.Uniform(a=0, b=1), r"Uniform takes mean, std, .*qerror.Uniform.from_bounds\(a, b\) takes the ends"),
+        (lambda: qe.StudentT(nu=5), "StudentT takes df, mean, std, "),
+        (lambda: qe.StudentT(), "StudentT takes df, mean, std, .*missing a required argument: 'df'"),
+        (lambda: qe.GeneralizedGaussian(2, sigma=1), "GeneralizedGaussian takes beta, mean, std, .*'sigma'"),
+    ],
+)
+def test_parameters_of_families_by_other_names(make: Callable[[], Any], text: str) -> None:
+    """The text names the family, not the class that it inherits its constructor from."""
+    with pytest.raises(TypeError, match="^" + text):
+        make()
+
+
+@pytest.mark.parametrize("name", ["int32", "int64", "uint17", "int128", "float32", "float64", "FP32", "tf32", "double"])
+def test_grids_of_too_many_bits(name: str) -> None:
+    refuses(
+        f"unknown grid {name.lower()!r}: grids have at most 16 bits, as int16, uint16, fp16 and bf16", qe.grid, name
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda x: qe.fit(x, "int4", axis=0), "axis must be None for a single number, got 0"),
+        (lambda x: qe.load_table().scale_for(x, "int4", "gaussian", axis=0), "axis must be None for a single number"),
+        (lambda x: qe.fit(x, "int4", block_size=2), "got a single number; give np.atleast_1d(x)"),
+        (lambda x: qe.fit(x, "nvfp4"), "got a single number; give np.atleast_1d(x)"),
+        (
+            lambda x: qe.evaluate(x, "int4", [0.1]),
+            "scale of shape (1,) does not fit: the groups of x have shape (); for ",
+        ),
+    ],
+)
+def test_hints_for_one_number_work(call: Callable[[Any], Any], text: str) -> None:
+    refuses(text, call, 3.0)
+    assert qe.fit(3.0, "int4", axis=None).scale == pytest.approx(3 / 7)
+    assert qe.fit(np.atleast_1d(3.0), "nvfp4").scale.shape == (1,)
+    assert qe.evaluate(3.0, "int4", 0.1).scale == 0.1

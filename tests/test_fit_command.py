@@ -323,3 +323,22 @@ def test_peak_memory_is_that_of_the_largest_tensor(tmp_path: Path) -> None:
     peak = 1024 * int(done.stderr.split()[-1])
     # The promise: 5 times the largest tensor plus 200 MB. (The rest of the file is mapped, and counted here too.)
     assert peak <= 5 * x.nbytes + 200e6 + path.stat().st_size
+
+
+def test_zero_point_may_stand_alone(file: Path) -> None:
+    """It looks like a flag: the next word is its own only if that is `integer`."""
+    plain = ["--grid", "uint4", "--axis", "0", "--rule", "minmax"]
+    expected = content(file, *plain, "--zero-point", "integer")
+    assert expected["zero_point"] == "integer"
+    assert content(file, "--zero-point", *plain) == expected
+    assert content("--zero-point", file, *plain) == expected
+    assert content(file, *plain, "--zero-point") == expected
+    assert content(file, *plain, "--zero-point=integer") == expected
+    assert content(file, *plain) != expected
+    assert "is not 'integer'" in run(file, *plain, "--zero-point=float", status=2).output
+
+
+def test_scale_formats_by_the_names_of_dtypes(file: Path) -> None:
+    expected = content(file, "--grid", "int4", "--scale-format", "fp16")
+    assert content(file, "--grid", "int4", "--scale-format", "Float16") == expected
+    assert "scale_format must be 'fp16'," in run(file, "--grid", "int4", "--scale-format", "fp8", status=2).output

@@ -419,3 +419,23 @@ def test_every_rule_under_every_constraint(rule: str) -> None:
         assert (other.excess_db >= 0).all()
         codes = other.quantize(x)
         assert np.abs(other.dequantize(codes) - other.fake_quantize(x)).max() <= 1e-6 * np.abs(x).max()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        *((form, "fp16") for form in ("float16", "FP16", "half", np.float16, np.dtype(np.float16))),
+        *((form, "bf16") for form in ("bfloat16", "BF16", ml_dtypes.bfloat16)),
+        *((form, "e4m3fn") for form in ("float8_e4m3fn", "E4M3FN", ml_dtypes.float8_e4m3fn)),
+        *((form, "e8m0") for form in ("E8M0", "float8_e8m0fnu", " e8m0 ")),
+        ("POW2", "pow2"),
+    ],
+)
+def test_scale_formats_by_the_names_of_dtypes(given: Any, name: str) -> None:
+    x = np.random.default_rng(3).standard_normal((4, 32))
+    found, expected = (qe.fit(x, "int4", axis=0, scale_format=form) for form in (given, name))
+    np.testing.assert_array_equal(found.scale, expected.scale)
+    assert found.tensor_scale == expected.tensor_scale
+    for wrong in ("float32", "fp8", "int8", 3, ["fp16"]):
+        with pytest.raises(ValueError, match="scale_format must be 'fp16', 'bf16', 'e4m3fn', 'e8m0' or 'pow2', got"):
+            qe.fit(x, "int4", scale_format=wrong)

@@ -16,7 +16,8 @@ from ..checkpoints.fitting import TensorFit, checkpoint_total, fit_tensors, sele
 from ..files import open_checkpoint
 from ..files.scales import check_output, open_scales, read_scales
 from ..rules import RULES
-from ..tensors.scale_formats import SCALE_FORMATS
+from ..tensors.scale_formats import SCALE_FORMATS, scale_name
+from .group import OptionalWords
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 
@@ -24,11 +25,12 @@ _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
 
 
 @click.command(
+    cls=OptionalWords,
     epilog=examples(
         "qerror fit model.safetensors --grid int4 --axis 0",
         "qerror fit model.safetensors --grid int4 --block 32 --rule minmax --rule octav --rule optimal",
         "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
-    )
+    ),
 )
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
@@ -45,8 +47,19 @@ _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
     help=f"One or more of {', '.join(RULES)}, with options as in percentile:p=99.9.  [default: optimal]",
 )
 @shift_option
-@click.option("--zero-point", type=click.Choice(["integer"]), help="Choose an integer zero point with each scale.")
-@click.option("--scale-format", type=click.Choice(SCALE_FORMATS), help="What scales are stored as.")
+@click.option(
+    "--zero-point",
+    is_flag=False,
+    flag_value="integer",
+    type=click.Choice(["integer", "storable"]),
+    help="Choose an integer zero point with each scale, or one of the codes; 'integer' may be left out.",
+)
+@click.option(
+    "--scale-format",
+    metavar="FORMAT",
+    callback=lambda ctx, param, value: None if value is None else scale_name(value),
+    help=f"What scales are stored as: {', '.join(SCALE_FORMATS)}.",
+)
 @click.option(
     "--scales", metavar="FILE", type=click.Path(path_type=Path), help="NAME.scale to compare with, as 'given'."
 )

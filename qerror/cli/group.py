@@ -1,5 +1,6 @@
 """How commands fail: one line that says what is wrong, exit status 2, no traceback."""
 
+import itertools
 import sys
 from typing import Any, NoReturn
 
@@ -62,6 +63,21 @@ class ManyValues(click.Command):
             elif current is not None and spread[-1] != current:
                 spread.append(current)
             spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
+class OptionalWords(click.Command):
+    """A command whose options with a `flag_value` may stand alone: the next word is theirs only if it is a choice."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write ``--zero-point FILE`` as ``--zero-point integer FILE``, which click understands."""
+        words = {name: option for option in self.params if isinstance(option, click.Option) for name in option.opts}
+        spread: list[str] = []
+        for word, after in itertools.zip_longest(args, args[1:]):
+            spread.append(word)
+            option = words.get(word)
+            if option and isinstance(option.type, click.Choice) and isinstance(option.flag_value, str):
+                spread += [] if after in option.type.choices else [option.flag_value]
         return super().parse_args(ctx, spread)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import abc
 import functools
+import inspect
 import re
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -42,6 +44,26 @@ def unwrap(values: Any) -> Array:
     return result
 
 
+def _explained(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor of a family, which names the family and its parameters when it is given others."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def explained(self: LocationScale, *args: Any, **keywords: Any) -> None:
+        try:
+            init(self, *args, **keywords)
+        except TypeError:
+            try:
+                signature.bind(self, *args, **keywords)
+            except TypeError as error:
+                takes = ", ".join([*signature.parameters][1:])
+                said = f"{type(self).__name__} takes {takes}, where std is the standard deviation{self.in_other_terms}"
+                raise TypeError(f"{said}: {error}") from None
+            raise
+
+    return explained
+
+
 class LocationScale(Density):
     """A symmetric density given by its standard form on the half-line t >= 0.
 
@@ -55,6 +77,12 @@ class LocationScale(Density):
     unit_panels: Array
     # Arrays that `take` picks from, beside those of a subclass.
     _members: tuple[str, ...] = ("_mean", "_std")
+    # What is said of the parameters that others use.
+    in_other_terms = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__init__ = _explained(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> None:
         self._mean, self._std = np.array(as_float_array("mean", mean)), np.array(as_float_array("std", std))

@@ -85,6 +85,7 @@ class Laplace(LocationScale):
     """
 
     family = "laplace"
+    in_other_terms = " (sqrt(2) b of a Laplace scale b)"
     unit_panels = np.array([0.0, 4.0])
 
     def _pdf(self, t: Array) -> Array:
@@ -128,6 +129,7 @@ class Logistic(LocationScale):
     """
 
     family = "logistic"
+    in_other_terms = " (pi / sqrt(3) s of a logistic scale s)"
     unit_panels = np.array([0.0, 1.0, 2.0, 3.5, 5.5])
 
     def _pdf(self, t: Array) -> Array:
@@ -175,6 +177,7 @@ class Uniform(LocationScale):
     """
 
     family = "uniform"
+    in_other_terms = " (qerror.Uniform.from_bounds(a, b) takes the ends)"
     unit_panels = np.array([0.0, _SQRT_3])
     nodes = 2
     _members = ("_mean", "_std", "_lower", "_upper")

@@ -43,6 +43,10 @@ _AMBIGUOUS = {
 }
 
 _INT_NAME = re.compile(r"(u?)int([1-9][0-9]?)(?:_(narrow|midrise))?")
+# What has more bits than any grid, by the names of dtypes and hardware.
+_TOO_WIDE = re.compile(
+    r"u?int(1[7-9]|[2-9][0-9]|[1-9][0-9]{2,})|(float|fp|tf)(19|32|64|80|96|128)|double|single|longdouble"
+)
 _FLOAT_NAME = re.compile(r"e([1-9][0-9]?)m([0-9][0-9]?)")
 
 
@@ -161,6 +165,8 @@ def _resolve(name: str) -> Grid:
         return int_grid(int(match[2]), signed=not match[1], narrow=match[3] == "narrow", midrise=match[3] == "midrise")
     if (match := _FLOAT_NAME.fullmatch(name)) and 1 + int(match[1]) + int(match[2]) <= MAX_BITS:
         return float_grid(int(match[1]), int(match[2]))
+    if _TOO_WIDE.fullmatch(name):
+        raise ValueError(f"unknown grid {name!r}: grids have at most {MAX_BITS} bits, as int16, uint16, fp16 and bf16")
     known = [listed for listed, _ in _listed()] + [*_ALIASES, *NAMED]
     raise ValueError(f"unknown grid {name!r}{suggest(name, known) or '; qe.formats() lists the names'}")
 

@@ -171,6 +171,8 @@ class ScaleTable:
 def _reduced_axes(ndim: int, axis: int | tuple[int, ...] | None) -> tuple[int, ...]:
     given = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
     for one in given:
+        if not ndim:
+            raise ValueError(f"axis must be None for a single number, got {one}")
         if not -ndim <= one < ndim:
             raise ValueError(f"axis must be within -{ndim} .. {ndim - 1} for x of {ndim} axes, got {one}")
     return tuple(sorted(set(range(ndim)) - {one % ndim for one in given}))

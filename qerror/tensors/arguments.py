@@ -16,7 +16,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..samples.intake import as_values, as_weights, first_weighted
 from .groups import Grouped, Groups, make_groups
-from .scale_formats import Stored, scale_grid
+from .scale_formats import Stored, scale_grid, scale_name
 
 # The limit of the values themselves: squares stay within float64.
 _LARGEST = 1e100
@@ -70,8 +70,10 @@ def resolve_format(grid: Any, axis: Any, block_size: Any, scale_format: str | Gr
     """The format that a grid, a block format or the name of either stands for."""
     name = grid.strip().lower() if isinstance(grid, str) else None
     if not isinstance(grid, BlockFormat) and name not in block_formats():
-        stored = None if scale_format is None else scale_grid(scale_format)
-        return Format(as_grid(grid), block_size, stored, scale_format == "e4m3fn")
+        if scale_format is None or isinstance(scale_format, Grid):
+            return Format(as_grid(grid), block_size, scale_format and scale_grid(scale_format), False)
+        said = scale_name(scale_format)
+        return Format(as_grid(grid), block_size, scale_grid(said), said == "e4m3fn")
     form = block_format(grid)
     for argument, given in (("axis", axis), ("block_size", block_size), ("scale_format", scale_format)):
         if given is not None:
@@ -104,5 +106,6 @@ def spread(name: str, values: Array, groups: Groups) -> Array:
     try:
         return np.broadcast_to(values, groups.scale_shape)
     except ValueError:
-        known = f"the groups of x have shape {groups.scale_shape}; axis or block_size says which groups x has"
+        known = f"the groups of x have shape {groups.scale_shape}; "
+        known += "axis or block_size says which groups x has" if groups.shape else f"for one number give one {name}"
         raise ValueError(f"{name} of shape {values.shape} does not fit: {known}") from None

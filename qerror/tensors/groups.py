@@ -178,6 +178,8 @@ def make_groups(
         raise ValueError(f"x must have at least one value in every group, got shape {shape}")
     kept = () if axis is None else _axes("axis", axis, shape)
     tile = [1 if i in kept else n for i, n in enumerate(shape)]
+    if block_size is not None and not shape:
+        raise ValueError("x must have an axis to be cut into blocks, got a single number; give np.atleast_1d(x)")
     if block_size is not None:
         sizes = block_size if isinstance(block_size, tuple | list) else (block_size,)
         if block_axis == -1 and len(sizes) > 1:
@@ -209,5 +211,5 @@ def _axes(name: str, axis: Any, shape: tuple[int, ...], *, ordered: bool = False
         return axes if ordered else tuple(sorted(axes))
     except (TypeError, ValueError, OverflowError):
         dims = len(shape)
-        known = f"an integer from {-dims} to {dims - 1}" if dims else "left out for a single number"
+        known = f"an integer from {-dims} to {dims - 1}" if dims else "None for a single number"
         raise ValueError(f"{name} must be {known}, got {shown(axis)} for x of shape {shape}") from None

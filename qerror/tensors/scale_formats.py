@@ -75,8 +75,26 @@ def scale_grid(name: str | Grid) -> Grid:
         if name.max <= 0:
             raise ValueError(f"scale_format must have positive values, got {name!r}")
         return name
-    check_choice("scale_format", name, SCALE_FORMATS)
+    name = scale_name(name)
     return Grid(np.exp2(np.arange(-1022.0, 1023.0)), "pow2") if name == "pow2" else as_grid(name)
+
+
+def scale_name(name: Any) -> str:
+    """The name of a scale format in `SCALE_FORMATS`; also of a dtype (bfloat16, float8_e4m3fn), in any case.
+
+    Examples
+    --------
+    >>> scale_name("Float16"), scale_name(np.float16)
+    ('fp16', 'fp16')
+    """
+    said = name.strip().lower() if isinstance(name, str) else name
+    if said == "pow2":
+        return "pow2"
+    try:
+        found = as_grid(said).name
+    except ValueError:
+        found = None
+    return check_choice("scale_format", found if found in SCALE_FORMATS else name, SCALE_FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)
