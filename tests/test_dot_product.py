@@ -165,11 +165,14 @@ def test_bad_input():
             lambda: qe.dot_product_error(0.1, good),
             "x must be ErrorTerms, got 0.1; quantization_error(...) returns them",
         ),
-        (lambda: qe.dot_product_error(good, good, length=0), "length must be an integer from 1 to 9007199254740992"),
+        (
+            lambda: qe.dot_product_error(good, good, length=0),
+            "length must be an integer from 1 to 9007199254740992, got 0",
+        ),
         (lambda: qe.simulate_dot_product(qe.Gaussian(), SIDES["gaussian"], n=1000), "x must be (density, grid, scale)"),
         (
             lambda: qe.simulate_dot_product(SIDES["gaussian"], SIDES["gaussian"], n=5),
-            "n must be an integer of at least",
+            "n must be an integer from 100 to 274877906944, got 5",
         ),
         (
             lambda: qe.simulate_dot_product(SIDES["gaussian"], (qe.Gaussian(), "int4", [0.1, 0.2]), n=1000),

@@ -335,7 +335,7 @@ def test_zero_point_may_stand_alone(file: Path) -> None:
     assert content(file, *plain, "--zero-point") == expected
     assert content(file, *plain, "--zero-point=integer") == expected
     assert content(file, *plain) != expected
-    assert "is not 'integer'" in run(file, *plain, "--zero-point=float", status=2).output
+    assert "'float' is not one of 'integer', 'storable'" in run(file, *plain, "--zero-point=float", status=2).output
 
 
 def test_scale_formats_by_the_names_of_dtypes(file: Path) -> None:

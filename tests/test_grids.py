@@ -379,7 +379,7 @@ BAD_CALLS = [
     (lambda: float_grid(0, 3), "exponent_bits must be an integer from 1 to 15, got 0"),
     (lambda: float_grid(8, 8), "mantissa_bits must be an integer from 0 to 7, got 8"),
     (lambda: float_grid(4, 3, reserved="nan"), "reserved must be 'none', 'ieee', 'fn' or 'fnuz', got 'nan'"),
-    (lambda: float_grid(4, 3, bias=0.5), "bias must be an integer, got 0.5"),
+    (lambda: float_grid(4, 3, bias=0.5), "bias must be an integer from -65536 to 65536, got 0.5"),
     (lambda: float_grid(11, 4), "exponent_bits, mantissa_bits and bias must give at least two values"),
     (lambda: float_grid(4, 3, bias=1100), "exponent_bits, mantissa_bits and bias must give at least two values"),
     (lambda: float_grid(1, 0, reserved="ieee"), "exponent_bits, mantissa_bits and bias must give at least two"),

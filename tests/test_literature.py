@@ -343,7 +343,7 @@ def test_af4_is_not_the_codebook_it_claims_to_be() -> None:
     ("arguments", "words"),
     [
         ((64, "squared"), r"criterion must be 'absolute', 'weighted absolute' or 'weighted squared', got 'squared'"),
-        ((1, "absolute"), r"block_size must be an integer of at least 2, got 1"),
+        ((1, "absolute"), r"block_size must be an integer from 2 to 1048576, got 1"),
     ],
 )
 def test_bad_blocks(arguments: tuple, words: str) -> None:

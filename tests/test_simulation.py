@@ -305,7 +305,7 @@ def simulate(**changed):
     [
         ({"n": 99}, "n must be at least 100 for the sampler 'pseudo', got 99"),
         ({"n": 4095, "sampler": "sobol"}, "n must be at least 4096 for the sampler 'sobol', got 4095"),
-        ({"n": 1e6}, "n must be an integer, got 1000000.0"),
+        ({"n": 1e6}, "n must be an integer of at most 1099511627776, got 1000000.0"),
         ({"sampler": "latin"}, "sampler must be 'pseudo', 'sobol' or 'stratified', got 'latin'"),
         ({"rounding": "up"}, "rounding must be 'nearest' or 'stochastic', got 'up'"),
         ({"rng": -1}, "rng must be a non-negative integer, a numpy.random.Generator or None, got -1"),

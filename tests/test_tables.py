@@ -218,7 +218,7 @@ def test_cut_files_are_refused(small: qe.ScaleTable, tmp_path: Path, ending: str
     sound = path.read_bytes()
     for length in (0, 1, 10, len(sound) // 2, len(sound) - 40):
         path.write_bytes(sound[:length])
-        with pytest.raises(ValueError, match=re.escape(str(path))):
+        with pytest.raises(ValueError, match=re.escape(f"{path.name}' is no")):
             qe.load_table(path)
 
 

@@ -281,7 +281,7 @@ def test_other_defects_are_told():
         ({"density": qe.Gaussian([0.0, 1.0])}, "density must have shape ()"),
         ({"density": "gaussian"}, "makes one"),
         ({"dtype": np.int8}, "dtype must be a floating-point dtype of NumPy"),
-        ({"n": 10}, "n must be an integer of at least 4096, got 10"),
+        ({"n": 10}, "n must be an integer from 4096 to 1099511627776, got 10"),
         ({"rounding": "down"}, "rounding must be 'nearest' or 'stochastic'"),
         ({"rng": -3}, "rng must be a non-negative integer"),
     ],

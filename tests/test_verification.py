@@ -123,7 +123,7 @@ def test_what_cannot_be_tested_is_said():
 
 def test_bad_input():
     cases = [
-        ({"n": 1000}, "n must be an integer of at least 100000, got 1000"),
+        ({"n": 1000}, "n must be an integer from 100000 to 1099511627776, got 1000"),
         ({"grids": "int44"}, "int44"),
         ({"grids": []}, "grids must name at least one grid, got none"),
         ({"densities": []}, "densities must name at least one density, got none"),
@@ -173,7 +173,7 @@ def test_command_fails_where_a_prediction_fails(monkeypatch):
     [
         (("--n", "1.5"), "--n must be a whole number such as 1e7, got '1.5'"),
         (("--n", "many"), "--n must be a whole number such as 1e7, got 'many'"),
-        (("--n", "1e3"), "n must be an integer of at least 100000, got 1000"),
+        (("--n", "1e3"), "n must be an integer from 100000 to 1099511627776, got 1000"),
         (("--seed", "-1"), "--seed"),
     ],
 )

@@ -43,10 +43,8 @@ _AMBIGUOUS = {
 }
 
 _INT_NAME = re.compile(r"(u?)int([1-9][0-9]?)(?:_(narrow|midrise))?")
-# What has more bits than any grid, by the names of dtypes and hardware.
-_TOO_WIDE = re.compile(
-    r"u?int(1[7-9]|[2-9][0-9]|[1-9][0-9]{2,})|(float|fp|tf)(19|32|64|80|96|128)|double|single|longdouble"
-)
+# Integers of computers and of accumulators, which look like misspelt names.
+_TOO_WIDE = re.compile(r"u?int(24|32|48|64|128)")
 _FLOAT_NAME = re.compile(r"e([1-9][0-9]?)m([0-9][0-9]?)")
 
 
