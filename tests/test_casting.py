@@ -561,6 +561,28 @@ def test_zero_points_with_stochastic_rounding_keep_the_mean() -> None:
     assert abs((codes == 10).mean() - 0.6) < 5 * np.sqrt(0.24 / x.size)
 
 
+def test_integers_stay_where_they_are_in_stochastic_rounding_with_a_zero_point() -> None:
+    # 100 + r of float32 rounds up to 101 once in 2^18 r.
+    codes = quantize(np.full(1 << 22, 100, np.float32), "uint8", 1.0, zero_point=3, rounding="stochastic", rng=0)
+    assert (codes == 103).all()
+
+
+def test_codes_of_zero_points_are_those_of_the_grid() -> None:
+    """A grid of consecutive integers whose codes are a sign and a magnitude."""
+    signs = float_grid(1, 2, bias=-1)
+    codes = quantize([-2.2, 0.4, 2.4, 50.0], signs, zero_point=-1)
+    # Levels -3, -1, 1, 7.
+    assert codes.tolist() == [8 + 3, 8 + 1, 1, 7]
+    np.testing.assert_array_equal(dequantize(codes, signs, zero_point=-1), [-2, 0, 2, 8])
+
+
+def test_far_zero_points_of_float32_data_are_exact() -> None:
+    x = np.random.default_rng(4).uniform(3001.1, 3001.6, 5000).astype(np.float32)
+    step, zero_point = Fraction(0.00123), -2_440_000
+    expected = [min(max(round(Fraction(v) / step) + zero_point, 0), 255) for v in x.tolist()]
+    np.testing.assert_array_equal(quantize(x, "uint8", 0.00123, zero_point=zero_point), expected)
+
+
 @pytest.mark.parametrize("name", ["int4", "e2m1", "nf4", "uint8", "int4_midrise"])
 def test_a_negative_scale_turns_the_grid_around(name: str) -> None:
     x = np.random.default_rng(0).standard_normal(1000)

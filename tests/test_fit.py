@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import pickle
 import weakref
@@ -639,3 +640,29 @@ def test_the_remedies_for_masked_arrays() -> None:
     assert qe.fit(MASKED.data, "int4", weights=~MASKED.mask).scale == alone.scale
     # Nothing is lost where nothing is masked.
     assert qe.fit(np.ma.masked_array([0.5, -1.0]), "int4").scale == alone.scale
+
+
+def test_short_blocks_round_by_random_numbers_of_their_own() -> None:
+    x = np.full((1, 1024), 0.5)
+    result = qe.evaluate(x, "int4", 1.0, block_size=600)
+    codes = result.quantize(x, rounding="stochastic", rng=0)[0]
+    np.testing.assert_array_equal(codes, result.quantize(x, rounding="stochastic", rng=0)[0])
+    # 424 fair coins agree with 424 others 212 times, give or take 10.3.
+    assert 150 < np.count_nonzero(codes[600:] == codes[:424]) < 274
+
+
+def test_a_sign_is_proven_only_with_the_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The better sign EXACT and the other one weaker: the weaker word counts."""
+    from qerror.tensors import plans
+
+    real = plans._best
+    for word in (qe.Status.SCANNED, qe.Status.LOCAL):
+
+        def mirrored_is_weaker(rows: Any, weights: Any, shift: Any, plan: Any, word: qe.Status = word) -> Any:
+            choice = real(rows, weights, shift, plan)
+            weaker = np.full(choice.scale.size, word, object)
+            return dataclasses.replace(choice, status=weaker) if plan.grid.max == 8 else choice
+
+        monkeypatch.setattr(plans, "_best", mirrored_is_weaker)
+        # -8 of 8 is reached by the positive scale.
+        assert qe.fit([-8.0, 7.0, 1.0, 2.0], "int4", sign="either").status == word

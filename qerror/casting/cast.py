@@ -23,7 +23,8 @@ from .._check import (
 from .._threads import thread_map
 from .._types import Array
 from ..grids.formats import grid as as_grid
-from ..grids.grid import Grid
+from ..grids.grid import Grid, check_affine
+from .arithmetic import round_integers
 from .decoding import check_codes, make_decoder
 from .kernels import make_kernel
 from .scratch import Scratch, ScratchPool
@@ -225,9 +226,7 @@ def _parameters(
     s = check_scale(scale, signed=True)
     if zero_point is None:
         return s, check_shift(shift), None
-    if not grid.consecutive:
-        known = "a grid of consecutive integers such as uint8 or int4"
-        raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
+    check_affine(grid)
     return s, np.zeros(()), check_zero_point(zero_point, shift)
 
 
@@ -239,13 +238,15 @@ def _prepare(
     s, z, p = _parameters(grid, scale, shift, zero_point)
     shape = _broadcast_shape("x", array, s, z if p is None else p)
     narrow = array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
-    dtype = np.float32 if narrow and _fit_single(s, z) else np.float64
+    # Far zero points meet quotients whose fractions float32 has not; nor has it those that stochastic rounding needs.
+    near = p is None or (rounding == "nearest" and bool(((p >= grid.min) & (p <= grid.max)).all()))
+    dtype = np.float32 if narrow and near and _fit_single(s, z) else np.float64
     return _Job(
         x=array,
         source=np.broadcast_to(array, shape),
         scale=None if (s == 1).all() else np.broadcast_to(s.astype(dtype), shape),
         shift=None if (z == 0).all() else np.broadcast_to(z.astype(dtype), shape),
-        zero_point=None if p is None else np.broadcast_to(p, shape),
+        zero_point=None if p is None else np.broadcast_to(p.astype(dtype), shape),
         shape=shape,
         dtype=dtype,
         stochastic=rounding == "stochastic",
@@ -263,8 +264,9 @@ def _run(
     chunks = cut(job.shape)
     # A stream for each chunk, not for each thread: the result is the same for any number of threads.
     streams = as_rng(rng).spawn(len(chunks)) if job.stochastic else [None] * len(chunks)
-    kernel = make_kernel(grid, job.dtype, stochastic=job.stochastic, many=math.prod(job.shape) >= UNIT)
-
+    # With a zero point what comes to the kernel is rounded, and only to be encoded.
+    stochastic = job.stochastic and job.zero_point is None
+    kernel = make_kernel(grid, job.dtype, stochastic=stochastic, many=math.prod(job.shape) >= UNIT)
     memory = ScratchPool(longest(chunks))
 
     def work(item: tuple[list[Unit], np.random.Generator | None]) -> bool:
@@ -279,15 +281,15 @@ def _run(
                     and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
                 ):
                     return False
-                if kernel.dtype != job.dtype and job.zero_point is None:
+                if job.zero_point is not None:
+                    round_integers(q, job.stochastic, scratch)
+                    q += job.zero_point[unit.index].ravel()
+                if kernel.dtype != job.dtype:
                     wide = scratch.take("wide", kernel.dtype, unit.size)
                     np.copyto(wide, q)
                     q = wide
                 codes = target(unit, scratch)
-                if job.zero_point is not None:
-                    _round_and_move(q, codes, job.zero_point[unit.index], grid, stream)
-                else:
-                    kernel.round(q, codes, scratch)
+                kernel.round(q, codes, scratch)
                 if finish is not None:
                     finish(unit, codes, scratch)
         return True
@@ -295,20 +297,6 @@ def _run(
     at_most = TABLE_THREADS if kernel.by_table else None
     if not all(thread_map(work, zip(chunks, streams, strict=True), at_most=at_most)):
         check_finite("x", job.x if job.x.dtype.kind != "V" else job.x.astype(np.float64))
-
-
-def _round_and_move(
-    q: NDArray[Any], codes: NDArray[Any], zero_point: Array, grid: Grid, stream: np.random.Generator | None
-) -> None:
-    """Integers next to q, moved by the zero point and saturated; q is written over."""
-    if stream is None:
-        np.rint(q, out=q)
-    else:
-        q += stream.random(q.size, dtype=q.dtype)
-        np.floor(q, out=q)
-    q += zero_point.ravel()
-    np.clip(q, grid.min, grid.max, out=q)
-    np.copyto(codes, q, casting="unsafe")
 
 
 def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[Any]:

@@ -10,9 +10,9 @@ from .._check import as_int, check_choice
 from .grid import FloatSpec, Grid, Reserved
 
 MAX_BITS = 16
+"""The widest format: 65 536 levels still fit tables and caches."""
 # Beyond, no value of any layout is a float64.
 _MOST_BIAS = 1 << 16
-"""The widest format: 65 536 levels still fit tables and caches."""
 
 # Encodings as ml_dtypes has them; fp16 and bf16 are IEEE 754 binary16 and its 8-bit-exponent sibling. A plain
 # eXmY that is not listed here has no reserved codes. FN: no infinity, one NaN. FNUZ: also no negative zero.

@@ -244,6 +244,13 @@ def _frozen(array: NDArray[T]) -> NDArray[T]:
     return array
 
 
+def check_affine(grid: Grid) -> None:
+    """Refuse grids that have no zero points."""
+    if not grid.consecutive:
+        known = "a grid of consecutive integers such as uint8 or int4"
+        raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
+
+
 def _check_levels(levels: ArrayLike) -> NDArray[np.float64]:
     array = as_float_array("levels", levels)
     if array.ndim != 1 or array.size < 2:

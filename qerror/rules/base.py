@@ -13,7 +13,7 @@ from .._types import Array
 from ..densities.base import Density
 from ..grids.grid import Grid
 from ..results import Status
-from ..search.found import LEAST_SCALE
+from ..search.found import any_scale
 
 # Steps of an iteration: more take hours, and nothing moves any more.
 MOST_STEPS = 1_000_000
@@ -97,8 +97,8 @@ def settled_result(density: Density, grid: Grid, scale: Any, shift: Any) -> Rule
     shape = np.broadcast_shapes(scale.shape, shift.shape, density.shape)
     scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
     none = ~(np.abs(scale) > 0)
-    instead, status = (1.0, Status.DEGENERATE) if 0 in grid.levels else (LEAST_SCALE, Status.DEGENERATE_NONE)
-    return RuleResult(np.where(none, instead, scale)[()], shift[()], either(none, status, Status.RULE))
+    status = Status.DEGENERATE if 0 in grid.levels else Status.DEGENERATE_NONE
+    return RuleResult(np.where(none, any_scale(grid), scale)[()], shift[()], either(none, status, Status.RULE))
 
 
 def either(condition: ArrayLike, yes: Any, no: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._types import Array, Index
+from ..grids.grid import Grid
 from ..results import ErrorTerms, Minimum
 
 # The MSE of an evaluated point is uncertain by this much of A: a few roundings of sums that are of the size of A. (What
@@ -17,8 +18,12 @@ RESOLUTION = 8 * np.finfo(np.float64).eps
 TOLERANCE = 1e-12
 
 
-# Stands for the scale where the error falls on to scale 0: the least normal float32, so that it can be stored.
-LEAST_SCALE = float(np.finfo(np.float32).tiny)
+def any_scale(grid: Grid) -> float:
+    """What stands for the scale of values that all lie at the shift: 1 where 0 is a level, as any scale is as good.
+
+    Elsewhere the error falls on to scale 0: the least normal float32, so that it can be stored.
+    """
+    return 1.0 if 0 in grid.levels else float(np.finfo(np.float32).tiny)
 
 
 class Found(NamedTuple):

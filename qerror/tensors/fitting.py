@@ -11,14 +11,13 @@ from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_finite, check_scale, check_shift, check_zero_point, shown
 from ..grids.block_formats import BlockFormat
-from ..grids.grid import Grid
+from ..grids.grid import Grid, check_affine
 from ..results import FitResult, Status
 from ..rules import Rule, as_rule, optimal, rule_label
 from .arguments import grouped, resolve_format, shift_policy, spread
 from .costs import Costs, measure_groups
 from .groups import Grouped
 from .plans import Choice, Plan, choose, with_family
-from .zero_points import check_affine
 
 # Up to this many elements everything is measured with the fit.
 _SMALL = 1 << 18
@@ -50,8 +49,8 @@ def fit(
         scale format come with it.
     rule : str or callable
         "optimal" (the exact minimum of the mean squared error), "minmax", "percentile", "analytic", "iterative",
-        "aciq", "octav", "sawb", "shrink_search", "ocp", "entropy" or "clipping_weighted", with options as in
-        "percentile:p=99.9"
+        "aciq", "octav", "sawb", "shrink_search", "ocp", "entropy", "clipping_weighted" or "signed_absmax", with
+        options as in "percentile:p=99.9"
         (see `qerror.rules`); or a function rule(density, grid, shift=...) that returns a `RuleResult`, a scale
         or a pair of scale and shift.
     axis : int or tuple of int, optional

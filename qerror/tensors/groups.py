@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_int, shown, unmasked
+from .._check import as_int, as_rng, shown, unmasked
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
@@ -122,14 +122,15 @@ class Groups:
         **options: Any,
     ) -> NDArray[Any]:
         """Call `cast` with the entry of each group broadcast over the group's elements."""
-        x, (name, at) = (
-            np.asarray(unmasked("x", values)),
-            ("shift", shift) if zero_point is None else ("zero_point", zero_point),
-        )
+        x = np.asarray(unmasked("x", values))
+        name, at = ("shift", shift) if zero_point is None else ("zero_point", zero_point)
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")
         if all(t in (1, n) for n, t in zip(self.shape, self.tile, strict=True)):
             return cast(x, grid, scale, **{name: at}, **options)
+        if "rng" in options:
+            # One stream after the other, not the same numbers for the short blocks.
+            options["rng"] = as_rng(options["rng"])
         s, z = self._of_groups(scale), self._of_groups(at)
         inside, done = tuple(range(1, 2 * x.ndim, 2)), []
         for elements, groups, sizes in self._parts():

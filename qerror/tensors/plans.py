@@ -225,7 +225,8 @@ def _better_sign(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pl
     status = np.where(turned, minus.status, plus.status)
     # Proven only where the other sign is, too.
     other = np.where(turned, plus.status, minus.status)
-    status[(status == Status.EXACT) & (other == Status.SCANNED)] = Status.SCANNED
+    weaker = (status == Status.EXACT) & ((other == Status.SCANNED) | (other == Status.LOCAL))
+    status[weaker] = other[weaker]
     scale = np.where(turned, -minus.scale, plus.scale)
     return Choice(scale, np.where(turned, minus.shift, plus.shift), status)
 

@@ -37,13 +37,6 @@ _ROUNDS = 2
 Search = Callable[[Density, Grid], tuple[Array, NDArray[np.object_]]]
 
 
-def check_affine(grid: Grid) -> None:
-    """Refuse grids that are no consecutive integers."""
-    if not grid.consecutive:
-        known = "a grid of consecutive integers such as uint8 or int4"
-        raise ValueError(f"zero_point needs {known}, got {grid.name or repr(grid)}")
-
-
 def exact_pair(grid: Grid, value: Array) -> tuple[Array, NDArray[np.int64]]:
     """A scale and a zero point among the codes that represent constants, not 0, exactly.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..._types import Array, Index
 from ...results import Minimum
-from ..found import LEAST_SCALE, RESOLUTION, TOLERANCE, distinct
+from ..found import RESOLUTION, TOLERANCE, any_scale, distinct
 from ..points import Points, first_of_each, join
 from ..roots import Slope, rising_roots
 from .explored import Explored
@@ -115,7 +115,7 @@ def _octaves_below(search: Explored, found: Points) -> Points:
 def _least_known(search: Explored, rows: Index) -> tuple[Index, Array]:
     """The best evaluated scale of each of the `rows`; where there was nothing to evaluate, what stands for any."""
     points, live = search.points, search.live[rows]
-    scale = np.full(rows.size, 1.0 if 0 in search.objective.grid.levels else LEAST_SCALE)
+    scale = np.full(rows.size, any_scale(search.objective.grid))
     order = np.lexsort((points.mse, points.row))
     scale[live] = points.scale[order[points.row.searchsorted(rows[live])]]
     return rows, scale

@@ -16,7 +16,7 @@ from ...errors.exact import quantization_error
 from ...grids.grid import Grid
 from ...results import ErrorTerms, Minimum, Status
 from ...samples.rows import rows_of
-from ..found import LEAST_SCALE, RESOLUTION, TOLERANCE, Found, distinct
+from ..found import RESOLUTION, TOLERANCE, Found, any_scale, distinct
 from ..points import Points, first_of_each
 from . import branch_and_bound
 from .cells import Cells
@@ -116,7 +116,7 @@ def _members(density: Density, part: slice) -> Density:
 
 def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(best.live, best.b / best.c, 1.0 if 0 in cells.grid.levels else LEAST_SCALE)
+        scale = np.where(best.live, best.b / best.c, any_scale(cells.grid))
         gain = np.where(best.live, best.b * best.b / best.c, 0.0)
     if cells.grid.float_spec is not None:
         _halve(cells, scale, best.live)

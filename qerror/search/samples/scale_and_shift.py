@@ -21,7 +21,7 @@ from ...densities.base import Density
 from ...errors.exact import quantization_error
 from ...grids.grid import Grid
 from ...results import Minimum
-from ..found import LEAST_SCALE, RESOLUTION, TOLERANCE, distinct
+from ..found import RESOLUTION, TOLERANCE, any_scale, distinct
 
 # Rows times levels of the grid that are searched together, which bounds the rectangles in memory; the number of a row
 # takes the first bits of a corner's key, its place 2 * 28 others.
@@ -71,7 +71,7 @@ def best_scale_and_shift(density: Density, grid: Grid) -> list[FreeScale]:
 def constant(value: float, grid: Grid) -> tuple[Minimum, ...]:
     """All values equal: a shift onto them leaves no error where 0 is a level, any level will do elsewhere."""
     level = float(grid.levels[np.argmin(np.abs(grid.levels))])
-    scale = 1.0 if level == 0 else LEAST_SCALE
+    scale = any_scale(grid)
     return (Minimum(scale, value - scale * level, 0.0),)
 
 
