@@ -21,11 +21,6 @@ MOST_VALUES = 1 << 34
 def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     """Return `value` as a float64 array; shape and (for float64 input) memory are kept.
 
-    Raises
-    ------
-    ValueError
-        If `value` is not made of real numbers (None, text, complex, ragged lists).
-
     Examples
     --------
     >>> as_float_array("scale", [1, 2])
@@ -48,11 +43,6 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
 
 def unmasked(name: str, value: Any) -> Any:
     """Return `value` as it is; NumPy would read a masked array without its mask.
-
-    Raises
-    ------
-    ValueError
-        If elements of an array, or of an array in a list, are masked.
 
     Examples
     --------
@@ -87,11 +77,6 @@ def is_real_dtype(dtype: np.dtype[Any]) -> bool:
 def check_finite(name: str, x: NDArray[Any]) -> None:
     """Raise unless every element of `x` is finite.
 
-    Raises
-    ------
-    ValueError
-        With the number of NaN and infinite elements and the index of the first of them.
-
     Examples
     --------
     >>> check_finite("x", np.array([1.0, np.nan]))
@@ -114,11 +99,6 @@ def check_finite(name: str, x: NDArray[Any]) -> None:
 def check_positive(name: str, value: Any) -> NDArray[np.float64]:
     """Return `value` as a float64 array of positive, finite numbers.
 
-    Raises
-    ------
-    ValueError
-        If any element is zero, negative, NaN or infinite.
-
     Examples
     --------
     >>> check_positive("std", -0.5)
@@ -136,11 +116,6 @@ def check_positive(name: str, value: Any) -> NDArray[np.float64]:
 def check_scale(scale: Any, *, signed: bool = False) -> NDArray[np.float64]:
     """Return `scale` as a float64 array of positive, finite numbers; with `signed` they may be negative.
 
-    Raises
-    ------
-    ValueError
-        If any element is zero, negative, NaN or infinite.
-
     Examples
     --------
     >>> check_scale(0.5)
@@ -157,11 +132,6 @@ def check_scale(scale: Any, *, signed: bool = False) -> NDArray[np.float64]:
 
 def check_shift(shift: Any) -> NDArray[np.float64]:
     """Return `shift` as a float64 array of finite numbers.
-
-    Raises
-    ------
-    ValueError
-        If any element is NaN or infinite.
 
     Examples
     --------
@@ -200,11 +170,6 @@ def check_zero_point(zero_point: Any, shift: Any) -> NDArray[np.float64]:
 def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return `value` as an int within `minimum` .. `maximum` (both included).
 
-    Raises
-    ------
-    ValueError
-        If `value` is no integer or outside the bounds.
-
     Examples
     --------
     >>> as_int("bits", np.int64(4), 1, 16)
@@ -225,11 +190,6 @@ def as_int(name: str, value: Any, minimum: int | None = None, maximum: int | Non
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`.
 
-    Raises
-    ------
-    ValueError
-        If `value` is none of them.
-
     Examples
     --------
     >>> check_choice("rounding", "up", ["nearest", "stochastic"])
@@ -244,11 +204,6 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 def as_rng(rng: Any) -> np.random.Generator:
     """Return a NumPy Generator made from a seed, or the Generator given.
-
-    Raises
-    ------
-    ValueError
-        If `rng` is anything else.
 
     Examples
     --------

@@ -54,13 +54,7 @@ def cut(shape: tuple[int, ...]) -> list[list[Unit]]:
 
 
 def longest(chunks: list[list[Unit]]) -> int:
-    """The size of the longest unit.
-
-    Parameters
-    ----------
-    chunks : list of list of Unit
-        What ``cut`` returned.
-    """
+    """The size of the longest unit of the chunks that ``cut`` made."""
     return max((unit.size for units in chunks for unit in units), default=0)
 
 

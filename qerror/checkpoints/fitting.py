@@ -76,10 +76,6 @@ def select_tensors(
     one_dimensional : bool
         Whether to fit tensors of fewer than two dimensions (biases, norms).
 
-    Returns
-    -------
-    list of (TensorInfo, str)
-
     Raises
     ------
     ValueError

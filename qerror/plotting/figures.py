@@ -40,10 +40,6 @@ def draw(name: str) -> Figure:
     name : str
         One of `FIGURES`.
 
-    Returns
-    -------
-    matplotlib.figure.Figure
-
     Raises
     ------
     ValueError

@@ -29,10 +29,6 @@ def as_rule(rule: str | Rule) -> Rule:
     rule : str or callable
         A callable takes (density, grid, shift=...) and returns a `RuleResult`.
 
-    Returns
-    -------
-    callable
-
     Raises
     ------
     ValueError

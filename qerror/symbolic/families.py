@@ -30,9 +30,7 @@ def gaussian(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     s = positive("std", std)
-    return SymbolicDensity(
-        "gaussian", sp.exp(-(X**2) / (2 * s**2)) / (s * sp.sqrt(2 * sp.pi)), mean=as_expression("mean", mean)
-    )
+    return SymbolicDensity("gaussian", sp.exp(-(X**2) / (2 * s**2)) / (s * sp.sqrt(2 * sp.pi)), mean=mean)
 
 
 def laplace(std: Expr | None = None, mean: Expr = 0, *, b: Expr | None = None) -> SymbolicDensity:
@@ -58,7 +56,7 @@ def laplace(std: Expr | None = None, mean: Expr = 0, *, b: Expr | None = None) -
     if std is not None and b is not None:
         raise ValueError(f"give std or b = std / sqrt(2), not both; got std={std}, b={b}")
     scale = positive("b", b) if b is not None else positive("std", SIGMA if std is None else std) / sp.sqrt(2)
-    return SymbolicDensity("laplace", sp.exp(-X / scale) / (2 * scale), mean=as_expression("mean", mean))
+    return SymbolicDensity("laplace", sp.exp(-X / scale) / (2 * scale), mean=mean)
 
 
 def uniform(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -75,7 +73,7 @@ def uniform(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     end = sp.sqrt(3) * positive("std", std)
-    return SymbolicDensity("uniform", 1 / (2 * end), end, as_expression("mean", mean))
+    return SymbolicDensity("uniform", 1 / (2 * end), end, mean)
 
 
 def logistic(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -92,7 +90,7 @@ def logistic(std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
     sigma**2
     """
     a = sp.pi / (sp.sqrt(3) * positive("std", std))
-    return SymbolicDensity("logistic", a * sp.exp(-a * X) / (1 + sp.exp(-a * X)) ** 2, mean=as_expression("mean", mean))
+    return SymbolicDensity("logistic", a * sp.exp(-a * X) / (1 + sp.exp(-a * X)) ** 2, mean=mean)
 
 
 def student_t(df: Expr = NU, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -116,7 +114,7 @@ def student_t(df: Expr = NU, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensi
     # With nu = 2 + m, m > 0, SymPy knows the sign of everything.
     w = positive("std", std) * sp.sqrt(nu - 2)
     peak = sp.gamma((nu + 1) / 2) / (w * sp.sqrt(sp.pi) * sp.gamma(nu / 2))
-    return SymbolicDensity("student-t", peak * (1 + X**2 / w**2) ** (-(nu + 1) / 2), mean=as_expression("mean", mean))
+    return SymbolicDensity("student-t", peak * (1 + X**2 / w**2) ** (-(nu + 1) / 2), mean=mean)
 
 
 def generalized_gaussian(beta: Expr = BETA, std: Expr = SIGMA, mean: Expr = 0) -> SymbolicDensity:
@@ -138,7 +136,7 @@ def generalized_gaussian(beta: Expr = BETA, std: Expr = SIGMA, mean: Expr = 0) -
     alpha = positive("std", std) * sp.sqrt(sp.gamma(1 / exponent) / sp.gamma(3 / exponent))
     peak = exponent / (2 * alpha * sp.gamma(1 / exponent))
     half = peak * sp.exp(-(alpha**-exponent) * X**exponent)
-    return SymbolicDensity("generalized-gaussian", half, mean=as_expression("mean", mean))
+    return SymbolicDensity("generalized-gaussian", half, mean=mean)
 
 
 def mixture(components: Sequence[SymbolicDensity], weights: Sequence[Expr]) -> SymbolicDensity:

@@ -82,9 +82,8 @@ def octav(density: SymbolicDensity | str = "gaussian", bits: Expr = BITS) -> Der
 
     Parameters
     ----------
-    density : SymbolicDensity or str
-    bits : Expr
-        M; a symbol or a number.
+    density, bits
+        As in `aciq`.
 
     Returns
     -------

@@ -44,11 +44,6 @@ class Step:
 class Derivation:
     """Ordered steps; every right side comes from SymPy operations on the first.
 
-    Attributes
-    ----------
-    title : str
-    steps : tuple of Step
-
     Examples
     --------
     >>> from qerror import symbolic

@@ -61,12 +61,6 @@ class ScaleTable:
     def lookup(self, grid: Grid | str, density: Density | str, *, rounding: Rounding = "nearest") -> ScaleRow:
         """The row of a grid and a density.
 
-        Parameters
-        ----------
-        grid : Grid or str
-        density : Density or str
-        rounding : {"nearest", "stochastic"}
-
         Raises
         ------
         ValueError
