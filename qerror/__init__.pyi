@@ -44,6 +44,8 @@ from .evidence.simulation import simulate as simulate
 from .evidence.verification import VerificationReport as VerificationReport
 from .evidence.verification import verify as verify
 from .grids.block_formats import BlockFormat as BlockFormat
+from .grids.block_formats import block_format as block_format
+from .grids.block_formats import block_formats as block_formats
 from .grids.families import float_grid as float_grid
 from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats

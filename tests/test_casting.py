@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from qerror.casting.cast import dequantize, fake_quantize, quantize
 from qerror.casting.ties import last_below
+from qerror.grids.block_formats import block_format
 from qerror.grids.families import float_grid
-from qerror.grids.formats import block_format, formats, grid
+from qerror.grids.formats import formats, grid
 from qerror.grids.grid import Grid
 
 ML_DTYPES = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
-from qerror.grids.formats import block_formats
+from qerror.grids.block_formats import block_formats
 from qerror.results import Status
 from qerror.rules import RULES
 

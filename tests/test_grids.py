@@ -29,9 +29,10 @@ from qerror._check import (
     suggest,
 )
 from qerror._threads import cached_property, chunk_slices, num_threads, thread_map
-from qerror.grids.block_formats import BlockFormat
+from qerror.grids.block_formats import BlockFormat, as_format, block_format, block_formats
+from qerror.grids.block_rules import octave_end, staircase
 from qerror.grids.families import float_grid, int_grid
-from qerror.grids.formats import block_format, block_formats, formats, grid
+from qerror.grids.formats import formats, grid
 from qerror.grids.grid import FloatSpec, Grid
 
 ML_DTYPES = {
@@ -314,7 +315,7 @@ def test_reprs_are_one_line():
     assert repr(Grid([-1, 0.5])) == "Grid([-1, 0.5])"
     assert repr(Grid(range(9))) == "Grid(9 levels from 0 to 8, step 1)"
     assert repr(block_format("nvfp4")) == (
-        "BlockFormat('nvfp4', grid 'e2m1', blocks of 16, scales 'e4m3fn' and a tensor scale)"
+        "BlockFormat('nvfp4': e2m1 in blocks of 16, scales e4m3fn by rule absmax, a tensor scale)"
     )
 
 
@@ -330,8 +331,8 @@ def test_names_dtypes_and_grids_resolve():
 BAD_NAMES = [
     ("e4m3", "grid name 'e4m3' is ambiguous, say which of e4m3fn, e4m3fnuz, e4m3_ieee"),
     ("FP8", "grid name 'fp8' is ambiguous, say which of e4m3fn, e5m2, e4m3fnuz, e5m2fnuz"),
-    ("mxfp4", "'mxfp4' is a block format, not a grid: give it to qe.fit (its elements are 'e2m1')"),
-    ("nvfp4", "'nvfp4' is a block format, not a grid: give it to qe.fit (its elements are 'e2m1')"),
+    ("mxfp4", "'mxfp4' is a block format, not a grid, which is what is wanted here"),
+    ("nvfp4", "'nvfp4' is a block format, not a grid, which is what is wanted here"),
     ("int4_narow", "unknown grid 'int4_narow'; did you mean 'int4_narrow', 'int14_narrow' or 'int9_narrow'?"),
     ("int17", "unknown grid 'int17'; did you mean"),
     ("e9m9", "unknown grid 'e9m9'"),
@@ -339,7 +340,7 @@ BAD_NAMES = [
     (np.float32, "unknown grid 'float32'; did you mean 'float16'"),
     (None, "grid must be a name, a dtype or a Grid, got None; qe.Grid(levels) takes levels of your own"),
     ([0, 1], "grid must be a name, a dtype or a Grid, got [0, 1]"),
-    (block_format("mxfp4"), "grid must be a scalar grid, but mxfp4 is a block format: give it to qe.fit"),
+    (block_format("mxfp4"), "grid must be a name, a dtype or a Grid, got BlockFormat('mxfp4'"),
 ]
 
 
@@ -387,6 +388,18 @@ BAD_CALLS = [
     (lambda: formats(0), "bits must be an integer of at least 1, got 0"),
     (lambda: block_format("mxfp5"), "unknown block format 'mxfp5'; did you mean 'mxfp4'"),
     (lambda: block_format(4), "block format must be a name or a BlockFormat, got 4"),
+    (lambda: block_format("int4_g"), "unknown block format 'int4_g'; known are mxfp4, mxfp6_e2m3"),
+    (lambda: block_format("int4_g0"), "unknown block format 'int4_g0'"),
+    (lambda: as_format("nvpf4"), "unknown grid 'nvpf4'; did you mean 'nvfp4'"),
+    (lambda: BlockFormat("int4", 0), "block_size must be an integer of at least 1"),
+    (lambda: BlockFormat("int4", 32, rule="max"), "rule must be 'absmax', 'up'"),
+    (lambda: BlockFormat("int4", 32, "fp16", rule="floor"), "rule floor chooses powers of two: scale_format must be"),
+    (lambda: BlockFormat("int4", 32, rule="up"), "scale_format must be given for rule up"),
+    (lambda: BlockFormat("int4", 32, constant=0), "constant must be positive"),
+    (lambda: BlockFormat("int4", 32, constant=(1, 2)), "constant must be one number for rule absmax"),
+    (lambda: BlockFormat("int4", 32, rule="best_of"), "constant must hold several numbers for rule best_of"),
+    (lambda: BlockFormat("int4", 32, "e8m0", rule="even", signed=True), "signed must be False for rule even"),
+    (lambda: BlockFormat("int4", 32, tensor_scale=True), "tensor_scale must be False without a scale_format"),
 ]
 
 
@@ -410,6 +423,64 @@ def test_block_formats():
     largest = {"mxfp4": 6, "mxfp6_e2m3": 7.5, "mxfp6_e3m2": 28, "mxfp8_e4m3": 448, "mxfp8_e5m2": 57344}
     assert {name: block_format(name).grid.max for name in largest} == largest
     assert block_format("mxint8").grid.max == 1 + 63 / 64
+
+
+def test_block_formats_of_any_parts():
+    form = block_format("NF4_G64_fp16")
+    assert (form.grid, form.block_size, form.scale_format) == (grid("nf4"), 64, grid("fp16"))
+    assert form == BlockFormat("nf4", 64, "float16", name="mine")
+    assert as_format("int4_narrow_g128").grid == grid("int4_narrow")
+    assert as_format("int4") == grid("int4")
+    assert BlockFormat("e2m1", 16, "e4m3fn").name == "e2m1_g16_e4m3fn"
+    # 4 + 8 / 32; 4 + 8 / 16, and 32 for the tensor; 4 + 32 / 128: any positive number is a float32.
+    assert block_format("mxfp4").bits_per_value() == 4.25
+    assert block_format("nvfp4").bits_per_value(160) == 4.5 + 32 / 160
+    assert block_format("int4_g128").bits_per_value() == 4.25
+    # Two blocks for 33 values.
+    assert block_format("mxfp4").bits_per_value(33) == 4 + 16 / 33
+    assert block_format("mxfp4").replace(rule="even") != block_format("mxfp4")
+    six = block_format("nvfp4").replace(rule="best_of", constant=(1, 1.5), tensor_scale=256)
+    assert repr(six) == (
+        "BlockFormat('e2m1_g16_e4m3fn': e2m1 in blocks of 16, scales e4m3fn by rule best_of, constant (1.0, 1.5), "
+        "a tensor scale to 256)"
+    )
+
+
+# Largest c M / s: where the sources' code changes the exponent. torchao's EVEN adds half a unit of the element's
+# mantissa and truncates: 7 for e2m1, 7.75 for e2m3, 30 for e3m2, 496 for e4m3fn, 61440 for e5m2.
+OCTAVE_ENDS = {
+    "mxfp4": (8, 4, 7, 6),
+    "mxfp6_e2m3": (8, 4, 7.75, 7.5),
+    "mxfp6_e3m2": (32, 16, 30, 28),
+    "mxfp8_e4m3": (512, 256, 496, 448),
+    "mxfp8_e5m2": (65536, 32768, 61440, 57344),
+    "mxint8": (2, 1, 2 - 1 / 128, 127 / 64),
+}
+
+
+@pytest.mark.parametrize("name", OCTAVE_ENDS)
+def test_ends_of_octaves(name):
+    form = block_format(name)
+    assert tuple(octave_end(form.grid, rule) for rule in ("floor", "ceil", "even", "rceil")) == OCTAVE_ENDS[name]
+
+
+def test_staircases():
+    e2m1, e4m3 = grid("e2m1"), grid("e4m3fn")
+    # Of M / 6 the nearest of 0, 2^-9, 2^-8, ...: halfway at 2^-10, 1.5 * 2^-9.
+    bounds, scales = staircase(e2m1, e4m3, "absmax", 1.0)
+    assert bounds[:3].tolist() == [0, 6 * 2**-10, 6 * 1.5 * 2**-9]
+    assert scales[:2].tolist() == [0, 2**-9]
+    assert (bounds[-2], scales[-1]) == (6 * (416 + 448) / 2, 448)
+    up, down = (staircase(e2m1, e4m3, rule, 1.0) for rule in ("up", "down"))
+    assert (up.bounds[0], up.bounds[1], up.scales[0]) == (0, 6 * 2**-9, 2**-9)
+    assert (down.bounds[1], down.scales[0], down.scales[1]) == (6 * 2**-9, 0, 2**-9)
+    # A constant moves the bounds, a tensor scale both.
+    scaled = staircase(e2m1, e4m3, "absmax", 1.5, 2.0)
+    assert np.array_equal(scaled.bounds[1:-1], bounds[1:-1] / 1.5 * 2)
+    assert np.array_equal(scaled.scales, 2 * scales)
+    # E8M0 has no 0: small blocks have its least scale.
+    floor = staircase(e2m1, grid("e8m0"), "floor", 1.0)
+    assert (floor.bounds[0], floor.bounds[1], floor.scales[0]) == (0, 4 * 2.0**-126, 2.0**-127)
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=40, unique_by=lambda v: v + 0.0))

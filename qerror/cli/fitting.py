@@ -15,8 +15,8 @@ from .._check import plain, shown
 from ..checkpoints.fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from ..files import open_checkpoint
 from ..files.scales import check_output, open_scales, read_scales
+from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
-from ..tensors.scale_formats import SCALE_FORMATS, scale_name
 from .group import OptionalWords
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress

@@ -1,4 +1,4 @@
-"""The named formats: integers, floating point, codebooks, and the block formats made of them."""
+"""The named formats: integers, floating point, codebooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from .._check import as_int, suggest
-from .block_formats import NAMED, BlockFormat
 from .codebooks import CODEBOOKS
 from .families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
 from .grid import Grid
@@ -42,6 +41,9 @@ _AMBIGUOUS = {
     "fp4": ("e2m1", "e3m0", "nf4"),
 }
 
+# Blocks of these with a scale each: see `block_formats`.
+BLOCK_NAMES = ("mxfp4", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "nvfp4")
+_BLOCK_NAME = re.compile(r".+_g[1-9][0-9]*(_.+)?")
 _INT_NAME = re.compile(r"(u?)int([1-9][0-9]?)(?:_(narrow|midrise))?")
 # Integers of computers and of accumulators, which look like misspelt names.
 _TOO_WIDE = re.compile(r"u?int(24|32|48|64|128)")
@@ -73,8 +75,6 @@ def grid(name: Any) -> Grid:
         return name
     if isinstance(name, str):
         return _resolve(name.strip().lower())
-    if isinstance(name, BlockFormat):
-        raise ValueError(f"grid must be a scalar grid, but {name.name} is a block format: give it to qe.fit")
     try:
         dtype_name = np.dtype(name).name if name is not None else ""
     except (TypeError, ValueError):
@@ -84,37 +84,6 @@ def grid(name: Any) -> Grid:
             f"grid must be a name, a dtype or a Grid, got {name!r}; qe.Grid(levels) takes levels of your own"
         )
     return _resolve(dtype_name)
-
-
-def block_format(name: str | BlockFormat) -> BlockFormat:
-    """Return the block format of a name, in any case; a BlockFormat is returned as it is.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; near matches are shown.
-
-    Examples
-    --------
-    >>> block_format("nvfp4").block_size
-    16
-    """
-    if isinstance(name, BlockFormat):
-        return name
-    if not isinstance(name, str):
-        raise ValueError(f"block format must be a name or a BlockFormat, got {name!r}")
-    return _resolve_block(name.strip().lower())
-
-
-def block_formats() -> list[str]:
-    """Return the names of the block formats.
-
-    Examples
-    --------
-    >>> "nvfp4" in block_formats()
-    True
-    """
-    return list(NAMED)
 
 
 def formats(bits: int | None = None) -> list[str]:
@@ -156,28 +125,13 @@ def _resolve(name: str) -> Grid:
         return spec_grid(FLOATS[name], name)
     if name in _AMBIGUOUS:
         raise ValueError(f"grid name {name!r} is ambiguous, say which of {', '.join(_AMBIGUOUS[name])}")
-    if name in NAMED:
-        element = NAMED[name][0]
-        raise ValueError(f"{name!r} is a block format, not a grid: give it to qe.fit (its elements are {element!r})")
+    if name in BLOCK_NAMES or _BLOCK_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is a block format, not a grid, which is what is wanted here")
     if (match := _INT_NAME.fullmatch(name)) and int(match[2]) <= MAX_BITS:
         return int_grid(int(match[2]), signed=not match[1], narrow=match[3] == "narrow", midrise=match[3] == "midrise")
     if (match := _FLOAT_NAME.fullmatch(name)) and 1 + int(match[1]) + int(match[2]) <= MAX_BITS:
         return float_grid(int(match[1]), int(match[2]))
     if _TOO_WIDE.fullmatch(name):
         raise ValueError(f"unknown grid {name!r}: grids have at most {MAX_BITS} bits, as int16, uint16, fp16 and bf16")
-    known = [listed for listed, _ in _listed()] + [*_ALIASES, *NAMED]
+    known = [listed for listed, _ in _listed()] + [*_ALIASES, *BLOCK_NAMES]
     raise ValueError(f"unknown grid {name!r}{suggest(name, known) or '; qe.formats() lists the names'}")
-
-
-@lru_cache(maxsize=64)
-def _resolve_block(name: str) -> BlockFormat:
-    if name not in NAMED:
-        raise ValueError(f"unknown block format {name!r}{suggest(name, NAMED) or f'; known are {list(NAMED)}'}")
-    element, block_size, scale_format, tensor_scale = NAMED[name]
-    if element == "int8/64":
-        # MX v1.0, section 5.3.5: the 8-bit integers times 2^-6, two's complement codes.
-        int8 = int_grid(8)
-        element_grid = Grid._from_parts(int8.levels / 64, element, int8.codes, 8)
-    else:
-        element_grid = grid(element)
-    return BlockFormat(name, element_grid, block_size, grid(scale_format), tensor_scale)

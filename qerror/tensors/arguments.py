@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_choice, check_finite, check_shift, shown
 from .._types import Array
-from ..grids.block_formats import BlockFormat
-from ..grids.formats import block_format, block_formats
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
+from ..grids.scale_formats import scale_grid, scale_name
 from ..samples.intake import as_values, as_weights, first_weighted
 from .groups import Grouped, Groups, make_groups
-from .scale_formats import Stored, scale_grid, scale_name
+from .scale_formats import Stored
 
 # The limit of the values themselves: squares stay within float64.
 _LARGEST = 1e100
@@ -68,13 +67,12 @@ class Format:
 
 def resolve_format(grid: Any, axis: Any, block_size: Any, scale_format: str | Grid | None) -> Format:
     """The format that a grid, a block format or the name of either stands for."""
-    name = grid.strip().lower() if isinstance(grid, str) else None
-    if not isinstance(grid, BlockFormat) and name not in block_formats():
+    form = as_format(grid)
+    if not isinstance(form, BlockFormat):
         if scale_format is None or isinstance(scale_format, Grid):
-            return Format(as_grid(grid), block_size, scale_format and scale_grid(scale_format), False)
+            return Format(form, block_size, scale_format and scale_grid(scale_format), False)
         said = scale_name(scale_format)
-        return Format(as_grid(grid), block_size, scale_grid(said), said == "e4m3fn")
-    form = block_format(grid)
+        return Format(form, block_size, scale_grid(said), said == "e4m3fn")
     for argument, given in (("axis", axis), ("block_size", block_size), ("scale_format", scale_format)):
         if given is not None:
             raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import check_choice
 from .._types import Array, Index
 from ..casting.cast import fake_quantize
 from ..densities.base import Density
-from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
 from ..rules.base import either
@@ -21,8 +19,6 @@ from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.found import RESOLUTION
 from ..search.points import Points, first_of_each, numbered
-
-SCALE_FORMATS = ("fp16", "bf16", "e4m3fn", "e8m0", "pow2")
 
 # MSEs closer than this (relative) are one minimum.
 _TOLERANCE = 1e-12
@@ -63,40 +59,6 @@ class Stored:
         return self.values[np.minimum(place, self.values.size - 1)]
 
 
-def scale_grid(name: str | Grid) -> Grid:
-    """The grid of a scale format; "pow2" are all powers of two of a float64.
-
-    Examples
-    --------
-    >>> scale_grid("pow2").absmax == 2.0**1022
-    True
-    """
-    if isinstance(name, Grid):
-        if name.max <= 0:
-            raise ValueError(f"scale_format must have positive values, got {name!r}")
-        return name
-    name = scale_name(name)
-    return Grid(np.exp2(np.arange(-1022.0, 1023.0)), "pow2") if name == "pow2" else as_grid(name)
-
-
-def scale_name(name: Any) -> str:
-    """The name of a scale format in `SCALE_FORMATS`; also of a dtype (bfloat16, float8_e4m3fn), in any case.
-
-    Examples
-    --------
-    >>> scale_name("Float16"), scale_name(np.float16)
-    ('fp16', 'fp16')
-    """
-    said = name.strip().lower() if isinstance(name, str) else name
-    if said == "pow2":
-        return "pow2"
-    try:
-        found = as_grid(said).name
-    except ValueError:
-        found = None
-    return check_choice("scale_format", found if found in SCALE_FORMATS else name, SCALE_FORMATS)
-
-
 @dataclasses.dataclass(frozen=True)
 class _Known:
     """Evaluated values: row, place among the values, B and C; sorted by row and place, each once."""
@@ -130,8 +92,9 @@ def best_stored(density: Density, grid: Grid, shift: Array, stored: Stored) -> t
     Examples
     --------
     >>> import qerror as qe
+    >>> from qerror.grids.formats import grid
     >>> sample = qe.Empirical([[0.4, 1.0, 2.9, -5.8]], axis=0)
-    >>> float(best_stored(sample, as_grid("e2m1"), np.zeros(1), Stored(scale_grid("e8m0")))[0][0])
+    >>> float(best_stored(sample, grid("e2m1"), np.zeros(1), Stored(grid("e8m0")))[0][0])
     1.0
     """
     objective = Objective(density, grid, shift, "nearest", "exact")
