@@ -24,6 +24,7 @@ from .casting.cast import quantize as quantize
 from .densities.adapters import from_pdf as from_pdf
 from .densities.adapters import from_scipy as from_scipy
 from .densities.base import Density as Density
+from .densities.blocks import BlockScaled as BlockScaled
 from .densities.combined import Mixture as Mixture
 from .densities.estimation import fit_density as fit_density
 from .densities.histogram import Histogram as Histogram
@@ -36,9 +37,9 @@ from .densities.rectified import Rectified as Rectified
 from .densities.shaped import GeneralizedGaussian as GeneralizedGaussian
 from .densities.shaped import StudentT as StudentT
 from .errors.dot_product import dot_product_error as dot_product_error
-from .errors.exact import code_entropy as code_entropy
-from .errors.exact import code_probabilities as code_probabilities
-from .errors.exact import quantization_error as quantization_error
+from .errors.quantization import code_entropy as code_entropy
+from .errors.quantization import code_probabilities as code_probabilities
+from .errors.quantization import quantization_error as quantization_error
 from .evidence.dot_product import simulate_dot_product as simulate_dot_product
 from .evidence.simulation import simulate as simulate
 from .evidence.verification import VerificationReport as VerificationReport

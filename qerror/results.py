@@ -95,6 +95,26 @@ class ErrorTerms(_Readable):
         return {name: _number(getattr(self, name)) for name in names}
 
 
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class BlockErrorTerms(ErrorTerms):
+    """The error of a block format on a density.
+
+    Attributes
+    ----------
+    maximum : float or ndarray
+        The part of the mse that falls to the values of largest magnitude of their blocks, 1 / B of all values; units of
+        x squared.
+    bits_per_value : float
+        Storage of a value, its share of the block scale counted.
+    """
+
+    maximum: Any
+    bits_per_value: float
+
+    def _lines(self) -> dict[str, str]:
+        return {**super()._lines(), "maximum": _number(self.maximum), "bits_per_value": _number(self.bits_per_value)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Minimum:
     """One local minimum of the MSE over the scale (and, where it was free, the shift)."""

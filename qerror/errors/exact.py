@@ -6,19 +6,17 @@ shift are -2 sum l_k m1_k and -2 sum m1_k, with m1_k the first moment of cell k 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import broadcast_shape, check_choice, check_scale, check_shift
+from .._check import broadcast_shape, check_scale, check_shift
 from .._threads import chunk_slices
 from .._types import Array
 from ..casting.ties import last_below
 from ..densities.base import Density, check_density
-from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms
 from . import fine_grids, high_resolution, on_samples
@@ -46,56 +44,6 @@ class ErrorSums(NamedTuple):
     def mse(self) -> Array:
         """Clipping and rounding."""
         return self.clipping + self.rounding
-
-
-def quantization_error(
-    density: Density,
-    grid: Grid | str,
-    scale: ArrayLike,
-    shift: ArrayLike = 0.0,
-    *,
-    rounding: Rounding = "nearest",
-    model: Model = "exact",
-) -> ErrorTerms:
-    """Expected error of rounding a density to shift + scale * levels.
-
-    E[(x - Q(x))^2] = sum_k of the integral of (x - q_k)^2 f(x) over cell k, q_k = shift + scale * l_k.
-
-    Parameters
-    ----------
-    density : Density
-        Of any `shape`.
-    grid : Grid or str
-        Dimensionless levels l_k.
-    scale, shift : array_like
-        Units of x; they broadcast against each other and against `density.shape`.
-    rounding : {"nearest", "stochastic"}
-        Stochastic: to the neighbour above with the probability that keeps the mean; beyond the ends as nearest.
-    model : {"exact", "high_resolution"}
-        The integrals themselves, or StatQAT's and ACIQ's approximation (see `qerror.errors.high_resolution`).
-
-    Returns
-    -------
-    ErrorTerms
-        Arrays of the broadcast shape (floats where it is ()).
-
-    Raises
-    ------
-    ValueError
-        For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model.
-
-    Examples
-    --------
-    >>> import qerror as qe
-    >>> round(float(qe.quantization_error(qe.Gaussian(), "int4", 0.25).rounding), 12)
-    0.004883658463
-    """
-    check_choice("rounding", rounding, ROUNDINGS)
-    check_choice("model", model, MODELS)
-    levels = as_grid(grid)
-    members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
-    terms = flat_terms(members, levels, flat_scale, flat_shift, rounding, model)
-    return ErrorTerms(*(getattr(terms, field.name).reshape(shape)[()] for field in dataclasses.fields(terms)))
 
 
 def flat_terms(
@@ -151,7 +99,7 @@ def _member(density: Density, part: slice | NDArray[np.intp]) -> Density:
     return density.take(np.arange(density.shape[0])[part]) if density.shape else density
 
 
-def _ends(inner: Array) -> Array:
+def ends_around(inner: Array) -> Array:
     """Edges from minus to plus infinity around `inner`."""
     end = np.full((inner.shape[0], 1), np.inf)
     return np.concatenate([-end, inner, end], axis=1)
@@ -201,7 +149,7 @@ def _stochastic(density: Density, grid: Grid, scale: Array, shift: Array) -> Err
     inner[::2], inner[1::2] = levels, grid.thresholds
     centre = np.concatenate([levels[:1], np.repeat(levels, 2)[1:-1], levels[-1:]])
     value = scale[:, None] * centre
-    mass, first, second = density.cell_moments(_ends(scale[:, None] * inner), value, shift)
+    mass, first, second = density.cell_moments(ends_around(scale[:, None] * inner), value, shift)
     gap = scale[:, None] * (above - below)
     left, right = slice(1, -1, 2), slice(2, -1, 2)
     rounding = (gap * (first[:, left] - first[:, right]) - second[:, left] - second[:, right]).sum(axis=1)
@@ -215,73 +163,3 @@ def _stochastic(density: Density, grid: Grid, scale: Array, shift: Array) -> Err
     by_scale -= 2 * np.einsum("ij,j->i", ends, levels[[0, -1]])
     by_shift = (from_below - from_above).sum(axis=1) - 2 * ends.sum(axis=1)
     return ErrorSums(clipping, rounding, bias, cross, by_scale, by_shift)
-
-
-def code_probabilities(
-    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
-) -> Array:
-    """Probability of each level, in the order of `grid.levels`.
-
-    P_k = integral of f over cell k; with stochastic rounding, of f weighted with the chance to land on level k.
-
-    Parameters
-    ----------
-    density, grid, scale, shift, rounding
-        As in `quantization_error`.
-
-    Returns
-    -------
-    ndarray of shape (..., K)
-        The broadcast shape followed by the levels; sums to 1.
-
-    Examples
-    --------
-    >>> import qerror as qe
-    >>> qe.code_probabilities(qe.Gaussian(), "binary", 1.0).round(12).tolist()
-    [0.5, 0.5]
-    """
-    check_choice("rounding", rounding, ROUNDINGS)
-    levels = as_grid(grid)
-    members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
-    out: Array
-    unit = flat_scale[:, None]
-    if rounding == "nearest":
-        last = None
-        if members.has_atoms:
-            last = _ends(last_below(levels.thresholds, levels.ties_to_lower, unit, flat_shift[:, None]))
-        out = members.cell_moments(_ends(unit * levels.thresholds), unit * levels.levels, flat_shift, last)[0]
-    else:
-        centre = unit * np.concatenate([levels.levels[:1], levels.levels])
-        mass, first, _ = members.cell_moments(_ends(unit * levels.levels), centre, flat_shift)
-        up = np.clip(first[:, 1:-1] / (unit * np.diff(levels.levels)), 0.0, mass[:, 1:-1])
-        out = np.zeros((flat_scale.size, len(levels.levels)))
-        out[:, 0] += mass[:, 0]
-        out[:, -1] += mass[:, -1]
-        out[:, :-1] += mass[:, 1:-1] - up
-        out[:, 1:] += up
-    return out.reshape(*shape, -1)
-
-
-def code_entropy(
-    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
-) -> Any:
-    """Entropy of the codes in bits: -sum P_k log2 P_k, the rate of an ideal entropy coder.
-
-    Parameters
-    ----------
-    density, grid, scale, shift, rounding
-        As in `quantization_error`.
-
-    Returns
-    -------
-    float or ndarray
-        Bits a value, of the broadcast shape.
-
-    Examples
-    --------
-    >>> import qerror as qe
-    >>> float(qe.code_entropy(qe.Gaussian(), "binary", 1.0))
-    1.0
-    """
-    p = code_probabilities(density, grid, scale, shift, rounding=rounding)
-    return (-(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1))[()]

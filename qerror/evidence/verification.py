@@ -14,7 +14,8 @@ from .._check import as_int, shown
 from .._types import Array
 from ..densities.base import Density, check_density
 from ..densities.named import density as as_density
-from ..errors.exact import ROUNDINGS, Rounding, quantization_error
+from ..errors.exact import ROUNDINGS, Rounding
+from ..errors.quantization import quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import SimulatedTerms

@@ -13,7 +13,8 @@ from .._types import Array
 from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..errors.dot_product import dot_product_error
-from ..errors.exact import Model, quantization_error
+from ..errors.exact import Model
+from ..errors.quantization import quantization_error
 from ..grids.families import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .._types import Array
 from ..densities.named import density as as_density
-from ..errors.exact import code_entropy, quantization_error
+from ..errors.quantization import code_entropy, quantization_error
 from ..grids.formats import formats
 from ..grids.formats import grid as as_grid
 from ..search.lloyd_max import lloyd_max

@@ -12,7 +12,8 @@ from .._check import as_int
 from .._types import Array
 from ..densities.base import Density
 from ..densities.named import density as as_density
-from ..errors.exact import Model, quantization_error
+from ..errors.exact import Model
+from ..errors.quantization import quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale

@@ -9,7 +9,7 @@ from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..densities.parametric import Gaussian
 from ..densities.shaped import GeneralizedGaussian
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..grids.families import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..densities.estimation import fit_density
 from ..densities.parametric import Gaussian
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..files.checkpoint import example_checkpoint, open_checkpoint
 from ..grids.formats import grid as as_grid
 from ..rules import as_rule

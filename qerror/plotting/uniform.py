@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from .._check import as_int
 from .._types import Array
 from ..densities.named import density as as_density
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..evidence.simulation import simulate
 from ..grids.families import MAX_BITS
 from ..grids.formats import grid as as_grid

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from .._types import Array
 from ..densities.base import Density
 from ..errors import exact as error
-from ..errors.exact import Model, Rounding, quantization_error
+from ..errors.exact import Model, Rounding
+from ..errors.quantization import code_probabilities, quantization_error
 from ..grids.grid import Grid
 from ..results import Minimum, ScaleResult, Status
 from ..samples.rows import rows_of
@@ -140,7 +141,7 @@ class _Free:
     def _settle(self, scale: Array, shift: Array) -> tuple[Array, Array]:
         """On a sample: least squares of x on the level it goes to, until no value changes its level."""
         for _ in range(300):
-            p = error.code_probabilities(self.density, self.grid, scale, shift, rounding="nearest")
+            p = code_probabilities(self.density, self.grid, scale, shift, rounding="nearest")
             level, square = p @ self.grid.levels, p @ self.grid.levels**2
             sums = error.error_sums(self.density, self.grid, scale, shift, self.rounding)
             # E[l e] and E[e] of the residual e = x - z - s l; least squares corrects s and z by them.

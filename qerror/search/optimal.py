@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift
 from ..densities.base import Density, check_density
-from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding, quantization_error
+from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
+from ..errors.quantization import quantization_error
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ScaleResult

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._types import Array, Index
 from ..densities.base import Density
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..grids.grid import Grid
 from ..results import Status
 from ..search.densities import bounds

@@ -14,7 +14,7 @@ from .._check import as_int, as_rng, check_choice, check_scale, check_shift, sho
 from .._types import Array
 from ..casting.scratch import Scratch
 from ..densities.base import Density, check_density
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..evidence.sampling import LEAST, MOST_SAMPLES, Blocks, Plan, Stream, make_plan, seed_of, streams
 from ..evidence.simulation import Job, result, run_jobs
 from ..grids.formats import grid as as_grid

@@ -10,7 +10,7 @@ from torch import nn
 
 from .._types import Array
 from ..densities.parametric import Gaussian
-from ..errors.exact import quantization_error
+from ..errors.quantization import quantization_error
 from ..grids.grid import Grid
 from ..samples.empirical import Empirical
 from ..tensors.fitting import evaluate

@@ -2,7 +2,7 @@
 
 With rounding to nearest, MSE(s) = A - 2 s B + s^2 C, where A = E[y^2], B = E[y l], C = E[l^2], y = x - z and l the
 level that y / s goes to. B and C are sums over thresholds of tail functions of the density; they are right to float64
-rounding of A, not of the MSE: the error of a result comes from `error.quantization_error`.
+rounding of A, not of the MSE: the error of a result comes by `errors.exact`.
 """
 
 from __future__ import annotations

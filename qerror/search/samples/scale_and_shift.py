@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..._threads import chunk_slices, thread_map
 from ..._types import Array, Index
 from ...densities.base import Density
-from ...errors.exact import quantization_error
+from ...errors.quantization import quantization_error
 from ...grids.grid import Grid
 from ...results import Minimum
 from ..found import RESOLUTION, TOLERANCE, any_scale, distinct

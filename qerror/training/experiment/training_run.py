@@ -14,7 +14,7 @@ from ..._types import Array
 from ...densities.base import Density
 from ...densities.parametric import Gaussian
 from ...densities.rectified import Rectified
-from ...errors.exact import quantization_error
+from ...errors.quantization import quantization_error
 from ...grids.formats import grid as as_grid
 from ...samples.empirical import Empirical
 from ..exporting import weights_of

@@ -1,0 +1,153 @@
+"""The expected error of a quantizer, a grid or a block format: what is asked for by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._check import check_choice, check_shift, shown
+from .._types import Array
+from ..casting.ties import last_below
+from ..densities.base import Density
+from ..grids.block_formats import BlockFormat, as_format
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..results import ErrorTerms
+from .blocks import block_error
+from .exact import MODELS, ROUNDINGS, Model, Rounding, ends_around, flat_terms, flatten
+
+
+def quantization_error(
+    density: Density,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = None,
+    shift: ArrayLike = 0.0,
+    *,
+    rounding: Rounding = "nearest",
+    model: Model = "exact",
+) -> ErrorTerms:
+    """Expected error of rounding a density to shift + scale * levels, or of a block format.
+
+    E[(x - Q(x))^2] = sum_k of the integral of (x - q_k)^2 f(x) over cell k, q_k = shift + scale * l_k. Of a block
+    format, whose scale g(M) follows from the largest magnitude M of B independent values:
+    E[(x - g Q(x / g))^2], with M = max(|x|, M') for the largest magnitude M' of the B - 1 others (see
+    `qerror.BlockScaled`).
+
+    Parameters
+    ----------
+    density : Density
+        Of any `shape`; for block formats without point masses but at 0.
+    grid : Grid, BlockFormat or str
+        Dimensionless levels l_k, or the format with its block rule (not "optimal": see `qerror.simulate`).
+    scale, shift : array_like
+        Units of x; they broadcast against each other and against `density.shape`. Of a block format `scale` is the
+        tensor scale, 1 unless given, and there is no shift. With power-of-two block scales it is the place within an
+        octave: see `octave_average`.
+    rounding : {"nearest", "stochastic"}
+        Stochastic: to the neighbour above with the probability that keeps the mean; beyond the ends as nearest.
+    model : {"exact", "high_resolution"}
+        The integrals themselves, or StatQAT's and ACIQ's approximation (see `qerror.errors.high_resolution`).
+
+    Returns
+    -------
+    ErrorTerms
+        Arrays of the broadcast shape (floats where it is ()); of a block format `BlockErrorTerms`.
+
+    Raises
+    ------
+    ValueError
+        For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> round(float(qe.quantization_error(qe.Gaussian(), "int4", 0.25).rounding), 12)
+    0.004883658463
+    >>> round(float(qe.quantization_error(qe.Gaussian(), "nf4_g64").mse), 12)
+    0.008460052907
+    """
+    check_choice("rounding", rounding, ROUNDINGS)
+    check_choice("model", model, MODELS)
+    levels = as_format(grid)
+    if isinstance(levels, BlockFormat):
+        if np.any(check_shift(shift)):
+            raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
+        return block_error(density, levels, 1.0 if scale is None else scale, rounding, model)
+    if scale is None:
+        raise ValueError(f"scale must be given for a grid; qerror.optimal_scale finds the best one for {levels!r}")
+    members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
+    terms = flat_terms(members, levels, flat_scale, flat_shift, rounding, model)
+    return ErrorTerms(*(getattr(terms, field.name).reshape(shape)[()] for field in dataclasses.fields(terms)))
+
+
+def code_probabilities(
+    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
+) -> Array:
+    """Probability of each level, in the order of `grid.levels`.
+
+    P_k = integral of f over cell k; with stochastic rounding, of f weighted with the chance to land on level k.
+
+    Parameters
+    ----------
+    density, grid, scale, shift, rounding
+        As in `quantization_error`.
+
+    Returns
+    -------
+    ndarray of shape (..., K)
+        The broadcast shape followed by the levels; sums to 1.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> qe.code_probabilities(qe.Gaussian(), "binary", 1.0).round(12).tolist()
+    [0.5, 0.5]
+    """
+    check_choice("rounding", rounding, ROUNDINGS)
+    levels = as_grid(grid)
+    members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
+    out: Array
+    unit = flat_scale[:, None]
+    if rounding == "nearest":
+        last = None
+        if members.has_atoms:
+            last = ends_around(last_below(levels.thresholds, levels.ties_to_lower, unit, flat_shift[:, None]))
+        out = members.cell_moments(ends_around(unit * levels.thresholds), unit * levels.levels, flat_shift, last)[0]
+    else:
+        centre = unit * np.concatenate([levels.levels[:1], levels.levels])
+        mass, first, _ = members.cell_moments(ends_around(unit * levels.levels), centre, flat_shift)
+        up = np.clip(first[:, 1:-1] / (unit * np.diff(levels.levels)), 0.0, mass[:, 1:-1])
+        out = np.zeros((flat_scale.size, len(levels.levels)))
+        out[:, 0] += mass[:, 0]
+        out[:, -1] += mass[:, -1]
+        out[:, :-1] += mass[:, 1:-1] - up
+        out[:, 1:] += up
+    return out.reshape(*shape, -1)
+
+
+def code_entropy(
+    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
+) -> Any:
+    """Entropy of the codes in bits: -sum P_k log2 P_k, the rate of an ideal entropy coder.
+
+    Parameters
+    ----------
+    density, grid, scale, shift, rounding
+        As in `quantization_error`.
+
+    Returns
+    -------
+    float or ndarray
+        Bits a value, of the broadcast shape.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> float(qe.code_entropy(qe.Gaussian(), "binary", 1.0))
+    1.0
+    """
+    p = code_probabilities(density, grid, scale, shift, rounding=rounding)
+    return (-(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1))[()]
