@@ -6,7 +6,8 @@ P(M' <= m) = A(m)^n, A(m) = P(|x| <= m), and the block's largest magnitude is ma
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,13 @@ from .base import Density
 from .panels import resolve
 
 # Panels in log m to begin with, and nodes on those that were found.
-_PANEL, _NODES = 0.5, 16
+_PANEL, _NODES = 1.0, 16
 # Where the coarse look for the range begins and ends, in powers of two of the root mean square; how fine it is.
 _FIRST, _LAST, _PER_OCTAVE = -60, 500, 4
+# Panels in the Gumbel variable of a tensor's largest, and their nodes: NVFP4's error is right to 1e-12.
+_GUMBEL, _GUMBEL_NODES = np.array([-3.6, -1.5, 0.5, 3.0, 8.0, 30.0]), 10
 # Shares of E[M^2] that are left out at either end.
-_LEFT_OUT = 1e-19
+_LEFT_OUT = 1e-17
 
 
 class Largest:
@@ -56,13 +59,53 @@ class Largest:
         """f(m) + f(-m)."""
         return np.asarray(self.density.pdf(m)) + np.asarray(self.density.pdf(-m))
 
+    def ring(self, inner: Array, outer: Array) -> Array:
+        """P(inner < |x| <= outer), to its own digits."""
+        ends = np.stack([np.stack([-outer, -inner], axis=-1), np.stack([inner, outer], axis=-1)])
+        mass: Array = self.density.cell_moments(ends, np.zeros((2, inner.size, 1)))[0].sum(axis=(0, 2))
+        return mass
+
+    def beyond(self, p: Array) -> Array:
+        """The m with P(|x| > m) = p."""
+        if self.density.symmetric and not np.any(self.density.mean):
+            return np.asarray(self.density.isf(0.5 * p))
+        goal = np.log(p)
+        low, high = np.full(p.shape, 1e-9 * self.rms), np.full(p.shape, self.rms)
+        while (short := self._log_outside(high) > goal).any():
+            high = np.where(short, 2 * high, high)
+        for _ in range(60):
+            middle = np.sqrt(low * high)
+            more = self._log_outside(middle) > goal
+            low, high = np.where(more, middle, low), np.where(more, high, middle)
+        return np.asarray(high)
+
+    def _log_outside(self, m: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log(np.asarray(self.density.sf(m)) + np.asarray(self.density.cdf(np.nextafter(-m, -np.inf))))
+
+    def of_tensor(self, size: int) -> tuple[Array, Array]:
+        """Largest magnitudes t of `size` values, as nodes, and their probabilities.
+
+        In z = -log(size P(|x| > t)) the density of t is close to exp(-z - exp(-z)) whatever that of x.
+        """
+        edges = _GUMBEL
+        node, weight = np.polynomial.legendre.leggauss(_GUMBEL_NODES)
+        half = 0.5 * np.diff(edges)[:, None]
+        z = (edges[:-1, None] + half * (node + 1)).ravel()
+        outside = np.exp(-z) / size
+        possible = outside < 1
+        z, outside = z[possible], outside[possible]
+        share = (half * weight).ravel()[possible] * np.exp((size - 1) * np.log1p(-outside) - z)
+        return self.beyond(outside), share / share.sum()
+
     def weight(self, m: Array) -> Array:
         """How much blocks with their largest magnitude about m count: m^3 A(m)^n (f(m) + f(-m)), by log m."""
         with np.errstate(over="ignore", invalid="ignore"):
             return np.nan_to_num(self.below(m) * self.both_sides(m) * m**3, posinf=0.0)
 
-    def range(self) -> tuple[float, float]:
-        """The m between which all but 1e-19 of E[M^2] lies (no further than float64 and the support reach)."""
+    @functools.cached_property
+    def span(self) -> tuple[float, float]:
+        """The m between which all but 1e-17 of E[M^2] lies (no further than float64 and the support reach)."""
         end = float(np.max(np.abs(self.density.support)))
         m = self.rms * np.exp2(np.arange(_FIRST * _PER_OCTAVE, _LAST * _PER_OCTAVE + 1) / _PER_OCTAVE)
         m = m[m < min(end, 1e150)]
@@ -73,13 +116,13 @@ class Largest:
         low, high = m[max(inside[0] - 1, 0)], m[min(inside[-1] + 1, m.size - 1)]
         return float(low), end if high == m[-1] and np.isfinite(end) else float(high)
 
-    def nodes(self, cuts: Array, step: float = _PANEL) -> tuple[Array, Array]:
+    def nodes(self, cuts: Array) -> tuple[Array, Array]:
         """Nodes m and weights dm of an integral over the range, whose integrand is smooth between `cuts`."""
-        low, high = self.range()
+        low, high = self.span
         inner = np.log(cuts[(cuts > low) & (cuts < high)])
-        count = max(1, int(np.ceil((np.log(high) - np.log(low)) / step)))
+        count = max(1, int(np.ceil((np.log(high) - np.log(low)) / _PANEL)))
         edges = np.linspace(np.log(low), np.log(high), count + 1)
-        known = np.unique(np.abs(np.concatenate([self.density.kinks.ravel(), _finite(self.density.support)])))
+        known = np.unique(np.abs(np.concatenate([self.density.kinks.ravel(), finite(self.density.support)])))
         inner = np.concatenate([inner, np.log(known[(known > low) & (known < high)])])
         if np.isfinite(self.density.support).any():
             # M' gathers within 1 / n of the end.
@@ -92,53 +135,7 @@ class Largest:
         return m.ravel(), (half * weight * m).ravel()
 
 
-class Shells(NamedTuple):
-    """What the scale of a block depends on, in rows: for M' <= inner and |x| <= inner, and for the ring up to outer.
-
-    Of row j, x with |x| <= inner[j] is scaled by scale[j] with probability `within[j]`, x with inner[j] < |x| <=
-    outer[j] with probability `around[j]`: in a ring x may itself be the largest.
-    """
-
-    scale: Array
-    inner: Array
-    outer: Array
-    within: Array
-    around: Array
-
-    def select(self, index: Any) -> Shells:
-        """Some of the rows."""
-        return Shells(*(column[index] for column in self))
-
-
-def stored_shells(largest: Largest, bounds: Array, scales: Array) -> Shells:
-    """Scales that are constant between bounds: a finite sum, all of whose terms are positive.
-
-    E[loss] = sum_j (P_{j+1} - P_j) C_j(m_j) + P_{j+1} (C_j(m_{j+1}) - C_j(m_j)), P_j = P(M' <= m_j) and C_j(m) the loss
-    of |x| <= m at scale j.
-    """
-    low, high = largest.range()
-    # What lies below the range has any scale: hardly anything is there.
-    first = max(int(np.searchsorted(bounds, low, side="right")) - 1, 0)
-    last = int(np.searchsorted(bounds, high, side="left"))
-    bounds, scales = bounds[first : last + 1], scales[first:last]
-    inner, outer = np.where(np.arange(scales.size) == 0, 0.0, bounds[:-1]), bounds[1:]
-    around = largest.below(outer)
-    within = np.zeros(scales.size)
-    if largest.others:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends = np.stack([np.stack([-outer, -inner], axis=-1), np.stack([inner, outer], axis=-1)])
-            mass = largest.density.cell_moments(ends, np.zeros((2, scales.size, 1)))[0].sum(axis=(0, 2))
-            # A_j / A_{j+1} = 1 - mass / A_{j+1}: the mass of a narrow ring keeps its digits.
-            share = np.minimum(mass / np.exp(largest.log_inside(outer)), 1.0)
-            within = np.nan_to_num(around * -np.expm1(largest.others * np.log1p(-share)))
-    return Shells(scales, inner, outer, within, around)
-
-
-def ends_of(*arrays: Any) -> Array:
-    """All finite numbers of some arrays."""
-    return _finite(np.concatenate([np.ravel(np.asarray(a, np.float64)) for a in arrays]))
-
-
-def _finite(values: Any) -> Array:
+def finite(values: Any) -> Array:
+    """The finite numbers of an array, flat."""
     flat = np.ravel(np.asarray(values, np.float64))
     return flat[np.isfinite(flat)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -18,7 +16,7 @@ from .exact import Model, Rounding, error_sums
 
 
 def block_error(
-    density: Density, form: BlockFormat, scale: ArrayLike, rounding: Rounding, model: Model
+    density: Density, form: BlockFormat, scale: ArrayLike, size: int | None, rounding: Rounding, model: Model
 ) -> BlockErrorTerms:
     """`quantization_error` of a block format: of each member at each tensor scale.
 
@@ -26,7 +24,7 @@ def block_error(
     --------
     >>> import qerror as qe
     >>> from qerror.grids.block_formats import block_format
-    >>> terms = block_error(qe.Gaussian(), block_format("mxfp4"), 1.0, "nearest", "exact")
+    >>> terms = block_error(qe.Gaussian(), block_format("mxfp4"), 1.0, None, "nearest", "exact")
     >>> round(float(terms.mse), 12), round(float(terms.maximum / terms.mse), 6)
     (0.013218762254, 0.231464)
     """
@@ -34,10 +32,10 @@ def block_error(
     units = check_positive("scale", scale)
     shape = broadcast_shape(density.shape, scale=units)
     members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
-    columns = [_one(_member(members, i), form, float(unit), rounding, model) for i, unit in enumerate(flat)]
+    columns = [_one(_member(members, i), form, float(unit), size, rounding, model) for i, unit in enumerate(flat)]
     terms = np.array(columns).reshape(-1, 7).T.reshape(7, *shape)
     clipping, rounded, bias, cross, power, mean, maximum = (term[()] for term in terms)
-    return BlockErrorTerms(clipping, rounded, bias, cross, power, mean, maximum, form.bits_per_value())
+    return BlockErrorTerms(clipping, rounded, bias, cross, power, mean, maximum, form.bits_per_value(size))
 
 
 def _member(density: Density, index: int) -> Density:
@@ -46,33 +44,38 @@ def _member(density: Density, index: int) -> Density:
     return density.take(np.array(index))
 
 
-def _one(density: Density, form: BlockFormat, unit: float, rounding: Rounding, model: Model) -> tuple[float, ...]:
+def _one(
+    density: Density, form: BlockFormat, unit: float, size: int | None, rounding: Rounding, model: Model
+) -> tuple[float, ...]:
     """Clipping, rounding, bias, cross, power, mean and the share of the largest values."""
-    blocks = BlockScaled(density, form, unit)
+    blocks = BlockScaled(density, form, unit, size=size)
     one, zero = np.ones(1), np.zeros(1)
     clipping, rounded, _, cross = (float(a[0]) for a in error_sums(blocks, form.grid, one, zero, rounding, model)[:4])
-    _, first, second = blocks.lost
-    weight, mean = blocks.weight, float(density.mean)
-    bias = -float(first)
-    if not (blocks.symmetric and np.array_equal(form.grid.levels, -form.grid.levels[::-1])):
-        # Biases count by the scale, not by its square.
-        single = BlockScaled(density, form, unit, order=1)
-        bias += single.weight * float(error_sums(single, form.grid, one, zero, rounding, model).bias[0])
-    return (
-        weight * clipping + float(second),
-        weight * rounded,
-        bias,
-        weight * cross - float(second),
-        float(density.std) ** 2 + mean**2,
-        mean,
-        _maximum(blocks, form.grid, rounding),
-    )
+    lost, weight, mean = float(blocks.lost[2]), blocks.weight, float(density.mean)
+    bias = 0.0
+    if not (blocks.symmetric and np.array_equal(form.grid.levels, -form.grid.levels[::-1])) and model == "exact":
+        bias = _bias(blocks, form.grid, rounding)
+    power = float(density.std) ** 2 + mean**2
+    maximum = _maximum(blocks, form.grid, rounding)
+    return weight * clipping + lost, weight * rounded, bias, weight * cross - lost, power, mean, maximum
+
+
+def _bias(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:
+    """E[Q(x) - x]: counted by the scale, not by its square."""
+    single, lost = blocks.reweighted(1), float(blocks.lost[1])
+    if rounding == "stochastic":
+        sums = error_sums(single, grid, np.ones(1), np.zeros(1), rounding)
+        return single.weight * float(sums.bias[0]) - lost
+    # E[Q] - E[x], from the probabilities beyond the thresholds.
+    mass, _ = single.tails(grid.thresholds)
+    home = grid.levels[int((grid.thresholds < single.mean).sum())]
+    return single.weight * float(home + mass @ np.diff(grid.levels)) - float(blocks.base.mean)
 
 
 def _maximum(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:
     """The largest values' part of the mean squared error."""
     x, count, scale = blocks.largest_values(grid)
-    return math.fsum(count * _loss(x, scale, grid, rounding))
+    return float((count * _loss(x, scale, grid, rounding)).sum())
 
 
 def _loss(x: Array, scale: Array, grid: Grid, rounding: Rounding) -> Array:

@@ -28,6 +28,7 @@ def quantization_error(
     *,
     rounding: Rounding = "nearest",
     model: Model = "exact",
+    size: int | None = None,
 ) -> ErrorTerms:
     """Expected error of rounding a density to shift + scale * levels, or of a block format.
 
@@ -50,6 +51,9 @@ def quantization_error(
         Stochastic: to the neighbour above with the probability that keeps the mean; beyond the ends as nearest.
     model : {"exact", "high_resolution"}
         The integrals themselves, or StatQAT's and ACIQ's approximation (see `qerror.errors.high_resolution`).
+    size : int, optional
+        Of a format with a tensor scale (nvfp4): how many values a tensor has. Expectations are then over tensors with
+        their own scales, as their largest magnitudes give them.
 
     Returns
     -------
@@ -75,7 +79,11 @@ def quantization_error(
     if isinstance(levels, BlockFormat):
         if np.any(check_shift(shift)):
             raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
-        return block_error(density, levels, 1.0 if scale is None else scale, rounding, model)
+        if size is not None and scale is not None:
+            raise ValueError(f"scale must be left out with size, whose tensors have their own, got {shown(scale)}")
+        return block_error(density, levels, 1.0 if scale is None else scale, size, rounding, model)
+    if size is not None:
+        raise ValueError(f"size must be left out for a grid, which has no tensor scale, got {shown(size)}")
     if scale is None:
         raise ValueError(f"scale must be given for a grid; qerror.optimal_scale finds the best one for {levels!r}")
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)

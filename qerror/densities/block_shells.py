@@ -1,0 +1,171 @@
+"""Which scale a value of a block meets, and how often: rows of scales, by what is known of the largest magnitudes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .._types import Array, Index
+from ..grids.block_formats import BlockFormat
+from ..grids.block_rules import Staircase, staircase
+from .block_maxima import Largest
+
+# Cuts of the integral over the largest magnitude that are worth their panels.
+_MOST_CUTS = 2000
+
+
+class Shells(NamedTuple):
+    """Rows of scales: row j has all |x| <= inner[j], and those in the ring from there to outer[j].
+
+    Attributes
+    ----------
+    scale, inner, outer : ndarray of shape (J,)
+        Units of x.
+    within, around : ndarray of shape (J,)
+        Probability that x has this scale, given that it lies within `inner`, and given that it lies in the ring.
+    own : ndarray of shape (J,)
+        In the ring x is the largest itself with probability own * P(M' <= |x|).
+    turned : ndarray of shape (J,)
+        Share of the blocks whose scale is negative.
+    """
+
+    scale: Array
+    inner: Array
+    outer: Array
+    within: Array
+    around: Array
+    own: Array
+    turned: Array
+
+    def select(self, index: Any) -> Shells:
+        """Some of the rows."""
+        return Shells(*(column[index] for column in self))
+
+    def join(self, other: Shells) -> Shells:
+        """All rows of both."""
+        return Shells(*(np.concatenate(columns) for columns in zip(self, other, strict=True)))
+
+
+class Tops(NamedTuple):
+    """The largest values of blocks whose scales follow them: at -end and +end times their scale.
+
+    Attributes
+    ----------
+    end : float
+    scale, lower, upper : ndarray of shape (J,)
+        Scales, and the probability that a value is such a largest one, at either end.
+    """
+
+    end: float
+    scale: Array
+    lower: Array
+    upper: Array
+
+    def masses(self, order: float) -> Array:
+        """E[scale^order; x is at the end], of both ends."""
+        weight = self.scale**order
+        return np.array([(weight * self.lower).sum(), (weight * self.upper).sum()])
+
+
+_NONE = np.empty(0)
+NO_TOPS = Tops(np.inf, _NONE, _NONE, _NONE)
+
+
+def shells_of(largest: Largest, form: BlockFormat, unit: float, size: int | None) -> tuple[Shells, Tops]:
+    """The rows of a block format: at a tensor scale `unit`, or for tensors of `size` values that have their own."""
+    if form.rule in ("best_of", "optimal"):
+        raise ValueError(f"form must have a rule that reads the largest magnitude alone, got rule {form.rule}")
+    constant = form.constants[0]
+    if form.scale_format is None:
+        return _any_scale(largest, form, constant / form.grid.absmax)
+    if form.signed:
+        raise ValueError("signed block scales that are stored have no expected error here; qerror.simulate has one")
+    steps = staircase(form.grid, form.scale_format, form.rule, constant)
+    if size is not None:
+        return _of_tensors(largest, form, steps, size)
+    return stored_shells(largest, unit * steps.bounds, unit * steps.scales)[0], NO_TOPS
+
+
+def stored_shells(largest: Largest, bounds: Array, scales: Array, end: ArrayLike = np.inf) -> tuple[Shells, Index]:
+    """Scales that are constant between bounds: a finite sum, all of whose terms are positive.
+
+    E[loss] = sum_j (P_{j+1} - P_j) C_j(m_j) + P_{j+1} (C_j(m_{j+1}) - C_j(m_j)), P_j = P(M' <= m_j) and C_j(m) the loss
+    of |x| <= m at scale j. With an `end` all values are known to lie within +-end.
+
+    Parameters
+    ----------
+    bounds, scales : ndarray of shape (..., J + 1) and (..., J)
+    end : array_like of shape (...)
+
+    Returns
+    -------
+    shells : Shells
+        Only the rows that count.
+    place : ndarray
+        Which of the leading shape each row belongs to, counted flat.
+    """
+    low, high = largest.span
+    ends = np.broadcast_to(np.asarray(end, np.float64)[..., None], scales.shape)
+    inner, outer = bounds[..., :-1], np.minimum(bounds[..., 1:], ends)
+    # What lies below the range has any scale: hardly anything is there.
+    kept = (outer > np.maximum(inner, low)) & (inner < high)
+    place = np.arange(kept.size // kept.shape[-1]).repeat(kept.sum(axis=-1).ravel())
+    inner, outer, ends, scales = inner[kept], outer[kept], ends[kept], scales[kept]
+    inner = np.where(inner <= low, 0.0, inner)
+    inside = largest.log_inside(outer)
+    every = np.zeros(inside.shape) if np.isinf(ends).all() else largest.log_inside(ends)
+    around = np.exp(largest.others * (inside - every))
+    within = np.zeros(scales.size)
+    if largest.others:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # A_j / A_{j+1} = 1 - mass / A_{j+1}: the mass of a narrow ring keeps its digits.
+            share = np.minimum(largest.ring(inner, outer) / np.exp(inside), 1.0)
+            within = np.nan_to_num(around * -np.expm1(largest.others * np.log1p(-share)))
+    # Of x itself it is known, too, that it lies within the end.
+    known = np.exp(-every)
+    own = np.exp(-largest.others * every) * known
+    return Shells(scales, inner, outer, within * known, around * known, own, np.zeros(scales.size)), place
+
+
+def _of_tensors(largest: Largest, form: BlockFormat, steps: Staircase, size: int) -> tuple[Shells, Tops]:
+    """The rows of many tensors: given the largest magnitude t of one, all of its other values lie within +-t.
+
+    The block of the largest, B of the N values, has the scale that t gives.
+    """
+    end = (form.full_scale or 1.0) * form.grid.absmax
+    t, share = largest.of_tensor(size)
+    unit = t / end
+    shells, place = stored_shells(largest, np.outer(unit, steps.bounds), np.outer(unit, steps.scales), t)
+    weight = (share * (1 - form.block_size / size))[place]
+    shells = shells._replace(within=weight * shells.within, around=weight * shells.around, own=weight * shells.own)
+    scale = unit * steps.scales[np.searchsorted(steps.bounds, end) - 1]
+    others, none = (form.block_size - 1) / size * np.exp(-largest.log_inside(t)), np.zeros(t.size)
+    up, down = np.asarray(largest.density.pdf(t)), np.asarray(largest.density.pdf(-t))
+    tops = Tops(float(t[0] / scale[0]), scale, *(share / size * side / (up + down) for side in (down, up)))
+    return shells.join(Shells(scale, t, t, share * others, none, none, none)), tops
+
+
+def _any_scale(largest: Largest, form: BlockFormat, constant: float) -> tuple[Shells, Tops]:
+    """Scales that follow M: nodes of the integral over M', and the largest value itself at the end."""
+    n, cuts = largest.others, np.empty(0)
+    kinks = np.abs(largest.density.kinks.ravel())
+    if kinks.size * len(form.grid) <= _MOST_CUTS:
+        # Where a threshold meets a jump of the pdf, the loss as a function of M has a kink.
+        t = np.abs(form.grid.thresholds) * constant
+        cuts = (kinks[:, None] / t[t > 0]).ravel()
+    m, dm = largest.nodes(cuts)
+    up, down = np.asarray(largest.density.pdf(m)), np.asarray(largest.density.pdf(-m))
+    own, none = largest.below(m) * dm, np.zeros(m.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = np.nan_to_num(n * np.exp((n - 1) * largest.log_inside(m)) * (up + down) * dm)
+        negative = np.nan_to_num(down / (up + down))
+    lower, upper, turned = own * down, own * up, none
+    if form.signed:
+        lower, upper, turned = none, lower + upper, negative
+        if form.grid.max < -form.grid.min:
+            # The largest value meets the lowest level.
+            lower, upper, turned = upper, lower, 1.0 - negative
+    shells = Shells(constant * m, m, m, within, none, none, turned).select(within > 0)
+    return shells, Tops(1.0 / constant, constant * m, lower, upper)
