@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import Staircase, staircase
 from .block_maxima import Largest
 
+# From how many rows on runs are summed by some of their rows, in so many parts, by so many rows of each; how far
+# probabilities may then be from 1.
+_MANY, _PARTS, _POINTS, _WHOLE = 300, 3, 16, 1e-13
 # Cuts of the integral over the largest magnitude that are worth their panels.
 _MOST_CUTS = 2000
 
@@ -85,7 +89,7 @@ def shells_of(largest: Largest, form: BlockFormat, unit: float, size: int | None
     steps = staircase(form.grid, form.scale_format, form.rule, constant)
     if size is not None:
         return _of_tensors(largest, form, steps, size)
-    return stored_shells(largest, unit * steps.bounds, unit * steps.scales)[0], NO_TOPS
+    return _thinned(largest, unit * steps.bounds, unit * steps.scales), NO_TOPS
 
 
 def stored_shells(largest: Largest, bounds: Array, scales: Array, end: ArrayLike = np.inf) -> tuple[Shells, Index]:
@@ -127,6 +131,51 @@ def stored_shells(largest: Largest, bounds: Array, scales: Array, end: ArrayLike
     known = np.exp(-every)
     own = np.exp(-largest.others * every) * known
     return Shells(scales, inner, outer, within * known, around * known, own, np.zeros(scales.size)), place
+
+
+def _thinned(largest: Largest, bounds: Array, scales: Array) -> Shells:
+    """`stored_shells`, of which many neighbours with equal steps between them (fp16) are summed by a few of them.
+
+    Along such a run all that a row holds is smooth in its number: a polynomial through some rows has the sum of all.
+    """
+    low, high = largest.span
+    first, last = (int(np.searchsorted(bounds, end, side="right")) for end in (low, high))
+    rows = np.arange(max(first - 1, 0), min(last, scales.size))
+    if rows.size < _MANY or largest.density.kinks.size:
+        return stored_shells(largest, bounds, scales)[0]
+    step = np.diff(bounds[rows[0] : rows[-1] + 2])
+    # Rows of one run: the same width as both neighbours, an end of the support or of the range in none.
+    inner = np.flatnonzero((step[1:-1] == step[:-2]) & (step[1:-1] == step[2:])) + 1
+    inner = inner[np.isfinite(step[inner])]
+    parts = _PARTS
+    while True:
+        chosen, weight = np.setdiff1d(np.arange(rows.size), inner), np.ones(rows.size)
+        for run in np.split(inner, np.flatnonzero(np.diff(inner) > 1) + 1):
+            for part in np.array_split(run, parts):
+                few, own = _few(part.size)
+                weight[part[few]] = own
+                chosen = np.concatenate([chosen, part[few]])
+        chosen.sort()
+        at = rows[chosen]
+        pairs = np.stack([bounds[at], bounds[at + 1]], axis=-1)
+        shells, place = stored_shells(largest, pairs, scales[at, None])
+        own = weight[chosen][place]
+        whole = own * shells.within * np.exp(largest.log_inside(shells.inner))
+        whole += own * shells.around * largest.ring(shells.inner, shells.outer)
+        if abs(whole.sum() - 1) < _WHOLE or chosen.size == rows.size:
+            return shells._replace(within=own * shells.within, around=own * shells.around, own=own * shells.own)
+        parts *= 2
+
+
+@functools.cache
+def _few(count: int) -> tuple[Index, Array]:
+    """Some of `count` equally spaced places, and weights with which polynomials there have the sum over all."""
+    if count <= 2 * _POINTS:
+        return np.arange(count), np.ones(count)
+    place = np.rint(0.5 * (count - 1) * (1 - np.cos(np.pi * (np.arange(_POINTS) + 0.5) / _POINTS))).astype(np.intp)
+    u = 2 * np.arange(count) / (count - 1) - 1
+    basis = np.polynomial.legendre.legvander(u, _POINTS - 1)
+    return place, np.linalg.solve(basis[place].T, basis.sum(axis=0))
 
 
 def _of_tensors(largest: Largest, form: BlockFormat, steps: Staircase, size: int) -> tuple[Shells, Tops]:
