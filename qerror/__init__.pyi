@@ -37,6 +37,7 @@ from .densities.rectified import Rectified as Rectified
 from .densities.shaped import GeneralizedGaussian as GeneralizedGaussian
 from .densities.shaped import StudentT as StudentT
 from .errors.dot_product import dot_product_error as dot_product_error
+from .errors.octaves import octave_average as octave_average
 from .errors.quantization import code_entropy as code_entropy
 from .errors.quantization import code_probabilities as code_probabilities
 from .errors.quantization import quantization_error as quantization_error
@@ -52,10 +53,12 @@ from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats
 from .grids.formats import grid as grid
 from .grids.grid import Grid as Grid
+from .results import BlockErrorTerms as BlockErrorTerms
 from .results import DotProductError as DotProductError
 from .results import ErrorTerms as ErrorTerms
 from .results import FitResult as FitResult
 from .results import Minimum as Minimum
+from .results import OctaveAverage as OctaveAverage
 from .results import ScaleResult as ScaleResult
 from .results import SimulatedTerms as SimulatedTerms
 from .results import StandardErrors as StandardErrors

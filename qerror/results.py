@@ -115,6 +115,33 @@ class BlockErrorTerms(ErrorTerms):
         return {**super()._lines(), "maximum": _number(self.maximum), "bits_per_value": _number(self.bits_per_value)}
 
 
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class OctaveAverage(_Readable):
+    """The error of a format with power-of-two scales over an octave of the tensor scale.
+
+    Attributes
+    ----------
+    mean : BlockErrorTerms
+        Averages over log2 of the tensor scale; its sqnr_db is that of the mean error.
+    least, greatest : BlockErrorTerms
+        Where the mse is least and greatest.
+    least_scale, greatest_scale : float
+        The tensor scales there, from 1 to 2 (and all of their doubles and halves).
+    """
+
+    mean: BlockErrorTerms
+    least: BlockErrorTerms
+    greatest: BlockErrorTerms
+    least_scale: float
+    greatest_scale: float
+
+    def _lines(self) -> dict[str, str]:
+        places = {"mean": "", "least": f" at scale {self.least_scale:.6g}"}
+        places["greatest"] = f" at scale {self.greatest_scale:.6g}"
+        terms = {name: getattr(self, name) for name in places}
+        return {n: f"mse {_number(t.mse)}, {_number(t.sqnr_db)} dB{places[n]}" for n, t in terms.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Minimum:
     """One local minimum of the MSE over the scale (and, where it was free, the shift)."""

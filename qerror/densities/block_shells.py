@@ -86,10 +86,9 @@ def shells_of(largest: Largest, form: BlockFormat, unit: float, size: int | None
         return _any_scale(largest, form, constant / form.grid.absmax)
     if form.signed:
         raise ValueError("signed block scales that are stored have no expected error here; qerror.simulate has one")
-    steps = staircase(form.grid, form.scale_format, form.rule, constant)
     if size is not None:
-        return _of_tensors(largest, form, steps, size)
-    return _thinned(largest, unit * steps.bounds, unit * steps.scales), NO_TOPS
+        return _of_tensors(largest, form, staircase(form.grid, form.scale_format, form.rule, constant), size)
+    return _thinned(largest, *staircase(form.grid, form.scale_format, form.rule, constant, unit)), NO_TOPS
 
 
 def stored_shells(largest: Largest, bounds: Array, scales: Array, end: ArrayLike = np.inf) -> tuple[Shells, Index]:

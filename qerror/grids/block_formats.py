@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,7 +14,7 @@ from .families import int_grid
 from .formats import BLOCK_NAMES
 from .formats import grid as as_grid
 from .grid import Grid
-from .scale_formats import scale_grid
+from .scale_formats import powers_of_two, scale_grid
 
 # Bits of a scale that is any positive number: those of a float32.
 _FLOAT_BITS = 32
@@ -190,11 +189,9 @@ def _check_rule(rule: str, stored: Grid | None, *, signed: bool) -> None:
         raise ValueError(f"signed must be False for rule {rule}; absmax, up and down know it")
     if rule in ("up", "down") and stored is None:
         raise ValueError(f"scale_format must be given for rule {rule}, which rounds to stored scales")
-    if rule in OCTAVES:
-        powers = stored is not None and all(math.frexp(v)[0] == 0.5 for v in stored.levels[stored.levels > 0].tolist())
-        if not powers:
-            got = "none" if stored is None else _said(stored)
-            raise ValueError(f"rule {rule} chooses powers of two: scale_format must be 'e8m0' or 'pow2', got {got}")
+    if rule in OCTAVES and (stored is None or not powers_of_two(stored)):
+        got = "none" if stored is None else _said(stored)
+        raise ValueError(f"rule {rule} chooses powers of two: scale_format must be 'e8m0' or 'pow2', got {got}")
 
 
 def _made_name(form: BlockFormat) -> str:

@@ -89,11 +89,12 @@ def staircase(grid: Grid, scale_format: Grid, rule: str, constant: float, unit: 
     values = stored_scales(scale_format)
     if rule in OCTAVES:
         # From theta / 2 on; below the first and above the last nothing is left to choose.
-        inner = 0.5 * octave_end(grid, rule) / constant * values[1:]
+        between, factor = values[1:], 0.5 * octave_end(grid, rule) / constant
     else:
-        between = {"absmax": 0.5 * (values[1:] + values[:-1]), "up": values[:-1], "down": values[1:]}[rule]
-        inner = between * (grid.absmax / constant)
-    inner, scales = inner * unit, values * unit
+        between = {"absmax": 0.5 * values[1:] + 0.5 * values[:-1], "up": values[:-1], "down": values[1:]}[rule]
+        factor = grid.absmax / constant
+    with np.errstate(over="ignore"):
+        inner, scales = between * (factor * unit), values * unit
     if inner.size and inner[0] == 0:
         # Rounded up, only M = 0 has scale 0.
         inner, scales = inner[1:], scales[1:]

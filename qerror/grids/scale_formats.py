@@ -29,6 +29,17 @@ def scale_grid(name: str | Grid) -> Grid:
     return Grid(np.exp2(np.arange(-1022.0, 1023.0)), "pow2") if name == "pow2" else as_grid(name)
 
 
+def powers_of_two(stored: Grid) -> bool:
+    """Whether all scales of a format are powers of two.
+
+    Examples
+    --------
+    >>> powers_of_two(as_grid("e8m0")), powers_of_two(as_grid("fp16"))
+    (True, False)
+    """
+    return bool((np.frexp(stored.levels[stored.levels > 0])[0] == 0.5).all())
+
+
 def scale_name(name: Any) -> str:
     """The name of a scale format in `SCALE_FORMATS`; also of a dtype (bfloat16, float8_e4m3fn), in any case.
 
