@@ -54,6 +54,7 @@ from .grids.formats import formats as formats
 from .grids.formats import grid as grid
 from .grids.grid import Grid as Grid
 from .results import BlockErrorTerms as BlockErrorTerms
+from .results import BlockScaleResult as BlockScaleResult
 from .results import DotProductError as DotProductError
 from .results import ErrorTerms as ErrorTerms
 from .results import FitResult as FitResult

@@ -195,6 +195,49 @@ class ScaleResult(_Readable):
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class BlockScaleResult(_Readable):
+    """The tensor scale or the constant of a block format that has the least mean squared error.
+
+    Attributes
+    ----------
+    form : BlockFormat
+        The format, with the best constant.
+    free : {"scale", "constant"}
+        What was chosen.
+    scale : float
+        The tensor scale, units of x; 1 where the constant was chosen.
+    constant : float
+        What the largest magnitude of a block is multiplied with.
+    error : BlockErrorTerms
+        At the best; of power-of-two scales whose constant was chosen the mean over an octave.
+    minima : tuple of Minimum
+        All that were found, best first; their `scale` is that of what was chosen.
+    status : Status
+    """
+
+    form: Any
+    free: str
+    scale: float
+    constant: float
+    error: BlockErrorTerms
+    minima: tuple[Minimum, ...]
+    status: Status
+
+    @property
+    def threshold(self) -> float | None:
+        """Of a power-of-two rule: the largest magnitude of a block over its scale lies below it, above its half."""
+        end: float | None = self.form.octave_end
+        return end
+
+    def _lines(self) -> dict[str, str]:
+        lines = {"format": self.form.name, "scale": _number(self.scale), "constant": f"{self.constant:.9g}"}
+        lines |= {} if self.threshold is None else {"threshold": f"{self.threshold:.9g}"}
+        lines |= {"mse": _number(self.error.mse), "sqnr_db": _number(self.error.sqnr_db)}
+        lines["minima"] = f"{len(self.minima)} at {self.free} " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
+        return {**lines, "status": str(self.status)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class FitResult(_Readable):
     """Scales of a tensor, one for each of its groups, and what they cost; made by `qerror.fit` and `qerror.evaluate`.
 

@@ -38,6 +38,21 @@ def block_error(
     return BlockErrorTerms(clipping, rounded, bias, cross, power, mean, maximum, form.bits_per_value(size))
 
 
+def block_mse(density: Density, form: BlockFormat, unit: float, rounding: Rounding, model: Model) -> float:
+    """The mean squared error alone, of one density at one tensor scale.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> from qerror.grids.block_formats import block_format
+    >>> round(block_mse(qe.Gaussian(), block_format("mxfp4"), 1.0, "nearest", "exact"), 12)
+    0.013218762254
+    """
+    blocks = BlockScaled(density, form, unit)
+    sums = error_sums(blocks, form.grid, np.ones(1), np.zeros(1), rounding, model)
+    return blocks.weight * float(sums.mse[0]) + float(blocks.lost[2])
+
+
 def _member(density: Density, index: int) -> Density:
     if not density.shape:
         return density

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from .._check import as_int, check_choice, check_positive, shown, suggest
-from .block_rules import BLOCK_RULES, OCTAVES
+from .block_rules import BLOCK_RULES, OCTAVES, octave_end
 from .families import int_grid
 from .formats import BLOCK_NAMES
 from .formats import grid as as_grid
@@ -111,6 +111,11 @@ class BlockFormat:
     def constant(self) -> float | tuple[float, ...]:
         """What the largest magnitude of a block is multiplied with: a number, or several for rule best_of."""
         return self.constants if self.rule == "best_of" else self.constants[0]
+
+    @property
+    def octave_end(self) -> float | None:
+        """Of a power-of-two rule theta: the scale s of a block has theta / 2 <= M / s < theta; None for others."""
+        return octave_end(self.grid, self.rule) / self.constants[0] if self.rule in OCTAVES else None
 
     def replace(self, **changes: Any) -> BlockFormat:
         """The same format but for some parameters; its name is made anew.

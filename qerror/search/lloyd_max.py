@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,21 @@ from .._check import as_int
 from .._types import Array
 from ..densities.base import Density, check_density
 from ..grids.grid import Grid
-from ..samples.double_double import two_sum
-
-_NONE = np.empty(0)
+from .block_codebooks import block_codebook
+from .codebook_cells import Cells, cells_of, solve_tridiagonal
 
 # The widest formats have 16 bits. Cells of a density get so narrow that beyond 12 bits their moments do not settle.
 _MOST_OF_SAMPLES, _MOST_OF_DENSITIES = 1 << 16, 1 << 12
 
 
-def lloyd_max(density: Density, n_levels: int) -> Grid:
+def lloyd_max(
+    density: Density,
+    n_levels: int,
+    *,
+    block_size: int | None = None,
+    signed: bool = False,
+    fixed: Sequence[float] = (),
+) -> Grid:
     """The levels, in units of x, that minimize the mean squared error of rounding to the nearest of them.
 
     Each level is the mean of its cell, each threshold the midpoint of its neighbours (Max 1960, Lloyd 1957). For a
@@ -38,12 +44,20 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     density : Density
         Of shape (); a sample is `Empirical(x)`.
     n_levels : int
-        At least 2, at most 4096; of a sample at most 65536 and the number of its distinct values.
+        At least 2, at most 4096 (256 for blocks); of a sample at most 65536 and the number of its distinct values.
+    block_size : int, optional
+        Levels for values in blocks of this many, each divided by the largest magnitude of its block: those of least
+        E[(x - g Q(x / g))^2] for the grid of a `BlockFormat` whose scales have any size. The best of several starts;
+        `qerror.search.block_codebooks.block_codebook` says what they ended at.
+    signed : bool
+        Of blocks: divide by the value of largest magnitude with its sign (`BlockFormat(..., signed=True)`).
+    fixed : sequence of float
+        Of blocks: levels that stay, such as (-1, 0, 1).
 
     Returns
     -------
     Grid
-        To be used with scale 1 and shift 0.
+        To be used with scale 1 and shift 0, or as the elements of blocks.
 
     Raises
     ------
@@ -55,8 +69,15 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     >>> import qerror as qe
     >>> qe.lloyd_max(qe.Gaussian(), 4).levels.round(10).tolist()
     [-1.5104176085, -0.4527800346, 0.4527800346, 1.5104176085]
+    >>> qe.lloyd_max(qe.Gaussian(), 4, block_size=64, fixed=(-1, 1)).levels.round(10).tolist()
+    [-1.0, -0.2437346844, 0.2437346844, 1.0]
     """
     check_density(density)
+    if block_size is not None:
+        return block_codebook(density, n_levels, block_size, signed=signed, fixed=fixed).grid
+    if signed or len(fixed):
+        given = "signed" if signed else "fixed"
+        raise ValueError(f"{given} must be left out without block_size, whose blocks it speaks of")
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; call lloyd_max for each member")
     is_sample = density.panels().shape[-1] == 0
@@ -65,18 +86,8 @@ def lloyd_max(density: Density, n_levels: int) -> Grid:
     return Grid(levels, name=f"lloyd-max-{count}")
 
 
-class _Cells(NamedTuple):
-    """Of every cell: first moment about its level, mass, and the flows (q_k+1 - q_k) f(t_k) / 4 across its ends."""
-
-    first: Array
-    mse: float
-    mass: Array
-    below: Array
-    above: Array
-
-
 def _best_levels(density: Density, count: int) -> Array:
-    levels = _newton(lambda q: _cells(density, q), _coarse(density, count), float(density.std))
+    levels = _newton(lambda q: cells_of(density, q), _coarse(density, count), float(density.std))
     if not density.symmetric:
         return levels
     # At a cusp the whole has a singular Hessian (Laplace: halves slide at no cost), its half has not.
@@ -84,19 +95,19 @@ def _best_levels(density: Density, count: int) -> Array:
     start = 0.5 * (levels[-positive:] - levels[:positive][::-1])
     half = _newton(lambda q: _half(density, q, count), start, float(density.std))
     # An error is right to 1e-14: levels that are better by less are symmetric ones that lost digits.
-    if _cells(density, levels).mse < _half(density, half, count).mse * (1 - 1e-12):
+    if cells_of(density, levels).mse < _half(density, half, count).mse * (1 - 1e-12):
         return levels
     return np.concatenate([mean - half[::-1], [mean] * (count % 2), mean + half])
 
 
-def _newton(cells: Callable[[Array], _Cells], levels: Array, std: float) -> Array:
+def _newton(cells: Callable[[Array], Cells], levels: Array, std: float) -> Array:
     """Newton on F_k = first moment of cell k about its level.
 
     The Jacobian is tridiagonal. Lloyd's step (each level to the mean of its cell) is the fallback: it never fails.
     """
     now, last = cells(levels), np.inf
     for _ in range(200):
-        step = _solve(now.above + now.below - now.mass, now.above[:-1], -now.first)
+        step = solve_tridiagonal(now.above + now.below - now.mass, now.above[:-1], -now.first)
         new = cells(levels + step) if (np.diff(levels + step) > 0).all() else None
         if new is None or new.mse > now.mse * (1 + 1e-14):
             step = now.first / now.mass
@@ -106,19 +117,6 @@ def _newton(cells: Callable[[Array], _Cells], levels: Array, std: float) -> Arra
             break
         levels, now, last = levels + step, new, size
     return levels
-
-
-def _solve(diagonal: Array, beside: Array, right: Array) -> Array:
-    """Solve the symmetric tridiagonal system of these entries."""
-    # Least squares for few levels: of the Laplace density with two the Jacobian is singular at the solution.
-    if right.size <= 8:
-        jacobian = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-        return np.asarray(np.linalg.lstsq(jacobian, right, rcond=1e-9)[0], np.float64)
-    # Imported here: only this needs it. A full matrix would cost 100 times as much where BLAS threads wait for cores.
-    from scipy.linalg import solve_banded
-
-    bands = np.stack([np.insert(beside, 0, 0.0), diagonal, np.append(beside, 0.0)])
-    return np.asarray(solve_banded((1, 1), bands, right), np.float64)
 
 
 def _coarse(density: Density, count: int) -> Array:
@@ -136,34 +134,18 @@ def _coarse(density: Density, count: int) -> Array:
     return _best_partition(x, mass[held][order], count)
 
 
-def _half(density: Density, levels: Array, count: int) -> _Cells:
+def _half(density: Density, levels: Array, count: int) -> Cells:
     """The cells above the mean, of levels relative to it."""
     mean = float(density.mean)
     if count % 2 == 0:
         # The innermost cells meet at the mean, whatever their levels are.
-        cells = _cells(density, levels, mean, -levels[:1])
+        cells = cells_of(density, levels, mean, -levels[:1])
         cells.below[0] = 0.0
         return cells._replace(mse=2 * cells.mse)
-    cells = _cells(density, levels, mean, np.zeros(1))
+    cells = cells_of(density, levels, mean, np.zeros(1))
     # Half of the cell of the level at the mean.
     middle = density.cell_moments(np.array([0.0, 0.5 * levels[0]]), np.zeros(1), mean)[2, 0]
     return cells._replace(mse=2 * (cells.mse + float(middle)))
-
-
-def _cells(density: Density, levels: Array, origin: float = 0.0, beside: Array = _NONE) -> _Cells:
-    """The cells of levels relative to `origin`; `beside` is the level below the first, if there is one."""
-    inner, outermost = np.append(beside, levels), 1 - beside.size
-    thresholds, lost = (0.5 * part for part in two_sum(inner[1:], inner[:-1]))
-    flow = 0.25 * np.diff(inner) * density.pdf_from(origin, thresholds)
-    edges, flow, lost = (
-        np.concatenate([[low] * outermost, part, [high]])
-        for part, low, high in ((thresholds, -np.inf, np.inf), (flow, 0.0, 0.0), (lost, 0.0, 0.0))
-    )
-    mass, first, second = density.cell_moments(edges, levels, origin)
-    # Far out a threshold is rounded by more than the inner levels may be wrong: what that moves is flow times distance.
-    moved = 2 * flow * lost
-    first += moved[1:] + moved[:-1]
-    return _Cells(first, float(second.sum()), np.maximum(mass, 1e-300), flow[:-1], flow[1:])
 
 
 def _partition(density: Density, count: int) -> Array:

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import check_choice, check_shift
+from .._check import check_choice, check_shift, shown
 from ..densities.base import Density, check_density
 from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
 from ..errors.quantization import quantization_error
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
-from ..results import ScaleResult
+from ..results import BlockScaleResult, ScaleResult
+from .block_scales import Free, best_block_scale
 from .fixed_shift import scale_at
 from .free_shift import optimal_scale_and_shift
 
 Shift = Literal["mean", "optimal"]
 
 
+@overload
 def optimal_scale(
     density: Density,
     grid: Grid | str,
+    *,
+    shift: Shift | ArrayLike = ...,
+    model: Model = ...,
+    rounding: Rounding = ...,
+    certify: bool | None = ...,
+    free: Free | None = ...,
+) -> ScaleResult: ...
+@overload
+def optimal_scale(
+    density: Density,
+    grid: BlockFormat,
+    *,
+    shift: Shift | ArrayLike = ...,
+    model: Model = ...,
+    rounding: Rounding = ...,
+    certify: bool | None = ...,
+    free: Free | None = ...,
+) -> BlockScaleResult: ...
+def optimal_scale(
+    density: Density,
+    grid: Grid | BlockFormat | str,
     *,
     shift: Shift | ArrayLike = 0.0,
     model: Model = "exact",
     rounding: Rounding = "nearest",
     certify: bool | None = None,
-) -> ScaleResult:
+    free: Free | None = None,
+) -> ScaleResult | BlockScaleResult:
     """The scale that minimizes the mean squared error over all s > 0.
 
     Parameters
     ----------
     density : Density
         Of any `shape`; a sample is `Empirical(x)`.
-    grid : Grid or str
+    grid : Grid, BlockFormat or str
     shift : array_like, "mean" or "optimal"
         The value that level 0 stands for: given, the mean of the density, or optimized together with the scale (proven
         for samples on grids of up to 8 bits and rounding to nearest).
@@ -48,10 +72,15 @@ def optimal_scale(
         minimum an octave apart differ by 1e-12). True: on a sample whatever it takes, which is a minute for int16 and
         100 000 values, and grows with their number.
 
+    free : {"scale", "constant"}, optional
+        Of a block format: whether the tensor scale is chosen (default), or the constant of the block rule (where block
+        scales have any size, which is proven; for power-of-two scales by the mean over an octave, which is the best
+        threshold of such rules).
+
     Returns
     -------
     ScaleResult
-        Fields of the broadcast shape of density and shift.
+        Fields of the broadcast shape of density and shift; of a block format `BlockScaleResult`.
 
     Raises
     ------
@@ -64,11 +93,19 @@ def optimal_scale(
     >>> result = qe.optimal_scale(qe.Gaussian(), "binary")
     >>> round(float(result.scale), 12), result.status.name
     (0.797884560803, 'EXACT')
+    >>> qe.optimal_scale(qe.Gaussian(), "nf4_g64").status.name
+    'EXACT'
     """
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("model", model, MODELS)
     check_density(density)
-    levels = as_grid(grid)
+    levels = as_format(grid)
+    if isinstance(levels, BlockFormat):
+        if np.any(np.asarray(shift) != 0):
+            raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
+        return best_block_scale(density, levels, free=free, model=model, rounding=rounding, certify=certify)
+    if free is not None:
+        raise ValueError(f"free must be left out for a grid, got {shown(free)}")
     if isinstance(shift, str):
         check_choice("shift", shift, ("mean", "optimal"))
         if shift == "optimal":
@@ -81,8 +118,8 @@ def optimal_scale(
 
 def excess_db(
     density: Density,
-    grid: Grid | str,
-    scale: ArrayLike,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
     model: Model = "exact",
@@ -93,7 +130,8 @@ def excess_db(
     Parameters
     ----------
     density, grid, scale, shift, model, rounding
-        As in `quantization_error`.
+        As in `quantization_error`; of a block format the tensor scale, or where block scales have any size the constant
+        of the rule, is compared with the best one.
 
     Returns
     -------
@@ -107,7 +145,8 @@ def excess_db(
     2.762
     """
     here = np.asarray(quantization_error(density, grid, scale, shift, model=model, rounding=rounding).mse)
-    best = np.asarray(optimal_scale(density, grid, shift=shift, model=model, rounding=rounding).error.mse)
+    levels = as_format(grid)
+    best = np.asarray(optimal_scale(density, levels, shift=shift, model=model, rounding=rounding).error.mse)
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = 10 * np.log10(here / best)
     return np.where(here <= best, 0.0, loss)[()]

@@ -1,0 +1,129 @@
+"""The best tensor scale of a block format, or the best constant of its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from .._check import check_choice
+from ..densities.base import Density
+from ..densities.blocks import BlockScaled
+from ..errors.blocks import block_error, block_mse
+from ..errors.exact import Model, Rounding
+from ..errors.octaves import octave_average, octave_mse
+from ..grids.block_formats import BlockFormat
+from ..grids.scale_formats import powers_of_two
+from ..results import BlockScaleResult, Minimum, Status
+from .densities.objective import Objective
+from .densities.scan import Search
+from .found import TOLERANCE, distinct
+
+Free = Literal["scale", "constant"]
+Error = Callable[[float], float]
+
+# Places an octave at which a scan evaluates.
+_PER_OCTAVE = 12
+# Constants of a rule that are looked at.
+_CONSTANTS = (0.25, 4.0)
+# A minimum is followed so far by comparing values, then by the derivative of the quartic through places so far apart.
+_COMPARED, _APART = 1e-5, 2e-3
+
+
+def best_block_scale(
+    density: Density, form: BlockFormat, *, free: Free | None, model: Model, rounding: Rounding, certify: bool | None
+) -> BlockScaleResult:
+    """`optimal_scale` of a block format."""
+    if density.shape:
+        raise ValueError(f"density must have shape (), got {density.shape}; take one member after the other")
+    stored = form.scale_format
+    free = free or ("constant" if stored is None else "scale")
+    check_choice("free", free, ("scale", "constant"))
+    if stored is None:
+        if free == "scale":
+            raise ValueError("free must be 'constant' for block scales of any size, which no tensor scale changes")
+        return _any_scale(density, form, model, rounding, certify)
+
+    def with_scale(scale: float) -> float:
+        return block_mse(density, form, scale, rounding, model)
+
+    def with_constant(constant: float) -> float:
+        return block_mse(density, form.replace(constant=constant), 1.0, rounding, model)
+
+    def on_average(constant: float) -> float:
+        return octave_mse(density, form.replace(constant=constant), rounding)
+
+    if powers_of_two(stored):
+        # Twice the scale is the scale of twice the density; twice the constant gives the next exponent.
+        error, (low, high) = with_scale if free == "scale" else on_average, (1.0, 2.0)
+    elif free == "scale":
+        error, (low, high) = with_scale, _useful(density, form)
+    else:
+        error, (low, high) = with_constant, _CONSTANTS
+    minima = _minima(error, low, high, repeats=powers_of_two(stored))
+    best = minima[0].scale
+    scale, constant = (best, form.constants[0]) if free == "scale" else (1.0, best)
+    chosen = form if free == "scale" else form.replace(constant=best)
+    if error is on_average:
+        terms = octave_average(density, chosen, rounding=rounding).mean
+    else:
+        terms = block_error(density, chosen, scale, None, rounding, model)
+    return BlockScaleResult(chosen, free, scale, constant, terms, tuple(minima), Status.LOCAL)
+
+
+def _any_scale(
+    density: Density, form: BlockFormat, model: Model, rounding: Rounding, certify: bool | None
+) -> BlockScaleResult:
+    """The constant as the scale of the scaled values: the search for one scale, with its proof."""
+    blocks, own = BlockScaled(density, form), form.constants[0]
+    found = Search(Objective(blocks, form.grid, np.zeros(1), rounding, model), certify).run()
+    best = form.replace(constant=float(own * found.scale[0]))
+    terms = block_error(density, best, 1.0, None, rounding, model)
+    minima = tuple(Minimum(own * m.scale, 0.0, blocks.weight * m.mse) for m in found.minima[0])
+    return BlockScaleResult(best, "constant", 1.0, best.constants[0], terms, minima, found.status[0])
+
+
+def _useful(density: Density, form: BlockFormat) -> tuple[float, float]:
+    """Tensor scales at which block scales are neither all at the lower nor all at the upper end."""
+    assert form.scale_format is not None
+    values = form.scale_format.levels[form.scale_format.levels > 0]
+    typical = float(np.hypot(density.std, density.mean)) / form.grid.absmax
+    return 0.25 * typical / float(values[-1]), 16 * typical / float(values[0])
+
+
+def _minima(error: Error, low: float, high: float, *, repeats: bool) -> list[Minimum]:
+    """All dips of a scan in equal ratios, followed to their minima, best first; of a period each once."""
+    from scipy.optimize import minimize_scalar
+
+    def mse(place: float) -> float:
+        return error(2.0**place)
+
+    count = int(np.ceil(_PER_OCTAVE * np.log2(high / low)))
+    place = np.log2(low) + np.log2(high / low) * np.arange(count + 1) / count
+    values = np.array([mse(p) for p in (place[:-1] if repeats else place)])
+    if repeats:
+        around = np.concatenate([values[-1:], values, values[:1]])
+        dips = np.flatnonzero((around[1:-1] <= around[2:]) & (around[1:-1] < around[:-2]))
+    else:
+        dips = 1 + np.flatnonzero((values[1:-1] <= values[2:]) & (values[1:-1] < values[:-2]))
+        if not dips.size:
+            dips = np.array([values.argmin()])
+    width = place[1] - place[0]
+    found = []
+    for at in place[dips]:
+        near = minimize_scalar(mse, bounds=(at - width, at + width), method="bounded", options={"xatol": _COMPARED}).x
+        found.append(_polished(mse, float(near)))
+    scales = np.exp2(np.array(found))
+    scales = np.where(repeats & (scales >= high), 0.5 * scales, np.where(repeats & (scales < low), 2 * scales, scales))
+    least = np.array([mse(p) for p in found])
+    return [Minimum(float(scales[i]), 0.0, float(least[i])) for i in distinct(np.argsort(least), scales, least)]
+
+
+def _polished(mse: Callable[[float], float], place: float) -> float:
+    """The root of the derivative of the quartic through five places, which compared values do not resolve."""
+    values = np.array([mse(place + k * _APART) for k in range(-2, 3)])
+    slope = (values @ np.array([1, -8, 0, 8, -1])) / 12
+    curve = (values @ np.array([-1, 16, -30, 16, -1])) / 12
+    step = -slope / curve * _APART if curve > TOLERANCE * values[2] else 0.0
+    return place + step if abs(step) < 2 * _APART else place
