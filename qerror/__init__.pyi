@@ -7,6 +7,7 @@ from . import errors as errors
 from . import evidence as evidence
 from . import files as files
 from . import grids as grids
+from . import limits as limits
 from . import literature as literature
 from . import plotting as plotting
 from . import rules as rules

@@ -85,7 +85,14 @@ def test_error_of_several_scales():
 
 def test_compare_ranks_every_format_of_the_width():
     result = rows("compare", "--bits", 4)
-    assert {row["grid"] for row in result} == set(qe.formats(4))
+    blocks = {"mxfp4", "nvfp4", "int4_g32_fp16", "int4_g128_fp16", "nf4_g64_bf16"}
+    assert {row["grid"] for row in result} == {*qe.formats(4), *blocks}
+    for row in result:
+        # Of a Gaussian the best code has 6.02 dB a bit.
+        assert row["bound_db"] == pytest.approx(20 * np.log10(2) * row["bits"] - row["sqnr_db"], abs=1e-9)
+        if row["grid"] == "nvfp4":
+            assert row["bits"] == 4.5
+            assert row["mse"] == pytest.approx(qe.quantization_error(qe.Gaussian(), "nvfp4", size=2**20).mse, rel=1e-12)
     assert [row["mse"] for row in result] == sorted(row["mse"] for row in result)
     assert [row["rank"] for row in result] == list(range(1, len(result) + 1))
     assert result[0]["behind_db"] == 0
@@ -183,7 +190,8 @@ BAD = [
     (["scale", "int4", "--data", "nowhere.npy"], r"there is no file 'nowhere.npy'"),
     (["scale", "int4", "--data", EXAMPLE, "--tensor", "layers.0.wieght"], r"near it are 'layers.0.weight'"),
     (["scale", "int4", "--data", EXAMPLE, "--tensor", "labels"], r"tensor 'labels' .* has element type U8"),
-    (["scale", "mxfp4"], r"'mxfp4' is a block format"),
+    (["scale", "mxfp4", "--shift", "0.5"], r"shift must be 0 for a block format"),
+    (["scale", "mxfp4", "--data", EXAMPLE, "--tensor", "layers.0.weight"], r"no point masses but at 0; qerror.fit"),
     (["error", "int4"], r"Missing option '--scale'"),
     (["error", "int4", "--scale", "-1"], r"scale must be positive and finite, got -1"),
     (["error", "int4", "--scale", "wide"], r"'wide' is not a valid float"),

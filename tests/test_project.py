@@ -25,6 +25,7 @@ LINES = (
     ("densities",),
     ("samples",),
     ("errors",),
+    ("limits",),
     ("search",),
     ("rules", "tensors"),
     ("files",),

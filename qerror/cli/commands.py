@@ -8,12 +8,25 @@ import click
 import qerror as qe
 
 from ..files import example_checkpoint
+from ..grids.block_formats import as_format
 from .derive import derive
 from .fitting import fit
 from .group import OneLineErrors
 from .options import certify_option, examples, shift_option
 from .render import print_json, print_legend, print_table, with_progress
-from .rows import DEMO_FORMATS, error_rows, format_rows, level_rows, ranked, scale_row
+from .rows import (
+    DEMO_FORMATS,
+    block_format_row,
+    block_format_rows,
+    block_row,
+    compared_names,
+    error_rows,
+    format_rows,
+    level_rows,
+    ranked,
+    scale_row,
+    with_bound,
+)
 from .source import Request, Source, computes, load_source
 from .takeaway import audit, figures, table
 from .verification import verify
@@ -120,16 +133,24 @@ def compare(
     certify: bool | None,
     request: Request,
 ) -> None:
-    """Rank every format of B bits by its error, each at its optimal scale."""
-    names = qe.formats(bits)
+    """Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements.
+
+    Blocks have the scales of their own rule; what is stored for them counts as bits a value. "to Shannon" is what the
+    best of all codes of as many bits would gain (for densities).
+    """
+    names, blocks = compared_names(bits)
     if not names:
         raise ValueError(f"--bits must be a width that some format has, got {bits}; `qerror formats` lists them")
     options = _options(request, shift)
-    rows = ranked(_scale_rows(request.source, names, options, certify))
+    rows = _scale_rows(request.source, names, options, certify)
+    if not request.source.density.has_atoms and shift == 0.0 and request.model == "exact":
+        rows += [block_row(request.source.density, name, rounding=request.rounding) for name in with_progress(blocks)]
+    rows = ranked(with_bound(rows, request.source.density))
     if request.as_json:
         print_json("compare", rows, density=request.source.title, bits=bits, **options)
         return
-    columns = ("rank", "grid", "scale", "clip", "clipping", "rounding", "mse", "sqnr_db", "behind_db", "status")
+    bound = () if rows[0]["bound_db"] is None else ("bound_db",)
+    columns = ("rank", "grid", "bits", "scale", "mse", "sqnr_db", "behind_db", *bound, "status")
     print_table(f"{bits} bits, {_title(request.source, options)}", rows, _with_shift(columns, rows))
     print_legend(rows)
 
@@ -143,14 +164,25 @@ def compare(
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def formats(name: str | None, as_json: bool) -> None:
-    """List every named format, or the levels, codes and thresholds of format NAME."""
-    rows = format_rows() if name is None else level_rows(name)
+    """List every named format, or the levels, codes and thresholds of format NAME (of its elements)."""
+    if name is None:
+        if as_json:
+            print_json("formats", format_rows(), block_formats=block_format_rows())
+            return
+        print_table("named formats", format_rows(), ("grid", "bits", "levels", "kind", "min", "max", "smallest"))
+        columns = ("grid", "elements", "block_size", "stored", "rule", "tensor_scale", "bits")
+        print_table("block formats, and any GRID_gB or GRID_gB_SCALE", block_format_rows(), columns)
+        return
+    form = as_format(name)
+    grid = form.grid if isinstance(form, qe.BlockFormat) else form
+    rows = level_rows(grid)
     if as_json:
-        print_json("formats", rows, **({} if name is None else {"name": name}))
-    elif name is None:
-        print_table("named formats", rows, ("grid", "bits", "levels", "kind", "min", "max", "smallest"))
-    else:
-        _print_levels(name, rows)
+        about = {"block_format": block_format_row(form)} if isinstance(form, qe.BlockFormat) else {}
+        print_json("formats", rows, name=name, **about)
+        return
+    if isinstance(form, qe.BlockFormat):
+        click.echo(f"{form!r}, {form.bits_per_value():g} bits a value")
+    _print_levels(grid, rows)
 
 
 qerror_command.add_command(fit)
@@ -161,9 +193,9 @@ qerror_command.add_command(verify)
 qerror_command.add_command(derive)
 
 
-def _print_levels(name: str, rows: list[dict[str, Any]]) -> None:
+def _print_levels(grid: qe.Grid, rows: list[dict[str, Any]]) -> None:
     columns = ("code", "pattern", "level", "threshold")
-    title = f"{name}: {len(rows)} levels, {qe.grid(name).bits} bits"
+    title = f"{grid.name}: {len(rows)} levels, {grid.bits} bits"
     if len(rows) <= _SHOWN_LEVELS:
         print_table(title, rows, columns)
         return
@@ -200,7 +232,7 @@ def _scale_rows(
 ) -> list[dict[str, Any]]:
     # All names are looked up first: a misspelled one should not cost the search of those before it.
     for name in names:
-        qe.grid(name)
+        as_format(name)
     return [scale_row(source.density, name, certify=certify, **options) for name in with_progress(names)]
 
 
@@ -211,8 +243,8 @@ def _title(source: Source, options: dict[str, Any]) -> str:
 
 
 def _with_shift(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Show the shift beside the scale where there is one."""
-    if all(row["shift"] == 0 for row in rows):
-        return columns
+    """Show the shift beside the scale where there is one, and the constant of a block rule that is not 1."""
+    shown = [] if all(row["shift"] == 0 for row in rows) else ["shift"]
+    shown += ["constant"] if any(row.get("constant", 1.0) != 1.0 for row in rows) else []
     place = columns.index("scale") + 1
-    return (*columns[:place], "shift", *columns[place:])
+    return (*columns[:place], *shown, *columns[place:])

@@ -26,7 +26,14 @@ _ANY_WIDTH = 10_000
 _COLUMNS: dict[str, tuple[str, str]] = {
     "rank": ("rank", "d"),
     "grid": ("format", "s"),
-    "bits": ("bits", "d"),
+    "bits": ("bits", "bits"),
+    "bound_db": ("to Shannon", ".3f"),
+    "constant": ("constant", "#.6g"),
+    "elements": ("elements", "s"),
+    "block_size": ("block", "d"),
+    "stored": ("scales", "s"),
+    "rule": ("rule", "s"),
+    "tensor_scale": ("tensor scale", "s"),
     "levels": ("levels", "d"),
     "kind": ("kind", "s"),
     "min": ("min", ".8g"),
@@ -73,7 +80,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "threshold": ("threshold above", "exact"),
 }
 _LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"}) | {
-    *("tensor", "shape", "dtype", "scales")
+    *("tensor", "shape", "dtype", "scales", "elements", "stored", "rule", "tensor_scale")
 }
 # A column for each of several: "lost minmax" is what minmax loses.
 _LOST = "lost "
@@ -127,6 +134,8 @@ def _number(value: Any, form: str) -> str:
         return ""
     if value == 0:
         return "0"
+    if form == "bits":
+        return f"{value:.6g}"
     if form == "exact":
         return repr(value).removesuffix(".0")
     return format(value, form)

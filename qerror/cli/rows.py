@@ -9,6 +9,9 @@ import numpy as np
 import qerror as qe
 
 from ..errors.exact import Model, Rounding
+from ..grids.block_formats import as_format
+from ..grids.scale_formats import powers_of_two
+from ..limits.shannon import differential_entropy, shannon_db
 from ..literature import Entry, audit
 
 Row = dict[str, Any]
@@ -19,6 +22,9 @@ DEMO_FORMATS = (
     *("e2m1", "e3m0", "e2m3", "e3m2", "e3m4", "e4m3fn", "e5m2", "fp16", "bf16"),
     *("nf4", "af4", "sf4", "pot4", "apot4"),
 )
+
+# The width of the codebooks in use.
+CODEBOOK_BITS = 4
 
 _TERMS = ("clipping", "rounding", "mse", "bias", "cross", "power", "sqnr_db")
 
@@ -31,7 +37,7 @@ def error_fields(error: Any) -> Row:
 def scale_row(
     density: Any, name: str, *, shift: Any, model: Model, rounding: Rounding, certify: bool | None = None
 ) -> Row:
-    """Optimal scale of one grid, with its error.
+    """Optimal scale of one grid (of a block format the tensor scale, or the constant of its rule), with its error.
 
     Returns
     -------
@@ -39,7 +45,10 @@ def scale_row(
         grid, bits, scale, shift, clip, the error's terms, interval_1pct, minima (how many local ones are known),
         status and its message.
     """
-    grid = qe.grid(name)
+    form = as_format(name)
+    if isinstance(form, qe.BlockFormat):
+        return _block_scale_row(density, form, shift=shift, model=model, rounding=rounding, certify=certify)
+    grid = form
     best = qe.optimal_scale(density, grid, shift=shift, model=model, rounding=rounding, certify=certify)
     return {
         "grid": grid.name or name,
@@ -56,11 +65,58 @@ def scale_row(
     }
 
 
+def _block_scale_row(
+    density: Any, form: Any, *, shift: Any, model: Model, rounding: Rounding, certify: bool | None
+) -> Row:
+    best = qe.optimal_scale(density, form, shift=shift, model=model, rounding=rounding, certify=certify)
+    return {
+        "grid": form.name,
+        "bits": form.bits_per_value(),
+        "levels": len(form.grid.levels),
+        "scale": best.scale,
+        "constant": best.constant,
+        "shift": 0.0,
+        "clip": None,
+        **error_fields(best.error),
+        "interval_1pct": [None, None],
+        "minima": len(best.minima),
+        "status": best.status.name,
+        "message": best.status.value,
+    }
+
+
+# Values of a tensor whose format has a scale of its own, where nothing else is said.
+_SIZE = 1 << 20
+
+
+def block_row(density: Any, name: str, *, rounding: Any) -> Row:
+    """The error of a block format by its own rule, as it is met: of power-of-two scales the mean over an octave."""
+    form = qe.block_format(name)
+    stored = form.scale_format
+    error: qe.ErrorTerms
+    if stored is not None and powers_of_two(stored):
+        error = qe.octave_average(density, form, rounding=rounding).mean
+    else:
+        size = _SIZE if form.tensor_scale else None
+        error = qe.quantization_error(density, form, rounding=rounding, size=size)
+    return {
+        "grid": form.name,
+        "bits": form.bits_per_value(),
+        "levels": len(form.grid.levels),
+        "scale": None,
+        "shift": 0.0,
+        "clip": None,
+        **error_fields(error),
+        "status": qe.Status.RULE.name,
+        "message": qe.Status.RULE.value,
+    }
+
+
 def error_rows(
     density: Any, name: str, scales: Sequence[float], *, shift: float, model: Model, rounding: Rounding
 ) -> list[Row]:
     """Error of one grid at given scales, and how far each is from the best scale at the same shift."""
-    grid = qe.grid(name)
+    grid = as_format(name)
     error = qe.quantization_error(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
     excess = qe.excess_db(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
     terms = {term: np.broadcast_to(getattr(error, term), excess.shape) for term in _TERMS}
@@ -69,7 +125,7 @@ def error_rows(
             "grid": grid.name or name,
             "scale": float(scale),
             "shift": float(shift),
-            "clip": float(scale) * grid.absmax,
+            "clip": None if isinstance(grid, qe.BlockFormat) else float(scale) * grid.absmax,
             **{term: float(values[i]) for term, values in terms.items()},
             "excess_db": float(excess[i]),
         }
@@ -88,9 +144,43 @@ def ranked(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
+def compared_names(bits: int) -> tuple[list[str], list[str]]:
+    """Grids of a width, and block formats whose elements have it: the named ones, and those that are usual."""
+    blocks = [name for name in qe.block_formats() if qe.block_format(name).grid.bits == bits]
+    usual = [f"int{bits}_g32_fp16", f"int{bits}_g128_fp16"] if bits > 1 else []
+    return qe.formats(bits), [*blocks, *usual, *(["nf4_g64_bf16"] if bits == CODEBOOK_BITS else [])]
+
+
+def with_bound(rows: Sequence[Row], density: Any) -> list[Row]:
+    """Add what the best code of as many bits a value would have more, in dB (nothing for data, which have no limit)."""
+    if density.has_atoms:
+        return [{**row, "bound_db": None} for row in rows]
+    h = differential_entropy(density)
+    power = float(density.std) ** 2 + float(density.mean) ** 2
+    return [{**row, "bound_db": shannon_db(h, row["bits"], power) - row["sqnr_db"]} for row in rows]
+
+
 def format_rows() -> list[Row]:
     """Every named format: its width, how many levels, and their range."""
     return [_format_row(name) for name in qe.formats()]
+
+
+def block_format_rows() -> list[Row]:
+    """Every named block format: its parts, its rule, and what it stores a value."""
+    return [block_format_row(qe.block_format(name)) for name in qe.block_formats()]
+
+
+def block_format_row(form: Any) -> Row:
+    """One block format."""
+    return {
+        "grid": form.name,
+        "elements": form.grid.name,
+        "block_size": form.block_size,
+        "stored": "any" if form.scale_format is None else form.scale_format.name,
+        "rule": form.rule,
+        "tensor_scale": "yes" if form.tensor_scale else "no",
+        "bits": form.bits_per_value(),
+    }
 
 
 def _format_row(name: str) -> Row:
@@ -113,9 +203,8 @@ def audit_rows(entry: Entry) -> list[Row]:
     return [{**dataclasses.asdict(row), "verdict": row.verdict.name.lower()} for row in audit([entry])]
 
 
-def level_rows(name: str) -> list[Row]:
-    """Levels of one format with their codes and the threshold above each."""
-    grid = qe.grid(name)
+def level_rows(grid: qe.Grid) -> list[Row]:
+    """Levels of one grid with their codes and the threshold above each."""
     above = [*map(float, grid.thresholds), None]
     mask = (1 << grid.bits) - 1
     return [

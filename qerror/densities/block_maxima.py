@@ -109,6 +109,9 @@ class Largest:
         end = float(np.max(np.abs(self.density.support)))
         m = self.rms * np.exp2(np.arange(_FIRST * _PER_OCTAVE, _LAST * _PER_OCTAVE + 1) / _PER_OCTAVE)
         m = m[m < min(end, 1e150)]
+        if np.isfinite(end):
+            # Of large blocks all maxima are next to the end.
+            m = np.unique(np.concatenate([m, end * (1 - 0.5 ** np.arange(1.0, 40.0))]))
         w = self.weight(m)
         total = w.sum()
         before, after = np.cumsum(w), np.cumsum(w[::-1])[::-1]

@@ -101,7 +101,7 @@ def optimal_scale(
     check_density(density)
     levels = as_format(grid)
     if isinstance(levels, BlockFormat):
-        if np.any(np.asarray(shift) != 0):
+        if isinstance(shift, str) or np.any(check_shift(shift)):
             raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
         return best_block_scale(density, levels, free=free, model=model, rounding=rounding, certify=certify)
     if free is not None:

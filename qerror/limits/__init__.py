@@ -1,0 +1,1 @@
+"""What no scale, no codebook and no scalar quantizer can beat."""
