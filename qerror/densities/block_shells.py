@@ -77,8 +77,8 @@ _NONE = np.empty(0)
 NO_TOPS = Tops(np.inf, _NONE, _NONE, _NONE)
 
 
-def shells_of(largest: Largest, form: BlockFormat, unit: float, size: int | None) -> tuple[Shells, Tops]:
-    """The rows of a block format: at a tensor scale `unit`, or for tensors of `size` values that have their own."""
+def shells_of(largest: Largest, form: BlockFormat, unit: Array, size: int | None) -> tuple[Shells, Tops]:
+    """The rows of a block format: at tensor scales, each as often, or for tensors of `size` values."""
     if form.rule in ("best_of", "optimal"):
         raise ValueError(f"form must have a rule that reads the largest magnitude alone, got rule {form.rule}")
     constant = form.constants[0]
@@ -88,7 +88,12 @@ def shells_of(largest: Largest, form: BlockFormat, unit: float, size: int | None
         raise ValueError("signed block scales that are stored have no expected error here; qerror.simulate has one")
     if size is not None:
         return _of_tensors(largest, form, staircase(form.grid, form.scale_format, form.rule, constant), size)
-    return _thinned(largest, *staircase(form.grid, form.scale_format, form.rule, constant, unit)), NO_TOPS
+    if unit.size == 1:
+        return _thinned(largest, *staircase(form.grid, form.scale_format, form.rule, constant, float(unit))), NO_TOPS
+    steps = [staircase(form.grid, form.scale_format, form.rule, constant, float(one)) for one in unit]
+    shells, _ = stored_shells(largest, *(np.stack(column) for column in zip(*steps, strict=True)))
+    share = {name: getattr(shells, name) / unit.size for name in ("within", "around", "own")}
+    return shells._replace(**share), NO_TOPS
 
 
 def stored_shells(largest: Largest, bounds: Array, scales: Array, end: ArrayLike = np.inf) -> tuple[Shells, Index]:

@@ -43,8 +43,8 @@ class BlockScaled(Density):
         Of the values x, of shape (); without point masses but at 0.
     form : BlockFormat or str
         Of its rule g; not "best_of" and "optimal", which look at more than M.
-    scale : float
-        The tensor scale, units of x.
+    scale : float or sequence of float
+        The tensor scale, units of x; of several each is met as often (but for scales of any size, which have none).
     size : int, optional
         Number of values of a tensor that has its own scale: expectations are then over its largest magnitude, too.
 
@@ -84,7 +84,7 @@ class BlockScaled(Density):
         if points is not None and (points[0][points[1] > 0] != 0).any():
             raise ValueError("density must have no point masses but at 0; qerror.fit takes the blocks of data")
         self.base, self.form, self._order = density, block_format(form), 2
-        self.unit, self.size = float(check_positive("scale", scale)), _check_size(self.form, size)
+        self.unit, self.size = check_positive("scale", scale), _check_size(self.form, size)
         self.largest = Largest(density, self.form.block_size)
         self.symmetric = density.symmetric and not np.any(density.mean) and not self.form.signed
         self.status = density.status

@@ -38,8 +38,8 @@ def block_error(
     return BlockErrorTerms(clipping, rounded, bias, cross, power, mean, maximum, form.bits_per_value(size))
 
 
-def block_mse(density: Density, form: BlockFormat, unit: float, rounding: Rounding, model: Model) -> float:
-    """The mean squared error alone, of one density at one tensor scale.
+def block_mse(density: Density, form: BlockFormat, unit: ArrayLike, rounding: Rounding, model: Model) -> float:
+    """The mean squared error alone, of one density at one tensor scale, or the mean over several.
 
     Examples
     --------

@@ -95,7 +95,7 @@ def octave_mse(density: Density, form: BlockFormat, rounding: Rounding) -> float
     endless = _endless(form)
 
     def mean(place: Array) -> float:
-        return float(np.mean([block_mse(density, endless, 2.0**p, rounding, "exact") for p in place]))
+        return block_mse(density, endless, np.exp2(place), rounding, "exact")
 
     place = np.arange(_FIRST) / _FIRST
     found = mean(place)

@@ -11,14 +11,17 @@ import numpy as np
 
 from .._types import Array
 from ..densities.base import Density
+from ..densities.block_maxima import Largest
 from ..densities.named import density as as_density
 from ..errors.dot_product import dot_product_error
 from ..errors.exact import Model
+from ..errors.octaves import octave_mse
 from ..errors.quantization import quantization_error
+from ..grids.block_formats import BlockFormat, block_format
 from ..grids.families import float_grid
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..results import ErrorTerms, ScaleResult
+from ..results import BlockScaleResult, ErrorTerms, ScaleResult
 from ..rules import as_rule
 from ..search.lloyd_max import lloyd_max
 from ..search.optimal import excess_db, optimal_scale
@@ -30,6 +33,9 @@ from .registry import Entry
 _SCALE = 1e-10
 _ERROR = 1e-12
 _BLOCK = 1e-11
+# A minimum followed by values; a block size between two.
+_SMOOTH = 1e-7
+_INTERPOLATED = 1e-3
 
 
 class Recomputed(NamedTuple):
@@ -139,6 +145,53 @@ def _quantiles(entry: Entry, at: Any, printed: str) -> Recomputed:
     return Recomputed(str(at), printed, texts, value, levels, _ERROR, lost)
 
 
+def _block_end(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """The largest magnitude of a block over its scale: of power-of-two rules the one at which the exponent changes."""
+    form, density = block_format(at), as_density(entry.density)
+    stored = form.scale_format is not None
+    if stored:
+        form = form.replace(rule="floor")
+    best = _best_block_end(entry.density, form)
+    exact = best.form.octave_end if stored else form.grid.absmax / best.constant
+    assert exact is not None
+    constant = (form.octave_end or form.grid.absmax) / float(printed)
+    used = form.replace(constant=constant)
+    mse = octave_mse(density, used, "nearest") if stored else quantization_error(density, used).mse
+    lost = 10 * math.log10(float(mse) / float(best.error.mse))
+    return _one(at, printed, float(printed), exact, _SMOOTH if stored else _SCALE, lost)
+
+
+def _crest_factor(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """The expected largest magnitude, in standard deviations, of blocks for which two grids have one error.
+
+    In blocks of any size: between two sizes the difference in dB is taken for linear in the logarithm.
+    """
+    density, (integer, floating, stored) = as_density(entry.density), at.split()
+
+    def ahead(size: int) -> float:
+        mse = []
+        for name in (integer, floating):
+            if stored == "any":
+                mse.append(float(quantization_error(density, BlockFormat(name, size)).mse))
+            else:
+                mse.append(octave_mse(density, BlockFormat(name, size, stored, rule="floor"), "nearest"))
+        return math.log(mse[0] / mse[1])
+
+    def crest(size: int) -> float:
+        m, dm = Largest(density, size).nodes(np.empty(0))
+        largest = Largest(density, size + 1)
+        low = largest.span[0]
+        return low + float(((1 - largest.below(m)) * dm).sum())
+
+    low, high = 2, 256
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if ahead(middle) < 0 else (low, middle)
+    one, two = ahead(low), ahead(high)
+    share = one / (one - two)
+    return _one(at, printed, float(printed), crest(low) + share * (crest(high) - crest(low)), _INTERPOLATED, None)
+
+
 def _block_maximum(entry: Entry, at: Any, printed: str) -> Recomputed:
     texts = tuple(printed.split())
     value = np.array([float(text) for text in texts])
@@ -158,6 +211,8 @@ _BY_KIND: dict[str, Callable[[Entry, Any, str], Recomputed]] = {
     "panter-dite": _panter_dite,
     "quantiles": _quantiles,
     "block-maximum": _block_maximum,
+    "block-end": _block_end,
+    "crest-factor": _crest_factor,
     "unchecked": _unchecked,
 }
 _PER_SCALE = ("scale", "step", "clip", "clip_over_b")
@@ -208,6 +263,11 @@ def _is_number(text: str) -> bool:
 @cache
 def _best(density: str, grid: str, model: Model) -> ScaleResult:
     return optimal_scale(as_density(density), _grid(grid), model=model)
+
+
+@cache
+def _best_block_end(density: str, form: BlockFormat) -> BlockScaleResult:
+    return optimal_scale(as_density(density), form, free="constant")
 
 
 @cache

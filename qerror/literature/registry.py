@@ -12,6 +12,7 @@ from .._check import check_choice
 
 KINDS = (
     *("optimum", "rule", "clip-by-moments", "dot-product", "lloyd-max", "panter-dite", "quantiles", "block-maximum"),
+    *("block-end", "crest-factor"),
     "unchecked",
 )
 SEEN = ("seen", "ran", "second-hand", "memory")

@@ -27,6 +27,7 @@ Error = Callable[[float], float]
 _PER_OCTAVE = 12
 # Constants of a rule that are looked at.
 _CONSTANTS = (0.25, 4.0)
+_OCTAVES = (0.5, 2.0)
 # A minimum is followed so far by comparing values, then by the derivative of the quartic through places so far apart.
 _COMPARED, _APART = 1e-5, 2e-3
 
@@ -55,13 +56,13 @@ def best_block_scale(
         return octave_mse(density, form.replace(constant=constant), rounding)
 
     if powers_of_two(stored):
-        # Twice the scale is the scale of twice the density; twice the constant gives the next exponent.
-        error, (low, high) = with_scale if free == "scale" else on_average, (1.0, 2.0)
+        # Twice the scale is the scale of twice the density.
+        error, (low, high) = (with_scale, (1.0, 2.0)) if free == "scale" else (on_average, _OCTAVES)
     elif free == "scale":
         error, (low, high) = with_scale, _useful(density, form)
     else:
         error, (low, high) = with_constant, _CONSTANTS
-    minima = _minima(error, low, high, repeats=powers_of_two(stored))
+    minima = _minima(error, low, high, repeats=error is with_scale and powers_of_two(stored))
     best = minima[0].scale
     scale, constant = (best, form.constants[0]) if free == "scale" else (1.0, best)
     chosen = form if free == "scale" else form.replace(constant=best)
