@@ -108,6 +108,11 @@ class BlockScaled(Density):
         inside[ring] += (self.largest.ring(shells.inner[ring], shells.outer[ring])) * shells.around[ring]
         return float((shells.scale**self._order * inside).sum() + self._tops.masses(self._order).sum())
 
+    @property
+    def _norm(self) -> float:
+        """What the density is divided by; 1 where all blocks have scale 0."""
+        return self.weight or 1.0
+
     @cached_property
     def lost(self) -> Array:
         """Moments about 0 of the x whose block has scale 0."""
@@ -120,7 +125,7 @@ class BlockScaled(Density):
     @cached_property
     def _masses(self) -> Array:
         """Point masses at the two ends."""
-        return self._tops.masses(self._order) / self.weight
+        return self._tops.masses(self._order) / self._norm
 
     @cached_property
     def mean(self) -> float:
@@ -176,7 +181,7 @@ class BlockScaled(Density):
             if shells.turned.any():
                 f = (1 - shells.turned) * f + shells.turned * np.asarray(self.base.pdf(-value))
             out[part] = (share * f) @ shells.scale ** (self._order + 1)
-        result: Array = (out / self.weight).reshape(y.shape)[()]
+        result: Array = (out / self._norm).reshape(y.shape)[()]
         return result
 
     def cell_moments(self, edges: Array, about: Array, origin: ArrayLike = 0.0, last: Array | None = None) -> Array:
@@ -190,7 +195,7 @@ class BlockScaled(Density):
         if self._shells.scale.size:
             for part in chunk_slices(len(ends), max(1, _CHUNK // (self._shells.scale.size * (cells + 2)))):
                 out[:, part] = self._cells(ends[part], values[part])
-        out = (out / self.weight).reshape(3, *lead, cells)
+        out = (out / self._norm).reshape(3, *lead, cells)
         return out + quadrature.atom_moments(self, edges, about, start, last) if self.has_atoms else out
 
     def _cells(self, ends: Array, values: Array) -> Array:
@@ -272,7 +277,7 @@ class BlockScaled(Density):
                 above = whole - above
             mass += np.einsum("jt,j->t", above[0], share * shells.scale**self._order)
             first += sign * np.einsum("jt,j->t", above[1], share * shells.scale ** (self._order - 1))
-        return mass / self.weight, first / self.weight
+        return mass / self._norm, first / self._norm
 
     def cdf(self, x: ArrayLike) -> Array:
         return np.asarray(1.0 - self.sf(x))[()]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from .._check import suggest
-from . import coded, floating, models, tensors, uniform
+from . import blocks, coded, floating, models, tensors, uniform
 from .style import style
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -22,6 +22,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "floating_best_split": floating.best_split,
     "codebooks_bits": coded.codebooks_against_bits,
     "codebooks_formats": coded.formats_of_four_bits,
+    "blocks_conventions": blocks.mxfp4_conventions,
+    "blocks_tensor_scale": blocks.nvfp4_tensor_scale,
+    "blocks_codebooks": blocks.codebooks_by_block_size,
+    "blocks_bits": blocks.formats_by_bits,
     "tensors_theory": tensors.theory_against_data,
     "tensors_rules": tensors.rules_on_tensors,
     "tensors_report": tensors.tensors_report,
