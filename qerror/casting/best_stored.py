@@ -43,8 +43,13 @@ def losses(rows: Array, grid: Grid, scale: Array, weights: Array | None = None, 
     >>> losses(np.array([[1.0, 9.0]]), grid("int4"), np.array([1.0, 0.0]), at=np.array([0, 0])).tolist()
     [4.0, 82.0]
     """
-    at = np.arange(len(rows)) if at is None else at
-    n, out = rows.shape[1], np.empty(scale.size)
+    loss, _ = _losses(rows, grid, scale, weights, np.arange(len(rows)) if at is None else at, gains=False)
+    return np.asarray(loss)
+
+
+def _losses(rows: Array, grid: Grid, scale: Array, weights: Array | None, at: Index, *, gains: bool) -> Array:
+    """Losses, and how far these are below the sum of the squares, with all digits where that is little; (2, N)."""
+    n, out = rows.shape[1], np.zeros((2, scale.size))
     step = max(1, _PIECE // n)
     rounded, scratch, work = level_round(grid), Scratch(step * n), np.empty((2, step * n))
     for start in range(0, scale.size, step):
@@ -58,11 +63,15 @@ def losses(rows: Array, grid: Grid, scale: Array, weights: Array | None = None, 
         else:
             q = fake_quantize(np.clip(q, grid.min, grid.max, out=q), grid)
         q *= s
-        q -= x
-        q *= q
+        error = np.square(q - x)
         if weights is not None:
-            q *= weights[at[some]]
-        out[some] = q.sum(axis=1)
+            error *= weights[at[some]]
+        out[0, some] = error.sum(axis=1)
+        if gains:
+            q *= 2 * x - q
+            if weights is not None:
+                q *= weights[at[some]]
+            out[1, some] = q.sum(axis=1)
     return out
 
 
@@ -113,17 +122,17 @@ class _Search:
         """Place of the best scale of each row."""
         row = np.arange(len(self.rows))
         left, right = self._window(row)
-        loss = [self._try(row, left), self._try(row, right)]
+        gain = [self._try(row, left), self._try(row, right)]
         while True:
-            open_ = self._open(row, left, right, *loss)
+            open_ = self._open(row, left, right, *gain)
             row, left, right = row[open_], left[open_], right[open_]
             if not row.size:
                 return self.at
             middle = (left + right) // 2
             at_middle = self._try(row, middle)
             row, left, right = np.tile(row, 2), np.concatenate([left, middle]), np.concatenate([middle, right])
-            low, high = loss[0][open_], loss[1][open_]
-            loss = [np.concatenate([low, at_middle]), np.concatenate([at_middle, high])]
+            low, high = gain[0][open_], gain[1][open_]
+            gain = [np.concatenate([low, at_middle]), np.concatenate([at_middle, high])]
 
     def _place(self, scale: Array) -> Index:
         """The place of the first scale from here on."""
@@ -143,22 +152,21 @@ class _Search:
         return np.maximum(self._place(low) - 1, 0), self._place(high)
 
     def _try(self, row: Index, place: Index) -> Array:
-        """Errors of rows at scales; keeps the best, the smallest of equals."""
-        loss = losses(self.rows, self.grid, self.scales[place], self.weights, row)
+        """What rows gain at scales, against 0; keeps the best, the smallest of equals."""
+        loss, gain = _losses(self.rows, self.grid, self.scales[place], self.weights, row, gains=True)
         order = np.lexsort((place, loss, row))
         first = order[np.append(True, row[order][1:] != row[order][:-1])]
         mine, least, at = row[first], loss[first], place[first]
         better = (least < self.best[mine]) | ((least == self.best[mine]) & (at < self.at[mine]))
         self.best[mine[better]], self.at[mine[better]] = least[better], at[better]
-        return loss
+        return np.asarray(gain)
 
-    def _open(self, row: Index, left: Index, right: Index, low: Array, high: Array) -> NDArray[np.bool_]:
+    def _open(self, row: Index, left: Index, right: Index, gain: Array, far: Array) -> NDArray[np.bool_]:
         """Whether a better scale, or a smaller one as good, may lie between two."""
         power, best = self.power[row], self.best[row]
         # In units of the left scale, t = s / left: A - E <= a t^2 + b t, equal at both ends.
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             ratio = self.scales[right] / self.scales[left]
-            gain, far = power - low, power - high
             a, b = (far / ratio - gain) / (ratio - 1), (gain - far / ratio / ratio) / (1 - 1 / ratio)
             top = -0.5 * b / a
             inside = (a < 0) & (top > 1) & (top < ratio)

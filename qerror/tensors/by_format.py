@@ -17,6 +17,7 @@ from ..results import Status
 from ..rules import BlockRule
 from ..rules.base import either, fixed_shift
 from ..samples.row_moments import RowMoments
+from ..search.found import any_scale
 from .choices import Choice, Plan, flat
 from .scale_formats import Stored
 
@@ -38,7 +39,12 @@ def by_block_rule(rows: NDArray[Any], weights: Array | None, shift: Any, plan: P
     scale = unit * scales_of(values, form, unit, weights)
     if not np.isfinite(scale).all():
         check_finite("x", rows)
-    return flat(len(rows), scale, at, Status.RULE)
+    if plan.form is not None or stored is not None:
+        return flat(len(rows), scale, at, Status.RULE)
+    # As for other rules, a scale stands for any where all values are at the shift.
+    idle = ~values.any(axis=1)
+    status = Status.DEGENERATE if (grid.levels == 0).any() else Status.DEGENERATE_NONE
+    return flat(len(rows), np.where(idle, any_scale(grid), scale), at, either(idle, status, Status.RULE))
 
 
 def _about(rows: NDArray[Any], at: Any) -> NDArray[Any]:

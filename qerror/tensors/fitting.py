@@ -179,7 +179,8 @@ def evaluate(
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
     check_finite("x", tensor.values)
     groups = tensor.groups
-    s, kind = spread("scale", check_scale(scale, signed=True, zero=form.scale_format is not None), groups), None
+    storable = form.form is not None or form.scale_format is not None
+    s, kind = spread("scale", check_scale(scale, signed=True, zero=storable), groups), None
     if zero_point is None:
         z = p = spread("shift", check_shift(shift), groups)
     else:
