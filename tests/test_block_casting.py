@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -637,3 +639,115 @@ def test_optimal_is_never_above_anything_on_real_tensors(name: str, real_data: P
             block = x[i, form.block_size * j : form.block_size * (j + 1)].astype(np.float64)
             every = errors(block, form.grid, values * unit) / block.size
             assert best.error.mse[i, j] <= every.min() * (1 + SAME)
+
+
+# -- simulation --------------------------------------------------------------------------------------------------------
+
+
+def test_simulated_blocks_are_cast_blocks() -> None:
+    """The stream of a simulation, drawn and cast here once more."""
+    from qerror.evidence.sampling import streams
+
+    form, density = qe.block_format("nvfp4"), qe.Laplace(std=0.5)
+    found = qe.simulate(density, form, 0.25, n=1601, rng=7)
+    assert found.n == 1616
+    (stream,) = streams("pseudo", 101, 7)
+    x = density.sample((101, 16), stream.generators()[0])
+    error = qe.fake_quantize(x, form, 0.25) - x
+    scale = 0.25 * qe.quantize(x, form, 0.25).scale
+    outside = np.abs(x) > 6 * scale
+    terms = {
+        "clipping": np.where(outside, error**2, 0).mean(axis=1),
+        "rounding": np.where(outside, 0, error**2).mean(axis=1),
+        "mse": (error**2).mean(axis=1),
+        "bias": error.mean(axis=1),
+        "cross": (x * error).mean(axis=1),
+        "power": (x**2).mean(axis=1),
+        "mean": x.mean(axis=1),
+    }
+    for name, means in terms.items():
+        assert getattr(found.estimate, name) == pytest.approx(means.mean(), rel=1e-12)
+        if name != "clipping" or outside.any(axis=1).sum() >= 30:
+            assert getattr(found.stderr, name) == pytest.approx(means.std(ddof=1) / np.sqrt(101), rel=1e-11)
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "int4_g16"])
+def test_standard_errors_are_those_of_independent_blocks(name: str) -> None:
+    """The scatter of a hundred simulations is what each of them says."""
+    runs = [qe.simulate(qe.Gaussian(), name, n=16_000, rng=seed) for seed in range(1000, 1100)]
+    for term in ("mse", "power", "cross"):
+        values = np.array([getattr(run.estimate, term) for run in runs])
+        said = np.mean([getattr(run.stderr, term) for run in runs])
+        # The standard deviation of 100 values is known to 7 %.
+        assert np.std(values, ddof=1) == pytest.approx(said, rel=0.25)
+
+
+def test_simulations_of_blocks_broadcast_and_repeat() -> None:
+    scales = np.array([[0.5], [1.0]])
+    density = qe.Gaussian(std=np.array([1.0, 2.0, 3.0]))
+    found = qe.simulate(density, "mxfp4", scales, n=10_000, rng=3)
+    assert found.estimate.mse.shape == (2, 3)
+    single = qe.simulate(qe.Gaussian(std=2.0), "mxfp4", 0.5, n=10_000, rng=3)
+    assert found.estimate.mse[0, 1] == single.estimate.mse
+    # Powers of two scale along.
+    doubled = qe.simulate(qe.Gaussian(std=2.0), "mxfp4", 1.0, n=10_000, rng=3)
+    assert doubled.estimate.mse == pytest.approx(single.estimate.mse, rel=1e-12)
+    stochastic = qe.simulate(qe.Gaussian(), "nvfp4", 0.01, n=200_000, rng=3, rounding="stochastic")
+    assert abs(stochastic.estimate.bias) < 5 * stochastic.stderr.bias
+    assert stochastic.estimate.mse > qe.simulate(qe.Gaussian(), "nvfp4", 0.01, n=200_000, rng=3).estimate.mse
+    heavy = qe.simulate(qe.StudentT(3), "mxfp4", n=10_000, rng=1)
+    assert np.isnan(heavy.stderr.mse)
+    assert "E[x^4] is infinite" in heavy.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"grid": "mxfp4", "n": 3168}, "n must be at least 3200, 100 blocks of 32, got 3168"),
+        ({"grid": "mxfp4", "n": 9999, "sampler": "sobol"}, "sampler must be 'pseudo' with mxfp4"),
+        ({"grid": "mxfp4", "n": 9999, "shift": 1.0}, "shift must be left at 0 with mxfp4, which has none, got 1.0"),
+        ({"grid": "mxfp4", "n": 9999, "scale": -1.0}, "scale must be positive and finite, got -1.0"),
+        ({"grid": "int4", "n": 9999}, "scale must be given for a grid"),
+    ],
+)
+def test_bad_simulations(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        qe.simulate(qe.Gaussian(), **options)
+
+
+_DATA = Path(os.environ.get("QERROR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_REFERENCE = Path(os.environ.get("QERROR_REFERENCE", _DATA.parent / "reference")) / "blocks_dev.json"
+
+
+def form_of(case: dict[str, Any]) -> qe.BlockFormat | None:
+    """The format of a case; None for those whose tensor scale is random."""
+    rule, size = case["rule"], case["block_size"]
+    if rule.startswith("e8m0"):
+        return qe.BlockFormat(case["grid"], size, "e8m0", rule=rule.split()[1])
+    if rule == "e4m3fn nearest":
+        return qe.BlockFormat(case["grid"], size, "e4m3fn")
+    if rule == "signed absmax":
+        return qe.BlockFormat(case["grid"].removesuffix(" mirrored"), size, signed=True)
+    if rule == "absmax":
+        return qe.BlockFormat(case["grid"], size, constant=float(case["c"]))
+    if rule == "best of two absmax":
+        return qe.BlockFormat(case["grid"], size, rule="best_of", constant=[float(c) for c in case["c"]])
+    return None
+
+
+@pytest.mark.skipif(not _REFERENCE.exists(), reason="the folder of reference errors is not there: set QERROR_REFERENCE")
+def test_simulations_meet_the_expected_errors_of_blocks() -> None:
+    """Expectations by mpmath, from conditional integrals that know nothing of casting."""
+    met = 0
+    for case in json.loads(_REFERENCE.read_text(encoding="utf-8")):
+        form = form_of(case)
+        if form is None:
+            continue
+        density = qe.density(case["density"])
+        found = qe.simulate(density, form, float(case.get("unit", 1)), n=200_000, rng=5)
+        for term in {"mse", "rounding"} & case.keys():
+            distance = getattr(found.estimate, term) - float(case[term])
+            # Sums of numbers near 1 are rounded.
+            assert abs(distance) <= 4.5 * getattr(found.stderr, term) + 1e-16, (case, term)
+        met += 1
+    assert met >= 35
