@@ -55,12 +55,17 @@ def _about(rows: NDArray[Any], at: Any) -> NDArray[Any]:
     return moved
 
 
-def best_of_format(rows: NDArray[Any], weights: Array | None, at: Array, grid: Grid, stored: Stored) -> Choice:
-    """The best scale that a block format stores, by rounding at each that may be it."""
+def best_by_rounding(
+    rows: NDArray[Any], weights: Array | None, at: Array, grid: Grid, stored: Stored, *, zero: bool
+) -> Choice:
+    """The best scale that can be stored, by rounding at each that may be it; 0, too, where `zero` says so."""
     check_finite("x", rows)
     values = _about(rows, at).astype(np.float64)
-    scale = stored.unit * best_of_all(values, grid, stored_scales(stored.grid), stored.unit, weights)
+    known = stored_scales(stored.grid)
+    scale = stored.unit * best_of_all(values, grid, known if zero else known[known > 0], stored.unit, weights)
     low, high = values.min(axis=1), values.max(axis=1)
     gains = ((high > 0) & (grid.max > 0)) | ((low < 0) & (grid.min < 0))
-    alike = Status.DEGENERATE if (grid.levels == 0).any() else Status.EXACT
-    return flat(len(rows), scale, at, either(gains, Status.EXACT, alike))
+    if not (grid.levels == 0).any():
+        return flat(len(rows), scale, at, Status.EXACT)
+    scale = scale if zero else np.where(gains, scale, stored.any_scale)
+    return flat(len(rows), scale, at, either(gains, Status.EXACT, Status.DEGENERATE))

@@ -38,7 +38,7 @@ from ..samples.row_moments import RowMoments
 from ..search.found import TOLERANCE
 from ..search.optimal import optimal_scale
 from ..search.samples.best_scale import best_of_rows
-from .by_format import best_of_format, by_block_rule
+from .by_format import best_by_rounding, by_block_rule
 from .choices import CHUNK, FEWEST, Choice, Plan, flat
 from .groups import Grouped
 from .measuring import measure_rows
@@ -49,6 +49,8 @@ from .zero_points import best_zero_point, exact_pair
 _FROM_MOMENTS = (minmax, ocp, signed_absmax, analytic, aciq, octav, sawb)
 # Larger zero points are not exact in float64, and no other program has them.
 _MOST_ZERO_POINT = 2.0**53
+# Rows up to here are rounded at some stored scales sooner than their thresholds are sorted in.
+_SHORT = 1 << 9
 # Values to which family="auto" is fitted, evenly spread over the tensor.
 _POOLED = 1 << 22
 
@@ -216,9 +218,9 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
         scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=plan.zero_point == "storable")
         return _with_integer(flat(count, scale, 0.0, status), zero_point.astype(np.float64))
-    if plan.form is not None and stored is not None and not is_word(shift, "optimal"):
+    if stored is not None and not is_word(shift, "optimal") and (plan.form is not None or rows.shape[1] <= _SHORT):
         at = np.broadcast_to(RowMoments(rows, weights).mean if isinstance(shift, str) else shift, count)
-        return best_of_format(rows, weights, at, plan.grid, stored)
+        return best_by_rounding(rows, weights, at, plan.grid, stored, zero=plan.form is not None)
     grid, half = plan.grid, plan.grid.half
     if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):
         # The same error from half of the thresholds.
