@@ -19,9 +19,9 @@ from . import tensors as tensors
 from . import testing as testing
 from . import training as training
 from ._version import __version__ as __version__
-from .casting.cast import dequantize as dequantize
-from .casting.cast import fake_quantize as fake_quantize
-from .casting.cast import quantize as quantize
+from .casting.verbs import dequantize as dequantize
+from .casting.verbs import fake_quantize as fake_quantize
+from .casting.verbs import quantize as quantize
 from .densities.adapters import from_pdf as from_pdf
 from .densities.adapters import from_scipy as from_scipy
 from .densities.base import Density as Density
@@ -54,6 +54,7 @@ from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats
 from .grids.formats import grid as grid
 from .grids.grid import Grid as Grid
+from .results import BlockCodes as BlockCodes
 from .results import BlockErrorTerms as BlockErrorTerms
 from .results import BlockScaleResult as BlockScaleResult
 from .results import DotProductError as DotProductError

@@ -113,8 +113,10 @@ def check_positive(name: str, value: Any) -> NDArray[np.float64]:
     return array
 
 
-def check_scale(scale: Any, *, signed: bool = False) -> NDArray[np.float64]:
+def check_scale(scale: Any, *, signed: bool = False, zero: bool = False) -> NDArray[np.float64]:
     """Return `scale` as a float64 array of positive, finite numbers; with `signed` they may be negative.
+
+    With both they may be 0, too, as `zero` says.
 
     Examples
     --------
@@ -124,7 +126,7 @@ def check_scale(scale: Any, *, signed: bool = False) -> NDArray[np.float64]:
     if not signed:
         return check_positive("scale", scale)
     array = as_float_array("scale", scale)
-    good = np.isfinite(array) & (array != 0)
+    good = np.isfinite(array) & (zero | (array != 0))
     if not good.all():
         raise ValueError(f"scale must be finite and not 0, got {_first(array, good)}")
     return array

@@ -258,6 +258,8 @@ class FitResult(_Readable):
     costs : object
         Holder of `error`, `total`, `clipped_fraction`, `excess_db`, `total_excess_db`; see `qerror.fit` for when they
         are computed.
+    form : BlockFormat or None
+        The block format that the tensor was fitted to, if it was one; `rule` is what chose its scales.
     """
 
     grid: Any
@@ -269,6 +271,7 @@ class FitResult(_Readable):
     status: Any
     groups: Any
     costs: Any
+    form: Any = None
 
     @property
     def error(self) -> ErrorTerms:
@@ -319,11 +322,56 @@ class FitResult(_Readable):
         return (self.shift, None) if self.zero_point is None else (0.0, self.zero_point)
 
     def _lines(self) -> dict[str, str]:
-        lines = {"grid": str(self.grid.name or self.grid), "rule": self.rule}
+        lines = {} if self.form is None else {"form": str(self.form.name)}
+        elements = f"{self.grid.name or self.grid}"
+        lines |= {"grid": elements if self.form is None else f"{elements} in blocks of {self.form.block_size}"}
+        lines |= {"rule": self.rule}
         lines |= {name: _number(getattr(self, name)) for name in ("scale", "shift")}
         lines |= {name: _number(v) for name in ("zero_point", "tensor_scale") if (v := getattr(self, name)) is not None}
         statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
         return {**lines, **self.costs.lines(), "status": "; ".join(statuses)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class BlockCodes(_Readable):
+    """An array as a block format stores it; made by `qerror.quantize`, and `qerror.dequantize` takes it back.
+
+    Attributes
+    ----------
+    form : BlockFormat
+    codes : ndarray
+        Codes of the elements in the shape of the array; where packed, two in a byte along the block axis.
+    scale : ndarray of float64
+        One for each block, in the shape of the array but for the number of blocks on the block axis: values of the
+        scale format, without the tensor scale. 0 where all values of the block become 0.
+    scale_codes : ndarray or None
+        Codes of the stored scales; None where scales may have any size.
+    tensor_scale : float
+        What all scales are multiplied with; 1 without one.
+    shape : tuple of int
+        Of the array.
+    block_axis : int
+    packed : bool
+    """
+
+    form: Any
+    codes: Any
+    scale: Any
+    scale_codes: Any
+    tensor_scale: float
+    shape: tuple[int, ...]
+    block_axis: int
+    packed: bool = False
+
+    def _lines(self) -> dict[str, str]:
+        at = f"block axis {self.block_axis}" + (", two codes in a byte" if self.packed else "")
+        return {
+            "form": str(self.form.name),
+            "shape": f"{self.shape}, {at}",
+            "codes": f"{self.codes.dtype} {self.codes.shape}",
+            "scale": _number(self.scale),
+            "tensor_scale": _number(self.tensor_scale),
+        }
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)

@@ -534,7 +534,7 @@ def test_constant_tensors_keep_their_value_with_integer_zero_points(rule: str, v
         ("percentile:p=1", "p is a percentage: write p=100"),
         ("percentile:p=0", "p must be a percentage above 1 and up to 100, got 0"),
         ("mse", "unknown rule 'mse'; did you mean 'optimal'?"),
-        ("absmax", "unknown rule 'absmax'; did you mean 'minmax'?"),
+        ("amax", "unknown rule 'amax'; did you mean 'absmax'?"),
         ("MAX", "unknown rule 'MAX'; did you mean 'minmax'?"),
         (lambda d, g, z: 0.1, "it is called as rule(density, grid, shift=...)"),
         (lambda d, g, shift: (1.0, 2.0, 3.0), "a rule must return a RuleResult, a scale, or a pair of scale and shift"),

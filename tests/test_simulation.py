@@ -13,7 +13,7 @@ import scipy.stats
 
 import qerror as qe
 from qerror.casting.scratch import Scratch
-from qerror.evidence import estimation, sampling, simulation
+from qerror.evidence import blocks, estimation, sampling, simulation
 from qerror.evidence.estimation import Cast
 from qerror.results import ErrorTerms, SimulatedTerms
 
@@ -45,7 +45,7 @@ def assert_agree(found: SimulatedTerms, exact: ErrorTerms) -> None:
 
 def test_simulation_knows_no_formula():
     """What is under test must not choose the strata, the sample sizes or anything else."""
-    for module in (sampling, estimation, simulation):
+    for module in (sampling, estimation, simulation, blocks):
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
         words = {word for name in named if name for word in name.split(".")}

@@ -93,7 +93,7 @@ def quantize(
     """
     g = as_grid(grid)
     job = _prepare(x, g, scale, shift, zero_point, rounding)
-    codes = np.empty(job.shape, dtype=_code_dtype(g))
+    codes = np.empty(job.shape, dtype=code_dtype(g))
     _run(job, g, rng, lambda unit, scratch: codes.reshape(-1)[unit.flat], None)
     return codes
 
@@ -194,14 +194,14 @@ def fake_quantize(
     g = as_grid(grid)
     job = _prepare(x, g, scale, shift, zero_point, rounding)
     dtype = np.float64 if job.x.dtype.kind in "iub" else job.x.dtype
-    code_dtype = _code_dtype(g)
-    decode, target = make_decoder(g, *_parameters(g, scale, shift, zero_point), job.shape, dtype, code_dtype)
+    kind = code_dtype(g)
+    decode, target = make_decoder(g, *_parameters(g, scale, shift, zero_point), job.shape, dtype, kind)
     out = np.empty(job.shape, dtype=target)
 
     def finish(unit: Unit, codes: NDArray[Any], scratch: Scratch) -> None:
         decode(codes.reshape(out[unit.index].shape), out[unit.index], unit.index, scratch)
 
-    _run(job, g, rng, lambda unit, scratch: scratch.take("codes", code_dtype, unit.size), finish)
+    _run(job, g, rng, lambda unit, scratch: scratch.take("codes", kind, unit.size), finish)
     return out
 
 
@@ -234,7 +234,7 @@ def _prepare(
     x: ArrayLike, grid: Grid, scale: ArrayLike, shift: ArrayLike, zero_point: ArrayLike | None, rounding: Rounding
 ) -> _Job:
     check_choice("rounding", rounding, ("nearest", "stochastic"))
-    array = _as_real("x", x)
+    array = as_real("x", x)
     s, z, p = _parameters(grid, scale, shift, zero_point)
     shape = _broadcast_shape("x", array, s, z if p is None else p)
     narrow = array.dtype.kind == "V" or (array.dtype.kind == "f" and array.dtype.itemsize <= 4)
@@ -317,7 +317,8 @@ def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[
     return flat
 
 
-def _as_real(name: str, x: ArrayLike) -> NDArray[Any]:
+def as_real(name: str, x: ArrayLike) -> NDArray[Any]:
+    """An array of real numbers in its own dtype."""
     unmasked(name, x)
     try:
         array = np.asarray(x)
@@ -348,7 +349,8 @@ def _fit_single(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:
     return bool(size.min() >= 2.0**-126 and size.max() < 2.0**127 and np.abs(shift).max() < 2.0**120)
 
 
-def _code_dtype(grid: Grid) -> np.dtype[Any]:
+def code_dtype(grid: Grid) -> np.dtype[Any]:
+    """The smallest integer dtype that holds all codes of a grid."""
     low, high = int(grid.codes.min()), int(grid.codes.max())
     if low < 0:
         return np.result_type(np.min_scalar_type(low), np.min_scalar_type(-high - 1))

@@ -190,9 +190,9 @@ def _product_is_single(values: NDArray[np.float64], scale: NDArray[np.float64]) 
 
 def _largest(dtype: np.dtype[Any]) -> float:
     """The largest finite value of a floating-point dtype."""
-    if dtype.kind == "f":
+    if dtype.kind == "f" and dtype.isbuiltin == 1:
         return float(np.finfo(dtype).max)
-    if dtype.kind == "V" and is_real_dtype(dtype):
+    if dtype.kind in "fV" and is_real_dtype(dtype):
         # A dtype of ml_dtypes, of which NumPy knows no limits: its grid does.
         return as_grid(dtype).absmax
     raise ValueError(f"dtype must be a floating-point dtype such as numpy.float32, got {dtype}")

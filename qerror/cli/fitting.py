@@ -17,6 +17,7 @@ from ..files import open_checkpoint
 from ..files.scales import check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
+from ..rules.block_rules import NAMES
 from .group import OptionalWords
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
@@ -44,7 +45,7 @@ _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
     "rules",
     metavar="RULE",
     multiple=True,
-    help=f"One or more of {', '.join(RULES)}, with options as in percentile:p=99.9.  [default: optimal]",
+    help=f"One or more of {', '.join((*RULES, *NAMES))}, with options as in percentile:p=99.9.  [default: optimal]",
 )
 @shift_option
 @click.option(

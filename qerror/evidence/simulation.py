@@ -10,14 +10,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import as_int, broadcast_shape, check_choice, check_scale, check_shift
+from .._check import as_int, broadcast_shape, check_choice, check_scale, check_shift, shown
 from .._threads import thread_map
 from .._types import Array
 from ..casting.scratch import Scratch, ScratchPool
 from ..densities.base import Density, check_density
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..results import ErrorTerms, SimulatedTerms, StandardErrors
+from .blocks import simulate_blocks
 from .estimation import (
     EMPTY,
     SCRATCH_SIZE,
@@ -58,8 +59,8 @@ _QUADRATIC = [TERMS.index(term) for term in ("clipping", "mse", "cross", "power"
 
 def simulate(
     density: Density,
-    grid: Grid | str,
-    scale: ArrayLike,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
     n: int,
@@ -76,21 +77,24 @@ def simulate(
     ----------
     density : Density
         Of any `shape`; only its `sample`, `quantile`, `isf`, `cdf`, `sf` and `mean` are asked.
-    grid : Grid or str
-        Dimensionless levels.
+    grid : Grid, BlockFormat or str
+        Dimensionless levels. Of a block format whole blocks of independent values are drawn and cast, and standard
+        errors are those of means over blocks, whose values depend on each other.
     scale, shift : array_like
         Units of x; they broadcast against each other and `density.shape`. All share the same random numbers, and
-        none changes the result of another.
+        none changes the result of another. Of a block format the tensor scale, 1 by default, and no shift.
     n : int
         Samples for each scale: at least 100, 4096 for "sobol" (which uses the greatest multiple of a power of two
-        that makes 32 or more randomizations) and "stratified".
+        that makes 32 or more randomizations) and "stratified". Of a block format values in whole blocks, rounded up,
+        at least 100 blocks.
     rng : int, numpy.random.Generator or None
         A seed. A Generator gives one, None takes fresh entropy; the result's `rng` reproduces it.
     rounding : {"nearest", "stochastic"}
     sampler : {"pseudo", "sobol", "stratified"}
         Independent values; scrambled Sobol' points through the quantile function, each randomization one replicate
         (errors over their standard errors follow Student's t with 31 degrees of freedom or more); or strata below,
-        inside and above the clipping points with weighted tails: for rare clipping and heavy tails.
+        inside and above the clipping points with weighted tails: for rare clipping and heavy tails. Blocks are drawn
+        plainly.
 
     Returns
     -------
@@ -125,7 +129,12 @@ def simulate(
     check_choice("rounding", rounding, ("nearest", "stochastic"))
     check_choice("sampler", sampler, SAMPLERS)
     check_density(density)
-    levels, scales, shifts = as_grid(grid), check_scale(scale), check_shift(shift)
+    levels, shifts = as_format(grid), check_shift(shift)
+    if isinstance(levels, BlockFormat):
+        return _of_blocks(density, levels, scale, shifts, n, rng, rounding, sampler)
+    if scale is None:
+        raise ValueError("scale must be given for a grid; that of a block format is 1 by default")
+    scales = check_scale(scale)
     shape = broadcast_shape(density.shape, scale=scales, shift=shifts)
     total = as_int("n", n, maximum=MOST_SAMPLES)
     if total < LEAST[sampler]:
@@ -139,6 +148,27 @@ def simulate(
     jobs = _jobs(density, casts, shape, sampler, parts[-1].stop)
     value, stderr, reason = run_jobs(jobs, parts)
     return result(value, stderr, shape, parts[-1].stop, seed, reason)
+
+
+def _of_blocks(
+    density: Density,
+    form: BlockFormat,
+    scale: ArrayLike | None,
+    shifts: Array,
+    n: int,
+    rng: int | np.random.Generator | None,
+    rounding: Literal["nearest", "stochastic"],
+    sampler: Sampler,
+) -> SimulatedTerms:
+    if sampler != "pseudo":
+        raise ValueError(f"sampler must be 'pseudo' with {form.name}, whose blocks are drawn plainly, got {sampler!r}")
+    if shifts.any():
+        raise ValueError(f"shift must be left at 0 with {form.name}, which has none, got {shown(shifts.tolist())}")
+    scales = check_scale(1.0 if scale is None else scale)
+    shape = broadcast_shape(density.shape, scale=scales)
+    seed = seed_of(rng)
+    value, stderr, drawn, reason = simulate_blocks(density, form, scales, shape, n, seed, rounding)
+    return result(value, stderr, shape, drawn, seed, reason)
 
 
 @dataclasses.dataclass(frozen=True)

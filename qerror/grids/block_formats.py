@@ -192,6 +192,8 @@ def _check_rule(rule: str, stored: Grid | None, *, signed: bool) -> None:
     """Whether a rule can be had with scales of this format."""
     if signed and rule not in ("absmax", "up", "down"):
         raise ValueError(f"signed must be False for rule {rule}; absmax, up and down know it")
+    if signed and stored is not None and stored.min >= 0:
+        raise ValueError(f"signed must be False with scale_format {_said(stored)}, which has no negative values")
     if rule in ("up", "down") and stored is None:
         raise ValueError(f"scale_format must be given for rule {rule}, which rounds to stored scales")
     if rule in OCTAVES and (stored is None or not powers_of_two(stored)):

@@ -6,6 +6,7 @@ whose arrays have the broadcast shape of density and shift.
 """
 
 from .base import RuleResult
+from .block_rules import BlockRule
 from .extremes import minmax, ocp, percentile, shrink_search, signed_absmax
 from .histogram_rules import clipping_weighted, entropy
 from .iterative import iterative
@@ -14,8 +15,9 @@ from .names import RULES, Rule, as_rule, rule_label
 from .optimum import optimal
 
 __all__ = [
-    "RULES", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "clipping_weighted", "entropy", "iterative", "minmax",
-    "ocp", "octav", "optimal", "percentile", "rule_label", "sawb", "shrink_search", "signed_absmax",
+    "RULES", "BlockRule", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "clipping_weighted", "entropy",
+    "iterative", "minmax", "ocp", "octav", "optimal", "percentile", "rule_label", "sawb", "shrink_search",
+    "signed_absmax",
 ]  # fmt: skip
 
 for _rule in (

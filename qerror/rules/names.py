@@ -10,6 +10,7 @@ from typing import Any
 
 from .._check import shown, suggest
 from .base import RuleResult
+from .block_rules import NAMES, block_rule
 
 Rule = Callable[..., RuleResult]
 RULES: dict[str, Rule] = {}
@@ -17,7 +18,8 @@ RULES: dict[str, Rule] = {}
 # What other programs call them.
 _MEANT = {
     **dict.fromkeys(("mse", "l2", "best", "exact", "min_mse"), "optimal"),
-    **dict.fromkeys(("max", "absmax", "abs_max", "amax", "min_max", "maxabs", "max_abs"), "minmax"),
+    **dict.fromkeys(("max", "min_max"), "minmax"),
+    **dict.fromkeys(("abs_max", "amax", "maxabs", "max_abs"), "absmax"),
 }
 
 
@@ -27,7 +29,8 @@ def as_rule(rule: str | Rule) -> Rule:
     Parameters
     ----------
     rule : str or callable
-        A callable takes (density, grid, shift=...) and returns a `RuleResult`.
+        A callable takes (density, grid, shift=...) and returns a `RuleResult`. Beside the names of `RULES` those of
+        block formats, as in "even", "absmax:constant=0.9", "best_of:constants=1,1.5".
 
     Raises
     ------
@@ -48,9 +51,12 @@ def as_rule(rule: str | Rule) -> Rule:
     key = name.strip().lower().replace("-", "_")
     if key in _MEANT:
         raise ValueError(f"unknown rule {name!r}; did you mean {_MEANT[key]!r}?")
-    if key not in RULES:
-        raise ValueError(f"unknown rule {name!r}{suggest(name, RULES) or '; known are ' + ', '.join(RULES)}")
-    options = dict(_option(part, rule) for part in said.split(",")) if said.strip() else {}
+    every = (*RULES, *NAMES)
+    if key not in every:
+        raise ValueError(f"unknown rule {name!r}{suggest(name, every) or '; known are ' + ', '.join(every)}")
+    options = dict(_option(part, rule) for part in _parts(said)) if said.strip() else {}
+    if key in NAMES:
+        return block_rule(key, options)
     known = list(inspect.signature(RULES[key]).parameters)[3:]
     for option in options:
         if option not in known:
@@ -83,11 +89,23 @@ def rule_label(rule: str | Rule) -> str:
     return rule.strip() if isinstance(rule, str) else getattr(rule, "__name__", type(rule).__name__)
 
 
+def _parts(said: str) -> list[str]:
+    """The options, cut at commas; what has no key belongs to a list that has one, as in "constants=1,1.5"."""
+    parts: list[str] = []
+    for part in said.split(","):
+        if "=" not in part and parts and parts[-1].partition("=")[0].strip() in ("constant", "constants"):
+            parts[-1] += "," + part
+        else:
+            parts.append(part)
+    return parts
+
+
 def _option(text: str, rule: str) -> tuple[str, Any]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         raise ValueError(f"options of a rule are written as key=value, separated by commas, got {text!r} in {rule!r}")
+    listed = f"[{value}]" if "," in value and not value.startswith("[") else value
     try:
-        return key.lower(), json.loads(value)
+        return key.lower(), json.loads(listed)
     except ValueError:
         return key.lower(), value

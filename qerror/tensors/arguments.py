@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._check import check_choice, check_finite, check_shift, shown
 from .._types import Array
+from ..casting.block_scales import own_tensor_scale
 from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..grids.scale_formats import scale_grid, scale_name
@@ -49,20 +50,25 @@ def grouped(
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A grid, the size of its blocks, what scales are stored as, and whether a tensor scale multiplies those."""
+    """A grid, the size of its blocks, what scales are stored as, and the largest of these that a tensor scale leaves.
+
+    `form` is the block format, if one was asked for.
+    """
 
     grid: Grid
     block_size: int | tuple[int, ...] | None
     scale_format: Grid | None
-    tensor_scale: bool
+    full_scale: float | None
+    form: BlockFormat | None = None
 
     def stored(self, values: NDArray[Any]) -> Stored | None:
         """The scales that a tensor can be given; None for all positive numbers."""
         if self.scale_format is None:
             return None
-        return Stored(
-            self.scale_format, _tensor_scale(values, self.grid, self.scale_format) if self.tensor_scale else 1.0
-        )
+        unit = 1.0 if self.full_scale is None else own_tensor_scale(values, self.grid, self.full_scale)
+        if not np.isfinite(unit):
+            check_finite("x", values)
+        return Stored(self.scale_format, unit)
 
 
 def resolve_format(grid: Any, axis: Any, block_size: Any, scale_format: str | Grid | None) -> Format:
@@ -70,23 +76,14 @@ def resolve_format(grid: Any, axis: Any, block_size: Any, scale_format: str | Gr
     form = as_format(grid)
     if not isinstance(form, BlockFormat):
         if scale_format is None or isinstance(scale_format, Grid):
-            return Format(form, block_size, scale_format and scale_grid(scale_format), False)
+            return Format(form, block_size, None if scale_format is None else scale_grid(scale_format), None)
         said = scale_name(scale_format)
-        return Format(form, block_size, scale_grid(said), said == "e4m3fn")
+        stored = scale_grid(said)
+        return Format(form, block_size, stored, stored.max if said == "e4m3fn" else None)
     for argument, given in (("axis", axis), ("block_size", block_size), ("scale_format", scale_format)):
         if given is not None:
             raise ValueError(f"{argument} must be left out with {form.name}, which brings its own, got {shown(given)}")
-    return Format(form.grid, form.block_size, form.scale_format, form.tensor_scale)
-
-
-def _tensor_scale(values: NDArray[Any], grid: Grid, stored: Grid) -> float:
-    """The float32 scale with which the largest magnitude needs the largest stored scale; 1 for all zeros."""
-    largest = max(abs(float(values.max())), abs(float(values.min())))
-    if not np.isfinite(largest):
-        check_finite("x", values)
-    range_ = np.finfo(np.float32)
-    scale = np.clip(largest / (stored.max * grid.absmax), range_.tiny, range_.max)
-    return float(np.float32(scale)) if largest else 1.0
+    return Format(form.grid, form.block_size, form.scale_format, form.full_scale, form)
 
 
 def shift_policy(shift: Any, groups: Groups) -> Any:

@@ -11,9 +11,9 @@ import numpy as np
 from .._types import Array
 from ..grids.grid import Grid
 from ..results import ErrorTerms
+from .choices import Choice
 from .groups import Grouped, Groups
 from .measuring import measure_rows
-from .plans import Choice
 
 # Squared relative error of a few float64 roundings.
 _ROUNDING = (4 * np.finfo(np.float64).eps) ** 2

@@ -13,11 +13,12 @@ from .._check import check_choice, check_finite, check_scale, check_shift, check
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid, check_affine
 from ..results import FitResult, Status
-from ..rules import Rule, as_rule, optimal, rule_label
+from ..rules import BlockRule, Rule, as_rule, optimal, rule_label
 from .arguments import grouped, resolve_format, shift_policy, spread
+from .choices import Choice, Plan
 from .costs import Costs, measure_groups
 from .groups import Grouped
-from .plans import Choice, Plan, choose, with_family
+from .plans import choose, with_family
 
 # Up to this many elements everything is measured with the fit.
 _SMALL = 1 << 18
@@ -45,14 +46,14 @@ def fit(
     x : array_like
         Finite real numbers of any shape. Never changed; kept until the error is measured.
     grid : Grid, BlockFormat or str
-        Of a BlockFormat (mxfp4, mxfp6_e2m3, mxfp6_e3m2, mxfp8_e4m3, mxfp8_e5m2, mxint8, nvfp4) the block size and the
-        scale format come with it.
+        Of a BlockFormat (mxfp4, nvfp4, int4_g128_bf16, ...) the block size and the scale format come with it.
     rule : str or callable
         "optimal" (the exact minimum of the mean squared error), "minmax", "percentile", "analytic", "iterative",
         "aciq", "octav", "sawb", "shrink_search", "ocp", "entropy", "clipping_weighted" or "signed_absmax", with
-        options as in "percentile:p=99.9"
-        (see `qerror.rules`); or a function rule(density, grid, shift=...) that returns a `RuleResult`, a scale
-        or a pair of scale and shift.
+        options as in "percentile:p=99.9" (see `qerror.rules`); a rule of block formats (see `qerror.BlockFormat`),
+        "absmax", "up", "down", "floor", "ceil", "even", "rceil" or "best_of", as in "absmax:constant=0.9" or
+        "best_of:constants=1,1.5", with the format's own constants and sign where none are said; or a function
+        rule(density, grid, shift=...) that returns a `RuleResult`, a scale or a pair of scale and shift.
     axis : int or tuple of int, optional
         The axis or axes that keep their own scale: 0 for the output channels of a weight. None: one for the tensor.
     block_size : int or tuple of int, optional
@@ -68,11 +69,13 @@ def fit(
     sign : {"positive", "either"}
         Whether scales may be negative, which turns a grid around that is not symmetric: int4 then reaches 8 steps on
         the side that needs it. The better sign of rule "optimal" gains 0.5 dB on blocks of 32, 0.1 dB on rows of 4 096.
+        That of block formats that are signed.
     weights : array_like, optional
         Importance of each element, >= 0, broadcast against x.
     scale_format : {"fp16", "bf16", "e4m3fn", "e8m0", "pow2"} or Grid, optional
-        What scales can be stored as, never 0. Rule "optimal" takes the best of all of them, minmax the
-        smallest that clips nothing, others the nearest.
+        What scales can be stored as. Rule "optimal" takes the best of all of them, minmax the smallest that clips
+        nothing, rules of block formats what these say, others the nearest. 0 only with block formats and their rules,
+        where such a block becomes 0.
         "e4m3fn" multiplies a float32 `tensor_scale` = max|x| / (448 max|l|), as NVFP4 does.
     measure : bool, optional
         Whether to measure `error`, `clipped_fraction` and `excess_db` now, or when they are first asked for: until then
@@ -111,23 +114,28 @@ def fit(
                 f"shift must be left at 0 with zero_point={zero_point!r}, which chooses it, got {shown(shift)}"
             )
     either = check_choice("sign", sign, ("positive", "either")) == "either"
-    if either and (zero_point is not None or form.scale_format is not None):
+    unsigned = form.scale_format is not None and form.scale_format.min >= 0
+    if either and (zero_point is not None or unsigned):
         taken = "zero_point" if zero_point is not None else "scale_format"
         raise ValueError(f"sign must be 'positive' with {taken}, whose scales have no sign, got 'either'")
-    plan = Plan(form.grid, as_rule(rule), rule_label(rule), policy, zero_point, form.stored(tensor.values), either)
+    chosen_rule = as_rule(rule)
+    signed = form.form is not None and form.form.signed
+    either = either or (signed and chosen_rule is optimal)
+    stored = form.stored(tensor.values)
+    plan = Plan(form.grid, chosen_rule, rule_label(rule), policy, zero_point, stored, either, form.form)
     plan = with_family(plan, tensor)
-    tensor_scale = plan.stored.unit if plan.stored is not None and form.tensor_scale else None
+    tensor_scale = None if stored is None or form.full_scale is None else stored.unit
     chosen, best = choose(tensor, plan), None
     if plan.rule is not optimal:
         negative = any((part.scale < 0).any() for part in chosen)
-        best = dataclasses.replace(plan, rule=optimal, either_sign=either or negative)
+        best = dataclasses.replace(plan, rule=optimal, either_sign=either or negative or signed)
     return _result(tensor, plan, chosen, best, tensor_scale, measure)
 
 
 def evaluate(
     x: ArrayLike,
     grid: Grid | BlockFormat | str,
-    scale: ArrayLike,
+    scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
     zero_point: ArrayLike | None = None,
@@ -145,7 +153,9 @@ def evaluate(
     x, grid, axis, block_size, block_axis, weights, scale_format, measure
         As in `fit`.
     scale, shift : array_like
-        One entry a group (see `fit` for the shape), or broadcast to that. A negative scale turns the grid around.
+        One entry a group (see `fit` for the shape), or broadcast to that. A negative scale turns the grid around; one
+        of 0, which stored scales may be, makes the group 0. Of a block format the scale may be left out: that of its
+        own rule, with status RULE.
     zero_point : array_like of int, optional
         In place of the shift, which is then -zero_point * scale.
 
@@ -164,26 +174,48 @@ def evaluate(
     (0.25, 0.25)
     """
     form = resolve_format(grid, axis, block_size, scale_format)
+    if scale is None:
+        return _by_own_rule(x, form.form, shift, zero_point, block_axis, weights, measure)
     tensor = grouped(x, weights, axis, form.block_size, block_axis)
     check_finite("x", tensor.values)
     groups = tensor.groups
-    s, kind = spread("scale", check_scale(scale, signed=True), groups), None
+    storable = form.form is not None or form.scale_format is not None
+    s, kind = spread("scale", check_scale(scale, signed=True, zero=storable), groups), None
     if zero_point is None:
         z = p = spread("shift", check_shift(shift), groups)
     else:
         check_affine(form.grid)
         p = spread("zero_point", check_zero_point(zero_point, shift), groups)
         z, kind = -p * s + 0.0, "storable" if ((p >= form.grid.min) & (p <= form.grid.max)).all() else "integer"
-    negative = bool((s < 0).any())
+    negative = bool((s < 0).any()) or (form.form is not None and form.form.signed)
     if negative and kind is not None:
         raise ValueError("scale must be positive where zero_point is given")
     at = z if kind is None else np.zeros(())
-    plan = Plan(form.grid, optimal, "given", at, kind, form.stored(tensor.values), negative)
+    plan = Plan(form.grid, optimal, "given", at, kind, form.stored(tensor.values), negative, form.form)
     chosen = [
         Choice(a, b, np.full(a.size, Status.GIVEN, object), None if kind is None else c.astype(np.int64))
         for a, b, c in zip(*(groups.split(part) for part in (s, z, p)), strict=True)
     ]
     return _result(tensor, plan, chosen, plan, None, measure)
+
+
+def _by_own_rule(
+    x: ArrayLike,
+    form: BlockFormat | None,
+    shift: ArrayLike,
+    zero_point: ArrayLike | None,
+    block_axis: int | tuple[int, ...],
+    weights: ArrayLike | None,
+    measure: bool | None,
+) -> FitResult:
+    """A block format as casting uses it."""
+    if form is None:
+        raise ValueError("scale must be given for a grid; block formats have a rule of their own")
+    if zero_point is not None or np.any(check_shift(shift)):
+        raise ValueError("scale must be given with a shift or a zero_point, which the format's own rule has not")
+    rule = optimal if form.rule == "optimal" else BlockRule(form.rule)
+    result = fit(x, form, rule=rule, block_axis=block_axis, weights=weights, measure=measure)
+    return dataclasses.replace(result, rule=form.rule)
 
 
 def _result(
@@ -206,4 +238,4 @@ def _result(
     names = ("scale", "shift", "status", *(["zero_point"] if plan.zero_point else []))
     scale, shift, status, *integer = (groups.join([getattr(part, name) for part in chosen]) for name in names)
     zero_point = integer[0] if integer else None
-    return FitResult(plan.grid, plan.label, scale, shift, zero_point, tensor_scale, status, groups, costs)
+    return FitResult(plan.grid, plan.label, scale, shift, zero_point, tensor_scale, status, groups, costs, plan.form)

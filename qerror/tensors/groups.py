@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_int, as_rng, shown, unmasked
+from ..casting.blocks import cast_at
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
 
@@ -127,7 +128,7 @@ class Groups:
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")
         if all(t in (1, n) for n, t in zip(self.shape, self.tile, strict=True)):
-            return cast(x, grid, scale, **{name: at}, **options)
+            return cast_at(cast, x, grid, scale, **{name: at}, **options)
         if "rng" in options:
             # One stream after the other, not the same numbers for the short blocks.
             options["rng"] = as_rng(options["rng"])
@@ -135,7 +136,7 @@ class Groups:
         inside, done = tuple(range(1, 2 * x.ndim, 2)), []
         for elements, groups, sizes in self._parts():
             spread = [np.expand_dims(v[tuple(groups)], inside) for v in (s, z)]
-            cut = cast(self._tiled(x, elements, sizes), grid, spread[0], **{name: spread[1]}, **options)
+            cut = cast_at(cast, self._tiled(x, elements, sizes), grid, spread[0], **{name: spread[1]}, **options)
             done.append((tuple(elements), cut))
         if len(done) == 1:
             return done[0][1].reshape(self.shape)

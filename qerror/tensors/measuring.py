@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._threads import thread_map
 from .._types import Array
+from ..casting.blocks import cast_at
 from ..casting.cast import fake_quantize
 from ..grids.grid import Grid
 
@@ -74,7 +75,7 @@ def _pieces(count: int, length: int) -> Iterator[tuple[slice, slice]]:
 
 def _add_up(x: NDArray[Any], w: Array | None, grid: Grid, scale: Array, shift: Array) -> Array:
     x = x.astype(np.float64)
-    e = fake_quantize(x, grid, scale, shift)
+    e = cast_at(fake_quantize, x, grid, scale, shift)
     e -= x
     mass = np.full(x.shape[0], float(x.shape[1])) if w is None else w.sum(axis=1)
     weighted = e if w is None else w * e

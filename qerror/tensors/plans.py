@@ -1,4 +1,4 @@
-"""What is asked of every group, and what is chosen for each: scale, shift and zero point."""
+"""What is chosen for every group: scale, shift and zero point."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..grids.grid import Grid
 from ..results import Status
 from ..rules import (
     RULES,
-    Rule,
+    BlockRule,
     aciq,
     analytic,
     iterative,
@@ -38,6 +38,8 @@ from ..samples.row_moments import RowMoments
 from ..search.found import TOLERANCE
 from ..search.optimal import optimal_scale
 from ..search.samples.best_scale import best_of_rows
+from .by_format import best_by_rounding, by_block_rule
+from .choices import CHUNK, FEWEST, Choice, Plan, flat
 from .groups import Grouped
 from .measuring import measure_rows
 from .scale_formats import Stored, best_stored
@@ -45,65 +47,12 @@ from .zero_points import best_zero_point, exact_pair
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
 _FROM_MOMENTS = (minmax, ocp, signed_absmax, analytic, aciq, octav, sawb)
-# Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
-# for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
-_FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
 # Larger zero points are not exact in float64, and no other program has them.
 _MOST_ZERO_POINT = 2.0**53
-# The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
-_STORED_CHUNK = 1 << 17
+# Rows up to here are rounded at some stored scales sooner than their thresholds are sorted in.
+_SHORT = 1 << 9
 # Values to which family="auto" is fitted, evenly spread over the tensor.
 _POOLED = 1 << 22
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is asked of every group.
-
-    Attributes
-    ----------
-    grid : Grid
-    rule : callable
-    label : str
-        What the rule is called.
-    shift : "mean", "optimal" or ndarray
-        The shift of every group, or how it is chosen.
-    zero_point : {None, "integer", "storable"}
-        Whether -shift / scale must be an integer, or one of the codes; the shift is then chosen.
-    stored : Stored or None
-        The scales that can be stored.
-    either_sign : bool
-        Whether scales may be negative, which turns the grid around.
-    """
-
-    grid: Grid
-    rule: Rule
-    label: str
-    shift: Any
-    zero_point: str | None = None
-    stored: Stored | None = None
-    either_sign: bool = False
-
-    @property
-    def elements(self) -> int:
-        """How many elements are fitted together at most."""
-        if self.stored is not None:
-            return _STORED_CHUNK
-        return (
-            _SEARCH_CHUNK
-            if self.rule is optimal and self.zero_point is None and not isinstance(self.shift, str)
-            else _CHUNK
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """Flat arrays, one entry a row."""
-
-    scale: Array
-    shift: Array
-    status: NDArray[np.object_]
-    zero_point: NDArray[np.int64] | None = None
 
 
 _COLUMNS = ("scale", "shift", "status")
@@ -131,7 +80,7 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
 
 
 def _chunks(rows: NDArray[Any], most: int) -> list[slice]:
-    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, _FEWEST), most) // rows.shape[1]))
+    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, FEWEST), most) // rows.shape[1]))
 
 
 def _joined(parts: list[Choice]) -> Choice:
@@ -150,7 +99,7 @@ def with_family(plan: Plan, tensor: Grouped) -> Plan:
     check_finite("x", values)
     # An odd step meets all columns of a matrix whose length is a power of two.
     step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
-    pairs = ((part, w, some) for part, w in tensor.parts() for some in _chunks(part, _CHUNK))
+    pairs = ((part, w, some) for part, w in tensor.parts() for some in _chunks(part, CHUNK))
     for rows, weights in ((part[some], None if w is None else w[some]) for part, w, some in pairs):
         has = None if weights is None else (weights > 0).astype(np.float64)
         members = RowMoments(rows, has)
@@ -175,6 +124,8 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
         return _better_sign(rows, weights, shift, plan, alone)
     if plan.rule is optimal:
         return _best(rows, weights, shift, plan)
+    if isinstance(plan.rule, BlockRule):
+        return by_block_rule(rows, weights, shift, plan, plan.rule)
     function = plan.rule.func if isinstance(plan.rule, partial) else plan.rule
     sample = RowMoments(rows, weights) if function in _FROM_MOMENTS else Empirical(rows, weights, axis=0)
     rule = plan.rule
@@ -188,10 +139,11 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
     if alone and function not in RULES.values():
         sample, shift = sorted_sample(rows, weights), shift if isinstance(shift, str) else float(shift[0])
     found = _as_result(rule(sample, plan.grid, shift=shift), sample, shift)
-    choice = _flat(len(rows), found.scale, found.shift, found.status)
+    choice = flat(len(rows), found.scale, found.shift, found.status)
     if (choice.scale < 0).any() and (plan.stored is not None or plan.zero_point is not None):
         taken = "scale_format" if plan.stored is not None else "zero_point"
-        raise ValueError(f"rule {plan.label} gives negative scales, which {taken} has not; leave {taken} out")
+        remedy = f"leave {taken} out" if plan.stored is None else "absmax:signed=true stores them"
+        raise ValueError(f"rule {plan.label} gives negative scales, which {taken} has not; {remedy}")
     if plan.stored is not None:
         # Rounded down, minmax would clip, by half its range on powers of two.
         rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
@@ -213,7 +165,7 @@ def _better_sign(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pl
     """Of the choices on the grid and on its mirror image the one of less error."""
     positive = dataclasses.replace(plan, either_sign=False)
     plus = choose_rows(rows, weights, shift, positive, alone=alone)
-    if plan.grid.half is not None:
+    if plan.grid.half is not None or (isinstance(plan.rule, BlockRule) and (plus.scale < 0).any()):
         return plus
     mirrored = dataclasses.replace(positive, grid=Grid(-plan.grid.levels[::-1]))
     minus = choose_rows(rows, weights, shift, mirrored, alone=alone)
@@ -265,7 +217,10 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
         sample = Empirical(rows, weights, axis=0)
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
         scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=plan.zero_point == "storable")
-        return _with_integer(_flat(count, scale, 0.0, status), zero_point.astype(np.float64))
+        return _with_integer(flat(count, scale, 0.0, status), zero_point.astype(np.float64))
+    if stored is not None and not is_word(shift, "optimal") and (plan.form is not None or rows.shape[1] <= _SHORT):
+        at = np.broadcast_to(RowMoments(rows, weights).mean if isinstance(shift, str) else shift, count)
+        return best_by_rounding(rows, weights, at, plan.grid, stored, zero=plan.form is not None)
     grid, half = plan.grid, plan.grid.half
     if half is not None and stored is None and not isinstance(shift, str) and not np.any(shift):
         # The same error from half of the thresholds.
@@ -275,15 +230,15 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
     if is_word(shift, "optimal"):
         free = optimal_scale(sample, plan.grid, shift=shift)
         if stored is None:
-            return _flat(count, free.scale, free.shift, free.status)
+            return flat(count, free.scale, free.shift, free.status)
         scale, status = _stored(sample, plan.grid, np.ravel(free.shift), stored)
-        return _flat(count, scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
+        return flat(count, scale, free.shift, either(status == Status.EXACT, Status.LOCAL, status))
     at = np.broadcast_to(sample.mean if isinstance(shift, str) else shift, count)
     if stored is not None:
         scale, status = _stored(sample, grid, at, stored)
     else:
         scale, status = best_of_rows(sample, grid, at)
-    return _flat(count, scale, at, status)
+    return flat(count, scale, at, status)
 
 
 def best_scales(density: Density, grid: Grid, shift: Any = 0.0) -> tuple[Array, NDArray[np.object_]]:
@@ -302,11 +257,3 @@ def sorted_sample(rows: NDArray[Any], weights: Array | None, make: Callable[...,
     if len(rows) == 1:
         return make(rows[0], None if weights is None else weights[0])
     return make(rows, weights, axis=0)
-
-
-def _flat(count: int, scale: Any, shift: Any, status: Any) -> Choice:
-    if not {np.size(scale), np.size(shift)} <= {1, count}:
-        wanted = f"one scale and shift, or one for each of the {count} groups that it was given"
-        raise ValueError(f"a rule must return {wanted}, got {np.size(scale)} and {np.size(shift)}")
-    flat = [np.broadcast_to(np.ravel(np.asarray(value, np.float64)), count) for value in (scale, shift)]
-    return Choice(flat[0], flat[1], np.broadcast_to(np.ravel(np.asarray(status, object)), count))

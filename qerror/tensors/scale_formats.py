@@ -48,6 +48,11 @@ class Stored:
         levels = self.grid.levels
         return levels[levels > 0] * self.unit
 
+    @property
+    def any_scale(self) -> float:
+        """What stands for all where every scale gives the same error: that nearest the unit."""
+        return float(self.values[np.argmin(np.abs(np.log(self.values / self.unit)))])
+
     def nearest(self, scale: Any) -> Any:
         """The nearest value of the format (ties to even), never 0; beyond the end values the end value."""
         units = fake_quantize(np.asarray(scale, np.float64) / self.unit, self.grid) * self.unit
@@ -101,8 +106,7 @@ def best_stored(density: Density, grid: Grid, shift: Array, stored: Stored) -> t
     reach = np.broadcast_to(bounds.Reach(objective).slope, shift.shape)
     # Nothing is gained at any scale: where 0 is a level all are alike, else the error grows with the scale.
     alike = bool((grid.levels == 0).any())
-    idle = np.argmin(np.abs(np.log(stored.values / stored.unit))) if alike else 0
-    scale = np.full(shift.shape, stored.values[idle])
+    scale = np.full(shift.shape, stored.any_scale if alike else stored.values[0])
     rows = np.flatnonzero(reach > 0)
     if rows.size:
         scale[rows] = stored.values[_Search(objective, rows, reach[rows], stored.values).run()]
