@@ -22,7 +22,7 @@ from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import Staircase, staircase
 from ..grids.grid import Grid
 from .difference_sums import Sum
-from .differences import Rows, coefficients, cut_at_roots, joint_cells, resolved, unresolved
+from .differences import Rows, coefficients, joint_cells, resolved, unresolved
 
 # Share of the mean squared error to which each family of conditions is summed, and to which the whole must be known.
 _TOLERANCE, _REQUIRED = 3e-10, 1e-7
@@ -130,10 +130,10 @@ def _change(density: Density, grid: Grid, family: _Family, tolerance: float) -> 
     high = float(rows.reach.max())
     cells = joint_cells(grid, scales, 0.0 if _even(density, grid) else -high, high, np.array(cuts))
     offset, own = cells.at_end(side) if side else (0.0, np.zeros(3))
-    cells = resolved(density, grid, scales, cut_at_roots(grid, scales, cells, offset), rows)
+    cells = resolved(density, grid, scales, cells, rows)
     parts = coefficients(density, cells, rows, changes=True)
     square = 0.5 * share * rows.size**2
-    terms = Sum(cells, parts, rows.mass, n, offset)
+    terms = Sum(cells, parts, rows.mass, n, np.array([offset]))
     found, lacking = terms.expected(square, tolerance)
     lacking += n * terms.highest * float(np.abs(square) @ unresolved(parts))
     clipping, bias, cross = n * found.weighted + own[:, None] * found.sign

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._threads import chunk_slices
 from .._types import Array
-from .differences import Cells, waves
+from .differences import DEGREES, Cells, waves
 
 # Odd frequencies to begin with and at most; how much coarser than |D| signs may be.
 _FIRST, _LAST, _COARSER = 32, 1 << 15, 100
@@ -37,16 +37,16 @@ class Sum:
     Parameters
     ----------
     cells : Cells
-        Such that offset + d has one sign in each.
     parts : ndarray of shape (1 + W, R, C, 12)
         Their `coefficients`: of the pdf and of the pdf times each weight.
     mass : ndarray of shape (R,)
         P(|x| <= reach): expectations are over blocks all of whose x are.
     n : int
-    offset : float
+    offset : ndarray of shape (R,) or (1,)
+        By row, or the same for all.
     """
 
-    def __init__(self, cells: Cells, parts: Array, mass: Array, n: int, offset: float) -> None:
+    def __init__(self, cells: Cells, parts: Array, mass: Array, n: int, offset: Array) -> None:
         differs = cells.differs
         self.n, self.offset = n, offset
         self.kept = parts[1:, :, ~differs, 0].sum(axis=-1)
@@ -55,7 +55,7 @@ class Sum:
         self.differ = self.parts[0, ..., 0].sum(axis=-1)
         self.equal = np.maximum(mass - self.differ, 0.0)
         self.highest = float((np.abs(self.level) + np.abs(self.rate)).max(initial=0.0))
-        self.period = abs(offset) + n * self.highest
+        self.period = float(np.abs(offset).max()) + n * self.highest
 
     def expected(self, size: Array, tolerance: float) -> tuple[Expected, float]:
         """The expectations, and by how much the last doubling of the series changed the sum of size * E|D|.
@@ -73,7 +73,8 @@ class Sum:
             total = _added(total, part)
             found = _added(total, rest)
             now = np.array([abs((found.absolute - before.absolute) @ size), 0.0])
-            now[1] = np.abs((found.weighted - before.weighted) @ size).max(initial=0.0) / _COARSER
+            signs = [found.weighted - before.weighted, (self.offset * (found.sign - before.sign))[None]]
+            now[1] = np.abs(np.concatenate(signs) @ size).max() / _COARSER
             # Two that agree by chance are no proof: the doubling before counts as well.
             change, past, before = now, change, found
             first += count
@@ -84,17 +85,25 @@ class Sum:
     def _at_most_one(self) -> Expected:
         """Of D with at most one d that is not 0."""
         n, p, o = self.n, self.equal, self.offset
-        f = self.parts[0]
-        signs = np.sign(o + self.level)
-        absolute = np.abs((o + self.level) * f[..., 0] + self.rate / 3 * f[..., 1]).sum(axis=-1)
-        sign = (signs * f[..., 0]).sum(axis=-1)
-        weighted = (signs * self.parts[1:, ..., 0]).sum(axis=-1) + np.sign(o) * self.kept
+        f, signs = self.parts[0], self._signs()
+        linear = (o[:, None] + self.level)[..., None] * f + self.rate[:, None] * _times_place(f)
+        absolute, sign = (linear * signs).sum(axis=(-1, -2)), (f * signs).sum(axis=(-1, -2))
+        weighted = (self.parts[1:] * signs).sum(axis=(-1, -2)) + np.sign(o) * self.kept
         one, two = n * _power(p, n - 1), (n - 1) * _power(p, n - 2)
         return Expected(
-            abs(o) * _power(p, n) + one * absolute,
+            np.abs(o) * _power(p, n) + one * absolute,
             np.sign(o) * _power(p, n) + one * sign,
             _power(p, n - 1) * weighted + two * self.kept * sign,
         )
+
+    def _signs(self) -> Array:
+        """What P_n has of sign(o + d) on each cell: (R, C, 12), from its integrals up to the root of o + d."""
+        t = np.clip(-(self.offset[:, None] + self.level) / self.rate, -1.0, 1.0)
+        value = np.polynomial.legendre.legvander(t, DEGREES)
+        out = np.empty((*t.shape, DEGREES))
+        out[..., 0] = -t
+        out[..., 1:] = (value[..., :-2] - value[..., 2:]) / (2 * np.arange(1, DEGREES) + 1)
+        return out * np.sign(self.rate)[:, None]
 
     def _shorten(self, size: Array, tolerance: float) -> None:
         """An L that |D| exceeds by less than the tolerance: E(|D| - L)_+ <= e^(-t L) E[e^(t |D|)] / (e t)."""
@@ -105,13 +114,13 @@ class Sum:
                 tilted = np.exp(t * (sign * self.level + np.abs(self.rate))) @ self.parts[0, ..., 0].T
                 beyond += (_later(self.equal, tilted, self.n) * size).sum(axis=-1, keepdims=True)
             least = np.nanmin(np.log(np.maximum(beyond, 1e-300) / (t * tolerance)) / t)
-        self.period = min(self.period, abs(self.offset) + max(float(least), self.highest))
+        self.period = min(self.period, float(np.abs(self.offset).max()) + max(float(least), self.highest))
 
     def _terms(self, k: Array) -> tuple[Expected, Expected]:
         """The terms k of the series, and what they let expect of those that follow."""
         psi, chi = self._transforms(np.pi / self.period * k)
         n, p = self.n, self.equal[:, None]
-        turn = np.exp(1j * np.pi / self.period * k * self.offset)
+        turn = np.exp(1j * np.pi / self.period * k * self.offset[:, None])
         later = turn * _later(p, psi, n)
         rest = turn * (chi * (_power(p + psi, n - 1) - _power(p, n - 1)) + self.kept[..., None] * _later(p, psi, n - 1))
         square, step = 4 * self.period / np.pi**2, 4 / np.pi
@@ -139,6 +148,15 @@ class Sum:
 
 def _added(a: Expected, b: Expected) -> Expected:
     return Expected(*(x + y for x, y in zip(a, b, strict=True)))
+
+
+def _times_place(parts: Array) -> Array:
+    """Legendre coefficients of t f(t)."""
+    n = np.arange(1, DEGREES)
+    out = np.zeros(parts.shape)
+    out[..., 1:] = parts[..., :-1] * (n / (2 * n - 1))
+    out[..., :-1] += parts[..., 1:] * (n / (2 * n + 1))
+    return out
 
 
 def _power(x: Array, n: int) -> Array:

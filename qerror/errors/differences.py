@@ -80,6 +80,12 @@ class Cells(NamedTuple):
         """The value of d in the middle of each cell."""
         return np.asarray(self.slope * (self.middle - self.values.mean(axis=0)))
 
+    @property
+    def roots(self) -> Array:
+        """Where d changes its sign."""
+        root = self.values.mean(axis=0)
+        return np.asarray(root[self.differs & (root > self.edges[:-1]) & (root < self.edges[1:])])
+
     def changes(self, x: Array) -> Array:
         """Clipping, bias and cross term (3, C, N) at the second candidate less those at the first."""
         off = self.values[:, :, None] - x
@@ -117,14 +123,6 @@ def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float
     """
     marks = np.concatenate([[grid.min], grid.thresholds, [grid.max]])
     return _cut(grid, scales, np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]]), low, high)
-
-
-def cut_at_roots(grid: Grid, scales: tuple[float, float], cells: Cells, offset: float) -> Cells:
-    """Cells on which offset + d has one sign."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        roots = cells.values.mean(axis=0) - offset / cells.slope
-    roots = roots[cells.differs & (roots > cells.edges[:-1]) & (roots < cells.edges[1:])]
-    return _more(grid, scales, cells, roots)
 
 
 def _more(grid: Grid, scales: tuple[float, float], cells: Cells, cuts: Array) -> Cells:
