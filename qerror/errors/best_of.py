@@ -22,12 +22,16 @@ from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import Staircase, staircase
 from ..grids.grid import Grid
 from .difference_sums import Sum
-from .differences import Rows, coefficients, joint_cells, resolved, unresolved
+from .differences import Cells, Rows, coefficients, joint_cells, loss_change, resolved, unresolved
 
 # Share of the mean squared error to which each family of conditions is summed, and to which the whole must be known.
 _TOLERANCE, _REQUIRED = 3e-10, 1e-7
 # Nodes that count less than this share are left out; jumps of the pdf by nodes at a time.
 _LEFT_OUT, _MOST_JUMPS = 1e-15, 256
+# The largest value where scales are stored: panels in log m and their nodes, few where bounds are close; how far below
+# the upper bound it is looked for, and how much coarser signs may be. About 1e-5 of the mse is lost in small blocks.
+_LOG_STEP, _CLOSE, _NODES, _FEW_NODES = 0.125, 1.2, 12, 4
+_SPAN, _COARSER = 2.0**-8, 300
 
 
 class Change(NamedTuple):
@@ -36,7 +40,7 @@ class Change(NamedTuple):
     Attributes
     ----------
     mse, clipping, bias, cross, maximum : float
-        Each to be added; `maximum` is nan where scales are stored.
+        Each to be added.
     accuracy : float
         Estimated error of `mse`.
     """
@@ -115,8 +119,8 @@ def best_of_change(density: Density, form: BlockFormat, unit: float, mse: float)
     total = np.zeros(6)
     for family in families:
         total += _change(density, grid, family, _TOLERANCE * mse)
-    if form.scale_format is not None:
-        total[4] = np.nan
+        if form.scale_format is not None:
+            total[4] += sum(_maximum(largest, grid, at_top, mse) for at_top in _tops(largest, grid, family, mse))
     if not total[5] <= _REQUIRED * mse:
         raise ValueError(
             f"density must be smoother for rule best_of: the error of {form.name} is known to {total[5] / mse:.1g} of "
@@ -126,9 +130,9 @@ def best_of_change(density: Density, form: BlockFormat, unit: float, mse: float)
 
 
 def _change(density: Density, grid: Grid, family: _Family, tolerance: float) -> Array:
-    scales, rows, share, n, cuts, side = family
-    high = float(rows.reach.max())
-    cells = joint_cells(grid, scales, 0.0 if _even(density, grid) else -high, high, np.array(cuts))
+    """What one family adds to each field of Change."""
+    scales, rows, share, n, _, side = family
+    cells = _cells(density, grid, family)
     offset, own = cells.at_end(side) if side else (0.0, np.zeros(3))
     cells = resolved(density, grid, scales, cells, rows)
     parts = coefficients(density, cells, rows, changes=True)
@@ -137,17 +141,14 @@ def _change(density: Density, grid: Grid, family: _Family, tolerance: float) -> 
     found, lacking = terms.expected(square, tolerance)
     lacking += n * terms.highest * float(np.abs(square) @ unresolved(parts))
     clipping, bias, cross = n * found.weighted + own[:, None] * found.sign
-    linear = 0.5 * share * rows.size
-    return np.array(
-        [
-            -square @ found.absolute,
-            square @ clipping,
-            linear @ bias,
-            square @ cross,
-            -offset * (square @ found.sign),
-            lacking,
-        ]
-    )
+    changes = [square @ clipping, 0.5 * (share * rows.size) @ bias, square @ cross, -offset * (square @ found.sign)]
+    return np.array([-square @ found.absolute, *changes, lacking])
+
+
+def _cells(density: Density, grid: Grid, family: _Family) -> Cells:
+    high = float(family.rows.reach.max())
+    low = 0.0 if _even(density, grid) else -high
+    return joint_cells(grid, family.scales, low, high, np.array(family.cuts))
 
 
 def _even(density: Density, grid: Grid) -> bool:
@@ -198,3 +199,44 @@ def _pieces(largest: Largest, steps: list[Staircase]) -> tuple[Array, Array, Arr
     bounds[0] = 0.0
     differs = first != second
     return bounds[:-1][differs], bounds[1:][differs], first[differs], second[differs]
+
+
+def _tops(largest: Largest, grid: Grid, family: _Family, mse: float) -> Iterator[tuple[_Family, Array]]:
+    """Nodes of the largest value between the bounds of a family, and d there."""
+    density, n = largest.density, largest.others
+    size = family.rows.size[: family.share.size // 2]
+    cells = _cells(density, grid, family)
+    for side in (1.0,) if cells.folded else (-1.0, 1.0):
+        u, weight = _ring(cells, family.cuts[-1], side)
+        place, of = (index.ravel() for index in np.indices((size.size, u.size)))
+        m, offset = size[place] * u[of], loss_change(grid, family.scales, side * u)[of]
+        share = (2.0 if cells.folded else 1.0) * (size[place] * weight[of]) * np.asarray(density.pdf(side * m))
+        rows = Rows(size[place], u[of], np.exp(largest.log_inside(m)))
+        keep = share * rows.mass**n * np.abs(offset) * rows.size**2 > _LEFT_OUT * mse
+        if keep.any():
+            cuts = tuple(np.concatenate([-u, u]).tolist())
+            rows = Rows(*(column[keep] for column in rows))
+            yield _Family(family.scales, rows, share[keep], n, cuts, side), offset[keep]
+
+
+def _ring(cells: Cells, inner: float, side: float) -> tuple[Array, Array]:
+    """Nodes and weights of an integral over |u| beyond `inner` on one side."""
+    outer = float(cells.edges[-1])
+    low = max(inner, outer * _SPAN)
+    steps = np.geomspace(low, outer, 1 + int(np.ceil(np.log(outer / low) / _LOG_STEP)))
+    ends = np.unique(np.concatenate([side * cells.edges, side * cells.roots, steps]))
+    ends = ends[(ends >= low) & (ends <= outer)]
+    half = 0.5 * np.diff(ends)[:, None]
+    node, weight = np.polynomial.legendre.leggauss(_FEW_NODES if outer < _CLOSE * low else _NODES)
+    return (ends[:-1, None] + half * (node + 1)).ravel(), (half * weight).ravel()
+
+
+def _maximum(largest: Largest, grid: Grid, top: tuple[_Family, Array], mse: float) -> float:
+    """What the choice changes in the error of the largest value."""
+    family, offset = top
+    scales, rows, share, n, _, _ = family
+    cells = resolved(largest.density, grid, scales, _cells(largest.density, grid, family), rows)
+    parts = coefficients(largest.density, cells, rows)
+    weight = 0.5 * share * rows.size**2
+    found, _ = Sum(cells, parts, rows.mass, n, offset).expected(weight, _COARSER * _TOLERANCE * mse)
+    return -float((weight * offset) @ found.sign)

@@ -111,6 +111,13 @@ class Rows(NamedTuple):
     mass: Array
 
 
+def loss_change(grid: Grid, scales: tuple[float, float], x: Array) -> Array:
+    """The values of d at single places."""
+    first, second = (s * grid.levels[np.searchsorted(grid.thresholds, x / s)] if s > 0 else 0 * x for s in scales)
+    equal = np.abs(second - first) <= _EQUAL * np.maximum(np.abs(first), np.abs(second))
+    return np.where(equal, 0.0, (second - first) * (2 * x - first - second))
+
+
 def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float, cuts: Array) -> Cells:
     """Cells of [low, high] for two scales.
 
