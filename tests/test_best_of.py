@@ -290,7 +290,9 @@ def test_the_accuracy_that_is_claimed(monkeypatch):
     assert abs(claimed.mse - better.mse) <= 2 * claimed.accuracy
     monkeypatch.setattr(difference_sums, "_LAST", 64)
     monkeypatch.setattr(best_of, "_REQUIRED", 1e-12)
-    with pytest.raises(ValueError, match="density must be smoother for rule best_of"):
+    with pytest.raises(
+        ValueError, match=r"density must be smoother, or elements coarser, for rule best_of: .*qerror\.simulate"
+    ):
         best_of.best_of_change(density, form, 1.0, 0.01)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._threads import chunk_slices
 from .._types import Array
 from ..densities.base import Density
 from ..densities.block_maxima import Largest, finite
@@ -25,13 +26,15 @@ from .difference_sums import Sum
 from .differences import Cells, Rows, coefficients, joint_cells, loss_change, resolved, unresolved
 
 # Share of the mean squared error to which each family of conditions is summed, and to which the whole must be known.
-_TOLERANCE, _REQUIRED = 3e-10, 1e-7
+_TOLERANCE, _REQUIRED = 3e-10, 1e-6
 # Nodes that count less than this share are left out; jumps of the pdf by nodes at a time.
 _LEFT_OUT, _MOST_JUMPS = 1e-15, 256
 # The largest value where scales are stored: panels in log m and their nodes, few where bounds are close; how far below
 # the upper bound it is looked for, and how much coarser signs may be. About 1e-5 of the mse is lost in small blocks.
 _LOG_STEP, _CLOSE, _NODES, _FEW_NODES = 0.125, 1.2, 12, 4
 _SPAN, _COARSER = 2.0**-8, 300
+# Share of the mse that such a node may be left out for; rows times cells in flight.
+_UNSEEN, _CHUNK = 1e-10, 20_000
 
 
 class Change(NamedTuple):
@@ -96,7 +99,7 @@ def best_of_change(density: Density, form: BlockFormat, unit: float, mse: float)
     Raises
     ------
     ValueError
-        For more than two constants, for point masses that move with the scale, and where the accuracy is not reached.
+        For more than two constants, for point masses that a grid moves, and where `accuracy` exceeds 1e-6 of the mse.
 
     Examples
     --------
@@ -123,8 +126,8 @@ def best_of_change(density: Density, form: BlockFormat, unit: float, mse: float)
             total[4] += sum(_maximum(largest, grid, at_top, mse) for at_top in _tops(largest, grid, family, mse))
     if not total[5] <= _REQUIRED * mse:
         raise ValueError(
-            f"density must be smoother for rule best_of: the error of {form.name} is known to {total[5] / mse:.1g} of "
-            "itself; qerror.simulate estimates it"
+            f"density must be smoother, or elements coarser, for rule best_of: the error of {form.name} is known to "
+            f"{total[5] / mse:.1g} of itself alone; qerror.simulate estimates it"
         )
     return Change(*map(float, total))
 
@@ -206,17 +209,23 @@ def _tops(largest: Largest, grid: Grid, family: _Family, mse: float) -> Iterator
     density, n = largest.density, largest.others
     size = family.rows.size[: family.share.size // 2]
     cells = _cells(density, grid, family)
+    # So many nodes at a time that rows and cells, which are cut at them, stay few.
+    step = max(4, _CHUNK // (size.size * cells.values.shape[1]))
     for side in (1.0,) if cells.folded else (-1.0, 1.0):
-        u, weight = _ring(cells, family.cuts[-1], side)
-        place, of = (index.ravel() for index in np.indices((size.size, u.size)))
-        m, offset = size[place] * u[of], loss_change(grid, family.scales, side * u)[of]
-        share = (2.0 if cells.folded else 1.0) * (size[place] * weight[of]) * np.asarray(density.pdf(side * m))
-        rows = Rows(size[place], u[of], np.exp(largest.log_inside(m)))
-        keep = share * rows.mass**n * np.abs(offset) * rows.size**2 > _LEFT_OUT * mse
-        if keep.any():
-            cuts = tuple(np.concatenate([-u, u]).tolist())
-            rows = Rows(*(column[keep] for column in rows))
-            yield _Family(family.scales, rows, share[keep], n, cuts, side), offset[keep]
+        nodes, weights = _ring(cells, family.cuts[-1], side)
+        for part in chunk_slices(nodes.size, step):
+            u = nodes[part]
+            place, of = (index.ravel() for index in np.indices((size.size, u.size)))
+            m, offset = size[place] * u[of], loss_change(grid, family.scales, side * u)[of]
+            share = (
+                (2.0 if cells.folded else 1.0) * (size[place] * weights[part][of]) * np.asarray(density.pdf(side * m))
+            )
+            rows = Rows(size[place], u[of], np.exp(largest.log_inside(m)))
+            keep = share * rows.mass**n * np.abs(offset) * rows.size**2 > _UNSEEN * mse
+            if keep.any():
+                cuts = tuple(np.concatenate([-u, u]).tolist())
+                rows = Rows(*(column[keep] for column in rows))
+                yield _Family(family.scales, rows, share[keep], n, cuts, side), offset[keep]
 
 
 def _ring(cells: Cells, inner: float, side: float) -> tuple[Array, Array]:
@@ -227,7 +236,8 @@ def _ring(cells: Cells, inner: float, side: float) -> tuple[Array, Array]:
     ends = np.unique(np.concatenate([side * cells.edges, side * cells.roots, steps]))
     ends = ends[(ends >= low) & (ends <= outer)]
     half = 0.5 * np.diff(ends)[:, None]
-    node, weight = np.polynomial.legendre.leggauss(_FEW_NODES if outer < _CLOSE * low else _NODES)
+    few = outer < _CLOSE * low or half.size > _NODES
+    node, weight = np.polynomial.legendre.leggauss(_FEW_NODES if few else _NODES)
     return (ends[:-1, None] + half * (node + 1)).ravel(), (half * weight).ravel()
 
 
