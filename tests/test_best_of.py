@@ -172,6 +172,21 @@ def test_gaussian_pairs_by_plain_quadrature(scale_format, constants, unit):
     assert mse_of(density, form, unit) == pytest.approx(expected, rel=2e-6)
 
 
+@pytest.mark.parametrize("constants", [(1, 1.5), (0.9, 1.25)])
+def test_uniform_triples_by_a_lattice(constants):
+    # E[M^2] = 3 / 5 for three values uniform up to 1, the two others uniform below M. Midpoints: errors of about h^2.
+    y = (np.arange(4000) + 0.5) / 4000
+    sums = []
+    for constant in constants:
+        scale = np.full(y.size, constant / 6)
+        one = nearest(y, scale, E2M1)
+        top = nearest(np.ones(1), scale[:1], E2M1)
+        sums.append(top + one[:, None] + one)
+    expected = 0.6 * np.minimum(*sums).mean() / 3
+    density = qe.Uniform(std=float(1 / np.sqrt(3)))
+    assert mse_of(density, four_over_six(3, constant=constants)) == pytest.approx(expected, rel=1e-5)
+
+
 # -- simulation ------------------------------------------------------------------------------------------------------
 
 

@@ -106,7 +106,7 @@ def best_of_change(density: Density, form: BlockFormat, unit: float, mse: float)
     >>> import qerror as qe
     >>> form = qe.BlockFormat("e2m1", 2, rule="best_of", constant=(1, 1.5))
     >>> round(best_of_change(qe.Laplace(), form, 1.0, 1e-3).mse, 12)
-    -0.000807278590
+    -0.00080727859
     """
     grid = form.grid
     if len(form.constants) > 2:
