@@ -125,8 +125,8 @@ def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float
     --------
     >>> from qerror.grids.formats import grid
     >>> cells = joint_cells(grid("e2m1"), (1 / 6, 1 / 4), -1.0, 1.0, np.empty(0))
-    >>> float(cells.level[-1]), bool(cells.differs[-1])
-    (0.0, False)
+    >>> cells.values[:, -1].tolist(), bool(cells.differs[-1])
+    ([1.0, 1.0], False)
     """
     marks = np.concatenate([[grid.min], grid.thresholds, [grid.max]])
     return _cut(grid, scales, np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]]), low, high)
