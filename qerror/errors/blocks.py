@@ -30,6 +30,9 @@ def block_error(
     (0.013218762254, 0.231464)
     """
     check_density(density)
+    if form.rule == "optimal":
+        remedy = "qerror.simulate(density, form, scale, n=...) has it with its error bar"
+        raise ValueError(f"form must have a rule other than optimal, whose error is no finite sum; {remedy}")
     units = check_positive("scale", scale)
     shape = broadcast_shape(density.shape, scale=units)
     members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
