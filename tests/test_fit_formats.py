@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -281,6 +282,41 @@ def test_data_very_far_from_zero_are_not_called_proven(x: list[float], grid: str
     assert result.status == qe.Status.SCANNED
 
 
+@pytest.mark.parametrize("grid", ["uint2", "uint4", "int8"])
+@pytest.mark.parametrize(("base", "step"), [(1e15, 0.125), (1e15, 8.0), (-1e15, 0.125), (1e12, 0.5), (-1e10, 2.0**-16)])
+def test_values_that_only_far_zero_points_tell_apart(base: float, step: float, grid: str) -> None:
+    """Scale `step` and zero point -base / step leave no error: what leaves some is not proven to be the least."""
+    x, p = [base, base + step], -Fraction(base) / Fraction(step)
+    assert p.denominator == 1
+    assert [Fraction(step) * (level - p) for level in (0, 1)] == [Fraction(value) for value in x]
+    result = qe.fit(x, grid, zero_point="integer")
+    lost = [Fraction(value) - Fraction(found) for value, found in zip(x, result.fake_quantize(x).tolist(), strict=True)]
+    # The root of an error is known to 2^-52 max|x|.
+    root = float(sum(e * e for e in lost) / 2) ** 0.5
+    assert result.total.mse**0.5 == pytest.approx(root, rel=0, abs=2.0**-52 * abs(base))
+    assert (result.status == Status.EXACT) == (result.total.mse == 0)
+
+
+@pytest.mark.parametrize("form", STORED)
+@pytest.mark.parametrize("grid", ["uint4", "int4_narrow", "int8"])
+def test_constants_get_the_nearest_multiple_of_a_stored_scale(grid: str, form: str) -> None:
+    levels, constants = qe.grid(grid).levels, np.array([0.1, -0.1, 2.5, -7.3, 3e-9, 1e6])
+    x = np.repeat(constants[:, None], 5, axis=1)
+    for kind, most in (("storable", int(np.ptp(levels))), ("integer", 1 << 50)):
+        result = qe.fit(x, grid, axis=0, zero_point=kind, scale_format=form)
+        scales = STORED[form] * (result.tensor_scale or 1.0)
+        assert np.isin(result.scale, scales).all()
+        assert (result.status == Status.EXACT).all()
+        for c, s, p in zip(constants, result.scale[:, 0], result.zero_point[:, 0].tolist(), strict=True):
+            if kind == "storable":
+                assert p in levels
+                least = np.abs(np.multiply.outer(np.arange(-most, most + 1), scales) - c).min()
+            else:
+                steps = np.clip(np.floor(c / scales) + [[-1], [0], [1], [2]], -most, most)
+                least = np.abs(steps * scales - c).min()
+            assert np.abs(s * (levels - p) - c).min() == least
+
+
 @pytest.mark.parametrize("rule", ["optimal", "minmax", "percentile", "shrink_search", "analytic", "iterative"])
 @pytest.mark.parametrize("zero_point", ["integer", "storable"])
 @pytest.mark.parametrize("grid", ["uint8", "int4", "uint2", "int4_narrow"])
@@ -399,14 +435,20 @@ def test_the_best_stored_scale_far_below_the_first_guess(scale_format: str, boos
     assert result.status == qe.Status.EXACT
 
 
-def test_zero_points_with_stored_scales() -> None:
-    x = RNG.standard_t(5, (2, 30)) + 1
-    result = qe.fit(x, "uint3", axis=0, zero_point="integer", scale_format="e8m0")
-    grid = qe.grid("uint3")
+@pytest.mark.parametrize(("kind", "most"), [("integer", 60), ("storable", 0)])
+@pytest.mark.parametrize("form", ["e8m0", "bf16"])
+def test_zero_points_with_stored_scales(form: str, kind: str, most: int) -> None:
+    """bf16 has scales close enough for bounds, e8m0 only one an octave."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_t(5, (12, 30)) * np.exp2(rng.uniform(0, 1, (12, 1))) + rng.uniform(-3, 3, (12, 1))
+    result = qe.fit(x, "uint3", axis=0, zero_point=kind, scale_format=form)
+    levels, scales = qe.grid("uint3").levels, STORED[form]
+    scales = scales[(scales > 1e-3) & (scales < 1e3)]
     for row, mse in zip(x, result.error.mse[:, 0], strict=True):
-        every = [errors(row, grid.levels - p, 2.0 ** np.arange(-20, 20)).min() for p in range(-60, 70)]
+        every = [errors(row, levels - p, scales).min() for p in range(-most, 8 + most)]
         assert mse <= min(every) * (1 + SAME)
-    np.testing.assert_array_equal(np.exp2(np.rint(np.log2(result.scale))), result.scale)
+    assert np.isin(result.scale, scales).all()
+    assert (result.status == Status.EXACT).all()
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
