@@ -312,7 +312,7 @@ def test_constants_get_the_nearest_multiple_of_a_stored_scale(grid: str, form: s
                 assert p in levels
                 least = np.abs(np.multiply.outer(np.arange(-most, most + 1), scales) - c).min()
             else:
-                steps = np.clip(np.floor(c / scales) + [[-1], [0], [1], [2]], -most, most)
+                steps = np.clip(np.add.outer(np.arange(-1, 3), np.floor(c / scales)), -most, most)
                 least = np.abs(steps * scales - c).min()
             assert np.abs(s * (levels - p) - c).min() == least
 
