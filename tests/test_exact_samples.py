@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
+from qerror.search.samples import interval
 
 # Relative, on the MSE at the returned scale and at the true one.
 MSE_TOLERANCE = 1e-12
@@ -287,6 +288,15 @@ def test_what_float64_cannot_resolve_is_not_proven(outlier: float, n: int) -> No
     weights[5] = 0.37
     x[5] = 30.0
     assert qe.optimal_scale(qe.Empirical(x, weights), "e2m3").status == qe.Status.EXACT
+
+
+@pytest.mark.parametrize("budget", [interval._BUDGET, 0])
+def test_the_interval_of_two_points(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MSE = 1 - (2 s - s^2) / 50 up to scale 2: 1.01 times the least, 0.98, at 1 - 0.7 and 1 + 0.7; also by ladder."""
+    monkeypatch.setattr(interval, "_BUDGET", budget)
+    best = qe.optimal_scale(qe.Empirical(np.append(1.0, np.full(49, -1.0))), qe.Grid([0.0, 1.0]))
+    assert best.scale == 1.0
+    assert best.interval_1pct == pytest.approx((0.3, 1.7), rel=1e-8)
 
 
 def least_distance(y: np.ndarray, levels: np.ndarray, scale: float) -> float:
