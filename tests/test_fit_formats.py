@@ -98,6 +98,23 @@ def test_minmax_takes_the_smallest_stored_scale_that_clips_nothing() -> None:
         assert (result.clipped_fraction == 0).all()
 
 
+@pytest.mark.parametrize("form", ["fp16", "bf16", "e8m0", "pow2"])
+def test_minmax_keeps_a_scale_that_can_be_stored(form: str) -> None:
+    x = np.array([[6.0, -1.0], [-12.0, 5.0], [0.75, 0.5]])
+    np.testing.assert_array_equal(
+        qe.fit(x, "e2m1", rule="minmax", axis=0, scale_format=form).scale[:, 0], [1.0, 2.0, 0.125]
+    )
+
+
+def test_the_best_stored_scale_near_the_largest_that_gains() -> None:
+    """Uniform data on three levels: scale 2/3, a third of the largest at which any value leaves 0."""
+    x = np.arange(-750, 751) / 750
+    every = errors(x, qe.grid("ternary").levels, STORED["bf16"][(STORED["bf16"] > 0.1) & (STORED["bf16"] < 2)])
+    result = qe.fit(x, "ternary", scale_format="bf16")
+    assert result.scale == pytest.approx(2 / 3, rel=1e-2)
+    assert result.total.mse == pytest.approx(every.min(), rel=SAME)
+
+
 @pytest.mark.parametrize("rule", ["percentile:p=100", "analytic", "iterative"])
 def test_other_rules_take_the_nearest_stored_scale(rule: str) -> None:
     x = heavy((30, 32))
@@ -248,6 +265,32 @@ def test_data_far_from_zero_need_a_zero_point_beyond_the_codes() -> None:
     # No better than any shift, and nearly as good.
     free = qe.fit(x, "uint4", shift="optimal").error.mse
     assert free * (1 - 1e-9) <= result.error.mse <= 1.2 * free
+
+
+def test_a_zero_point_beyond_the_codes_whose_error_is_all_clipping() -> None:
+    """Two levels for 27 and 28, most of the weight: by least squares on every zero point and every split of x."""
+    x, weights, found = np.array([21.0, 27.0, 28.0, 34.0]), np.array([1.0, 80.0, 80.0, 1.0]), {}
+    for p in range(-200, 200):
+        for split in range(5):
+            level = np.where(np.arange(4) < split, -p, 1 - p)
+            scale = (weights @ (x * level)) / max(weights @ level**2, 1)
+            if scale > 0:
+                found[weights @ (x - scale * level) ** 2 / weights.sum()] = p, scale
+    least = min(found)
+    result = qe.fit(x, qe.Grid([0.0, 1.0]), weights=weights, zero_point="integer")
+    assert (result.zero_point, result.scale) == pytest.approx(found[least], rel=1e-12)
+    assert result.zero_point == -23
+    assert result.total.mse == pytest.approx(least, rel=SAME)
+    assert result.status == Status.EXACT
+
+
+@pytest.mark.parametrize("unit", [2.0**-60, 2.0**60])
+def test_zero_points_do_not_depend_on_the_unit(unit: float) -> None:
+    x = np.random.default_rng(2).uniform(3.0, 4.0, (2, 20))
+    one, other = (qe.fit(some, "uint2", axis=0, zero_point="integer") for some in (x, unit * x))
+    assert (one.zero_point < -3).all()
+    np.testing.assert_array_equal(other.zero_point, one.zero_point)
+    np.testing.assert_array_equal(other.scale, unit * one.scale)
 
 
 def test_one_sided_data_and_ordinary_data_get_what_runtimes_give() -> None:
