@@ -494,6 +494,17 @@ def test_zero_points_with_stored_scales(form: str, kind: str, most: int) -> None
     assert (result.status == Status.EXACT).all()
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_zero_points_with_stored_scales_that_clip_everything(turn: int) -> None:
+    """Of two scales the one that gains is tiny: the best zero point has the farthest level, and others nearly it."""
+    x, grid = turn * np.array([-1.0, -1.0, -0.5, 0.9, 0.9, 0.5]), qe.grid("uint2")
+    result = qe.fit(x, grid, zero_point="storable", scale_format=qe.Grid([2.0**-6, 64.0]))
+    tried = {p: errors(x, grid.levels - p, np.array([2.0**-6, 64.0])).min() for p in range(4)}
+    assert result.zero_point == min(tried, key=lambda p: tried[p]) == (3 if turn > 0 else 0)
+    assert result.scale == 2.0**-6
+    assert result.total.mse == pytest.approx(tried[int(result.zero_point)], rel=SAME)
+
+
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_under_every_constraint(rule: str) -> None:
     x = heavy((3, 64)).astype(np.float32)
