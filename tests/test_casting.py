@@ -241,6 +241,7 @@ def test_codes_have_the_smallest_dtype(name):
 def test_codes_of_own_integer_grids():
     assert quantize([100.4, 400.0], Grid(range(100, 301))).tolist() == [100, 300]
     assert quantize([100.4, 400.0], Grid(range(100, 301))).dtype == np.uint16
+    assert quantize([-1.0, 300.0], Grid(range(-1, 301))).tolist() == [-1, 300]
     for end in (2**40, -(2**40)):
         far = Grid(float(end) + np.arange(3))
         codes = quantize([end + 1.2], far)
