@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -631,6 +632,27 @@ def test_small_gains(mean: float, grid: str) -> None:
     best = qe.optimal_scale(density, grid)
     # The difference of two errors of size 1 + mean^2 is known to their rounding.
     assert best.error.mse <= qe.quantization_error(density, grid, scales).mse.min() * (1 + 1e-12) + 2e-14
+
+
+@pytest.mark.parametrize("mean", [-3, -4, -5, -6])
+def test_the_best_scale_of_a_small_gain(mean: float) -> None:
+    """Levels 0 and 1: the best scale is the mean of what lies beyond half of it, E[x; x > s/2] (mpmath)."""
+    with mpmath.workdps(30):
+        expected = mpmath.findroot(
+            lambda s: mpmath.npdf(s / 2 - mean) / (mpmath.erfc((s / 2 - mean) / mpmath.sqrt(2)) / 2) + mean - s, 0.4
+        )
+    best = qe.optimal_scale(qe.Gaussian(mean), qe.Grid([0.0, 1.0]))
+    assert best.scale == pytest.approx(float(expected), rel=SCALE_TOLERANCE)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_few_large_values_decide_on_the_scale(share: float) -> None:
+    """A core that goes to 0, and a share uniform in [1, 2], whose best scale is its mean: far beyond the rms of all."""
+    density = qe.Mixture([qe.Uniform(1.5, 12**-0.5), qe.Gaussian(0, 0.01)], [share, 1 - share])
+    best = qe.optimal_scale(density, qe.Grid([0.0, 1.0]))
+    assert best.scale == pytest.approx(1.5, rel=SCALE_TOLERANCE)
+    assert best.error.mse == pytest.approx(share / 12 + (1 - share) * 1e-4, rel=MSE_TOLERANCE)
+    assert best.status == qe.Status.EXACT
 
 
 @pytest.mark.parametrize("model", ["exact", "high_resolution"])

@@ -227,7 +227,8 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
     if plan.zero_point is not None:
         sample = Empirical(rows, weights, axis=0)
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
-        scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=plan.zero_point == "storable")
+        storable, scales = plan.zero_point == "storable", None if stored is None else stored.values
+        scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=storable, scales=scales)
         return _with_integer(flat(count, scale, 0.0, status), zero_point.astype(np.float64))
     if stored is not None and not is_word(shift, "optimal") and (plan.form is not None or rows.shape[1] <= _SHORT):
         at = np.broadcast_to(RowMoments(rows, weights).mean if isinstance(shift, str) else shift, count)
