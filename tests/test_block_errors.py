@@ -229,6 +229,26 @@ def test_reflection_law(mean: float, name: str) -> None:
     assert other.bias == pytest.approx(-one.bias, abs=1e-12)
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_signed_scales_are_odd(rounding: str) -> None:
+    """With the largest value on the same level whatever its sign, Q(-x) = -Q(x): no bias but that of the density."""
+    form = qe.BlockFormat("int4", 32, signed=True)
+    assert abs(qe.quantization_error(qe.Gaussian(), form, rounding=rounding).bias) < 1e-13
+    one, other = (qe.quantization_error(qe.Gaussian(mean), form, rounding=rounding) for mean in (0.7, -0.7))
+    assert one.bias == pytest.approx(-other.bias, abs=1e-13)
+    assert one.mse == pytest.approx(other.mse, rel=1e-12)
+    found = qe.simulate(qe.Gaussian(0.7), form, n=3_200_000, rng=1, rounding=rounding)
+    assert abs(found.estimate.bias - one.bias) < 4.5 * found.stderr.bias
+
+
+@pytest.mark.parametrize("density", [qe.Laplace(0.2), qe.Logistic(0.2), qe.Rectified(qe.Laplace(0.2))], ids=str)
+def test_scales_without_end(density: qe.Density) -> None:
+    """The last of the stored scales holds all values up to infinity."""
+    terms = qe.quantization_error(density, "nvfp4", 2.0**-9)
+    found = qe.simulate(density, "nvfp4", 2.0**-9, n=1_000_000, rng=1)
+    assert abs(found.estimate.bias - terms.bias) < 4.5 * found.stderr.bias
+
+
 def test_scaled_values_are_a_density() -> None:
     for form, kinks in ((qe.block_format("mxfp4"), 4), (qe.BlockFormat("int4", 16, signed=True), 2)):
         blocks = qe.BlockScaled(qe.Gaussian(mean=0.3), form)

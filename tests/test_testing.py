@@ -322,3 +322,245 @@ def test_tensors_are_finite_and_of_their_type(x):
     assert x.dtype == np.float16
     assert np.isfinite(x).all()
     assert 1 <= x.ndim <= 2
+
+
+# -- block formats -----------------------------------------------------------------------------------------------------
+
+F4, F8 = ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e4m3fn
+TENSOR_SCALE = 2.0**-9
+
+
+def largest(x, size):
+    """Blocks, and their largest magnitudes."""
+    blocks = x.reshape(-1, size)
+    return blocks, np.abs(blocks).max(axis=1, keepdims=True)
+
+
+def e2m1(q):
+    return np.clip(q, -6, 6).astype(F4).astype(np.float32)
+
+
+def power_of_two(top):
+    """Of blocks with top 2^(k - 1) <= M < top 2^k: 2^k."""
+
+    def scale(m):
+        with np.errstate(divide="ignore"):
+            e = np.where(m > 0, np.floor(np.log2(m.astype(np.float64) * 2 / top)), -127)
+        return np.ldexp(np.float32(1), e.astype(int)).astype(ml_dtypes.float8_e8m0fnu).astype(np.float32)
+
+    return scale
+
+
+def mxfp4(scale=power_of_two(8), element=e2m1, size=32, change=lambda out: out):  # noqa: B008
+    def kernel(x):
+        blocks, m = largest(x, size)
+        s = scale(m)
+        return change((element(blocks / s) * s).reshape(x.shape))
+
+    return kernel
+
+
+def e4m3(s):
+    return np.minimum(s, np.float32(448)).astype(F8).astype(np.float32)
+
+
+def nvfp4(tensor=TENSOR_SCALE, stored=e4m3, element=e2m1, inner=None, outer=None, size=16):
+    """The tensor scale as the block scales, the elements and dequantizing see it."""
+    tensor, inner, outer = (np.float32(tensor if t is None else t) for t in (tensor, inner, outer))
+
+    def kernel(x):
+        blocks, m = largest(x, size)
+        s = stored(m / np.float32(6) / tensor)
+        safe = np.where(s == 0, np.float32(1), s)
+        return (np.where(s == 0, 0, element(blocks / (safe * inner))) * s * outer).reshape(x.shape)
+
+    return kernel
+
+
+def int4(x, divisor=8, low=-8, size=128):
+    blocks, m = largest(x, size)
+    s = (m / np.float32(divisor)).astype(ml_dtypes.bfloat16).astype(np.float32)
+    q = np.rint(blocks / np.where(s == 0, np.float32(1), s))
+    return (np.clip(q, low, 7) * s).reshape(x.shape)
+
+
+BLOCKS = {"mxfp4": ("mxfp4", None), "nvfp4": ("nvfp4", TENSOR_SCALE), "int4": ("int4_g128_bf16", None)}
+
+
+def check_block(fn, name, density=GAUSSIAN, **options):
+    form, scale = BLOCKS.get(name, (name, None))
+    return check_quantizer(fn, form, density, options.pop("scale", scale), **{"n": 100_000, **options})
+
+
+@pytest.mark.parametrize("density", [GAUSSIAN, qe.Laplace(0.2), qe.Uniform(), qe.StudentT(5)])
+@pytest.mark.parametrize(("fn", "name"), [(mxfp4(), "mxfp4"), (nvfp4(), "nvfp4"), (int4, "int4")])
+def test_kernels_of_blocks(fn, name, density):
+    found = check_block(fn, name, density)
+    exact = qe.quantization_error(density, *BLOCKS[name])
+    assert np.isnan(found.stderr.mse) or abs(found.estimate.mse - exact.mse) < 5 * found.stderr.mse
+
+
+@pytest.mark.parametrize("tensor", [0.0023, 1.0, 3e-5])
+def test_tensor_scales_of_any_size(tensor):
+    check_block(nvfp4(tensor), "nvfp4", scale=tensor)
+    check_block(lambda x: nvfp4(tensor)(x).astype(ml_dtypes.bfloat16), "nvfp4", scale=tensor)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("mxfp6_e2m3", "mxfp8_e4m3", "mxint8", "nf4_g64", "e2m1_g16", "int3_g8_fp16", "e4m3fn_g600"),
+        *(qe.block_format("mxfp4").replace(rule=rule) for rule in ("ceil", "even", "rceil", "absmax", "optimal")),
+        qe.BlockFormat("int4", 32, signed=True),
+        qe.BlockFormat("int4", 32, "bf16", signed=True),
+        qe.BlockFormat("e2m1", 16, "e4m3fn", rule="best_of", constant=(1, 1.5)),
+        qe.BlockFormat("e2m1", 16, "e4m3fn", rule="up"),
+    ],
+    ids=str,
+)
+def test_ours_of_blocks(form):
+    check_block(lambda x: qe.fake_quantize(x, form), form)
+
+
+def test_ours_of_blocks_in_other_types():
+    for dtype in (np.float16, np.float64):
+        check_block(lambda x: qe.fake_quantize(x, "mxfp4"), "mxfp4", dtype=dtype)
+        check_block(lambda x: qe.fake_quantize(x, "nvfp4", 2.0**-9), "nvfp4", dtype=dtype)
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4", "int4"])
+def test_ours_of_blocks_stochastic(name):
+    form, scale = BLOCKS[name]
+    rng = np.random.default_rng(1)
+    check_block(lambda x: qe.fake_quantize(x, form, scale, rounding="stochastic", rng=rng), name, rounding="stochastic")
+
+
+def half_away(q):
+    """E2M1 with ties away from zero."""
+    levels = qe.grid("e2m1").levels[7:]
+    edges = (levels[1:] + levels[:-1]) / 2
+    return np.copysign(levels[np.searchsorted(edges, np.abs(q), side="right")], q).astype(np.float32)
+
+
+def truncated(q):
+    levels = qe.grid("e2m1").levels[7:]
+    return np.copysign(levels[np.searchsorted(levels, np.abs(q), side="right") - 1], q).astype(np.float32)
+
+
+def unclipped(q):
+    return np.where(np.abs(q) > 7, np.copysign(np.float32(8), q), e2m1(q))
+
+
+def pairs_swapped(out):
+    return out.reshape(-1, 2)[:, ::-1].reshape(out.shape)
+
+
+def rounded_up(s):
+    """The next E4M3 number above."""
+    return of_levels(s, "up")
+
+
+def of_levels(s, side):
+    levels = qe.grid("e4m3fn").levels
+    levels = levels[levels >= 0]
+    place = np.searchsorted(levels, s, side="left" if side == "up" else "right") - (side == "down")
+    return levels[np.clip(place, 0, levels.size - 1)].astype(np.float32)
+
+
+NORMAL = np.float32(2.0**-6)
+WRONG_BLOCKS = [
+    ("mxfp4", mxfp4(power_of_two(4)), "rule ceil instead of floor"),
+    ("mxfp4", mxfp4(power_of_two(7)), "rule even instead of floor"),
+    ("mxfp4", mxfp4(power_of_two(6)), "rule rceil instead of floor"),
+    ("mxfp4", mxfp4(lambda m: np.where(m > 0, m / np.float32(6), 1)), "block scales that are not rounded to e8m0"),
+    ("mxfp4", mxfp4(element=truncated), "elements truncated (rounding toward zero)"),
+    ("mxfp4", mxfp4(element=half_away), "ties of elements away from zero"),
+    ("mxfp4", mxfp4(element=unclipped), "a missing clip of elements"),
+    (
+        "mxfp4",
+        mxfp4(element=lambda q: np.where(np.abs(q) > 6, np.float32(np.nan), e2m1(q))),
+        "NaN or infinity where elements",
+    ),
+    ("mxfp4", mxfp4(element=lambda q: np.where(np.abs(e2m1(q)) < 1, 0, e2m1(q))), "elements without subnormals"),
+    ("mxfp4", mxfp4(element=lambda q: e2m1(q.astype(np.float16))), "double rounding of elements through fp16"),
+    ("mxfp4", mxfp4(element=lambda q: e2m1(q) + np.float32(0)), "a lost sign of -0"),
+    ("mxfp4", mxfp4(element=lambda q: np.abs(e2m1(q))), "elements without their sign"),
+    ("mxfp4", mxfp4(change=pairs_swapped), "nibbles swapped"),
+    ("mxfp4", mxfp4(size=16), "blocks of 16 instead of 32"),
+    ("mxfp4", mxfp4(size=64), "blocks of 64 instead of 32"),
+    ("mxfp4", lambda x: np.ascontiguousarray(mxfp4()(np.ascontiguousarray(x.T)).T), "blocks along the first axis"),
+    ("mxfp4", lambda x: mxfp4(size=x.shape[1])(x), "one scale for each row"),
+    ("mxfp4", lambda x: mxfp4(size=x.size)(x), "one scale for the whole array"),
+    ("mxfp4", mxfp4(power_of_two(4), truncated), "rule ceil instead of floor; elements truncated"),
+    ("nvfp4", nvfp4(stored=rounded_up), "block scales rounded up to the next e4m3fn instead of to the nearest"),
+    ("nvfp4", nvfp4(stored=lambda s: of_levels(s, "down")), "block scales rounded down to the next e4m3fn instead of"),
+    ("nvfp4", nvfp4(stored=lambda s: s), "block scales that are not rounded to e4m3fn"),
+    ("nvfp4", nvfp4(stored=lambda s: np.where(e4m3(s) < NORMAL, 0, e4m3(s))), "block scales below the least normal of"),
+    ("nvfp4", nvfp4(stored=lambda s: np.maximum(e4m3(s), NORMAL)), "block scales that are clamped to the least normal"),
+    ("nvfp4", nvfp4(stored=lambda s: s.astype(F8).astype(np.float32)), "NaN or infinity where the largest scale of"),
+    ("nvfp4", nvfp4(stored=lambda s: np.where(s > 448, s, e4m3(s))), "block scales that do not saturate at 448"),
+    ("nvfp4", nvfp4(stored=lambda s: np.where(s > 464, 0, e4m3(s))), "block scales of 0 where 448 belongs"),
+    ("nvfp4", nvfp4(stored=lambda s: np.where(e4m3(s) == 0, np.nan, e4m3(s))), "a division by block scales of 0"),
+    ("nvfp4", nvfp4(1.0), "a missing tensor scale"),
+    ("nvfp4", nvfp4(outer=1.0), "a tensor scale that is missing in dequantizing"),
+    ("nvfp4", nvfp4(outer=TENSOR_SCALE**2), "a tensor scale that is applied twice"),
+    ("nvfp4", lambda x: qe.fake_quantize(x, "nvfp4"), "a tensor scale that it finds itself"),
+    ("nvfp4", nvfp4(size=32), "blocks of 32 instead of 16"),
+    ("nvfp4", nvfp4(element=truncated), "elements truncated (rounding toward zero)"),
+    ("nvfp4", nvfp4(element=half_away), "ties of elements away from zero"),
+    ("int4", lambda x: int4(x, divisor=7, low=-8), "largest magnitudes that are sent to 7 where 8 belongs"),
+    ("int4", lambda x: int4(x, low=-7), "a clip of elements one level short at the bottom"),
+    ("int4", lambda x: int4(x, size=64), "blocks of 64 instead of 128"),
+    ("int4", lambda x: qe.fake_quantize(x, "int4_g128"), "block scales that are not rounded to bf16"),
+]
+
+
+@pytest.mark.parametrize(("name", "fn", "cause"), WRONG_BLOCKS, ids=[f"{n}-{c}" for n, _, c in WRONG_BLOCKS])
+def test_wrong_kernels_of_blocks(name, fn, cause):
+    with pytest.raises(AssertionError, match=re.escape("looks like " + cause)):
+        check_block(fn, name)
+
+
+def test_blocks_with_another_rule_are_told_whatever_is_claimed():
+    """Each of the power-of-two rules for each other."""
+    rules = ("floor", "ceil", "even", "rceil")
+    for claimed in rules:
+        form = qe.block_format("mxfp4").replace(rule=claimed)
+        for done in set(rules) - {claimed}:
+            other = form.replace(rule=done)
+            with pytest.raises(AssertionError, match=f"looks like rule {done} instead of {claimed}\n"):
+                check_block(lambda x, other=other: qe.fake_quantize(x, other), form)
+
+
+def test_stochastic_blocks_gone_wrong():
+    options = {"rounding": "stochastic"}
+    rng = np.random.default_rng(1)
+    with pytest.raises(AssertionError, match="looks like deterministic rounding"):
+        check_block(mxfp4(), "mxfp4", **options)
+    with pytest.raises(AssertionError, match="looks like stochastic rounding"):
+        check_block(lambda x: qe.fake_quantize(x, "mxfp4", rng=rng, **options), "mxfp4")
+    even = qe.block_format("mxfp4").replace(rule="even")
+    with pytest.raises(AssertionError, match="looks like rule even instead of floor"):
+        check_block(lambda x: qe.fake_quantize(x, even, rng=rng, **options), "mxfp4", **options)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"fn": lambda x: x[:-1]}, "fn must return an array of the shape it is given, (256, 256)"),
+        ({"fn": lambda x: np.full(x.shape, "a")}, "fn must return an array of real numbers"),
+        ({"fn": 3}, "fn must be a function from array to array, got 3"),
+        ({"grid": "nvfp4"}, "scale must be given, got None: the tensor scale that the kernel multiplies the block"),
+        ({"grid": "int4"}, "scale must be given for a grid; qerror.optimal_scale finds the best one"),
+        ({"scale": [1.0, 2.0]}, "scale must be a single number"),
+        ({"scale": -1.0}, "scale must be positive and finite"),
+        ({"shift": 0.5}, "shift must be 0 for a block format, got 0.5"),
+        ({"density": qe.Gaussian([0.0, 1.0])}, "density must have shape ()"),
+        ({"dtype": np.int8}, "dtype must be a floating-point dtype of NumPy"),
+        ({"rounding": "down"}, "rounding must be 'nearest' or 'stochastic'"),
+    ],
+)
+def test_bad_input_of_blocks(changed, text):
+    arguments = {"fn": lambda x: x, "grid": "mxfp4", "density": GAUSSIAN, "n": 5000}
+    with pytest.raises(ValueError, match=re.escape(text)):
+        check_quantizer(**{**arguments, **changed})

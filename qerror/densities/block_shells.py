@@ -60,12 +60,15 @@ class Tops(NamedTuple):
     end : float
     scale, lower, upper : ndarray of shape (J,)
         Scales, and the probability that a value is such a largest one, at either end.
+    turned : ndarray of shape (J,) or float
+        The share of either whose scales are negative.
     """
 
     end: float
     scale: Array
     lower: Array
     upper: Array
+    turned: Array | float = 0.0
 
     def masses(self, order: float) -> Array:
         """E[scale^order; x is at the end], of both ends."""
@@ -221,4 +224,4 @@ def _any_scale(largest: Largest, form: BlockFormat, constant: float) -> tuple[Sh
             # The largest value meets the lowest level.
             lower, upper, turned = upper, lower, 1.0 - negative
     shells = Shells(constant * m, m, m, within, none, none, turned).select(within > 0)
-    return shells, Tops(1.0 / constant, constant * m, lower, upper)
+    return shells, Tops(1.0 / constant, constant * m, lower, upper, turned)

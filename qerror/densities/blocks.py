@@ -101,6 +101,17 @@ class BlockScaled(Density):
         new._order = order
         return new
 
+    def of_sign(self, turned: bool) -> Self:
+        """Of the blocks whose scales are positive, or of those whose scales are negative, by their magnitude."""
+        new = self.reweighted(self._order)
+        shells, tops = self._all, self._tops
+        share, part = (s if turned else 1.0 - s for s in (shells.turned, np.asarray(tops.turned)))
+        fields = {name: getattr(shells, name) * share for name in ("within", "around", "own")}
+        new._all = shells._replace(**fields, turned=np.full(share.shape, float(turned)))
+        new._shells = new._all.select(new._all.scale > 0)
+        new._tops = tops._replace(lower=tops.lower * part, upper=tops.upper * part)
+        return new
+
     @cached_property
     def weight(self) -> float:
         """E[g^order], blocks of scale 0 left out."""
@@ -295,7 +306,7 @@ class BlockScaled(Density):
         The counts add up to 1 / B where order is 0 (they weigh nothing). Between nodes of a panel x / scale meets
         neither level nor threshold of `grid`.
         """
-        end, scale, lower, upper = self._tops
+        end, scale, lower, upper = self._tops[:4]
         at = np.concatenate([-end * scale, end * scale]) if scale.size else scale
         tops = at, np.concatenate([lower, upper]), np.tile(scale, 2)
         if self.form.scale_format is None:

@@ -104,15 +104,25 @@ def _best_of(
 
 
 def _bias(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:
-    """E[Q(x) - x]: counted by the scale, not by its square."""
-    single, lost = blocks.reweighted(1), float(blocks.lost[1])
+    """E[Q(x) - x]: counted by the scale with its sign, not by its square."""
+    single = blocks.reweighted(1)
+    parts = [(1.0, single)]
+    if blocks.form.signed:
+        parts = [(1.0, single.of_sign(False)), (-1.0, single.of_sign(True))]
+    parts = [(sign, part) for sign, part in parts if part.weight > 0]
     if rounding == "stochastic":
-        sums = error_sums(single, grid, np.ones(1), np.zeros(1), rounding)
-        return single.weight * float(sums.bias[0]) - lost
+        ones = np.ones(1), np.zeros(1)
+        sums = (sign * part.weight * error_sums(part, grid, *ones, rounding).bias[0] for sign, part in parts)
+        return float(sum(sums)) - float(blocks.lost[1])
     # E[Q] - E[x], from the probabilities beyond the thresholds.
-    mass, _ = single.tails(grid.thresholds)
-    home = grid.levels[int((grid.thresholds < single.mean).sum())]
-    return single.weight * float(home + mass @ np.diff(grid.levels)) - float(blocks.base.mean)
+    quantized = (sign * part.weight * _mean_level(part, grid) for sign, part in parts)
+    return sum(quantized) - float(blocks.base.mean)
+
+
+def _mean_level(blocks: BlockScaled, grid: Grid) -> float:
+    mass, _ = blocks.tails(grid.thresholds)
+    home = grid.levels[int((grid.thresholds < blocks.mean).sum())]
+    return float(home + mass @ np.diff(grid.levels))
 
 
 def _maximum(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:

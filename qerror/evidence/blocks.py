@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from .sampling import BLOCK, HEAVY, LEAST, MOST_SAMPLES, MOST_THREADS, Stream, s
 # Fewer clipped blocks than this say too little about their own scatter.
 _FEWEST = 30
 _CLIPPING = TERMS.index("clipping")
-_QUADRATIC = [TERMS.index(term) for term in ("clipping", "mse", "cross", "power")]
+# Rounding, too: its steps are in proportion to the largest magnitude.
+_QUADRATIC = [TERMS.index(term) for term in ("clipping", "rounding", "mse", "cross", "power")]
 
 
 def simulate_blocks(
@@ -55,10 +56,8 @@ def simulate_blocks(
     value, stderr = np.empty((len(rows), len(TERMS))), np.empty((len(rows), len(TERMS)))
     reasons: dict[str, None] = {}
     for i, (one, _) in enumerate(rows):
-        whole = merged(stacked(tallies[i * len(parts) : (i + 1) * len(parts)]))
-        value[i] = whole.mean
-        stderr[i] = np.sqrt(whole.m2 / (whole.size * (whole.size - 1.0)))
-        reasons |= dict.fromkeys(_be_honest(one, stderr[i], int(whole.clipped[0])))
+        value[i], stderr[i], why = block_means(one, tallies[i * len(parts) : (i + 1) * len(parts)])
+        reasons |= dict.fromkeys(why)
     return value, stderr, blocks * size, "; ".join(reasons)
 
 
@@ -71,18 +70,28 @@ def _tally(density: Density, unit: float, form: BlockFormat, stream: Stream, rou
         scale = unit * scales_of(x, form, unit)[:, None]
         error = cast_at(fake_quantize, x, form.grid, scale, rounding=rounding, rng=rounder)
         error -= x
-        low, high = np.sort([scale * form.grid.min, scale * form.grid.max], axis=0)
-        outside = (x < low) | (x > high)
-        square = error * error
-        lost = np.where(outside, square, 0.0)
-        terms = [lost, square - lost, square, error, x * error, x * x, x]
-        means = np.stack([term.mean(axis=1) for term in terms], axis=1)
-        centre = means.mean(axis=0)
-        clipped = np.array([np.count_nonzero(outside.any(axis=1))])
-        parts.append(
-            Tally(np.array([float(count)]), centre, np.square(means - centre).sum(axis=0), clipped, np.zeros(1))
-        )
+        parts.append(moments(x, error, scale, form))
     return merged(stacked(parts))
+
+
+def moments(x: Array, error: Array, scale: Array, form: BlockFormat) -> Tally:
+    """Blocks (blocks, values), what a quantizer adds to them and their scales (blocks, 1): moments of their means."""
+    low, high = np.sort([scale * form.grid.min, scale * form.grid.max], axis=0)
+    outside = (x < low) | (x > high)
+    square = error * error
+    lost = np.where(outside, square, 0.0)
+    terms = [lost, square - lost, square, error, x * error, x * x, x]
+    means = np.stack([term.mean(axis=1) for term in terms], axis=1)
+    centre = means.mean(axis=0)
+    clipped = np.array([np.count_nonzero(outside.any(axis=1))])
+    return Tally(np.array([float(len(x))]), centre, np.square(means - centre).sum(axis=0), clipped, np.zeros(1))
+
+
+def block_means(density: Density, tallies: Sequence[Tally]) -> tuple[Array, Array, list[str]]:
+    """Estimates and standard errors of all terms, and why some of these are nan."""
+    whole = merged(stacked(tallies))
+    stderr = np.sqrt(whole.m2 / (whole.size * (whole.size - 1.0)))
+    return np.asarray(whole.mean), stderr, _be_honest(density, stderr, int(whole.clipped[0]))
 
 
 def _counts(stream: Stream, size: int) -> Iterator[int]:

@@ -16,10 +16,11 @@ from ..densities.base import Density, check_density
 from ..densities.named import density as as_density
 from ..errors.exact import ROUNDINGS, Rounding
 from ..errors.quantization import quantization_error
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..results import SimulatedTerms
 from ..search.optimal import optimal_scale
+from .block_cases import PHRASES, check_count, described, is_predicted, only_honest, tensor_scales
 from .estimation import TERMS
 from .sampling import MOST_SAMPLES, seed_of
 from .simulation import simulate
@@ -55,7 +56,11 @@ class Comparison:
 class VerificationRow:
     """One quantizer: where its scale lies ("below", "at", "above" the optimum), and the comparison of every term.
 
-    `simulate(density, grid, scale, n=..., rng=rng, sampler="stratified")` repeats it; `reason` says why a z is nan.
+    Of a block format the scale is that of the tensor: "half", "own" or "double" that of 2^20 values; else "octave",
+    "octave + 1/3" or "octave + 2/3"; or "any", where it changes nothing.
+
+    `simulate(density, grid, scale, n=..., rng=rng, rounding=rounding, sampler="stratified")` repeats it (blocks: with
+    no `sampler`); `reason` says why a z is nan.
     """
 
     density: str
@@ -117,7 +122,8 @@ class VerificationReport:
         total = sum(len(row.terms) for row in self.rows)
         failed = len(self.failures)
         verdict = f"{failed} of {self.tested} predictions rejected" if failed else f"all {self.tested} predictions hold"
-        reasons = "; ".join(dict.fromkeys(row.reason for row in self.rows if row.reason))
+        doubted = (row for row in self.rows if any(math.isnan(found.z) for found in row.terms.values()))
+        reasons = "; ".join(dict.fromkeys(row.reason for row in doubted if row.reason))
         left = f" ({total - self.tested} more could not be tested: {reasons})" if total > self.tested else ""
         worst = max((abs(f.z) for row in self.rows for f in row.terms.values() if not math.isnan(f.z)), default=0.0)
         seen = ", ".join(
@@ -132,7 +138,7 @@ class VerificationReport:
 
     def __repr__(self) -> str:
         lines = [
-            f"{row.density}, {row.grid}, {row.place} the optimum ({row.scale:.6g}), {row.rounding}: {term} "
+            f"{row.density}, {row.grid}, {PHRASES[row.place]} ({row.scale:.6g}), {row.rounding}: {term} "
             f"predicted {row.terms[term].predicted:.8g}, simulated {row.terms[term].simulated:.8g} "
             f"+- {row.terms[term].stderr:.1g}, z = {row.terms[term].z:.1f}"
             for row, term in self.failures
@@ -141,7 +147,7 @@ class VerificationReport:
 
 
 def verify(
-    grids: Grid | str | Sequence[Grid | str] | None = None,
+    grids: Grid | BlockFormat | str | Sequence[Grid | BlockFormat | str] | None = None,
     densities: Density | str | Sequence[Density | str] | None = None,
     *,
     n: int = 10_000_000,
@@ -150,18 +156,21 @@ def verify(
 ) -> VerificationReport:
     """Challenge the predicted errors by stratified simulations, at half, one and two times the optimal scale.
 
+    Of block formats, whose blocks are drawn plainly, at half, one and two times the tensor scale of 2^20 values; where
+    they have none at three places in an octave.
+
     A prediction is rejected where |simulated - predicted| > z* standard errors, with z* such that m true predictions
     are all accepted with a probability above 1 - 1e-6: z* = -Phi^-1(1e-7 / (2 m)), ten times stricter than Bonferroni
     needs it for normal means.
 
     Parameters
     ----------
-    grids : Grid, str or sequence of them
+    grids : Grid, BlockFormat, str or sequence of them
         Default: int4, int8, e2m1, e4m3fn, nf4.
     densities : Density, str or sequence of them
         Each of shape (). Default: gaussian, laplace, uniform, student-t:df=5.
     n : int
-        Samples behind each row, at least 100 000.
+        Samples behind each row, at least 100 000, and 4096 blocks of a block format (rounded up to whole ones).
     rng : int, numpy.random.Generator or None
         A seed; the report's `rng` repeats it.
     progress : callable, optional
@@ -175,7 +184,7 @@ def verify(
     Raises
     ------
     ValueError
-        For unknown names, arrays of densities, `n` too small.
+        For unknown names, arrays of densities, `n` too small, block formats that `quantization_error` does not know.
 
     Examples
     --------
@@ -186,7 +195,7 @@ def verify(
     """
     total = as_int("n", n, _LEAST, MOST_SAMPLES)
     seed = seed_of(rng)
-    pairs = [(d, g) for d in _densities(densities) for g in _grids(grids)]
+    pairs = [(d, g) for d in _densities(densities) for g in _grids(grids, total)]
     cases = [(d, g, rounding, i) for i, (d, g) in enumerate(pairs) for rounding in ROUNDINGS]
     rows = [row for case in (progress or iter)(cases) for row in _rows(*case, n=total, seed=seed)]
     tests = sum(not math.isnan(found.z) for row in rows for found in row.terms.values())
@@ -194,30 +203,38 @@ def verify(
     return VerificationReport(tuple(rows), total, seed, threshold, _detectable(rows, threshold))
 
 
-def predict(density: Density, grid: Grid, scale: Array, rounding: Rounding) -> dict[str, Array]:
+def predict(density: Density, grid: Grid | BlockFormat, scale: Array, rounding: Rounding) -> dict[str, Array]:
     """Every term as the library predicts it."""
     error = quantization_error(density, grid, scale, rounding=rounding)
     return {term: np.asarray(getattr(error, term)) for term in TERMS}
 
 
-def _rows(density: Density, grid: Grid, rounding: Rounding, case: int, *, n: int, seed: int) -> list[VerificationRow]:
-    best = float(optimal_scale(density, grid, rounding=rounding).scale)
-    scales = best * np.array(list(PLACES.values()))
+def _rows(
+    density: Density, grid: Grid | BlockFormat, rounding: Rounding, case: int, *, n: int, seed: int
+) -> list[VerificationRow]:
     own = int(np.random.SeedSequence([seed, case]).generate_state(1, np.uint64)[0])
+    if isinstance(grid, BlockFormat):
+        places, name = tensor_scales(density, grid), described(grid)
+        scales = np.array(list(places.values()))
+        found = only_honest(density, simulate(density, grid, scales, n=n, rng=own, rounding=rounding))
+    else:
+        best = float(optimal_scale(density, grid, rounding=rounding).scale)
+        places, name = {place: best * factor for place, factor in PLACES.items()}, grid.name or repr(grid)
+        scales = np.array(list(places.values()))
+        found = simulate(density, grid, scales, n=n, rng=own, rounding=rounding, sampler="stratified")
     predicted = predict(density, grid, scales, rounding)
-    found = simulate(density, grid, scales, n=n, rng=own, rounding=rounding, sampler="stratified")
     return [
         VerificationRow(
             density=density.name,
-            grid=grid.name or repr(grid),
+            grid=name,
             place=place,
-            scale=float(scales[i]),
+            scale=scale,
             rounding=rounding,
             rng=own,
             terms=_compare({term: float(values[i]) for term, values in predicted.items()}, found, i),
             reason=found.reason,
         )
-        for i, place in enumerate(PLACES)
+        for i, (place, scale) in enumerate(places.items())
     ]
 
 
@@ -226,7 +243,8 @@ def _compare(predicted: dict[str, float], found: SimulatedTerms, i: int) -> dict
     compared = {}
     for term, value in predicted.items():
         simulated, stderr = float(getattr(found.estimate, term)[i]), float(getattr(found.stderr, term)[i])
-        units = {"bias": signal, "mean": signal, "cross": signal * signal}.get(term, 0.0)
+        # A largest magnitude that its scale misses by the last digit counts as clipped.
+        units = {"bias": signal, "mean": signal, "cross": signal**2, "clipping": _OF_SIGNAL * signal**2}.get(term, 0.0)
         doubt = math.hypot(stderr, _RELATIVE * abs(value), _OF_SIGNAL * units)
         z = 0.0 if simulated == value else (simulated - value) / doubt
         # What is no number fails, however little the simulation knows.
@@ -238,8 +256,9 @@ def _detectable(rows: Sequence[VerificationRow], threshold: float) -> dict[str, 
     reach = threshold + float(ndtri(_POWER))
     power = {}
     for term in ("clipping", "rounding", "mse"):
-        found = [row.terms[term] for row in rows]
-        shares = [reach * f.stderr / f.predicted for f in found if f.predicted > 0.0 and math.isfinite(f.z)]
+        # What is nothing but the last digits of x has no relative deviation.
+        found = [(row.terms[term], _OF_SIGNAL**2 * row.terms["power"].predicted) for row in rows]
+        shares = [reach * f.stderr / f.predicted for f, least in found if f.predicted > least and math.isfinite(f.z)]
         power[term] = max(shares, default=math.nan)
     return power
 
@@ -256,8 +275,14 @@ def _densities(given: Any) -> list[Density]:
     return found
 
 
-def _grids(given: Any) -> list[Grid]:
-    several = GRIDS if given is None else [given] if isinstance(given, str | Grid) else list(given)
+def _grids(given: Any, n: int) -> list[Grid | BlockFormat]:
+    several = GRIDS if given is None else [given] if isinstance(given, str | Grid | BlockFormat) else list(given)
     if not several:
         raise ValueError("grids must name at least one grid, got none")
-    return [as_grid(item) for item in several]
+    found = [as_format(item) for item in several]
+    for form in found:
+        if isinstance(form, BlockFormat):
+            if not is_predicted(form):
+                raise ValueError(f"grids must have rules whose error is predicted, got {form!r}; take absmax, unsigned")
+            check_count(form, n)
+    return found

@@ -17,9 +17,10 @@ from ..densities.base import Density, check_density
 from ..errors.quantization import quantization_error
 from ..evidence.sampling import LEAST, MOST_SAMPLES, Blocks, Plan, Stream, make_plan, seed_of, streams
 from ..evidence.simulation import Job, result, run_jobs
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..results import ErrorTerms, SimulatedTerms
+from .block_quantizers import check_blocks
 from .probes import probe
 from .subject import Finding, Subject
 
@@ -31,9 +32,9 @@ _SAMPLE = 1 << 17
 
 def check_quantizer(
     fn: Callable[[Any], Any],
-    grid: Grid | str,
+    grid: Grid | BlockFormat | str,
     density: Density,
-    scale: float,
+    scale: float | None = None,
     shift: float = 0.0,
     *,
     n: int = 1_000_000,
@@ -51,18 +52,26 @@ def check_quantizer(
     The diagnosis knows truncation, ties, double rounding, clips, wrap-around, flushed subnormals, wrong scales and zero
     points, wrong entries of tables, dependence on neighbours, and random numbers that are few or not uniform.
 
+    A kernel of a block format is compared with `fake_quantize` on samples, over the range of the block scales and on
+    ties, and its errors with `quantization_error` (blocks are the independent units). The diagnosis knows other rules
+    of the block scale, wrong roundings and ends of stored scales (underflow, saturation), tensor scales that are
+    missing, blocks of another size or along the other axis, swapped nibbles, a lost sign of -0, and wrong elements:
+    truncation, ties, clips, subnormals, double rounding.
+
     Parameters
     ----------
     fn : callable
         From an array (one axis, `dtype`) to the dequantized values, an array of the same shape. It is called in one
-        thread, with arrays of its own. For PyTorch: ``lambda x: op(torch.from_numpy(x)).numpy()``.
-    grid : Grid or str
+        thread, with arrays of its own. For PyTorch: ``lambda x: op(torch.from_numpy(x)).numpy()``. Of a block format
+        the array has two axes, with whole blocks along the last one.
+    grid : Grid, BlockFormat or str
     density : Density
         Of shape ().
     scale, shift : float
-        The values should be shift + scale * levels.
+        The values should be shift + scale * levels. Of a block format `scale` is the tensor scale (1 unless given,
+        where the format has none), and there is no shift.
     n : int
-        Samples, at least 4096.
+        Samples, at least 4096; as many as make 4096 blocks are drawn of a block format.
     rounding : {"nearest", "stochastic"}
         What the quantizer claims to do.
     rng : int, numpy.random.Generator or None
@@ -86,7 +95,9 @@ def check_quantizer(
     What cannot be seen: the rule for ties unless `scale` is a power of two and the thresholds are numbers of `dtype`
     (then no value lies on a threshold, and the rule changes nothing); double rounding through a type less than eight
     times coarser than `dtype`, which looks like the rounding of `fn`'s own arithmetic; random numbers of b bits
-    when n 2^-b is below a few thousand (8 bits at n = 1e6, 11 at 1e7), and of more than 11.
+    when n 2^-b is below a few thousand (8 bits at n = 1e6, 11 at 1e7), and of more than 11. Of block formats: ties of
+    block scales, which may go either way; ties of elements unless the tensor scale is a power of two; a short last
+    block.
 
     Examples
     --------
@@ -103,7 +114,14 @@ def check_quantizer(
     check_density(density)
     if density.shape:
         raise ValueError(f"density must have shape (), got {shown(density)}; check its members one by one")
-    subject = _subject(fn, as_grid(grid), scale, shift, dtype)
+    levels = as_format(grid)
+    if isinstance(levels, BlockFormat):
+        if np.any(check_shift(shift)):
+            raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
+        return check_blocks(fn, levels, density, scale, n=n, rounding=rounding, rng=rng, dtype=dtype)
+    if scale is None:
+        raise ValueError(f"scale must be given for a grid; qerror.optimal_scale finds the best one for {levels!r}")
+    subject = _subject(fn, levels, scale, shift, dtype)
     total = as_int("n", n, LEAST["stratified"], MOST_SAMPLES)
     seed = seed_of(rng)
     measured = _measure(subject, density, rounding, total, seed)

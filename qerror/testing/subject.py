@@ -14,7 +14,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 
 # Rounding of values by the subject: a product and a sum in its type, either way.
-_SLACK = 8.0
+SLACK = 8.0
 
 
 class Finding(NamedTuple):
@@ -67,14 +67,14 @@ class Subject:
             many = int(np.count_nonzero(~np.isfinite(result)))
             where = f"fn must return finite values, got {result[i]} for x = {x[i]:.9g}"
             raise ValueError(f"{where} ({many} of {result.size}); a quantizer saturates")
-        return result, max(_unit(raw.dtype), float(np.finfo(self.dtype).eps))
+        return result, max(unit_of(raw.dtype), float(np.finfo(self.dtype).eps))
 
     def levels(self, x: Array) -> tuple[Index, NDArray[np.bool_], Array]:
         """Index of the value nearest to each output, whether the output is that value, and the output."""
         out, unit = self(x)
         index = np.clip(np.searchsorted(self.thresholds, out), 0, len(self.grid) - 1)
         size = np.abs(self.scale * self.grid.levels) + abs(self.shift)
-        good = np.abs(out - self.values[index]) <= _SLACK * unit * size[index]
+        good = np.abs(out - self.values[index]) <= SLACK * unit * size[index]
         return index, good, out
 
     def nearest(self, x: Array) -> Index:
@@ -83,10 +83,10 @@ class Subject:
 
     def blur(self, x: Array) -> Array:
         """How far (x - shift) / scale may be off when computed in the function's own type, units of x."""
-        return _SLACK * float(np.finfo(self.dtype).eps) * (np.abs(x) + abs(self.shift))
+        return SLACK * float(np.finfo(self.dtype).eps) * (np.abs(x) + abs(self.shift))
 
 
-def _unit(dtype: np.dtype[Any]) -> float:
+def unit_of(dtype: np.dtype[Any]) -> float:
     """Distance from 1 to the next number of a type, also of those of ml_dtypes; 0 for integers."""
     if dtype.kind == "f":
         return float(np.finfo(dtype).eps)
