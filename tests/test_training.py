@@ -159,7 +159,7 @@ def test_the_analytic_constant_is_that_of_the_table_and_nothing_is_searched_in_t
     quantizer = FakeQuantize("int4", "analytic", family="laplace")
     row = qe.load_table().lookup("int4", "laplace")
     for name in ("optimal_scale", "load_table"):
-        monkeypatch.delattr(f"qerror.training.fake_quantize.{name}")
+        monkeypatch.delattr(f"qerror.training.options.{name}")
     monkeypatch.delattr("qerror.training.on_host.fit")
     x = torch.randn(64)
     quantizer(x)

@@ -38,7 +38,7 @@ def prepare(
         Not changed.
     weight, activation : FakeQuantize or callable, optional
         A quantizer that has seen no data, or a function (name of the layer, layer) that returns one or None. For
-        activations give it a `momentum`.
+        activations give it a `momentum`, or a block format.
     skip : sequence of str
         Names of layers to leave alone; "block.*" works.
     layers : tuple of types
@@ -56,6 +56,7 @@ def prepare(
     >>> quantized = prepare(model, weight=FakeQuantize("e2m1", axis=0), skip=["2"])
     >>> [name for name, _ in quantizers(quantized)]
     ['0.weight']
+    >>> mx = prepare(model, weight=FakeQuantize("mxfp4"), activation=FakeQuantize("mxfp8_e4m3"))
     """
     network = copy.deepcopy(model)
     found = {name: layer for name, layer in network.named_modules() if isinstance(layer, layers)}
@@ -98,9 +99,13 @@ def quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Keep all scales from now on; quantizers that have seen no data are left as they are. Returns the model."""
-    for _, quantizer in quantizers(model):
-        if quantizer.ready:
+    """Keep all scales from now on, and return the model.
+
+    Quantizers that have seen no data are left as they are, and those of inputs in block formats, whose scales belong to
+    the data: each has its own `freeze`.
+    """
+    for name, quantizer in quantizers(model):
+        if quantizer.ready and (quantizer.form is None or not name.endswith("input")):
             quantizer.freeze()
     return model
 

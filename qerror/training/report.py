@@ -88,7 +88,13 @@ def weight_report(model: nn.Module) -> list[LayerReport]:
         scale = quantizer.used_scale().detach().double().cpu().numpy()
         shift = np.zeros(()) if quantizer.shift is None else quantizer.shift.double().cpu().numpy()
         found = evaluate(
-            x, grid, scale, shift, axis=layout.axis, block_size=layout.block_size, block_axis=layout.block_axis
+            x,
+            quantizer.form or grid,
+            scale,
+            shift,
+            axis=layout.axis,
+            block_size=layout.block_size,
+            block_axis=layout.block_axis,
         )
         measured = _db(np.square(x).sum(), np.square(x - y).sum())
         s, z = (np.concatenate(found.groups.split(value)) for value in (scale, shift))
@@ -96,7 +102,8 @@ def weight_report(model: nn.Module) -> list[LayerReport]:
         gaussian = _gaussian_db(parts, s, z, grid)
         best = float(found.total.sqnr_db) + found.total_excess_db
         empirical = float(found.total.sqnr_db) if weight.itemsize > 2 else _narrow_db(parts, s, z, grid, weight.dtype)
-        rows.append(LayerReport(name, str(grid.name or grid), quantizer.rule, measured, empirical, gaussian, best))
+        said = str((quantizer.form or grid).name or grid)
+        rows.append(LayerReport(name, said, quantizer.rule, measured, empirical, gaussian, best))
     return rows
 
 
