@@ -41,6 +41,9 @@ class BlockScales(nn.Module):
         self.text = "" if form.rule == "optimal" and stored is None else json.dumps(describe_block_format(form))
         self.levels: tuple[float, ...] = tuple(form.grid.levels.tolist())
         self.zeros = int(values.size > 0 and values[0] == 0)
+        # Numbers, which a compiler takes for constants.
+        self.absmax, self.turned_above = form.grid.absmax, -form.grid.min >= form.grid.max
+        self.end = octave_end(form.grid, form.rule) if form.rule in OCTAVES else math.nan
         # Whether float32 holds all scales, so that products with float32 levels need no float64.
         self.single = stored is not None and not form.tensor_scale and in_single(values)
 
@@ -50,7 +53,7 @@ class BlockScales(nn.Module):
             return None
         largest = x.abs().amax().double()
         range_ = torch.finfo(torch.float32)
-        unit = (largest / (self.form.full_scale * self.form.grid.absmax)).clamp(range_.tiny, range_.max)
+        unit = (largest / (self.form.full_scale * self.absmax)).clamp(range_.tiny, range_.max)
         return torch.where(largest == 0, 1.0, unit).float()
 
     def forward(self, blocks: Tensor, unit: Tensor | None, previous: Tensor | None, due: Tensor | None) -> Tensor:
@@ -70,11 +73,11 @@ class BlockScales(nn.Module):
         if not form.signed:
             return scale
         value = blocks.gather(-1, size.argmax(-1, keepdim=True))
-        turned = (value > 0) if -form.grid.min >= form.grid.max else (value < 0)
+        turned = (value > 0) if self.turned_above else (value < 0)
         return torch.where(turned & (scale != 0), -scale, scale)
 
     def _by_largest(self, largest: Tensor, unit: Tensor) -> Tensor:
-        form, c, absmax = self.form, self.form.constants[0], self.form.grid.absmax
+        form, c, absmax = self.form, self.form.constants[0], self.absmax
         if form.rule in OCTAVES:
             return self._power_of_two(largest, unit)
         if form.rule in ("up", "down"):
@@ -91,7 +94,7 @@ class BlockScales(nn.Module):
     def _power_of_two(self, largest: Tensor, unit: Tensor) -> Tensor:
         """2^k with theta / 2 <= c M / 2^k < theta, by mantissas and exponents; see `qerror.casting.block_scales`."""
         form = self.form
-        (part, power), (end, end_power) = torch.frexp(unit), math.frexp(octave_end(form.grid, form.rule))
+        (part, power), (end, end_power) = torch.frexp(unit), math.frexp(self.end)
         mantissa, exponent = torch.frexp(largest.nan_to_num())
         mantissa, more = torch.frexp(mantissa * (form.constants[0] / part))
         beyond = mantissa > end if form.rule in ("ceil", "rceil") else mantissa >= end

@@ -219,8 +219,8 @@ class FakeQuantize(nn.Module):
             return self.forward(x.reshape(1)).reshape(())
         follows = (self.training or self.form is not None) and not self.frozen
         if follows and self.form is not None:
-            self._follow_blocks(x.detach())
-        elif follows:
+            return self._quantized(x, self._follow_blocks(x.detach()))
+        if follows:
             self._follow(x.detach())
         else:
             self._need_scale(x)
@@ -299,19 +299,18 @@ class FakeQuantize(nn.Module):
             self._set_state(_RUNNING)
 
     @torch.no_grad()
-    def _follow_blocks(self, x: Tensor) -> None:
-        """Let the scales of the blocks, and the tensor scale, follow x."""
+    def _follow_blocks(self, x: Tensor) -> Tensor:
+        """Let the scales of the blocks, and the tensor scale, follow x; their product."""
         views = self.layout.views(x)
         unit = self.blocks.tensor_scale(x)
         due = self._due() if self.training else None
         known = self.every > 1 and self.ready and self.scale.shape == self.layout.blocks_of(x)
         before = self._split(self.scale if known else None, x, len(views))
         found = [self.blocks(part, unit, previous, due) for (part, _), previous in zip(views, before, strict=True)]
-        self._keep("scale", checked(self.layout.join_scales(found), x, self.name))
-        if unit is not None:
-            self._keep("tensor_scale", unit)
+        scale = self._keep("scale", checked(self.layout.join_scales(found), x, self.name))
         if not self.ready:
             self._set_state(_RUNNING)
+        return scale if unit is None else scale * self._keep("tensor_scale", unit).double()
 
     def _rule(
         self, part: Tensor, dims: tuple[int, ...], z: Tensor | None, previous: Tensor | None, due: Tensor | None

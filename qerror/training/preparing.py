@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._check import shown, suggest
+from ..tensors.groups import make_groups
 from .fake_quantize import FakeQuantize
 
 INPUT = "input_quantizer"
@@ -47,7 +48,8 @@ def prepare(
     Raises
     ------
     ValueError
-        If `skip` names no layer, there is nothing to quantize, a layer has no weight, or a weight is not finite.
+        If `skip` names no layer, there is nothing to quantize, a layer has no weight, or a weight is not finite or too
+        short along the block axis of a block format.
 
     Examples
     --------
@@ -71,6 +73,7 @@ def prepare(
             raise ValueError(f"layers must be types with a 'weight', got {type(layer).__name__} (layer {name!r})")
         prefix = f"{name}." if name else ""
         if (quantizer := _own(weight, name, layer, f"parameter '{prefix}weight'")) is not None:
+            _check_blocks(quantizer, name, layer.weight)
             # In training mode, which PyTorch gives on to the quantizer, the weight gives it its first scale.
             training = layer.training
             parametrize.register_parametrization(layer.train(), "weight", quantizer.to(layer.weight.device))
@@ -112,6 +115,16 @@ def freeze(model: nn.Module) -> nn.Module:
 
 def _quantize_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, INPUT)(inputs[0]), *inputs[1:])
+
+
+def _check_blocks(quantizer: FakeQuantize, name: str, weight: Tensor) -> None:
+    """Refuse at once what could be trained, but neither reported nor exported."""
+    if quantizer.form is None:
+        return
+    try:
+        make_groups(tuple(weight.shape), None, quantizer.layout.block_size, quantizer.layout.block_axis)
+    except ValueError as error:
+        raise ValueError(f"give the weight another block_axis, or skip layer {name!r}: {error}") from None
 
 
 def _own(choice: Choice, name: str, layer: nn.Module, label: str) -> FakeQuantize | None:
