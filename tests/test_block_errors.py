@@ -276,6 +276,30 @@ def test_stochastic_rounding_is_unbiased_inside() -> None:
     assert terms.mse > 1.5 * nearest.mse
 
 
+SIGNED = {
+    "int4 in E4M3 scales": (qe.BlockFormat("int4", 32, "e4m3fn", signed=True), 0.01),
+    "int4 in saturated scales": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True), 4e-4),
+    "int4 in vanishing scales": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True), 150.0),
+    "rounded up": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True, rule="up"), 0.5),
+    "nf4": (qe.BlockFormat("nf4", 16, "e4m3fn", signed=True), 0.01),
+}
+
+
+@pytest.mark.parametrize("density", [qe.Laplace(), qe.Gaussian(mean=0.5)], ids=["laplace", "off the centre"])
+@pytest.mark.parametrize("name", SIGNED)
+def test_signed_scales_that_are_stored(name: str, density: qe.Density) -> None:
+    form, unit = SIGNED[name]
+    terms = qe.quantization_error(density, form, unit)
+    drawn = qe.simulate(density, form, unit, n=1_600_000, rng=5)
+    for term in ("mse", "clipping", "rounding", "bias", "cross"):
+        z = (getattr(drawn.estimate, term) - getattr(terms, term)) / getattr(drawn.stderr, term)
+        assert not abs(z) > 4.5, term
+    # A scale of 16 bits is nearly any number.
+    if name == "int4 in E4M3 scales":
+        fine = qe.quantization_error(density, form.replace(scale_format="bf16"))
+        assert fine.mse == pytest.approx(qe.quantization_error(density, form.replace(scale_format=None)).mse, rel=3e-4)
+
+
 def test_tables_hold_block_formats(tmp_path: Path) -> None:
     table = qe.scale_table(["nf4_g64", "mxfp4", "int4"], ["gaussian"])
     table.save(tmp_path / "scales.json")

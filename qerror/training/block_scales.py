@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..files.quantized import describe_block_format
 from ..grids.block_formats import BlockFormat
-from ..grids.block_rules import OCTAVES, octave_end, stored_scales
+from ..grids.block_rules import OCTAVES, farthest_is_lowest, octave_end, stored_scales
 from .levels import Levels, Plan, in_single, round_to_levels
 from .on_host import best_scale
 
@@ -42,7 +42,7 @@ class BlockScales(nn.Module):
         self.levels: tuple[float, ...] = tuple(form.grid.levels.tolist())
         self.zeros = int(values.size > 0 and values[0] == 0)
         # Numbers, which a compiler takes for constants.
-        self.absmax, self.turned_above = form.grid.absmax, -form.grid.min >= form.grid.max
+        self.absmax, self.turned_above = form.grid.absmax, farthest_is_lowest(form.grid)
         self.end = octave_end(form.grid, form.rule) if form.rule in OCTAVES else math.nan
         # Whether float32 holds all scales, so that products with float32 levels need no float64.
         self.single = stored is not None and not form.tensor_scale and in_single(values)
