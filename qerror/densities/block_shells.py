@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._types import Array, Index
 from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import Staircase, farthest_is_lowest, staircase
-from .block_maxima import Largest
+from .block_maxima import Largest, nodes_between
 
 # From how many rows on runs are summed by some of their rows, in so many parts, by so many rows of each; how far
 # probabilities may then be from 1.
@@ -241,24 +241,10 @@ def _signed(largest: Largest, form: BlockFormat, steps: Staircase, size: int | N
     )
     cuts = np.concatenate([steps.bounds, cells.ravel(), known, np.exp(np.arange(np.log(low), np.log(high), 0.5))])
     edges = np.unique(np.clip(cuts[np.isfinite(cuts)], low, high))
-    m, dm = _few_nodes(np.log(edges))
+    m, dm, _ = nodes_between(edges[:-1], edges[1:])
     scale = steps.scales[np.searchsorted(steps.bounds, m) - 1]
     with np.errstate(divide="ignore"):
         return _at_nodes(largest, form, m, dm, scale, m / scale)
-
-
-def _few_nodes(edges: Array) -> tuple[Array, Array]:
-    """Nodes and weights dm of panels in log m: fewer on narrow ones."""
-    width = np.diff(edges)
-    parts = []
-    for low, high, count in ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, np.inf, 16)):
-        some = (width > low) & (width <= high)
-        node, weight = np.polynomial.legendre.leggauss(count)
-        half = 0.5 * width[some, None]
-        m = np.exp(edges[:-1][some, None] + half * (node + 1))
-        parts.append(np.stack([m.ravel(), (half * weight * m).ravel()]))
-    m, dm = np.concatenate(parts, axis=1)
-    return m, dm
 
 
 def _at_nodes(

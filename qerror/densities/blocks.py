@@ -21,13 +21,13 @@ from ..grids.block_formats import BlockFormat, block_format
 from ..grids.grid import Grid
 from . import quadrature
 from .base import Density, check_density
-from .block_maxima import Largest, finite
+from .block_maxima import Largest, finite, nodes_between
 from .block_shells import Shells, shells_of
 
 # Cells in flight.
 _CHUNK = 1 << 17
-# Nodes of a panel, and its width in log x, where single values are looked at.
-_NODES, _LOG_STEP = 16, 0.125
+# Width of panels in log x where single values are looked at.
+_LOG_STEP = 0.125
 # What turning x around makes of its moments.
 _MIRROR = np.array([1.0, -1.0, 1.0])[:, None, None]
 
@@ -336,13 +336,10 @@ class BlockScaled(Density):
         cuts = np.concatenate([first, shells.scale[:, None] * points, known, last], axis=1)
         cuts = np.sort(np.clip(cuts, first, np.maximum(first, last)), axis=1)
         row, at = np.nonzero(cuts[:, 1:] > cuts[:, :-1])
-        node, weight = np.polynomial.legendre.leggauss(_NODES)
-        half = 0.5 * (cuts[row, at + 1] - cuts[row, at])[:, None]
-        x = cuts[row, at][:, None] + half * (node + 1)
-        count = (half * weight * shells.own[row][:, None] * self.largest.below(x)).ravel()
-        x, scale = x.ravel(), np.repeat(shells.scale[row], _NODES)
+        x, weight, owner = nodes_between(cuts[row, at], cuts[row, at + 1])
+        count = weight * shells.own[row[owner]] * self.largest.below(x)
         both = np.concatenate([-x, x])
-        return both, np.tile(count, 2) * np.asarray(self.base.pdf(both)), np.tile(scale, 2)
+        return both, np.tile(count, 2) * np.asarray(self.base.pdf(both)), np.tile(shells.scale[row[owner]], 2)
 
 
 def _upper(density: Density, x: Array) -> Array:
