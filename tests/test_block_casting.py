@@ -67,7 +67,7 @@ def exact_scale(block: np.ndarray, form: qe.BlockFormat, unit: float = 1.0) -> F
     else:
         beyond = [v for v in values if v > 0 and (v < aim or (v == aim and form.rule not in ("ceil", "rceil")))]
         scale = max(beyond, default=values[0])
-    turned = form.signed and (first > 0) == (-form.grid.min >= form.grid.max)
+    turned = form.signed and (first > 0) == (-form.grid.min > form.grid.max)
     return -scale if turned else scale
 
 

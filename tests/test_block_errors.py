@@ -276,6 +276,42 @@ def test_stochastic_rounding_is_unbiased_inside() -> None:
     assert terms.mse > 1.5 * nearest.mse
 
 
+SIGNED = {
+    "int4 in E4M3 scales": (qe.BlockFormat("int4", 32, "e4m3fn", signed=True), 0.01),
+    "int4 in saturated scales": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True), 4e-4),
+    "int4 in vanishing scales": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True), 150.0),
+    "rounded up": (qe.BlockFormat("int4", 16, "e4m3fn", signed=True, rule="up"), 0.5),
+    "nf4": (qe.BlockFormat("nf4", 16, "e4m3fn", signed=True), 0.01),
+}
+
+
+@pytest.mark.parametrize("density", [qe.Laplace(), qe.Gaussian(mean=0.5)], ids=["laplace", "off the centre"])
+@pytest.mark.parametrize("name", SIGNED)
+def test_signed_scales_that_are_stored(name: str, density: qe.Density) -> None:
+    form, unit = SIGNED[name]
+    terms = qe.quantization_error(density, form, unit)
+    drawn = qe.simulate(density, form, unit, n=1_600_000, rng=5)
+    for term in ("mse", "clipping", "rounding", "bias", "cross"):
+        z = (getattr(drawn.estimate, term) - getattr(terms, term)) / getattr(drawn.stderr, term)
+        assert not abs(z) > 4.5, term
+    # A scale of 16 bits is nearly any number.
+    if name == "int4 in E4M3 scales":
+        fine = qe.quantization_error(density, form.replace(scale_format="bf16"))
+        assert fine.mse == pytest.approx(qe.quantization_error(density, form.replace(scale_format=None)).mse, rel=3e-4)
+
+
+def test_tables_hold_block_formats(tmp_path: Path) -> None:
+    table = qe.scale_table(["nf4_g64", "mxfp4", "int4"], ["gaussian"])
+    table.save(tmp_path / "scales.json")
+    assert qe.load_table(tmp_path / "scales.json").rows == table.rows
+    nf4, mxfp4, _ = table.rows
+    best = qe.optimal_scale(qe.Gaussian(), "nf4_g64")
+    assert (nf4.scale, nf4.clip, nf4.mse, nf4.status) == (best.constant, best.constant, best.error.mse, "EXACT")
+    assert 1 / mxfp4.scale == pytest.approx(7.238, abs=1e-3)
+    with pytest.raises(ValueError, match=r"grid must have one scale, got the block format 'mxfp4'"):
+        table.scale_for([1.0, 2.0], "mxfp4", "gaussian")
+
+
 BAD = [
     (lambda: qe.quantization_error(qe.Gaussian(), "mxfp4", 1.0, 0.5), "shift must be 0 for a block format"),
     (lambda: qe.quantization_error(qe.Gaussian(), "mxfp4", size=64), "size must be left out for mxfp4"),
@@ -283,6 +319,10 @@ BAD = [
     (lambda: qe.quantization_error(qe.Gaussian(), "nvfp4", size=40), "size must be a multiple of the block size 16"),
     (lambda: qe.quantization_error(qe.Gaussian(), "int4"), "scale must be given for a grid"),
     (lambda: qe.quantization_error(qe.Gaussian(), "int4", 1.0, size=64), "size must be left out for a grid"),
+    (
+        lambda: qe.quantization_error(qe.Gaussian(), qe.block_format("mxfp4").replace(rule="optimal")),
+        "form must have a rule other than optimal, whose error is no finite sum; qerror.simulate",
+    ),
     (lambda: qe.quantization_error(qe.Empirical([1.0, 2.0]), "mxfp4"), "density must have no point masses but at 0"),
     (lambda: qe.octave_average(qe.Gaussian(), "nvfp4"), "form must have power-of-two scales"),
     (lambda: qe.optimal_scale(qe.Gaussian(), "int4_g32", free="scale"), "free must be 'constant' for block scales"),

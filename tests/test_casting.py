@@ -242,10 +242,13 @@ def test_codes_have_the_smallest_dtype(name):
 def test_codes_of_own_integer_grids():
     assert quantize([100.4, 400.0], Grid(range(100, 301))).tolist() == [100, 300]
     assert quantize([100.4, 400.0], Grid(range(100, 301))).dtype == np.uint16
-    far = Grid(2.0**40 + np.arange(3))
-    codes = quantize([2.0**40 + 1.2], far)
-    assert codes.tolist() == [2**40 + 1]
-    assert dequantize(codes, far, dtype=np.float64).tolist() == [2.0**40 + 1]
+    assert quantize([-1.0, 300.0], Grid(range(-1, 301))).tolist() == [-1, 300]
+    for end in (2**40, -(2**40)):
+        far = Grid(float(end) + np.arange(3))
+        codes = quantize([end + 1.2], far)
+        assert codes.tolist() == [end + 1]
+        assert codes.dtype == (np.uint64 if end > 0 else np.int64)
+        assert dequantize(codes, far, dtype=np.float64).tolist() == [end + 1.0]
 
 
 def test_negative_zero():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -357,6 +359,58 @@ def test_cross_of_coarse_grids(name: str, clip: float) -> None:
     expected = scale * float(np.abs(mass[1]).sum()) - float(error.power)
     assert assume_coarse
     assert abs(error.cross - expected) <= 1e-12 * max(abs(expected), float(error.power))
+
+
+# -- errors near the rounding of the levels ----------------------------------------------------------------------------
+
+
+def check_resolution(error: qe.ErrorTerms, mse: Fraction, shift: float) -> None:
+    """The root of the error is that of the exact one to 2^-52 of sqrt(power) + |shift|."""
+    with mpmath.workdps(50):
+        root = mpmath.sqrt(mpmath.mpf(mse.numerator) / mse.denominator)
+        off = abs(mpmath.sqrt(mpmath.mpf(float(error.mse))) - root)
+        assert off <= 2.0**-52 * (math.sqrt(error.power) + abs(shift)) + TERM_TOLERANCE["rounding"] * root
+
+
+@pytest.mark.parametrize("ulps", [0, 1, 4, 1000])
+@pytest.mark.parametrize("shift", [0.0, 0.7, -1e6, 1e10])
+def test_errors_of_values_that_almost_lie_on_levels(shift: float, ulps: int) -> None:
+    """Against fractions; value by value and, with many scales, by sums over cells."""
+    rng = np.random.default_rng(ulps)
+    levels = qe.grid("int4").levels
+    for scale in (0.1, 1 / 3, 7e-4, 250.0):
+        x = (shift + scale * rng.choice(levels, 5)) * (1 + rng.integers(-ulps, ulps + 1, 5) * 2.0**-52)
+        values = [Fraction(shift) + Fraction(scale) * int(level) for level in levels]
+        exact = sum(min((Fraction(v) - q) ** 2 for q in values) for v in x.tolist()) / Fraction(5)
+        alone = qe.quantization_error(qe.Empirical(x), "int4", scale, shift)
+        many = qe.quantization_error(qe.Empirical(x), "int4", np.full(40, scale), shift)
+        check_resolution(alone, exact, shift)
+        check_resolution(qe.ErrorTerms(*(getattr(many, f.name)[7] for f in dataclasses.fields(many))), exact, shift)
+
+
+@pytest.mark.parametrize("family", [qe.Gaussian, qe.Laplace, qe.Uniform])
+@pytest.mark.parametrize(
+    ("mean", "scale", "shift"),
+    [(0.3, 0.1, 0.0), (-0.7, 0.1, 0.0), (2.1, 0.3, 0.0), (1e6 + 0.3, 0.1, 1e6), (5.0, 5.0, 0.0)],
+)
+@pytest.mark.parametrize("std", [1e-3, 1e-12, 1e-16, 1e-20])
+def test_errors_of_densities_that_almost_lie_on_a_level(
+    family: Callable[..., qe.Density], mean: float, scale: float, shift: float, std: float
+) -> None:
+    """All in one cell: the error is std^2 + (mean - value)^2."""
+    density = family(mean, std)
+    value = min((Fraction(shift) + Fraction(scale) * k for k in range(-8, 8)), key=lambda q: abs(q - Fraction(mean)))
+    exact = Fraction(std) ** 2 + (Fraction(mean) - value) ** 2
+    check_resolution(qe.quantization_error(density, "int4", scale, shift), exact, shift)
+
+
+def test_an_error_that_is_lost_in_the_rounding_of_levels() -> None:
+    """0.1 is 3602879701896397 / 2^55, three times that no float64: what is nearest has an error, of which 0 is left."""
+    x = 3 * 0.1
+    exact = (Fraction(x) - 3 * Fraction(0.1)) ** 2
+    assert exact == Fraction(1, 2**55) ** 2
+    assert float(exact) < 5e-32 * x * x
+    assert qe.quantization_error(qe.Empirical([x]), "int4", 0.1).mse == 0
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
+from qerror.search.samples import interval
 
 # Relative, on the MSE at the returned scale and at the true one.
 MSE_TOLERANCE = 1e-12
@@ -229,24 +230,64 @@ def test_no_scale_inside_the_interval_loses_more_than_one_percent(x: np.ndarray,
     assert far <= 1.01 * best.error.mse + slack
 
 
-@pytest.mark.parametrize(("grid", "row"), [("e2m1", 70), ("e3m0", 102), ("nf4", 415), ("int3", 172)])
+@pytest.mark.parametrize(("grid", "row"), [("e2m1", 147), ("e3m0", 102), ("nf4", 195), ("int3", 172)])
 def test_minima_that_differ_by_a_ten_thousandth(grid: str, row: int) -> None:
-    """Rows whose best minimum is met last: a search that prunes what is 0.1 % worse loses it."""
-    rng = np.random.default_rng(5)
-    rng.standard_t(5, (3000, 120))
-    x = rng.standard_t(5, (3000, 300))
-    best = qe.fit(x[[row, 0]], grid, axis=0)
+    """Rows of many whose best minimum is met last: a search that prunes what is 0.1 % worse loses it."""
+    x = np.random.default_rng(5).standard_t(5, (300, 300))
+    best = qe.fit(x, grid, axis=0)
     expected = brute_force.best_scale(x[row], qe.grid(grid).levels).mse
-    assert best.error.mse[0, 0] == pytest.approx(expected, rel=MSE_TOLERANCE)
+    assert best.error.mse[row, 0] == pytest.approx(expected, rel=MSE_TOLERANCE)
 
 
-@pytest.mark.parametrize("outlier", [1e7, 1e9, 1e12, 1e16])
-@pytest.mark.parametrize("n", [40, 3000])
-def test_what_float64_cannot_resolve_is_not_proven(outlier: float, n: int) -> None:
+def test_a_gain_of_a_thousandth_is_the_best_of_all() -> None:
+    """Half of the values are out of reach and leave nearly all of the power: no scale differs by 0.1 % from another."""
+    x = np.append(np.full(100, -1.0), 2.0**-5 * np.abs(np.random.default_rng(1).standard_t(3, 100)))
+    expected = brute_force.best_scale(x, qe.grid("uint4").levels)
+    assert expected.mse > 0.99 * np.mean(x**2)
+    best = qe.fit(x, "uint4")
+    assert best.scale == pytest.approx(expected.scale, rel=1e-12)
+    assert best.status == qe.Status.EXACT
+
+
+def test_the_best_scale_of_three_levels_is_a_third_of_the_largest() -> None:
+    """Uniform data: scale 2/3, a third of the largest at which any value leaves 0."""
+    x = np.arange(-750, 751) / 750
+    expected = brute_force.best_scale(x, qe.grid("ternary").levels)
+    assert expected.scale == pytest.approx(2 / 3, rel=2e-3)
+    best = qe.optimal_scale(qe.Empirical(x), "ternary")
+    assert (best.scale, best.error.mse) == pytest.approx((expected.scale, expected.mse), rel=1e-12)
+    assert best.status == qe.Status.EXACT
+
+
+@pytest.mark.parametrize(("grid", "n"), [("int4", 1200), ("e3m0", 300), ("nf4", 300)])
+def test_all_minima_within_one_percent_are_listed(grid: str, n: int) -> None:
+    """Of rows too long for a look at every piece: those of the enumeration."""
+    x = np.random.default_rng(7).integers(-3000, 3001, n) / 1000
+    found = qe.optimal_scale(qe.Empirical(x), grid).minima
+    expected = brute_force.best_scale(x, qe.grid(grid).levels).minima
+    expected = [minimum for minimum in expected if minimum[1] <= 1.01 * expected[0][1]]
+    assert len(expected) > 1
+    np.testing.assert_allclose([(m.scale, m.mse) for m in found], expected, rtol=MSE_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("outlier", "weight", "n"),
+    [
+        *((outlier, 1e-11, n) for outlier in (1e7, 1e9, 1e12, 1e16) for n in (40, 3000)),
+        # Sums of weights are off by what costs more than all other values; no gain is seen at all.
+        *((4e10, 4.2e-13, 3000), (3e11, 1.5e-13, 3000)),
+    ],
+)
+def test_what_float64_cannot_resolve_is_not_proven(outlier: float, weight: float, n: int) -> None:
     """A value far out with hardly any weight: sums of weights know it to an ulp of them all, the error needs more."""
     x = 3 * np.random.default_rng(0).standard_normal(n)
     weights = np.ones(n)
-    x[5], weights[5] = outlier, 1e-11
+    x[5], weights[5] = outlier, weight
+    for grid in ("int4", "ternary"):
+        scale = qe.fit(x, grid, weights=weights).scale
+        exact = outlier / np.arange(1, 1 + qe.grid(grid).max)
+        here, *others = (np.sum(weights * (qe.fake_quantize(x, grid, s) - x) ** 2) for s in (scale, *exact))
+        assert here <= min(others) * (1 + 1e-9)
     best = qe.optimal_scale(qe.Empirical(x, weights), "e2m3")
     assert best.status == qe.Status.SCANNED
     # What it finds is no worse for that than the scales that represent the outlier exactly.
@@ -258,6 +299,15 @@ def test_what_float64_cannot_resolve_is_not_proven(outlier: float, n: int) -> No
     weights[5] = 0.37
     x[5] = 30.0
     assert qe.optimal_scale(qe.Empirical(x, weights), "e2m3").status == qe.Status.EXACT
+
+
+@pytest.mark.parametrize("budget", [interval._BUDGET, 0])
+def test_the_interval_of_two_points(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MSE = 1 - (2 s - s^2) / 50 up to scale 2: 1.01 times the least, 0.98, at 1 - 0.7 and 1 + 0.7; also by ladder."""
+    monkeypatch.setattr(interval, "_BUDGET", budget)
+    best = qe.optimal_scale(qe.Empirical(np.append(1.0, np.full(49, -1.0))), qe.Grid([0.0, 1.0]))
+    assert best.scale == 1.0
+    assert best.interval_1pct == pytest.approx((0.3, 1.7), rel=1e-8)
 
 
 def least_distance(y: np.ndarray, levels: np.ndarray, scale: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -95,6 +96,23 @@ def test_minmax_takes_the_smallest_stored_scale_that_clips_nothing() -> None:
         expected = [[STORED[form][STORED[form] >= scale].min()] for scale in free[:, 0]]
         np.testing.assert_array_equal(result.scale, expected)
         assert (result.clipped_fraction == 0).all()
+
+
+@pytest.mark.parametrize("form", ["fp16", "bf16", "e8m0", "pow2"])
+def test_minmax_keeps_a_scale_that_can_be_stored(form: str) -> None:
+    x = np.array([[6.0, -1.0], [-12.0, 5.0], [0.75, 0.5]])
+    np.testing.assert_array_equal(
+        qe.fit(x, "e2m1", rule="minmax", axis=0, scale_format=form).scale[:, 0], [1.0, 2.0, 0.125]
+    )
+
+
+def test_the_best_stored_scale_near_the_largest_that_gains() -> None:
+    """Uniform data on three levels: scale 2/3, a third of the largest at which any value leaves 0."""
+    x = np.arange(-750, 751) / 750
+    every = errors(x, qe.grid("ternary").levels, STORED["bf16"][(STORED["bf16"] > 0.1) & (STORED["bf16"] < 2)])
+    result = qe.fit(x, "ternary", scale_format="bf16")
+    assert result.scale == pytest.approx(2 / 3, rel=1e-2)
+    assert result.total.mse == pytest.approx(every.min(), rel=SAME)
 
 
 @pytest.mark.parametrize("rule", ["percentile:p=100", "analytic", "iterative"])
@@ -249,6 +267,32 @@ def test_data_far_from_zero_need_a_zero_point_beyond_the_codes() -> None:
     assert free * (1 - 1e-9) <= result.error.mse <= 1.2 * free
 
 
+def test_a_zero_point_beyond_the_codes_whose_error_is_all_clipping() -> None:
+    """Two levels for 27 and 28, most of the weight: by least squares on every zero point and every split of x."""
+    x, weights, found = np.array([21.0, 27.0, 28.0, 34.0]), np.array([1.0, 80.0, 80.0, 1.0]), {}
+    for p in range(-200, 200):
+        for split in range(5):
+            level = np.where(np.arange(4) < split, -p, 1 - p)
+            scale = (weights @ (x * level)) / max(weights @ level**2, 1)
+            if scale > 0:
+                found[weights @ (x - scale * level) ** 2 / weights.sum()] = p, scale
+    least = min(found)
+    result = qe.fit(x, qe.Grid([0.0, 1.0]), weights=weights, zero_point="integer")
+    assert (result.zero_point, result.scale) == pytest.approx(found[least], rel=1e-12)
+    assert result.zero_point == -23
+    assert result.total.mse == pytest.approx(least, rel=SAME)
+    assert result.status == Status.EXACT
+
+
+@pytest.mark.parametrize("unit", [2.0**-60, 2.0**60])
+def test_zero_points_do_not_depend_on_the_unit(unit: float) -> None:
+    x = np.random.default_rng(2).uniform(3.0, 4.0, (2, 20))
+    one, other = (qe.fit(some, "uint2", axis=0, zero_point="integer") for some in (x, unit * x))
+    assert (one.zero_point < -3).all()
+    np.testing.assert_array_equal(other.zero_point, one.zero_point)
+    np.testing.assert_array_equal(other.scale, unit * one.scale)
+
+
 def test_one_sided_data_and_ordinary_data_get_what_runtimes_give() -> None:
     relu = np.maximum(RNG.standard_normal(400), 0)
     best = qe.fit(relu, "uint8", zero_point="integer")
@@ -279,6 +323,41 @@ def test_data_very_far_from_zero_are_not_called_proven(x: list[float], grid: str
     result = qe.fit(x, grid, zero_point="integer")
     assert result.total.mse == pytest.approx(least, rel=1e-9)
     assert result.status == qe.Status.SCANNED
+
+
+@pytest.mark.parametrize("grid", ["uint2", "uint4", "int8"])
+@pytest.mark.parametrize(("base", "step"), [(1e15, 0.125), (1e15, 8.0), (-1e15, 0.125), (1e12, 0.5), (-1e10, 2.0**-16)])
+def test_values_that_only_far_zero_points_tell_apart(base: float, step: float, grid: str) -> None:
+    """Scale `step` and zero point -base / step leave no error: what leaves some is not proven to be the least."""
+    x, p = [base, base + step], -Fraction(base) / Fraction(step)
+    assert p.denominator == 1
+    assert [Fraction(step) * (level - p) for level in (0, 1)] == [Fraction(value) for value in x]
+    result = qe.fit(x, grid, zero_point="integer")
+    lost = [Fraction(value) - Fraction(found) for value, found in zip(x, result.fake_quantize(x).tolist(), strict=True)]
+    # The root of an error is known to 2^-52 max|x|.
+    root = float(sum(e * e for e in lost) / 2) ** 0.5
+    assert result.total.mse**0.5 == pytest.approx(root, rel=0, abs=2.0**-52 * abs(base))
+    assert (result.status == Status.EXACT) == (result.total.mse == 0)
+
+
+@pytest.mark.parametrize("form", STORED)
+@pytest.mark.parametrize("grid", ["uint4", "int4_narrow", "int8"])
+def test_constants_get_the_nearest_multiple_of_a_stored_scale(grid: str, form: str) -> None:
+    levels, constants = qe.grid(grid).levels, np.array([0.1, -0.1, 2.5, -7.3, 3e-9, 1e6])
+    x = np.repeat(constants[:, None], 5, axis=1)
+    for kind, most in (("storable", int(np.ptp(levels))), ("integer", 1 << 50)):
+        result = qe.fit(x, grid, axis=0, zero_point=kind, scale_format=form)
+        scales = STORED[form] * (result.tensor_scale or 1.0)
+        assert np.isin(result.scale, scales).all()
+        assert (result.status == Status.EXACT).all()
+        for c, s, p in zip(constants, result.scale[:, 0], result.zero_point[:, 0].tolist(), strict=True):
+            if kind == "storable":
+                assert p in levels
+                least = np.abs(np.multiply.outer(np.arange(-most, most + 1), scales) - c).min()
+            else:
+                steps = np.clip(np.add.outer(np.arange(-1, 3), np.floor(c / scales)), -most, most)
+                least = np.abs(steps * scales - c).min()
+            assert np.abs(s * (levels - p) - c).min() == least
 
 
 @pytest.mark.parametrize("rule", ["optimal", "minmax", "percentile", "shrink_search", "analytic", "iterative"])
@@ -399,14 +478,31 @@ def test_the_best_stored_scale_far_below_the_first_guess(scale_format: str, boos
     assert result.status == qe.Status.EXACT
 
 
-def test_zero_points_with_stored_scales() -> None:
-    x = RNG.standard_t(5, (2, 30)) + 1
-    result = qe.fit(x, "uint3", axis=0, zero_point="integer", scale_format="e8m0")
-    grid = qe.grid("uint3")
+@pytest.mark.parametrize(("kind", "most"), [("integer", 60), ("storable", 0)])
+@pytest.mark.parametrize("form", ["e8m0", "bf16"])
+def test_zero_points_with_stored_scales(form: str, kind: str, most: int) -> None:
+    """bf16 has scales close enough for bounds, e8m0 only one an octave."""
+    rng = np.random.default_rng(11)
+    x = rng.standard_t(5, (12, 30)) * np.exp2(rng.uniform(0, 1, (12, 1))) + rng.uniform(-3, 3, (12, 1))
+    result = qe.fit(x, "uint3", axis=0, zero_point=kind, scale_format=form)
+    levels, scales = qe.grid("uint3").levels, STORED[form]
+    scales = scales[(scales > 1e-3) & (scales < 1e3)]
     for row, mse in zip(x, result.error.mse[:, 0], strict=True):
-        every = [errors(row, grid.levels - p, 2.0 ** np.arange(-20, 20)).min() for p in range(-60, 70)]
+        every = [errors(row, levels - p, scales).min() for p in range(-most, 8 + most)]
         assert mse <= min(every) * (1 + SAME)
-    np.testing.assert_array_equal(np.exp2(np.rint(np.log2(result.scale))), result.scale)
+    assert np.isin(result.scale, scales).all()
+    assert (result.status == Status.EXACT).all()
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_zero_points_with_stored_scales_that_clip_everything(turn: int) -> None:
+    """Of two scales the one that gains is tiny: the best zero point has the farthest level, and others nearly it."""
+    x, grid = turn * np.array([-1.0, -1.0, -0.5, 0.9, 0.9, 0.5]), qe.grid("uint2")
+    result = qe.fit(x, grid, zero_point="storable", scale_format=qe.Grid([2.0**-6, 64.0]))
+    tried = {p: errors(x, grid.levels - p, np.array([2.0**-6, 64.0])).min() for p in range(4)}
+    assert result.zero_point == min(tried, key=lambda p: tried[p]) == (3 if turn > 0 else 0)
+    assert result.scale == 2.0**-6
+    assert result.total.mse == pytest.approx(tried[int(result.zero_point)], rel=SAME)
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

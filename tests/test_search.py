@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import qerror as qe
 from qerror.errors import high_resolution
 from qerror.errors.exact import error_sums
 from qerror.search.densities import bounds, minima, scan
+from qerror.search.densities.objective import Objective
 from qerror.search.found import RESOLUTION
 from qerror.search.samples import best_scale, branch_and_bound, scale_and_shift
 from qerror.tensors import zero_points
@@ -266,8 +269,6 @@ def test_models_differ() -> None:
 @given(densities(), grids(), st.sampled_from(["nearest", "stochastic"]), st.integers(0, 2**32 - 1))
 def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: int) -> None:
     """Between two evaluated scales no MSE lies below the bound; it is close where they are."""
-    from qerror.search.densities.objective import Objective
-
     objective = Objective(density, grid, np.zeros(1), rounding, "exact")
     s0 = math.sqrt(power_about(density, 0.0)) / grid.absmax
     rng = np.random.default_rng(seed)
@@ -287,8 +288,6 @@ def test_bounds_hold(density: qe.Density, grid: qe.Grid, rounding: str, seed: in
 @pytest.mark.parametrize("density", ["gaussian", "laplace", "uniform", "t:df=3", "generalized-gaussian:beta=0.5"])
 def test_parabolas_are_close(density: str, name: str) -> None:
     """A falling pdf bounds the curvature: a gap of third order in the spacing, where that of chords is of second."""
-    from qerror.search.densities.objective import Objective
-
     objective = Objective(qe.density(density), qe.grid(name), np.zeros(1), "nearest", "exact")
     mse = mse_at(qe.density(density), qe.grid(name), 0.0)
     assert objective.bounded
@@ -633,6 +632,27 @@ def test_small_gains(mean: float, grid: str) -> None:
     assert best.error.mse <= qe.quantization_error(density, grid, scales).mse.min() * (1 + 1e-12) + 2e-14
 
 
+@pytest.mark.parametrize("mean", [-3, -4, -5, -6])
+def test_the_best_scale_of_a_small_gain(mean: float) -> None:
+    """Levels 0 and 1: the best scale is the mean of what lies beyond half of it, E[x; x > s/2] (mpmath)."""
+    with mpmath.workdps(30):
+        expected = mpmath.findroot(
+            lambda s: mpmath.npdf(s / 2 - mean) / (mpmath.erfc((s / 2 - mean) / mpmath.sqrt(2)) / 2) + mean - s, 0.4
+        )
+    best = qe.optimal_scale(qe.Gaussian(mean), qe.Grid([0.0, 1.0]))
+    assert best.scale == pytest.approx(float(expected), rel=SCALE_TOLERANCE)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_few_large_values_decide_on_the_scale(share: float) -> None:
+    """A core that goes to 0, and a share uniform in [1, 2], whose best scale is its mean: far beyond the rms of all."""
+    density = qe.Mixture([qe.Uniform(1.5, 12**-0.5), qe.Gaussian(0, 0.01)], [share, 1 - share])
+    best = qe.optimal_scale(density, qe.Grid([0.0, 1.0]))
+    assert best.scale == pytest.approx(1.5, rel=SCALE_TOLERANCE)
+    assert best.error.mse == pytest.approx(share / 12 + (1 - share) * 1e-4, rel=MSE_TOLERANCE)
+    assert best.status == qe.Status.EXACT
+
+
 @pytest.mark.parametrize("model", ["exact", "high_resolution"])
 def test_a_small_gain_without_a_level_at_zero(model: str) -> None:
     density, grid = qe.Laplace(-0.97, 0.6), qe.Grid([0.0769, 1, 2, 3.9])
@@ -655,3 +675,26 @@ def test_interval_of_a_one_sided_grid(levels: list[float]) -> None:
     low, high = best.interval_1pct
     scales = np.geomspace(max(low, 1e-6), high, 1001)
     assert qe.quantization_error(density, grid, scales).mse.max() <= 1.01 * best.error.mse * (1 + 1e-8)
+
+
+SEARCHED = {
+    "a pdf": lambda: qe.from_pdf(lambda x: np.exp(-x * x / 2) / np.sqrt(2 * np.pi), (-np.inf, np.inf)),
+    "scipy's t": lambda: qe.from_scipy(stats.t(5)),
+    "scipy's gennorm": lambda: qe.from_scipy(stats.gennorm(2.5)),
+    "scipy's gamma": lambda: qe.from_scipy(stats.gamma(2.2)),
+    "generalized Gaussian": lambda: qe.GeneralizedGaussian(1.5),
+    "blocks": lambda: qe.BlockScaled(qe.StudentT(5), "nvfp4"),
+    "blocks of integers": lambda: qe.BlockScaled(qe.Gaussian(mean=0.3), "int4_g128"),
+    "rectified": lambda: qe.Rectified(qe.Gaussian(mean=0.2)),
+}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_what_a_search_sees_is_within_its_noise(name: str) -> None:
+    """MSE = A - 2 s B + s^2 C from tails, which proofs rest on, against the sum of moments about the levels."""
+    density = SEARCHED[name]()
+    for grid in map(qe.grid, ("int2", "int4", "e2m1", "nf4")):
+        scale = np.geomspace(0.05, 9, 60) * float(density.std) / grid.absmax
+        objective = Objective(density, grid, np.zeros(1), "nearest", "exact")
+        seen = objective(np.zeros(scale.size, np.intp), scale).mse
+        assert (np.abs(seen - qe.quantization_error(density, grid, scale).mse) <= objective.noise).all()

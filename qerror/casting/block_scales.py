@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._types import Array
 from ..grids.block_formats import BlockFormat
-from ..grids.block_rules import OCTAVES, octave_end, stored_scales
+from ..grids.block_rules import OCTAVES, farthest_is_lowest, octave_end, stored_scales
 from ..grids.grid import Grid
 from .best_stored import best_of_all, losses
 from .cast import fake_quantize
@@ -85,7 +85,7 @@ def _largest(blocks: NDArray[Any], form: BlockFormat) -> tuple[Array, NDArray[np
         return np.asarray(np.abs(blocks).max(axis=-1), np.float64), None
     first = np.abs(blocks).argmax(axis=-1)[..., None]
     value = np.take_along_axis(blocks, first, axis=-1)[..., 0].astype(np.float64)
-    below = -form.grid.min >= form.grid.max
+    below = farthest_is_lowest(form.grid)
     return np.abs(value), (value > 0) if below else (value < 0)
 
 

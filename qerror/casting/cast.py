@@ -352,6 +352,5 @@ def _fit_single(scale: NDArray[np.float64], shift: NDArray[np.float64]) -> bool:
 def code_dtype(grid: Grid) -> np.dtype[Any]:
     """The smallest integer dtype that holds all codes of a grid."""
     low, high = int(grid.codes.min()), int(grid.codes.max())
-    if low < 0:
-        return np.result_type(np.min_scalar_type(low), np.min_scalar_type(-high - 1))
-    return np.min_scalar_type(high)
+    # A negative number has a signed type, and the one that holds -high - 1 holds high.
+    return np.min_scalar_type(min(low, -high - 1) if low < 0 else high)

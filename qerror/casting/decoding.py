@@ -190,7 +190,7 @@ def _product_is_single(values: NDArray[np.float64], scale: NDArray[np.float64]) 
 
 def _largest(dtype: np.dtype[Any]) -> float:
     """The largest finite value of a floating-point dtype."""
-    if dtype.kind == "f" and dtype.isbuiltin == 1:
+    if issubclass(dtype.type, np.floating):
         return float(np.finfo(dtype).max)
     if dtype.kind in "fV" and is_real_dtype(dtype):
         # A dtype of ml_dtypes, of which NumPy knows no limits: its grid does.

@@ -48,6 +48,8 @@ class Density(abc.ABC):
     tail_doublings: int = 5
     # Gauss-Legendre nodes that resolve the moments of a panel; where the pdf is a constant two do.
     nodes: int = 12
+    # How far `tails` may be off beyond a few roundings, as a share of 1 and of `std`: what searches may then prove.
+    tails_error: float = 0.0
     # Whether `far_moments` knows what lies beyond the doubling panels of a tail.
     power_law: bool = False
     # Whether x - mean and mean - x have one distribution: searches then look at half of the thresholds.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .._types import Array, Index
 from ..grids.block_formats import BlockFormat
-from ..grids.block_rules import Staircase, staircase
+from ..grids.block_rules import Staircase, farthest_is_lowest, staircase
 from .block_maxima import Largest
 
 # From how many rows on runs are summed by some of their rows, in so many parts, by so many rows of each; how far
@@ -57,27 +57,38 @@ class Tops(NamedTuple):
 
     Attributes
     ----------
-    end : float
-    scale, lower, upper : ndarray of shape (J,)
-        Scales, and the probability that a value is such a largest one, at either end.
+    end : float or ndarray of shape (J,)
+    x, scale : ndarray of shape (J,)
+        Magnitudes, and the scales of their blocks.
+    lower, upper : ndarray of shape (J,)
+        The probability that a value is such a largest one, at either end.
     turned : ndarray of shape (J,) or float
         The share of either whose scales are negative.
     """
 
-    end: float
+    end: float | Array
+    x: Array
     scale: Array
     lower: Array
     upper: Array
     turned: Array | float = 0.0
 
     def masses(self, order: float) -> Array:
-        """E[scale^order; x is at the end], of both ends."""
-        weight = self.scale**order
-        return np.array([(weight * self.lower).sum(), (weight * self.upper).sum()])
+        """Probability times scale^order, shape (2, J): of the lower ends and of the upper ones."""
+        return np.stack([self.lower, self.upper]) * self.scale**order
+
+    def lost(self) -> Array:
+        """Moments 0, 1, 2 about 0 of those whose block has scale 0."""
+        none = self.scale == 0
+        turned = np.broadcast_to(self.turned, none.shape)
+        # At the upper end x is positive where the scale is, at the lower end where it is not.
+        mean = self.x * (self.upper - self.lower) * (1 - 2 * turned)
+        both = self.lower + self.upper
+        return np.array([both[none].sum(), mean[none].sum(), (self.x**2 * both)[none].sum()])
 
 
 _NONE = np.empty(0)
-NO_TOPS = Tops(np.inf, _NONE, _NONE, _NONE)
+NO_TOPS = Tops(np.inf, _NONE, _NONE, _NONE, _NONE)
 
 
 def shells_of(largest: Largest, form: BlockFormat, unit: Array, size: int | None) -> tuple[Shells, Tops]:
@@ -88,7 +99,7 @@ def shells_of(largest: Largest, form: BlockFormat, unit: Array, size: int | None
     if form.scale_format is None:
         return _any_scale(largest, form, constant / form.grid.absmax)
     if form.signed:
-        raise ValueError("signed block scales that are stored have no expected error here; qerror.simulate has one")
+        return _signed(largest, form, staircase(form.grid, form.scale_format, form.rule, constant, float(unit)), size)
     if size is not None:
         return _of_tensors(largest, form, staircase(form.grid, form.scale_format, form.rule, constant), size)
     if unit.size == 1:
@@ -199,29 +210,72 @@ def _of_tensors(largest: Largest, form: BlockFormat, steps: Staircase, size: int
     scale = unit * steps.scales[np.searchsorted(steps.bounds, end) - 1]
     others, none = (form.block_size - 1) / size * np.exp(-largest.log_inside(t)), np.zeros(t.size)
     up, down = np.asarray(largest.density.pdf(t)), np.asarray(largest.density.pdf(-t))
-    tops = Tops(float(t[0] / scale[0]), scale, *(share / size * side / (up + down) for side in (down, up)))
+    tops = Tops(float(t[0] / scale[0]), t, scale, *(share / size * side / (up + down) for side in (down, up)))
     return shells.join(Shells(scale, t, t, share * others, none, none, none)), tops
 
 
 def _any_scale(largest: Largest, form: BlockFormat, constant: float) -> tuple[Shells, Tops]:
     """Scales that follow M: nodes of the integral over M', and the largest value itself at the end."""
-    n, cuts = largest.others, np.empty(0)
+    cuts = np.empty(0)
     kinks = np.abs(largest.density.kinks.ravel())
     if kinks.size * len(form.grid) <= _MOST_CUTS:
         # Where a threshold meets a jump of the pdf, the loss as a function of M has a kink.
         t = np.abs(form.grid.thresholds) * constant
         cuts = (kinks[:, None] / t[t > 0]).ravel()
     m, dm = largest.nodes(cuts)
+    return _at_nodes(largest, form, m, dm, constant * m, 1.0 / constant)
+
+
+def _signed(largest: Largest, form: BlockFormat, steps: Staircase, size: int | None) -> tuple[Shells, Tops]:
+    """Stored scales with the sign of the largest value: nodes between all places at which a value changes its cell."""
+    if size is not None:
+        raise ValueError(
+            "size must be left out for signed formats; qerror.simulate(density, form, scale) draws tensors"
+        )
+    low, high = largest.span
+    points = np.unique(np.abs(np.concatenate([form.grid.levels, form.grid.thresholds])))
+    known = np.abs(np.concatenate([largest.density.panels().ravel(), largest.density.kinks.ravel()]))
+    inside = (steps.bounds[1:] > low) & (steps.bounds[:-1] < high)
+    cells = np.clip(
+        steps.scales[inside, None] * points, steps.bounds[:-1][inside, None], steps.bounds[1:][inside, None]
+    )
+    cuts = np.concatenate([steps.bounds, cells.ravel(), known, np.exp(np.arange(np.log(low), np.log(high), 0.5))])
+    edges = np.unique(np.clip(cuts[np.isfinite(cuts)], low, high))
+    m, dm = _few_nodes(np.log(edges))
+    scale = steps.scales[np.searchsorted(steps.bounds, m) - 1]
+    with np.errstate(divide="ignore"):
+        return _at_nodes(largest, form, m, dm, scale, m / scale)
+
+
+def _few_nodes(edges: Array) -> tuple[Array, Array]:
+    """Nodes and weights dm of panels in log m: fewer on narrow ones."""
+    width = np.diff(edges)
+    parts = []
+    for low, high, count in ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, np.inf, 16)):
+        some = (width > low) & (width <= high)
+        node, weight = np.polynomial.legendre.leggauss(count)
+        half = 0.5 * width[some, None]
+        m = np.exp(edges[:-1][some, None] + half * (node + 1))
+        parts.append(np.stack([m.ravel(), (half * weight * m).ravel()]))
+    m, dm = np.concatenate(parts, axis=1)
+    return m, dm
+
+
+def _at_nodes(
+    largest: Largest, form: BlockFormat, m: Array, dm: Array, scale: Array, end: float | Array
+) -> tuple[Shells, Tops]:
+    """The rows of an integral over the largest magnitude, and the largest values."""
+    n, none = largest.others, np.zeros(m.size)
     up, down = np.asarray(largest.density.pdf(m)), np.asarray(largest.density.pdf(-m))
-    own, none = largest.below(m) * dm, np.zeros(m.size)
+    own = largest.below(m) * dm
     with np.errstate(divide="ignore", invalid="ignore"):
         within = np.nan_to_num(n * np.exp((n - 1) * largest.log_inside(m)) * (up + down) * dm)
         negative = np.nan_to_num(down / (up + down))
     lower, upper, turned = own * down, own * up, none
     if form.signed:
         lower, upper, turned = none, lower + upper, negative
-        if form.grid.max < -form.grid.min:
+        if farthest_is_lowest(form.grid):
             # The largest value meets the lowest level.
             lower, upper, turned = upper, lower, 1.0 - negative
-    shells = Shells(constant * m, m, m, within, none, none, turned).select(within > 0)
-    return shells, Tops(1.0 / constant, constant * m, lower, upper, turned)
+    shells = Shells(scale, m, m, within, none, none, turned).select(within > 0)
+    return shells, Tops(end, m, scale, lower, upper, turned)

@@ -50,6 +50,7 @@ class Mixture(Density):
         self.status = "; ".join(dict.fromkeys(part.status for part in self.components if part.status))
         self.tail_doublings = max(part.tail_doublings for part in self.components) + 4
         self.power_law = any(part.power_law for part in self.components)
+        self.tails_error = max(part.tails_error for part in self.components)
 
     @property
     def name(self) -> str:

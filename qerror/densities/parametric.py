@@ -99,8 +99,7 @@ class Laplace(LocationScale):
 
     def _sf_and_first(self, t: Array) -> tuple[Array, Array]:
         mass = self._sf(t)
-        # Beyond 1e3 nothing is left, whatever t is (infinity above all).
-        return mass, mass * (np.minimum(t, 1e3) + 1 / _SQRT_2)
+        return mass, mass * (np.where(mass > 0, t, 0.0) + 1 / _SQRT_2)
 
     def _isf(self, p: Array) -> Array:
         return -np.log(2 * p) / _SQRT_2

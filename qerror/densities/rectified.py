@@ -47,6 +47,7 @@ class Rectified(Density):
     def _complete(self, base: Density) -> None:
         self.base, self.shape, self.status = base, base.shape, base.status
         self.tail_doublings, self.power_law = base.tail_doublings, base.power_law
+        self.tails_error = base.tails_error
         zero = np.zeros(self.shape)
         self._mean = base.moments(zero, np.inf, zero)[1]
         second = base.moments(zero, np.inf, self._mean)[2]
@@ -144,5 +145,6 @@ class Rectified(Density):
         new.base = self.base.take(index)
         new.__dict__.update(shape=new.base.shape, status=self.status)
         new.__dict__.update(tail_doublings=self.tail_doublings, power_law=self.power_law)
+        new.tails_error = self.tails_error
         new._mean, new._std, new._zero = (a.ravel()[index] for a in (self._mean, self._std, self._zero))
         return new

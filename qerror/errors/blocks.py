@@ -12,6 +12,7 @@ from ..densities.blocks import BlockScaled
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
 from ..results import BlockErrorTerms
+from .best_of import best_of_change
 from .exact import Model, Rounding, error_sums
 
 
@@ -29,6 +30,9 @@ def block_error(
     (0.013218762254, 0.231464)
     """
     check_density(density)
+    if form.rule == "optimal":
+        remedy = "qerror.simulate(density, form, scale, n=...) has it with its error bar"
+        raise ValueError(f"form must have a rule other than optimal, whose error is no finite sum; {remedy}")
     units = check_positive("scale", scale)
     shape = broadcast_shape(density.shape, scale=units)
     members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
@@ -63,6 +67,8 @@ def _one(
     density: Density, form: BlockFormat, unit: float, size: int | None, rounding: Rounding, model: Model
 ) -> tuple[float, ...]:
     """Clipping, rounding, bias, cross, power, mean and the share of the largest values."""
+    if form.rule == "best_of":
+        return _best_of(density, form, unit, size, rounding, model)
     blocks = BlockScaled(density, form, unit, size=size)
     one, zero = np.ones(1), np.zeros(1)
     clipping, rounded, _, cross = (float(a[0]) for a in error_sums(blocks, form.grid, one, zero, rounding, model)[:4])
@@ -73,6 +79,28 @@ def _one(
     power = float(density.std) ** 2 + mean**2
     maximum = _maximum(blocks, form.grid, rounding)
     return weight * clipping + lost, weight * rounded, bias, weight * cross - lost, power, mean, maximum
+
+
+def _best_of(
+    density: Density, form: BlockFormat, unit: float, size: int | None, rounding: Rounding, model: Model
+) -> tuple[float, ...]:
+    """The same where each block has the better of two scales: the mean of both, and what the choice changes."""
+    for name, value, known in (("rounding", rounding, "nearest"), ("model", model, "exact"), ("size", size, None)):
+        if value != known:
+            raise ValueError(f"{name} must be {known!r} for rule best_of, got {value!r}; qerror.simulate has others")
+    single = [form.replace(rule="absmax", constant=constant) for constant in form.constants]
+    columns = [_one(density, candidate, unit, None, rounding, model) for candidate in single]
+    clipping, rounded, bias, cross, power, mean, maximum = np.mean(columns, axis=0).tolist()
+    change = best_of_change(density, form, unit, clipping + rounded)
+    return (
+        clipping + change.clipping,
+        rounded + change.mse - change.clipping,
+        bias + change.bias,
+        cross + change.cross,
+        power,
+        mean,
+        maximum + change.maximum,
+    )
 
 
 def _bias(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:

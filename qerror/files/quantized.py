@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .._check import plain, shown
+from ..casting.verbs import fake_quantize
+from ..grids.block_formats import BlockFormat
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
+from ..grids.scale_formats import SCALE_FORMATS, scale_grid
 from ..tensors.groups import make_groups
 from .checkpoint import Checkpoint, open_checkpoint
 from .headers import parse_json
@@ -28,13 +31,18 @@ class QuantizedTensor:
     Attributes
     ----------
     grid : Grid
-    scale : ndarray of float32
-        One entry a group.
+    scale : ndarray
+        One entry a group: float32, or float64 where block scales have more digits; of a block format in units of the
+        tensor scale. None (size 0) for an input in a block format, whose scales follow the data.
     shift : ndarray of float32
     axis : tuple of int or None
     block_size : int or None
     block_axis : int
     codes : ndarray or None
+    form : BlockFormat or None
+        Where blocks have their scales by its rule.
+    tensor_scale : ndarray of float32, or None
+        Of a block format that has one.
     """
 
     grid: Grid
@@ -44,18 +52,27 @@ class QuantizedTensor:
     block_size: int | None = None
     block_axis: int = -1
     codes: NDArray[Any] | None = None
+    form: BlockFormat | None = None
+    tensor_scale: NDArray[np.float32] | None = None
+
+    @property
+    def used_scale(self) -> NDArray[Any]:
+        """What levels are multiplied with: the product of block and tensor scales."""
+        return self.scale if self.tensor_scale is None else self.scale.astype(np.float64) * float(self.tensor_scale)
 
     def dequantize(self, *, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """The values of the codes."""
         if self.codes is None:
             raise ValueError("these are the scales of a tensor that has no codes in the file; use fake_quantize(x)")
         groups = make_groups(self.codes.shape, self.axis, self.block_size, self.block_axis)
-        return groups.dequantize(self.codes, self.grid, self.scale, self.shift, dtype=dtype)
+        return groups.dequantize(self.codes, self.grid, self.used_scale, self.shift, dtype=dtype)
 
     def fake_quantize(self, x: NDArray[Any]) -> NDArray[Any]:
         """The values that x is replaced by."""
+        if self.form is not None and not self.scale.size:
+            return fake_quantize(x, self.form, block_axis=self.block_axis)
         groups = make_groups(x.shape, self.axis, self.block_size, self.block_axis)
-        return groups.fake_quantize(x, self.grid, self.scale, self.shift)
+        return groups.fake_quantize(x, self.grid, self.used_scale, self.shift)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +120,9 @@ def read_quantized(path: str | os.PathLike[str]) -> QuantizedFile:
             raise ValueError(
                 f"{shown(Path(path))} is a damaged file of quantized tensors ({reason}); export it again"
             ) from None
-        used = {f"{name}{end}" for name in parts["weights"] for end in (".codes", ".scale", ".shift")}
-        used |= {f"{name}.input{end}" for name in parts["inputs"] for end in (".scale", ".shift")}
+        ends = (".scale", ".shift", ".tensor_scale")
+        used = {f"{name}{end}" for name in parts["weights"] for end in (".codes", *ends)}
+        used |= {f"{name}.input{end}" for name in parts["inputs"] for end in ends}
         others = {info.name: _plain(file, info.name, info.dtype) for info in file.tensors if info.name not in used}
     return QuantizedFile(found["weights"], found["inputs"], others)
 
@@ -120,6 +138,36 @@ def describe_grid(grid: Grid) -> dict[str, Any]:
     return {"name": grid.name, "levels": grid.levels.tolist(), "codes": grid.codes.tolist(), "bits": grid.bits}
 
 
+def describe_block_format(form: BlockFormat) -> dict[str, Any]:
+    """A block format as JSON: its parameters, grids as by `describe_grid`.
+
+    Examples
+    --------
+    >>> from qerror.grids.block_formats import block_format
+    >>> read_block_format(describe_block_format(block_format("mxint8")))
+    BlockFormat('mxint8': int8/64 in blocks of 32, scales e8m0 by rule floor)
+    """
+    stored = form.scale_format
+    named = stored is not None and stored.name in SCALE_FORMATS and scale_grid(stored.name) == stored
+    return {
+        "name": form.name,
+        "grid": describe_grid(form.grid),
+        "block_size": form.block_size,
+        "scale_format": None if stored is None else stored.name if named else describe_grid(stored),
+        "rule": form.rule,
+        "constant": form.constant,
+        "signed": form.signed,
+        "tensor_scale": False if form.full_scale is None else form.full_scale,
+    }
+
+
+def read_block_format(entry: Mapping[str, Any]) -> BlockFormat:
+    """The inverse of `describe_block_format`."""
+    stored = entry["scale_format"]
+    stored = _read_grid(stored) if isinstance(stored, dict) else stored
+    return BlockFormat(**{**entry, "grid": _read_grid(entry["grid"]), "scale_format": stored})
+
+
 def _read_grid(entry: Mapping[str, Any]) -> Grid:
     if "levels" not in entry:
         return as_grid(entry["name"])
@@ -131,14 +179,18 @@ def _read_grid(entry: Mapping[str, Any]) -> Grid:
 def _read(file: Checkpoint, name: str, kind: str, entry: Mapping[str, Any]) -> QuantizedTensor:
     base = name if kind == "weights" else f"{name}.input"
     axis = entry["axis"]
+    form = read_block_format(entry["block_format"]) if "block_format" in entry else None
+    follows = form is not None and kind == "inputs" and f"{base}.scale" not in file
     return QuantizedTensor(
         _read_grid(entry["grid"]),
-        np.array(file[f"{base}.scale"]),
+        np.empty(0, np.float32) if follows else np.array(file[f"{base}.scale"]),
         np.array(file[f"{base}.shift"]) if f"{base}.shift" in file else np.zeros((), np.float32),
         None if axis is None else tuple(axis),
         entry["block_size"],
         entry["block_axis"],
         _plain(file, f"{base}.codes", file.info(f"{base}.codes").dtype) if kind == "weights" else None,
+        form,
+        np.array(file[f"{base}.tensor_scale"]) if f"{base}.tensor_scale" in file else None,
     )
 
 

@@ -117,6 +117,11 @@ class BlockFormat:
         """Of a power-of-two rule theta: the scale s of a block has theta / 2 <= M / s < theta; None for others."""
         return octave_end(self.grid, self.rule) / self.constants[0] if self.rule in OCTAVES else None
 
+    @property
+    def end(self) -> float:
+        """The largest magnitude of a block over its scale, at most, before the scale is stored."""
+        return self.octave_end or self.grid.absmax / self.constants[0]
+
     def replace(self, **changes: Any) -> BlockFormat:
         """The same format but for some parameters; its name is made anew.
 

@@ -61,6 +61,20 @@ def largest_level(grid: Grid) -> float:
     return grid.max if grid.max > 0 else grid.absmax
 
 
+def farthest_is_lowest(grid: Grid) -> bool:
+    """Whether the level of largest magnitude, which signed scales send the largest value to, is the lowest one.
+
+    Of two levels equally far it is the upper one.
+
+    Examples
+    --------
+    >>> from qerror.grids.formats import grid
+    >>> farthest_is_lowest(grid("int4")), farthest_is_lowest(grid("nf4"))
+    (True, False)
+    """
+    return grid.max < -grid.min
+
+
 def stored_scales(scale_format: Grid) -> Array:
     """The scales of a format, ascending: its levels from 0 on.
 

@@ -152,10 +152,7 @@ def _block_end(entry: Entry, at: Any, printed: str) -> Recomputed:
     if stored:
         form = form.replace(rule="floor")
     best = _best_block_end(entry.density, form)
-    exact = best.form.octave_end if stored else form.grid.absmax / best.constant
-    assert exact is not None
-    constant = (form.octave_end or form.grid.absmax) / float(printed)
-    used = form.replace(constant=constant)
+    exact, used = best.form.end, form.replace(constant=form.end * form.constants[0] / float(printed))
     mse = octave_mse(density, used, "nearest") if stored else quantization_error(density, used).mse
     lost = 10 * math.log10(float(mse) / float(best.error.mse))
     return _one(at, printed, float(printed), exact, _SMOOTH if stored else _SCALE, lost)

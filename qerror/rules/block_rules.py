@@ -68,7 +68,7 @@ class BlockRule:
         if self.name == "best_of":
             raise ValueError("rule best_of compares errors of blocks of data: qerror.fit(x, ..., rule=...) does that")
         low, high = bounds(self.name, density)
-        # As signed_absmax: of two equally far the lower.
+        # As signed_absmax: of two values equally far the lower.
         farthest = np.where(high - z > z - low, high - z, low - z)
         return settled_result(density, levels, scales_of(farthest[..., None], self.within(levels, None)), z)
 

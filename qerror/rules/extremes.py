@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import error_sums, flatten
+from ..grids.block_rules import farthest_is_lowest
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import Status
@@ -82,7 +83,7 @@ def signed_absmax(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> Ru
     levels, z = as_grid(grid), fixed_shift("signed_absmax", density, shift)
     low, high = bounds("signed_absmax", density)
     farthest = np.where(high - z > z - low, high - z, low - z)
-    return settled_result(density, levels, farthest / (levels.min if -levels.min >= levels.max else levels.max), z)
+    return settled_result(density, levels, farthest / (levels.min if farthest_is_lowest(levels) else levels.max), z)
 
 
 def percentile(density: Density, grid: Grid | str, *, shift: Any = 0.0, p: float = 99.9) -> RuleResult:

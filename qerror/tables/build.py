@@ -10,9 +10,9 @@ from .._check import check_choice, check_shift
 from .._version import __version__
 from ..densities.base import Density
 from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
+from ..grids.block_formats import BlockFormat
 from ..grids.formats import formats
 from ..grids.grid import Grid
-from ..results import ScaleResult
 from ..search.optimal import optimal_scale
 from .names import by_name, named_density, named_grid
 from .row import ScaleRow, Shift
@@ -31,7 +31,7 @@ _WIDEST_USUAL = 8
 
 
 def scale_table(
-    grids: Iterable[Grid | str] | None = None,
+    grids: Iterable[Grid | BlockFormat | str] | None = None,
     densities: Iterable[Density | str] | None = None,
     *,
     model: Model = "exact",
@@ -43,8 +43,9 @@ def scale_table(
 
     Parameters
     ----------
-    grids : iterable of Grid or str, optional
-        Each with a name. Default: every named format of up to 8 bits.
+    grids : iterable of Grid, BlockFormat or str, optional
+        Each with a name. Default: every named grid of up to 8 bits. Of block formats the best constant of the rule is
+        tabulated (see `ScaleRow`).
     densities : iterable of Density or str, optional
         Each of shape () and with a name of its own. Default: the parametric families at unit variance, Student's t of
         3, 5 and 8 degrees of freedom, generalized Gaussians of beta 0.5 and 1.5.
@@ -80,8 +81,7 @@ def scale_table(
     cases = list(itertools.product(named_grids.items(), named.items(), dict.fromkeys(roundings)))
     rows = []
     for (grid_name, levels), (name, density), one in cases if progress is None else progress(cases):
-        best = optimal_scale(density, levels, shift=shift, model=model, rounding=one)
-        rows.append(_row(grid_name, name, one, float(density.std), best))
+        rows.append(_row(grid_name, name, one, density, levels, shift, model))
     return ScaleTable(tuple(rows), model, shift, __version__)
 
 
@@ -95,15 +95,24 @@ def default_densities() -> list[str]:
     return list(_USUAL_DENSITIES)
 
 
-def _row(grid: str, density: str, rounding: str, std: float, best: ScaleResult) -> ScaleRow:
+def _row(
+    grid: str, name: str, rounding: Rounding, density: Density, levels: Grid | BlockFormat, shift: Shift, model: Model
+) -> ScaleRow:
+    if isinstance(levels, BlockFormat):
+        found = optimal_scale(density, levels, shift=shift, model=model, rounding=rounding, free="constant")
+        best: Any = found
+        scale, at, clip = 1 / found.form.end, 0.0, found.constant
+    else:
+        best = optimal_scale(density, levels, shift=shift, model=model, rounding=rounding)
+        scale, at, clip = float(best.scale), float(best.shift), float(best.clip)
     return ScaleRow(
         grid=grid,
-        density=density,
+        density=name,
         rounding=rounding,
-        std=std,
-        scale=float(best.scale),
-        shift=float(best.shift),
-        clip=float(best.clip),
+        std=float(density.std),
+        scale=scale,
+        shift=at,
+        clip=clip,
         clipping_error=float(best.error.clipping),
         rounding_error=float(best.error.rounding),
         mse=float(best.error.mse),

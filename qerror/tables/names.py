@@ -7,13 +7,13 @@ from typing import Any
 
 from ..densities.base import Density
 from ..densities.named import density as as_density
-from ..grids.formats import grid as as_grid
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 
 
 def by_name(what: str, members: Iterable[Any], named: Callable[[Any], tuple[str, Any]]) -> dict[str, Any]:
     """Members by their names; `named` gives the name and the value of each."""
-    if isinstance(members, (str, Grid, Density)):
+    if isinstance(members, (str, Grid, BlockFormat, Density)):
         raise ValueError(f"{what} must be a list, got {members!r}; put it in brackets")
     found: dict[str, Any] = {}
     for name, member in map(named, members):
@@ -35,12 +35,12 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-def named_grid(grid: Grid | str) -> tuple[str, Grid]:
-    """The grid and its name, which must be its own."""
-    levels = as_grid(grid)
+def named_grid(grid: Grid | BlockFormat | str) -> tuple[str, Grid | BlockFormat]:
+    """The grid or block format and its name, which must be its own."""
+    levels = as_format(grid)
     if not levels.name:
         raise ValueError(f"grids must have names, got {levels!r}; write qe.Grid(levels, name='mine')")
-    if isinstance(grid, Grid) and _is_format(levels.name) and as_grid(levels.name) != levels:
+    if not isinstance(grid, str) and _is_format(levels.name) and as_format(levels.name) != levels:
         raise ValueError(f"the name {levels.name!r} is that of another grid; give {levels!r} one of its own")
     return levels.name, levels
 
@@ -55,13 +55,21 @@ def named_density(density: Density | str) -> tuple[str, Density]:
 
 def _is_format(name: str) -> bool:
     try:
-        as_grid(name)
+        as_format(name)
     except ValueError:
         return False
     return True
 
 
-def grid_name(grid: Grid | str, known: Sequence[str]) -> str:
+def is_block_format(name: str) -> bool:
+    """Whether a name is that of a block format (of a table's own grids it is not)."""
+    try:
+        return isinstance(as_format(name), BlockFormat)
+    except ValueError:
+        return False
+
+
+def grid_name(grid: Grid | BlockFormat | str, known: Sequence[str]) -> str:
     """The name under which a table that has `known` would hold the grid."""
     if isinstance(grid, str) and (grid in known or not _is_format(grid)):
         return grid

@@ -20,7 +20,9 @@ class ScaleRow:
     std : float
         Standard deviation of the density; scale, shift and clip are in the same units.
     scale, shift, clip : float
-        Representable values are shift + scale * levels; clip = scale * max(abs(levels)).
+        Representable values are shift + scale * levels; clip = scale * max(abs(levels)). Of a block format: the block
+        scale over the block's largest magnitude before it is stored (with a power-of-two rule the least), 0, and the
+        constant of its rule; errors with power-of-two scales are means over an octave of std.
     clipping_error, rounding_error, mse : float
         Mean squared error beyond the end levels, between them, and their sum.
     power : float

@@ -14,7 +14,7 @@ from .._check import as_float_array, check_choice, check_finite, suggest, unmask
 from ..densities.base import Density
 from ..errors.exact import ROUNDINGS, Rounding
 from ..grids.grid import Grid
-from .names import density_name, grid_name
+from .names import density_name, grid_name, is_block_format
 from .row import ScaleRow, Shift
 from .writing import write_table
 
@@ -131,6 +131,9 @@ class ScaleTable:
                [1.015824]])
         """
         row = self.lookup(grid, density, rounding=rounding)
+        if is_block_format(row.grid):
+            remedy = f"its row holds the block scale over the largest magnitude of a block, {row.scale:.6g}"
+            raise ValueError(f"grid must have one scale, got the block format {row.grid!r}; {remedy}")
         unmasked("x", x)
         data = np.asarray(x) if np.asarray(x).dtype.kind == "f" else as_float_array("x", x)
         if data.size == 0:

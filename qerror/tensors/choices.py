@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from .._types import Array
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
-from ..rules import Rule, optimal
+from ..rules import Rule
 from .scale_formats import Stored
-
-# Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
-# for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
-FEWEST, CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
-# The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
-_STORED_CHUNK = 1 << 17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +45,6 @@ class Plan:
     stored: Stored | None = None
     either_sign: bool = False
     form: BlockFormat | None = None
-
-    @property
-    def elements(self) -> int:
-        """How many elements are fitted together at most."""
-        if self.stored is not None:
-            return _STORED_CHUNK
-        return (
-            _SEARCH_CHUNK
-            if self.rule is optimal and self.zero_point is None and not isinstance(self.shift, str)
-            else CHUNK
-        )
 
 
 @dataclasses.dataclass(frozen=True)

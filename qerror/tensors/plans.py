@@ -39,7 +39,7 @@ from ..search.found import TOLERANCE
 from ..search.optimal import optimal_scale
 from ..search.samples.best_scale import best_of_rows
 from .by_format import best_by_rounding, by_block_rule
-from .choices import CHUNK, FEWEST, Choice, Plan, flat
+from .choices import Choice, Plan, flat
 from .groups import Grouped
 from .measuring import measure_rows
 from .scale_formats import Stored, best_stored
@@ -47,14 +47,17 @@ from .zero_points import best_zero_point, exact_pair
 
 # These read extremes and a few moments: sorting the values for them would be most of the work.
 _FROM_MOMENTS = (minmax, ocp, signed_absmax, analytic, aciq, octav, sawb)
+# Elements whose rows are fitted together: a quarter of the tensor, within limits. Smaller parts keep threads waiting
+# for the interpreter lock; a search for the scale alone needs little memory for each, and may have more of them.
+_FEWEST, _CHUNK, _SEARCH_CHUNK = 1 << 19, 1 << 20, 1 << 22
+# The search for stored scales remembers all that it has looked at: its rows are fitted in smaller parts.
+_STORED_CHUNK = 1 << 17
 # Larger zero points are not exact in float64, and no other program has them.
 _MOST_ZERO_POINT = 2.0**53
 # Rows up to here are rounded at some stored scales sooner than their thresholds are sorted in.
 _SHORT = 1 << 9
 # Values to which family="auto" is fitted, evenly spread over the tensor.
 _POOLED = 1 << 22
-
-
 _COLUMNS = ("scale", "shift", "status")
 
 
@@ -71,7 +74,7 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
             return choose_rows(rows[some], some_weights, at, plan, alone=tensor.groups.scale_shape == ())
 
         try:
-            chosen.append(_joined(thread_map(work, _chunks(rows, plan.elements))))
+            chosen.append(_joined(thread_map(work, _chunks(rows, _elements(plan)))))
         except ValueError:
             # What a chunk says of NaN counts within that chunk.
             check_finite("x", tensor.values)
@@ -79,8 +82,16 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
     return chosen
 
 
+def _elements(plan: Plan) -> int:
+    """How many elements are fitted together at most."""
+    if plan.stored is not None:
+        return _STORED_CHUNK
+    alone = plan.rule is optimal and plan.zero_point is None and not isinstance(plan.shift, str)
+    return _SEARCH_CHUNK if alone else _CHUNK
+
+
 def _chunks(rows: NDArray[Any], most: int) -> list[slice]:
-    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, FEWEST), most) // rows.shape[1]))
+    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, _FEWEST), most) // rows.shape[1]))
 
 
 def _joined(parts: list[Choice]) -> Choice:
@@ -99,7 +110,7 @@ def with_family(plan: Plan, tensor: Grouped) -> Plan:
     check_finite("x", values)
     # An odd step meets all columns of a matrix whose length is a power of two.
     step, pooled = 1 if values.size <= _POOLED else values.size // _POOLED | 1, []
-    pairs = ((part, w, some) for part, w in tensor.parts() for some in _chunks(part, CHUNK))
+    pairs = ((part, w, some) for part, w in tensor.parts() for some in _chunks(part, _CHUNK))
     for rows, weights in ((part[some], None if w is None else w[some]) for part, w, some in pairs):
         has = None if weights is None else (weights > 0).astype(np.float64)
         members = RowMoments(rows, has)
@@ -216,7 +227,8 @@ def _best(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Plan) -> 
     if plan.zero_point is not None:
         sample = Empirical(rows, weights, axis=0)
         search = best_scales if stored is None else lambda density, grid: _stored(density, grid, 0.0, stored)
-        scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=plan.zero_point == "storable")
+        storable, scales = plan.zero_point == "storable", None if stored is None else stored.values
+        scale, zero_point, status = best_zero_point(sample, plan.grid, search, storable=storable, scales=scales)
         return _with_integer(flat(count, scale, 0.0, status), zero_point.astype(np.float64))
     if stored is not None and not is_word(shift, "optimal") and (plan.form is not None or rows.shape[1] <= _SHORT):
         at = np.broadcast_to(RowMoments(rows, weights).mean if isinstance(shift, str) else shift, count)

@@ -20,7 +20,6 @@ from ..grids.grid import Grid
 from ..results import Status
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
-from ..search.found import RESOLUTION
 from ..search.points import join, numbered
 from ..search.samples.scale_and_shift import best_scale_and_shift
 
@@ -51,14 +50,36 @@ def exact_pair(grid: Grid, value: Array) -> tuple[Array, NDArray[np.int64]]:
     return np.abs(value), np.where(value > 0, np.minimum(0, room), np.maximum(0, room)).astype(np.int64)
 
 
+def stored_pair(grid: Grid, value: float, scales: Array, most: int) -> tuple[float, int]:
+    """Of all `scales` and all multiples of them up to `most` times the nearest to a constant.
+
+    Of several the largest scale; the zero point is among the codes if it can be, and near 0.
+
+    Examples
+    --------
+    >>> from qerror.grids.formats import grid
+    >>> stored_pair(grid("uint8"), -2.5, 2.0 ** np.arange(-9, 9), 255)
+    (0.5, 5)
+    """
+    with np.errstate(over="ignore"):
+        steps = np.clip(np.rint(value / scales), -most, most)
+    distance = np.abs(scales * steps - value)
+    best = np.flatnonzero(distance == distance.min())[-1]
+    k, lowest, highest = int(steps[best]), int(grid.min), int(grid.max)
+    low, high = max(lowest, lowest - k), min(highest, highest - k)
+    if low > high:
+        low, high = lowest - k, highest - k
+    return float(scales[best]), min(max(0, low), high)
+
+
 def best_zero_point(
-    density: Density, grid: Grid, search: Search, *, storable: bool = False
+    density: Density, grid: Grid, search: Search, *, storable: bool = False, scales: Array | None = None
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
     """The scale and integer zero point of least error for each row of a sample, on a grid of consecutive integers.
 
     `search` gives the best scales of rows on a grid at shift 0, and their status. The zero point -shift / scale is any
     integer, inside the codes or not (with `storable` inside); the status is EXACT where every one is searched or ruled
-    out.
+    out. `scales` are all that `search` chooses from, where these are not all positive numbers.
 
     Examples
     --------
@@ -68,30 +89,37 @@ def best_zero_point(
     >>> [v.item() for v in best_zero_point(x, qe.grid("uint2"), best_scales)[:2]]
     [0.5, -2]
     """
-    return _Search(density, grid, search, storable).run()
+    return _Search(density, grid, search, storable, scales).run()
 
 
 class _Search:
     """The best known of each row, improved zero point by zero point."""
 
-    def __init__(self, density: Density, grid: Grid, search: Search, storable: bool) -> None:
-        self.density, self.grid, self.search = density, grid, search
+    def __init__(self, density: Density, grid: Grid, search: Search, storable: bool, scales: Array | None) -> None:
+        self.density, self.grid, self.search, self.scales = density, grid, search, scales
         # The least and the greatest zero point that may be chosen.
         self.limits = (int(grid.min), int(grid.max)) if storable else (-_FAR, _FAR)
+        self._storable = storable
         self.power = np.square(density.std) + np.square(density.mean)
         count = density.shape[0]
         self.least, self.scale = np.full(count, np.inf), np.ones(count)
         self.zero_point = np.zeros(count, np.int64)
         self.status = np.full(count, Status.DEGENERATE, object)
         self.proven = np.ones(count, np.bool_)
+        least, most = (np.asarray(end) for end in density.support)
+        self.constant = (least == most) & (least != 0)
+        # What the roots of errors are known to.
+        self.resolution = np.finfo(np.float64).eps * np.maximum(np.abs(least), np.abs(most))
 
     def run(self) -> tuple[Array, NDArray[np.int64], NDArray[np.object_]]:
         """Start near the range of the data, then go through all that may be better."""
-        first, rows = self._guess(), self._varied()
+        self._settle_constants()
+        guess, rows = self._guess(), np.flatnonzero(~self.constant)
+        first = np.clip(guess, *self.limits).astype(np.int64)
         for p in np.unique(first[rows]):
             self._try(int(p), rows[first[rows] == p])
         self._try(min(max(0, self.limits[0]), self.limits[1]), rows)
-        low, high = self._window()
+        low, high = self._window(first)
         middle = np.median(self.zero_point)
         every = np.arange(low.min(), high.max() + 1)
         every = every[np.argsort(np.abs(every - middle), kind="stable")]
@@ -100,32 +128,40 @@ class _Search:
         for p in every[:_MOST_TRIED]:
             rows = np.flatnonzero((low <= p) & (p <= high) & self._open)
             self._try(int(p), self._may_win(int(p), rows))
+        # Nothing is known of zero points that far away.
+        self.proven &= self.constant | self._storable | (np.abs(guess) <= _FAR) | (self.least == 0)
         searched = (self.status == Status.EXACT) & ~self.proven
         return self.scale, self.zero_point, np.where(searched, np.asarray(Status.SCANNED, object), self.status)
 
     @property
     def _open(self) -> NDArray[np.bool_]:
         """Rows whose error is above what float64 resolves."""
-        open_: NDArray[np.bool_] = self.least > RESOLUTION**2 * self.power
+        open_: NDArray[np.bool_] = ~self.constant & (self.least > self.resolution**2)
         return open_
 
-    def _guess(self) -> NDArray[np.int64]:
+    def _guess(self) -> Array:
         """Where the ends of the grid lie on the ends of the data."""
         least, most = self.density.support
         scale = (most - least) / (self.grid.max - self.grid.min)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            p = np.rint(self.grid.min - least / scale)
-        guess: NDArray[np.int64] = np.clip(np.nan_to_num(p), *self.limits).astype(np.int64)
-        return guess
+            p: Array = np.nan_to_num(np.rint(self.grid.min - least / scale))
+        return p
 
-    def _varied(self) -> Index:
-        """Rows that are no constants; constants are settled."""
-        least, most = (np.asarray(end) for end in self.density.support)
-        constant = (least == most) & (least != 0)
-        if constant.any():
-            self.scale[constant], self.zero_point[constant] = exact_pair(self.grid, least[constant])
-            self.least[constant], self.status[constant] = 0.0, Status.EXACT
-        return np.flatnonzero(~constant)
+    def _settle_constants(self) -> None:
+        """Constants, all of whose pairs are known."""
+        rows = np.flatnonzero(self.constant)
+        if not rows.size:
+            return
+        value = np.asarray(self.density.support[0])[rows]
+        self.status[rows] = Status.EXACT
+        if self.scales is None:
+            self.scale[rows], self.zero_point[rows] = exact_pair(self.grid, value)
+            return
+        most = int(self.grid.max - self.grid.min) if self._storable else _FAR
+        each, which = np.unique(value, return_inverse=True)
+        pairs = [stored_pair(self.grid, one, self.scales, most) for one in each.tolist()]
+        scale, zero_point = zip(*pairs, strict=True)
+        self.scale[rows], self.zero_point[rows] = np.array(scale)[which], np.array(zero_point)[which]
 
     def _far(self, rows: Index) -> None:
         """Zero points next to the best pairs of scale and shift; these bound what any zero point can reach."""
@@ -135,9 +171,8 @@ class _Search:
                 for p in (near - 1, near, near + 1):
                     if abs(p) < _FAR:
                         self._try(p, np.array([row]))
-            # The values s (l - p) are rounded by this.
-            rounding = 4 * np.finfo(np.float64).eps * np.sqrt(self.power[row])
-            goal = free.minima[0].mse * (1 + _TOLERANCE) + rounding * (np.sqrt(free.minima[0].mse) + rounding)
+            # The values s (l - p) are rounded.
+            goal = (np.sqrt(free.minima[0].mse * (1 + _TOLERANCE)) + self.resolution[row]) ** 2
             self.proven[row] = free.proven and self.least[row] <= goal
 
     def _try(self, p: int, rows: Index) -> None:
@@ -155,11 +190,15 @@ class _Search:
         self.least[won], self.scale[won], self.status[won] = mse[better], scale[better], status[better]
         self.zero_point[won] = p
 
-    def _window(self) -> tuple[Index, Index]:
+    def _window(self, first: NDArray[np.int64]) -> tuple[Index, Index]:
         """The zero points that are not ruled out for each row by what lies beyond the ends of all values."""
+        if self._storable:
+            return np.full(self.least.size, self.limits[0]), np.full(self.least.size, self.limits[1])
         beyond, far = [], np.zeros(self.least.size, np.bool_)
         for sign in (1.0, -1.0):
-            reach, left = np.zeros(self.least.size, np.intp), np.flatnonzero(self._open)
+            distant = np.flatnonzero(self._open & (np.abs(first) > _MOST))
+            far[distant[self._clips_less(distant, _MOST, sign)]] = True
+            reach, left = np.zeros(self.least.size, np.intp), np.flatnonzero(self._open & ~far)
             m = 1
             while left.size and m <= _MOST:
                 left = left[self._clips_less(left, m, sign)]
@@ -167,12 +206,10 @@ class _Search:
             far |= reach > _MOST
             beyond.append(np.minimum(reach, _MOST))
         low, high = int(self.grid.min) - beyond[0], int(self.grid.max) + beyond[1]
-        least, most = self.limits
-        if least == -_FAR and far.any():
+        if far.any():
             self._far(np.flatnonzero(far))
-            # What is proven, or too far away, is not looked for nearby.
-            low, high = np.where(far, 0, low), np.where(far, 0, high)
-        return np.maximum(low, least), np.minimum(high, most)
+        # What is proven, or too far away, is not looked for nearby.
+        return np.where(far, 0, low), np.where(far, 0, high)
 
     def _clips_less(self, rows: Index, m: int, sign: float) -> NDArray[np.bool_]:
         """Whether values from a to a (1 + (K - 1) / m), a > 0, on one side of 0 can clip less than the best error.
@@ -222,7 +259,17 @@ class _Search:
         farthest = np.maximum(*(np.abs(end) for end in members.support))[live]
         levels = np.abs(objective.grid.levels)
         high = np.maximum(2 * farthest / levels[levels > 0].min(), 2 * low)
-        points = join(objective(*_ladder(live, low, high)))
+        row, scale = _ladder(live, low, high)
+        if self.scales is not None:
+            start, stop = np.searchsorted(self.scales, low), np.searchsorted(self.scales, high, side="right")
+            if (stop - start).sum() <= scale.size:
+                # Stored scales so far apart are looked at one by one: a bound would be that of all between them.
+                owner, step = numbered(stop - start)
+                points = objective(live[owner], self.scales[start[owner] + step])
+                goal = best - np.maximum(_TOLERANCE * best, objective.noise)
+                stored: Index = rows[np.unique(points.row[points.mse < goal[points.row]])]
+                return stored
+        points = join(objective(row, scale))
         for round_ in range(_ROUNDS + 1):
             left, _ = bounds.undecided(objective, points, best, _TOLERANCE)
             if round_ == _ROUNDS or not left.size:

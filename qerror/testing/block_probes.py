@@ -8,7 +8,7 @@ import numpy as np
 
 from .._types import Array
 from ..densities.base import Density
-from ..grids.block_rules import OCTAVES, octave_end, stored_scales
+from ..grids.block_rules import OCTAVES, farthest_is_lowest, octave_end, stored_scales
 from .block_kernels import changes, nearest, neighbours, wrong_elements, wrong_scales
 from .block_subject import BlockSubject, Kernel, Mask, Probe, scales_along
 from .subject import Finding
@@ -91,7 +91,7 @@ def _ties(subject: BlockSubject) -> Array | None:
         largest = 0.75 * octave_end(grid, form.rule)
     else:
         largest = grid.absmax * {"up": 0.999, "down": 1.001}.get(form.rule, 1.0)
-    largest *= -1.0 if form.signed and -grid.min >= grid.max else 1.0
+    largest *= -1.0 if form.signed and farthest_is_lowest(grid) else 1.0
     edges = grid.thresholds[np.abs(grid.thresholds) < abs(largest)]
     rows, columns = subject.shape
     if not edges.size or form.block_size < 2:

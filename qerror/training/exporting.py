@@ -16,7 +16,8 @@ from torch.nn.utils import parametrize
 from .._check import check_finite
 from .._files import atomic_open
 from .._version import __version__
-from ..files.quantized import FORMAT, QuantizedTensor, describe_grid, read_quantized
+from ..files.quantized import FORMAT, QuantizedTensor, describe_block_format, describe_grid, read_quantized
+from ..grids.block_formats import BlockFormat
 from ..tensors.groups import make_groups
 from .fake_quantize import FakeQuantize
 from .preparing import INPUT, prepare, quantizers
@@ -47,8 +48,9 @@ def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a prepared network as one .safetensors file: codes and scales of weights, scales of inputs, the rest.
 
     `qerror.files.read_quantized` reads it without PyTorch, `load_export` puts it back into a network. The scales
-    are those that the network has in evaluation mode. A layer that was never called has none for its input: it is
-    left out.
+    are those that the network has in evaluation mode; of weights in block formats those of each block, and the tensor
+    scale. A layer that was never called has none for its input: it is left out. Inputs in block formats, whose scales
+    follow the data, are the name and the parts of the format.
 
     Parameters
     ----------
@@ -60,7 +62,8 @@ def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        If nothing in the model is quantized, a weight is not finite, or the folder does not exist.
+        If nothing in the model is quantized, a weight is not finite, an input is in a block format that NumPy cannot
+        cast to, or the folder does not exist.
     """
     weights = weights_of(model)
     inputs = {
@@ -78,6 +81,9 @@ def export(model: nn.Module, path: str | os.PathLike[str]) -> None:
     for name, (weight, quantizer) in weights.items():
         tensors |= _stored(name, quantizer) | {f"{name}.codes": torch.from_numpy(_codes(name, weight, quantizer))}
     for name, quantizer in inputs.items():
+        if quantizer.form is not None and not quantizer.frozen:
+            _check_castable(name, quantizer.form)
+            continue
         tensors |= _stored(f"{name}.input" if name else ".input", quantizer)
     header = {
         "format": FORMAT,
@@ -135,12 +141,26 @@ def load_export(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 def _described(quantizer: FakeQuantize) -> dict[str, Any]:
     layout = quantizer.layout
     groups = {"axis": layout.axis, "block_size": layout.block_size, "block_axis": layout.block_axis}
-    return {"grid": describe_grid(quantizer.grid), **groups}
+    form = {} if quantizer.form is None else {"block_format": describe_block_format(quantizer.form)}
+    return {"grid": describe_grid(quantizer.grid), **groups, **form}
+
+
+def _check_castable(name: str, form: BlockFormat) -> None:
+    if form.rule == "optimal" and form.scale_format is None:
+        remedy = "give the format a scale_format, as in int4_g128_fp16"
+        raise ValueError(f"the input of layer '{name}' is in {form!r}, whose scales NumPy cannot find; {remedy}")
 
 
 def _stored(name: str, quantizer: FakeQuantize) -> dict[str, Tensor]:
-    shift = {} if quantizer.shift is None else {f"{name}.shift": quantizer.shift.detach().cpu().clone().contiguous()}
-    return {f"{name}.scale": quantizer.used_scale().detach().cpu().clone().contiguous(), **shift}
+    held = {"shift": quantizer.shift, "tensor_scale": quantizer.tensor_scale}
+    held["scale"] = quantizer.used_scale() if quantizer.form is None else _narrowed(quantizer.scale)
+    return {f"{name}.{end}": t.detach().cpu().clone().contiguous() for end, t in held.items() if t is not None}
+
+
+def _narrowed(scale: Tensor) -> Tensor:
+    """Block scales as float32, where that holds them all."""
+    narrow = scale.float()
+    return narrow if torch.equal(narrow.double(), scale) else scale
 
 
 def _codes(name: str, weight: Tensor, quantizer: FakeQuantize) -> Any:
@@ -157,6 +177,8 @@ def _codes(name: str, weight: Tensor, quantizer: FakeQuantize) -> Any:
 def _quantizer(stored: QuantizedTensor | None) -> FakeQuantize | None:
     if stored is None:
         return None
+    if stored.form is not None:
+        return FakeQuantize(stored.form, block_axis=stored.block_axis)
     shift: Any = "mean" if stored.shift.ndim else float(stored.shift)
     return FakeQuantize(
         stored.grid, "minmax", axis=stored.axis, block_size=stored.block_size, block_axis=stored.block_axis, shift=shift
@@ -164,7 +186,11 @@ def _quantizer(stored: QuantizedTensor | None) -> FakeQuantize | None:
 
 
 def _load(quantizer: FakeQuantize, stored: QuantizedTensor) -> None:
+    if stored.form is not None and not stored.scale.size:
+        return
     state = {"scale": torch.from_numpy(stored.scale), "state": torch.tensor(2, dtype=torch.uint8)}
+    if quantizer.tensor_scale is not None:
+        state["tensor_scale"] = torch.from_numpy(stored.tensor_scale)
     if quantizer.shift is not None:
         state["shift"] = torch.from_numpy(stored.shift)
     quantizer.load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,16 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._check import as_int, check_choice, check_shift, shown, suggest
-from ..densities.named import density as as_density
-from ..grids.formats import grid as as_grid
+from .._check import as_int, check_choice, check_shift, shown
+from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
-from ..rules import octav as octav_is_defined_on
-from ..search.optimal import optimal_scale
-from ..tables.reading import load_table
+from .block_scales import BlockScales
 from .layout import Layout
 from .levels import Levels, usable_scale
 from .on_host import checked
+from .options import by_rule, check_rule, constant_of
 from .rules import RULES, Task, power
 from .straight_through import fake_quantized
 
@@ -33,16 +30,19 @@ class FakeQuantize(nn.Module):
 
     y = z + s * (level nearest to (x - z) / s), to the bit what `qerror.fake_quantize` gives for float32; the gradient
     is 1 inside the clip range and 0 beyond it (rule "octav": end value / x beyond it). In training mode the scale
-    follows x; in evaluation mode, and after `freeze`, it stays.
+    follows x; in evaluation mode, and after `freeze`, it stays. The scales of a block format follow x in evaluation
+    mode, too, as do the kernels of such formats; after `freeze` they stay.
 
     Parameters
     ----------
-    grid : Grid or str
-    rule : str
-        "minmax"; "analytic": the table's best scale of `family` times the root of E[(x - z)^2]; "iterative": `steps`
-        of s <- sum (x - z) l / sum l^2 each call, from the scale of the last call; "octav": `steps` of its recursion
-        (intB, intB_midrise, uintB); "lsq": a learned scale, a parameter; "optimal": the exact minimum, found on the
-        host.
+    grid : Grid, BlockFormat or str
+        A block format brings its block size, scale format, tensor scale and rule.
+    rule : str, optional
+        Of a block format its own or another of `BlockFormat` ("best_of" and "optimal" run on the host). Of a grid
+        "minmax"; "analytic" (the default): the table's best scale of `family` times the root of E[(x - z)^2];
+        "iterative": `steps` of s <- sum (x - z) l / sum l^2 each call, from the scale of the last call; "octav":
+        `steps` of its recursion (intB, intB_midrise, uintB); "lsq": a learned scale, a parameter; "optimal": the exact
+        minimum, found on the host.
     axis, block_size, block_axis
         Which elements share a scale, as in `qerror.fit`.
     shift : float or "mean"
@@ -51,6 +51,9 @@ class FakeQuantize(nn.Module):
         Of rules "analytic", "iterative" (its start) and "lsq" (its start on grids that are not uniform).
     steps : int
         Of an iteration in each call.
+    rounding : {"nearest", "stochastic"}
+        Stochastic in training mode: to one of the two levels around (x - z) / s, so that the mean is that, by PyTorch's
+        default generator. Not with rule "lsq".
     every : int
         Rule "optimal": search in every so many training calls only.
     momentum : float, optional
@@ -65,9 +68,12 @@ class FakeQuantize(nn.Module):
     Attributes
     ----------
     scale : Tensor
-        float32, one entry a group in the shape that `qerror.fit` gives; saved in the state_dict.
+        float32, one entry a group in the shape that `qerror.fit` gives; saved in the state_dict. Of a block format
+        float64 in units of the tensor scale, as stored; 0 where the block becomes 0.
     shift : Tensor or None
         Likewise, where it is not 0.
+    tensor_scale : Tensor or None
+        float32, of a block format that has one.
 
     Raises
     ------
@@ -77,7 +83,9 @@ class FakeQuantize(nn.Module):
 
     Notes
     -----
-    Squares are summed in float32: magnitudes should lie between 1e-18 and 1e18, as those of networks do.
+    Squares are summed in float32: magnitudes should lie between 1e-18 and 1e18, as those of networks do. Those of block
+    formats may be any on the CPU; elsewhere, and compiled, blocks whose scale is below 2^-126 become 0. The gradient of
+    blocks that become 0 is 1: they are rounded to it.
 
     References
     ----------
@@ -92,17 +100,20 @@ class FakeQuantize(nn.Module):
     tensor([-1., 0., 7.])
     >>> float(quantizer.scale)
     1.0
+    >>> FakeQuantize("mxfp4", rule="even")(torch.tensor([-1.0, 0.3, 7.0]))
+    tensor([-1., 0., 8.])
     """
 
     scale: Tensor
     state: Tensor
     shift: Tensor | None
     mean_square: Tensor | None
+    tensor_scale: Tensor | None
 
     def __init__(
         self,
-        grid: Grid | str,
-        rule: str = "analytic",
+        grid: Grid | BlockFormat | str,
+        rule: str | None = None,
         *,
         axis: int | tuple[int, ...] | None = None,
         block_size: int | None = None,
@@ -110,6 +121,7 @@ class FakeQuantize(nn.Module):
         shift: float | Literal["mean"] = 0.0,
         family: Any = "gaussian",
         steps: int = 1,
+        rounding: Literal["nearest", "stochastic"] = "nearest",
         every: int = 1,
         momentum: float | None = None,
         observe: Literal["scale", "std"] = "scale",
@@ -117,8 +129,20 @@ class FakeQuantize(nn.Module):
         name: str = "x",
     ) -> None:
         super().__init__()
-        self.grid = as_grid(grid)
-        self.rule = _check_rule(rule, self.grid)
+        found = as_format(grid)
+        self.form: BlockFormat | None = None
+        if isinstance(found, BlockFormat):
+            left_out = {"axis": axis, "block_size": block_size, "shift": shift or None, "momentum": momentum}
+            self.form = by_rule(found, rule, **left_out)
+            self.blocks = BlockScales(self.form)
+            self.grid, rule, block_size = self.form.grid, self.form.rule, self.form.block_size
+        else:
+            self.grid = found
+            rule = check_rule(rule or "analytic", found)
+        self.rule = rule
+        self.rounding = check_choice("rounding", rounding, ("nearest", "stochastic"))
+        if rounding == "stochastic" and rule == "lsq":
+            raise ValueError("rounding must be 'nearest' for rule 'lsq', got 'stochastic'; other rules know both")
         if axis is not None and block_size is not None:
             raise ValueError(f"axis must be None where block_size is given, got {shown(axis)} and {block_size}")
         block_size = None if block_size is None else as_int("block_size", block_size, 1)
@@ -137,7 +161,7 @@ class FakeQuantize(nn.Module):
         self.observe = check_choice("observe", observe, ("scale", "std"))
         if observe == "std" and rule != "analytic":
             raise ValueError(f"observe='std' is for rule 'analytic', whose scale follows from it, got rule {rule!r}")
-        self.constant = _constant(self.grid, family) if rule in ("analytic", "iterative", "lsq") else 0.0
+        self.constant = constant_of(self.grid, family) if rule in ("analytic", "iterative", "lsq") else 0.0
         self.follows_mean = isinstance(shift, str)
         if isinstance(shift, str):
             check_choice("shift", shift, ("mean",))
@@ -148,7 +172,7 @@ class FakeQuantize(nn.Module):
 
     def _make_buffers(self, shift: Any) -> None:
         """Tensors of one group have their shape at once; others get it from the first data or a state_dict."""
-        blank = torch.ones(()) if self.layout.whole else torch.empty(0)
+        blank = torch.ones(()) if self.layout.whole else torch.empty(0, dtype=torch.float64 if self.form else None)
         if self.rule == "lsq":
             self.scale = nn.Parameter(blank.clone())
         else:
@@ -156,6 +180,7 @@ class FakeQuantize(nn.Module):
         shifted = self.follows_mean or shift != 0
         first = torch.zeros_like(blank) if self.follows_mean else torch.tensor(float(0 if self.follows_mean else shift))
         self.register_buffer("shift", first if shifted else None)
+        self.register_buffer("tensor_scale", torch.ones(()) if self.form and self.form.tensor_scale else None)
         self.register_buffer("mean_square", blank.clone() if self.observe == "std" else None)
         self.register_buffer("state", torch.tensor(_NEW, dtype=torch.uint8))
         # The same number on the host, so that no step waits for the device.
@@ -192,11 +217,13 @@ class FakeQuantize(nn.Module):
             return x
         if x.ndim == 0:
             return self.forward(x.reshape(1)).reshape(())
-        follows = self.training and not self.frozen
+        follows = (self.training or self.form is not None) and not self.frozen
+        if follows and self.form is not None:
+            return self._quantized(x, self._follow_blocks(x.detach()))
         if follows:
             self._follow(x.detach())
         else:
-            self._need_scale()
+            self._need_scale(x)
         scale = self.used_scale()
         if self.training and (not follows or self.rule == "lsq"):
             largest = checked(x.detach().abs().amax(), x.detach(), self.name)
@@ -213,21 +240,28 @@ class FakeQuantize(nn.Module):
         return due
 
     def used_scale(self) -> Tensor:
-        """The scale as it is used: a learned one may have crossed 0."""
+        """The scale as it is used: a learned one may have crossed 0; that of a block times the tensor scale."""
+        if self.form is not None:
+            return self.scale if self.tensor_scale is None else self.scale * self.tensor_scale.double()
         return usable_scale(self.scale.abs() if self.rule == "lsq" else self.scale, self.levels.plan)
 
     def _quantized(self, x: Tensor, scale: Tensor) -> Tensor:
-        plan = self.levels.plan
-        tables = self.levels.tables(torch.float64 if x.dtype == torch.float64 else torch.float32)
         gradient = {"octav": "magnitude_aware", "lsq": "learned_scale"}.get(self.rule, "straight_through")
         views = self.layout.views(x)
         # A copy: the next call may change the shift before this one's gradient is asked for.
         shift = None if self.shift is None else self.shift.clone()
         scales, shifts = (self._split(value, x, len(views)) for value in (scale, shift))
-        parts = [
-            fake_quantized(part, s, z, tables, plan, gradient, self._gradient_scale(part, dims))
-            for (part, dims), s, z in zip(views, scales, shifts, strict=True)
-        ]
+        parts = []
+        for (part, dims), s, z in zip(views, scales, shifts, strict=True):
+            plan = self.levels.plan
+            if self.form is not None:
+                s, plan = self.blocks.usable(s, part, plan)
+                gradient = "within_blocks"
+            dtype = torch.float64 if plan.double or x.dtype == torch.float64 else torch.float32
+            random = self.training and self.rounding == "stochastic"
+            chance = torch.rand_like(part, dtype=dtype, requires_grad=False) if random else None
+            factor = self._gradient_scale(part, dims)
+            parts.append(fake_quantized(part, s, z, self.levels.tables(dtype), plan, gradient, factor, chance))
         return self.layout.join(parts, x)
 
     def _gradient_scale(self, part: Tensor, dims: tuple[int, ...]) -> float:
@@ -264,6 +298,20 @@ class FakeQuantize(nn.Module):
         if not self.ready:
             self._set_state(_RUNNING)
 
+    @torch.no_grad()
+    def _follow_blocks(self, x: Tensor) -> Tensor:
+        """Let the scales of the blocks, and the tensor scale, follow x; their product."""
+        views = self.layout.views(x)
+        unit = self.blocks.tensor_scale(x)
+        due = self._due() if self.training else None
+        known = self.every > 1 and self.ready and self.scale.shape == self.layout.blocks_of(x)
+        before = self._split(self.scale if known else None, x, len(views))
+        found = [self.blocks(part, unit, previous, due) for (part, _), previous in zip(views, before, strict=True)]
+        scale = self._keep("scale", checked(self.layout.join_scales(found), x, self.name))
+        if not self.ready:
+            self._set_state(_RUNNING)
+        return scale if unit is None else scale * self._keep("tensor_scale", unit).double()
+
     def _rule(
         self, part: Tensor, dims: tuple[int, ...], z: Tensor | None, previous: Tensor | None, due: Tensor | None
     ) -> Tensor:
@@ -298,7 +346,10 @@ class FakeQuantize(nn.Module):
             return [value] * count
         return self.layout.split_scales(value, x)
 
-    def _need_scale(self) -> None:
+    def _need_scale(self, x: Tensor | None = None) -> None:
+        if x is not None and self.form is not None and self.scale.shape != (shape := self.layout.blocks_of(x)):
+            had = f"{tuple(self.scale.shape)} scales are frozen, {shape} needed; do not freeze what changes its shape"
+            raise ValueError(f"{self.name} must have the blocks that its quantizer was frozen with: {had}")
         if not self.ready:
             raise ValueError(f"the quantizer of {self.name} has no scale yet: pass data through it in training mode")
 
@@ -311,38 +362,15 @@ class FakeQuantize(nn.Module):
         return super()._apply(lambda t: t.to(fn(t).device) if t.is_floating_point() else fn(t), recurse)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("scale", "shift", "mean_square"):
+        for name in ("scale", "shift", "mean_square", "tensor_scale"):
             held, given = getattr(self, name), state_dict.get(prefix + name)
             if held is not None and given is not None and held.shape != given.shape:
-                held.data = torch.empty(given.shape, device=held.device)
+                held.data = torch.empty(given.shape, dtype=held.dtype, device=held.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._state = int(self.state)
 
     def extra_repr(self) -> str:
         """Grid, rule and groups, for the repr of a model."""
         groups = {"axis": self.layout.axis, "block_size": self.layout.block_size, "momentum": self.momentum}
-        said = [f"{self.grid.name or self.grid!r}", f"rule={self.rule!r}"]
+        said = [f"{(self.form or self.grid).name or self.grid!r}", f"rule={self.rule!r}"]
         return ", ".join(said + [f"{key}={value}" for key, value in groups.items() if value is not None])
-
-
-def _check_rule(rule: str, grid: Grid) -> str:
-    if rule not in RULES:
-        hint = suggest(str(rule), RULES) or f"; known are {', '.join(RULES)}"
-        raise ValueError(f"unknown rule {shown(rule)}{hint}")
-    unsigned = grid.step is not None and grid.min == 0 and len(grid) == 2**grid.bits
-    if rule == "octav" and not unsigned:
-        octav_is_defined_on(as_density("gaussian"), grid)
-    if rule == "lsq" and grid.max <= 0:
-        raise ValueError(f"rule lsq needs a positive level, got {grid!r}")
-    return rule
-
-
-@functools.lru_cache(maxsize=256)
-def _constant(grid: Grid, family: Any) -> float:
-    """The best scale of a family at unit power: from the table, or searched once where the table has it not."""
-    try:
-        row = load_table().lookup(grid, family)
-        return row.scale / math.sqrt(row.power)
-    except ValueError:
-        best = optimal_scale(as_density(family), grid)
-        return float(best.scale) / math.sqrt(float(best.error.power))

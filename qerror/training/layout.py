@@ -55,6 +55,11 @@ class Layout:
             return parts[0].reshape(()) if self.axis is None else parts[0]
         return torch.cat([part.squeeze(-1) for part in parts], -1).movedim(-1, self.block_axis)
 
+    def blocks_of(self, x: Tensor) -> tuple[int, ...]:
+        """The shape of the scales of all blocks of x."""
+        axis, size = self._index(self.block_axis, x), self.block_size or 1
+        return tuple(-(-n // size) if d == axis else n for d, n in enumerate(x.shape))
+
     def split_scales(self, scale: Tensor, x: Tensor) -> list[Tensor]:
         """The inverse of `join_scales`: what broadcasts against each view of x."""
         if self.block_size is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._types import Array
 from ..casting.arithmetic import is_plain_uniform
 from ..casting.kernels import last_below
 from ..grids.grid import Grid
@@ -40,6 +42,10 @@ class Plan(NamedTuple):
         Whether scale * level may leave the range of float32.
     size : int
         How many levels there are.
+    double : bool
+        Whether q is computed in float64 for every type of x: a scale has left the range of float32.
+    zeros : bool
+        Whether scales may be 0, where all values become 0.
     """
 
     kind: str
@@ -52,6 +58,8 @@ class Plan(NamedTuple):
     single: bool
     wide: bool
     size: int
+    double: bool = False
+    zeros: bool = False
 
     @property
     def absmax(self) -> float:
@@ -73,7 +81,7 @@ class Plan(NamedTuple):
             spec.mantissa_bits if spec else 0,
             2.0 ** (1 - spec.bias) if spec else 0.0,
             spec is not None and spec.signed and spec.reserved != "fnuz",
-            bool((grid.levels == grid.levels.astype(np.float32)).all()),
+            in_single(grid.levels),
             grid.absmax > _WIDE,
             len(grid),
         )
@@ -101,54 +109,82 @@ class Levels(nn.Module):
             self.register_buffer(name, torch.tensor(table if needed else []), persistent=False)
 
     def tables(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Bounds and levels for q of a type, float32 or float64."""
+        """Bounds and levels for q of a type, float64 or what is computed in float32."""
         return (self.bounds_double if dtype == torch.float64 else self.bounds), self.values
+
+
+def in_single(values: Array) -> bool:
+    """Whether float32 holds all values."""
+    with np.errstate(over="ignore"):
+        return bool((values == values.astype(np.float32)).all())
 
 
 def _whole(grid: Grid) -> bool:
     return grid.step is not None and float(grid.min / grid.step).is_integer()
 
 
-def normalized(x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """(x - z) / s in the type of the computation: float64 for float64, else float32; never a view of x."""
-    wide = x if x.dtype == torch.float64 else x.float()
+def normalized(x: Tensor, scale: Tensor, shift: Tensor | None, *, double: bool = False, zeros: bool = False) -> Tensor:
+    """(x - z) / s in the type of the computation: float64 for float64, else float32; never a view of x.
+
+    0 where the scale is, if `zeros`.
+    """
+    wide = x.double() if double or x.dtype == torch.float64 else x.float()
     if shift is not None:
         wide = wide - shift.to(wide.dtype)
+    if zeros:
+        scale = torch.where(scale == 0, math.inf, scale)
     return wide / scale.to(wide.dtype)
 
 
-def round_to_levels(q: Tensor, plan: Plan, bounds: Tensor, values: Tensor) -> Tensor:
+def round_to_levels(q: Tensor, plan: Plan, bounds: Tensor, values: Tensor, chance: Tensor | None = None) -> Tensor:
     """The level nearest to each q, ties to the even code; may overwrite q.
 
-    Float64 where float32 does not hold the levels, else in the type of q.
+    Float64 where float32 does not hold the levels, else in the type of q. With `chance`, uniform in [0, 1), the
+    neighbour b of a <= q <= b where it is below (q - a) / (b - a).
     """
     if plan.kind == "uniform":
         q = q.clamp_(plan.low, plan.high)
+        q = q if plan.step == 1 else q.div_(plan.step)
         # The clamped ends are whole steps. + 0 makes -0, which integers do not have, +0.
-        return q.round_().add_(0.0) if plan.step == 1 else q.div_(plan.step).round_().mul_(plan.step).add_(0.0)
+        q = _round_whole(q, chance)
+        return (q if plan.step == 1 else q.mul_(plan.step)).add_(0.0)
     if plan.kind == "floating":
-        return _round_floating(q.clamp_(plan.low, plan.high), plan)
+        return _round_floating(q.clamp_(plan.low, plan.high), plan, chance)
     wide = values if q.dtype == torch.float64 or not plan.single else values.float()
-    level = wide[torch.bucketize(q, bounds, out_int32=True)]
+    if chance is None:
+        level = wide[torch.bucketize(q.contiguous(), bounds, out_int32=True)]
+    else:
+        q = q.clamp_(plan.low, plan.high)
+        below = (torch.bucketize(q.contiguous(), wide, out_int32=True, right=True) - 1).clamp_(0, plan.size - 2)
+        a, b = wide[below], wide[below + 1]
+        level = torch.where(chance * (b - a) < q - a, b, a)
     return torch.where(level == 0, torch.copysign(level, q), level) if plan.negative_zero else level
 
 
-def _round_floating(q: Tensor, plan: Plan) -> Tensor:
+def _round_whole(q: Tensor, chance: Tensor | None) -> Tensor:
+    if chance is None:
+        return q.round_()
+    floor = q.floor()
+    return torch.copysign(floor + (chance < q - floor), q)
+
+
+def _round_floating(q: Tensor, plan: Plan, chance: Tensor | None = None) -> Tensor:
     """Round to whole ulps of the binade of q; division by a power of two is exact."""
     integer, mask = (torch.int64, 0x7FF << 52) if q.dtype == torch.float64 else (torch.int32, 0xFF << 23)
     ulp = q.view(integer).bitwise_and(mask).view(q.dtype)
     ulp = ulp.clamp_min_(plan.least).mul_(2.0**-plan.mantissa_bits)
-    level = q.div_(ulp).round_().mul_(ulp)
+    level = _round_whole(q.div_(ulp), chance).mul_(ulp)
     return level if plan.negative_zero else level.add_(0.0)
 
 
-def dequantized(level: Tensor, scale: Tensor, shift: Tensor | None, dtype: torch.dtype, wide: bool) -> Tensor:
+def dequantized(level: Tensor, scale: Tensor, shift: Tensor | None, dtype: torch.dtype, plan: Plan) -> Tensor:
     """Z + s * level, rounded once to float32 or float64; may overwrite `level`.
 
     16-bit results are rounded to float32 first.
     """
     if shift is None and level.dtype == torch.float32 and dtype != torch.float64:
-        # Products of float32 levels and scales are exact in float64: rounding them to float32 is one rounding.
+        # Products of float32 levels and scales are exact in float64: rounding them to float32 is one rounding. With
+        # float64 scales they are computed in that.
         value = level.mul_(scale)
     else:
         value = level.double() * scale.double()
@@ -156,7 +192,9 @@ def dequantized(level: Tensor, scale: Tensor, shift: Tensor | None, dtype: torch
             # x + (-0.0) is x, also where x is -0: a zero shift leaves values alone, as it does in the library.
             z = shift.double()
             value = value.add_(torch.where((z == 0).all(), -0.0, z))
-    if value.dtype == dtype and not wide:
+    if plan.zeros:
+        value = value.masked_fill_(scale == 0, 0.0)
+    if value.dtype == dtype and not plan.wide:
         return value
     largest = torch.finfo(dtype).max
     return value.clamp_(-largest, largest).to(dtype)

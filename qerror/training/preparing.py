@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._check import shown, suggest
+from ..tensors.groups import make_groups
 from .fake_quantize import FakeQuantize
 
 INPUT = "input_quantizer"
@@ -38,7 +39,7 @@ def prepare(
         Not changed.
     weight, activation : FakeQuantize or callable, optional
         A quantizer that has seen no data, or a function (name of the layer, layer) that returns one or None. For
-        activations give it a `momentum`.
+        activations give it a `momentum`, or a block format.
     skip : sequence of str
         Names of layers to leave alone; "block.*" works.
     layers : tuple of types
@@ -47,7 +48,8 @@ def prepare(
     Raises
     ------
     ValueError
-        If `skip` names no layer, there is nothing to quantize, a layer has no weight, or a weight is not finite.
+        If `skip` names no layer, there is nothing to quantize, a layer has no weight, or a weight is not finite or too
+        short along the block axis of a block format.
 
     Examples
     --------
@@ -56,6 +58,7 @@ def prepare(
     >>> quantized = prepare(model, weight=FakeQuantize("e2m1", axis=0), skip=["2"])
     >>> [name for name, _ in quantizers(quantized)]
     ['0.weight']
+    >>> mx = prepare(model, weight=FakeQuantize("mxfp4"), activation=FakeQuantize("mxfp8_e4m3"))
     """
     network = copy.deepcopy(model)
     found = {name: layer for name, layer in network.named_modules() if isinstance(layer, layers)}
@@ -70,6 +73,7 @@ def prepare(
             raise ValueError(f"layers must be types with a 'weight', got {type(layer).__name__} (layer {name!r})")
         prefix = f"{name}." if name else ""
         if (quantizer := _own(weight, name, layer, f"parameter '{prefix}weight'")) is not None:
+            _check_blocks(quantizer, name, layer.weight)
             # In training mode, which PyTorch gives on to the quantizer, the weight gives it its first scale.
             training = layer.training
             parametrize.register_parametrization(layer.train(), "weight", quantizer.to(layer.weight.device))
@@ -98,15 +102,29 @@ def quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
 
 
 def freeze(model: nn.Module) -> nn.Module:
-    """Keep all scales from now on; quantizers that have seen no data are left as they are. Returns the model."""
-    for _, quantizer in quantizers(model):
-        if quantizer.ready:
+    """Keep all scales from now on, and return the model.
+
+    Quantizers that have seen no data are left as they are, and those of inputs in block formats, whose scales belong to
+    the data: each has its own `freeze`.
+    """
+    for name, quantizer in quantizers(model):
+        if quantizer.ready and (quantizer.form is None or not name.endswith("input")):
             quantizer.freeze()
     return model
 
 
 def _quantize_input(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, INPUT)(inputs[0]), *inputs[1:])
+
+
+def _check_blocks(quantizer: FakeQuantize, name: str, weight: Tensor) -> None:
+    """Refuse at once what could be trained, but neither reported nor exported."""
+    if quantizer.form is None:
+        return
+    try:
+        make_groups(tuple(weight.shape), None, quantizer.layout.block_size, quantizer.layout.block_axis)
+    except ValueError as error:
+        raise ValueError(f"give the weight another block_axis, or skip layer {name!r}: {error}") from None
 
 
 def _own(choice: Choice, name: str, layer: nn.Module, label: str) -> FakeQuantize | None:

@@ -87,16 +87,17 @@ def weight_report(model: nn.Module) -> list[LayerReport]:
         layout, grid = quantizer.layout, quantizer.grid
         scale = quantizer.used_scale().detach().double().cpu().numpy()
         shift = np.zeros(()) if quantizer.shift is None else quantizer.shift.double().cpu().numpy()
-        found = evaluate(
-            x, grid, scale, shift, axis=layout.axis, block_size=layout.block_size, block_axis=layout.block_axis
-        )
+        # A block format brings its block size.
+        size, at = None if quantizer.form else layout.block_size, layout.block_axis
+        found = evaluate(x, quantizer.form or grid, scale, shift, axis=layout.axis, block_size=size, block_axis=at)
         measured = _db(np.square(x).sum(), np.square(x - y).sum())
         s, z = (np.concatenate(found.groups.split(value)) for value in (scale, shift))
         parts = found.groups.rows(x)
         gaussian = _gaussian_db(parts, s, z, grid)
         best = float(found.total.sqnr_db) + found.total_excess_db
         empirical = float(found.total.sqnr_db) if weight.itemsize > 2 else _narrow_db(parts, s, z, grid, weight.dtype)
-        rows.append(LayerReport(name, str(grid.name or grid), quantizer.rule, measured, empirical, gaussian, best))
+        said = str((quantizer.form or grid).name or grid)
+        rows.append(LayerReport(name, said, quantizer.rule, measured, empirical, gaussian, best))
     return rows
 
 
@@ -108,9 +109,10 @@ def _narrow_db(parts: list[Array], scale: Array, shift: Array, grid: Grid, dtype
         # Rows of which the cells fill some tens of megabytes.
         for rows in np.array_split(part, -(-len(part) * len(grid) // _CELLS)):
             s, z = (each[first : first + len(rows)] for each in (scale, shift))
-            values = z + s * grid.levels[:, None]
+            # Sorted: the scales of signed formats may be negative.
+            values = z + np.sort(s * grid.levels[:, None], axis=0)
             rounded = torch.from_numpy(values.astype(np.float32)).to(dtype).double().numpy()
-            edges = np.pad(z + s * grid.thresholds[:, None], ((1, 1), (0, 0)), constant_values=np.inf)
+            edges = np.pad(z + np.sort(s * grid.thresholds[:, None], axis=0), ((1, 1), (0, 0)), constant_values=np.inf)
             edges[0] = -np.inf
             mse += Empirical(rows, axis=0).moments(edges[:-1], edges[1:], rounded)[2].sum() * rows.shape[1]
             power += np.square(rows).sum()
@@ -123,11 +125,14 @@ def _gaussian_db(parts: list[Array], scale: Array, shift: Array, grid: Grid) -> 
         np.concatenate([f(part) for part in parts])
         for f in (lambda p: p.mean(axis=1), lambda p: p.std(axis=1), lambda p: np.full(len(p), p.shape[1]))
     )
-    used = stds > 0
+    used = (stds > 0) & (scale != 0)
     if not used.any():
         return float("nan")
-    error = quantization_error(Gaussian(means[used], stds[used]), grid, scale[used], shift[used])
-    return _db((error.power * sizes[used]).sum(), (error.mse * sizes[used]).sum())
+    # A negative scale, whose shift is 0, turns the density around; blocks of scale 0 lose all they are.
+    gaussian = Gaussian(means[used] * np.sign(scale[used]), stds[used])
+    error = quantization_error(gaussian, grid, np.abs(scale[used]), shift[used])
+    gone = (np.square(means) + np.square(stds))[scale == 0] @ sizes[scale == 0]
+    return _db((error.power * sizes[used]).sum() + gone, (error.mse * sizes[used]).sum() + gone)
 
 
 def _db(power: float, mse: float) -> float:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from .levels import Plan, dequantized, normalized, round_to_levels
 
-GRADIENTS = ("straight_through", "magnitude_aware", "learned_scale")
+GRADIENTS = ("straight_through", "magnitude_aware", "learned_scale", "within_blocks")
+# By so much the scale of a block, its tensor scale and the quotient, each rounded to float32, may move q = x / s.
+_ROUNDING = 2.0**-22
 
 
 class _FakeQuantized(torch.autograd.Function):
@@ -28,28 +30,32 @@ class _FakeQuantized(torch.autograd.Function):
         plan: tuple[Any, ...],
         gradient: str,
         factor: float,
+        chance: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(x, scale, shift, bounds, values)
         ctx.plan, ctx.gradient, ctx.factor = plan, gradient, factor
         constants = Plan(*plan)
-        level = round_to_levels(normalized(x, scale, shift), constants, bounds, values)
-        return dequantized(level, scale, shift, x.dtype, constants.wide)
+        q = normalized(x, scale, shift, double=constants.double, zeros=constants.zeros)
+        level = round_to_levels(q, constants, bounds, values, chance)
+        return dequantized(level, scale, shift, x.dtype, constants)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
         x, scale, shift, bounds, values = ctx.saved_tensors
         plan = Plan(*ctx.plan)
-        q = normalized(x, scale, shift)
+        q = normalized(x, scale, shift, double=plan.double, zeros=plan.zeros)
         g = upstream[0].to(q.dtype)
         if ctx.gradient == "magnitude_aware":
             end = q.clamp(plan.low, plan.high)
             by_x = torch.where(q == end, g, g * end / q)
+        elif ctx.gradient == "within_blocks":
+            by_x = torch.where((q >= plan.low * (1 + _ROUNDING)) & (q <= plan.high * (1 + _ROUNDING)), g, 0.0)
         else:
             by_x = _inside(g, q, plan, closed=ctx.gradient != "learned_scale")
         by_scale = None
         if ctx.gradient == "learned_scale" and ctx.needs_input_grad[1]:
             by_scale = _by_scale(g, q, scale, plan, bounds, values) * ctx.factor
-        return by_x.to(x.dtype), by_scale, None, None, None, None, None, None
+        return by_x.to(x.dtype), by_scale, None, None, None, None, None, None, None
 
 
 def _inside(g: Tensor, q: Tensor, plan: Plan, *, closed: bool) -> Tensor:
@@ -82,12 +88,14 @@ def fake_quantized(
     plan: Plan,
     gradient: str = "straight_through",
     factor: float = 1.0,
+    chance: Tensor | None = None,
 ) -> Tensor:
     """Replace x by the nearest representable values; what the rounding does to the gradient is one of three rules.
 
     With q = (x - z) / s and the end levels l, h: "straight_through" has dy/dx = 1 where l <= q <= h and 0 beyond;
     "magnitude_aware" has h / q and l / q beyond the ends instead of 0; "learned_scale" is straight-through in x and
     has dy/ds = factor * (level - q inside, h or l beyond); in both the ends count as beyond, as in the paper.
+    "within_blocks" is straight-through, where what the rounding of scales to float32 moved beyond an end is inside.
 
     Parameters
     ----------
@@ -97,9 +105,11 @@ def fake_quantized(
     tables : pair of Tensor
         Of `Levels.tables`.
     plan : Plan
-    gradient : {"straight_through", "magnitude_aware", "learned_scale"}
+    gradient : {"straight_through", "magnitude_aware", "learned_scale", "within_blocks"}
     factor : float
         LSQ's gradient scale.
+    chance : Tensor, optional
+        Uniform in [0, 1), in the shape of x: round stochastically.
 
     Returns
     -------
@@ -111,5 +121,5 @@ def fake_quantized(
     Bengio et al., arXiv 1308.3432 (straight-through); Sakr et al., ICML 2022, arXiv 2206.06501 (magnitude-aware
     differentiation); Esser et al., ICLR 2020, arXiv 1902.08153, eq. 3 (learned step size).
     """
-    y: Tensor = _FakeQuantized.apply(x, scale, shift, *tables, tuple(plan), gradient, factor)
+    y: Tensor = _FakeQuantized.apply(x, scale, shift, *tables, tuple(plan), gradient, factor, chance)
     return y

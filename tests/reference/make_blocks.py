@@ -76,7 +76,10 @@ GRIDS = {
     "int2_midrise": [mpf(v) / 2 for v in (-3, -1, 1, 3)],
 }
 # Largest M / s of power-of-two rules on these grids.
-ENDS = {"e2m1": {"floor": 8, "even": 7, "rceil": 6, "ceil": 4}, "int4": {"floor": 8, "even": mpf(15) / 2, "rceil": 7, "ceil": 4}}
+ENDS = {
+    "e2m1": {"floor": 8, "even": 7, "rceil": 6, "ceil": 4},
+    "int4": {"floor": 8, "even": mpf(15) / 2, "rceil": 7, "ceil": 4},
+}
 
 
 def e4m3() -> list[mpf]:
@@ -163,17 +166,27 @@ def exact(case: dict) -> list[mpf]:
     return [mp.quad(lambda t, k=k: integrand(t, k), panels) for k in range(4)]
 
 
+NAMES = ("grid", "scale_format", "rule", "density", "block_size", "scale", "constant")
+SITES = (("gaussian", 32, "1"), ("laplace", 16, "1.3"), ("gaussian:mean=0.5", 8, "0.7"))
+E4M3 = (
+    *(("absmax", "1", "1"), ("absmax", "0.0018", "1"), ("absmax", "16", "1"), ("up", "0.01", "1")),
+    *(("down", "0.01", "1"), ("absmax", "60", "0.875"), ("absmax", "0.0003", "1")),
+)
+EXACT = (("e2m1", "1"), ("int4", "0.96875"), ("int4_narrow", "0.875"), ("int2_midrise", "0.75"))
+
+
 def cases():
+    """Power-of-two scales by four rules, E4M3 scales from vanishing to saturated, scales of any size."""
     for grid in ("e2m1", "int4"):
         for rule in ("floor", "even", "rceil", "ceil"):
-            for density, block_size, scale in (("gaussian", 32, 1), ("laplace", 16, "1.3"), ("gaussian:mean=0.5", 8, "0.7")):
-                yield {"grid": grid, "scale_format": "e8m0", "rule": rule, "density": density, "block_size": block_size, "scale": str(scale), "constant": "1"}
-    for rule, scale, constant in (("absmax", "1", "1"), ("absmax", "0.0018", "1"), ("absmax", "16", "1"), ("up", "0.01", "1"), ("down", "0.01", "1"), ("absmax", "60", "0.875"), ("absmax", "0.0003", "1")):
-        for density, block_size in (("gaussian", 16), ("laplace", 64), ("gaussian:mean=0.5", 1)):
-            yield {"grid": "e2m1", "scale_format": "e4m3fn", "rule": rule, "density": density, "block_size": block_size, "scale": scale, "constant": constant}
-    for grid, constant in (("e2m1", "1"), ("int4", "0.96875"), ("int4_narrow", "0.875"), ("int2_midrise", "0.75")):
-        for density, block_size in (("gaussian", 32), ("laplace", 8), ("gaussian:mean=0.5", 16)):
-            yield {"grid": grid, "scale_format": None, "rule": "absmax", "density": density, "block_size": block_size, "scale": "1", "constant": constant}
+            for density, size, scale in SITES:
+                yield dict(zip(NAMES, (grid, "e8m0", rule, density, size, scale, "1"), strict=True))
+    for rule, scale, constant in E4M3:
+        for density, size in (("gaussian", 16), ("laplace", 64), ("gaussian:mean=0.5", 1)):
+            yield dict(zip(NAMES, ("e2m1", "e4m3fn", rule, density, size, scale, constant), strict=True))
+    for grid, constant in EXACT:
+        for density, size in (("gaussian", 32), ("laplace", 8), ("gaussian:mean=0.5", 16)):
+            yield dict(zip(NAMES, (grid, None, "absmax", density, size, "1", constant), strict=True))
 
 
 if __name__ == "__main__":

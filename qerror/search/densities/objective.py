@@ -63,7 +63,7 @@ class Objective:
         self._tails = (_symmetric if centred else _Tails)(grid)
         # How much an MSE is uncertain by: a few roundings of A, and those of thresholds far from 0.
         far = 0.0 if centred else np.abs(shift)
-        self.noise = RESOLUTION * (self.power + far * np.sqrt(self.power))
+        self.noise = (RESOLUTION + density.tails_error) * (self.power + far * np.sqrt(self.power))
         # Scales evaluated at a time.
         self._step = max(1, _CHUNK // (density.atom_count if self._direct else self._tails.thresholds.size))
         # Whether `falling` bounds the curvature of the MSE (see `bounds`).

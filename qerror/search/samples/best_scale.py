@@ -115,14 +115,18 @@ def _members(density: Density, part: slice) -> Density:
 
 
 def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
+    seen = best.live & (best.b > 0) & (best.c > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(best.live, best.b / best.c, any_scale(cells.grid))
-        gain = np.where(best.live, best.b * best.b / best.c, 0.0)
+        scale = np.where(seen, best.b / best.c, any_scale(cells.grid))
+        gain = np.where(seen, best.b * best.b / best.c, 0.0)
+    # Where noise covers every gain, a scale at which the farthest value has a level next to 0.
+    hidden = best.live & ~seen
+    scale[hidden] = 0.6 * cells.largest_scale[hidden]
     if cells.grid.float_spec is not None:
         _halve(cells, scale, best.live)
     # Where hardly any error is left, the rounding of prefix sums would show.
     # Where sums resolve hardly any of the power, nothing is proven but that no error is the least.
-    unseen = best.live & (cells.noise > _SEEN * cells.power)
+    unseen = hidden | (best.live & (cells.noise > _SEEN * cells.power))
     bare = np.flatnonzero(unseen | (best.live & (gain >= (1 - _BARE) * cells.power)))
     if bare.size:
         _settle(cells, best, scale, bare)

@@ -1,0 +1,220 @@
+"""The loss of a value at one scale less that at another, d: linear in x on each cell of both scales' thresholds.
+
+Integrals of e^(i w d(x)) f(x) over a cell are those of Legendre polynomials: spherical Bessel functions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._types import Array
+from ..densities.base import Density
+from ..grids.grid import Grid
+
+Mask = NDArray[np.bool_]
+
+# Legendre polynomials for the pdf on a cell, and nodes for e^(i k t) times one of them where |k| is below their number.
+DEGREES = 12
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(DEGREES)
+_FIT = (_WEIGHTS * np.polynomial.legendre.legvander(_NODES, DEGREES - 1).T).T * (2 * np.arange(DEGREES) + 1)
+_FINE, _FINE_WEIGHTS = (half[DEGREES:] for half in np.polynomial.legendre.leggauss(2 * DEGREES))
+_FINE_FIT = _FINE_WEIGHTS * np.polynomial.legendre.legvander(_FINE, DEGREES - 1).T
+# Share of the whole that the last two polynomials may hold; halvings before and after cells are cut at panels of the
+# pdf, unless there are too many.
+_UNRESOLVED, _HALVINGS, _MOST_CUTS = 1e-11, 4, 4000
+# Candidates that agree to this are equal: m / 6 * 3 and m / 4 * 2 differ by an ulp, and d would seem to vary.
+_EQUAL = 1e-12
+
+
+class Cells(NamedTuple):
+    """Where d is linear, in units of a size that scales go with; cells above 0 alone stand for those below, too.
+
+    Attributes
+    ----------
+    edges : ndarray of shape (C + 1,)
+    values : ndarray of shape (2, C)
+        What each candidate sends a cell to.
+    clipped : ndarray of shape (2, C)
+        Whether that is an end value and the cell beyond it.
+    """
+
+    edges: Array
+    values: Array
+    clipped: Mask
+
+    @property
+    def middle(self) -> Array:
+        """The middle of each cell."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    @property
+    def half(self) -> Array:
+        """Half its width."""
+        return 0.5 * np.diff(self.edges)
+
+    @property
+    def folded(self) -> bool:
+        """Whether all cells lie above 0: pdf and grid are even."""
+        return bool(self.edges[0] == 0)
+
+    @property
+    def differs(self) -> Mask:
+        """Where the candidates give different values."""
+        return np.asarray(np.abs(self.values[1] - self.values[0]) > _EQUAL * np.abs(self.values).max(axis=0))
+
+    @property
+    def matters(self) -> Mask:
+        """Where anything depends on the choice between them."""
+        return np.asarray(self.differs | (self.clipped[0] != self.clipped[1]))
+
+    @property
+    def slope(self) -> Array:
+        """The slope of d."""
+        return np.where(self.differs, 2 * (self.values[1] - self.values[0]), 0.0)
+
+    @property
+    def level(self) -> Array:
+        """The value of d in the middle of each cell."""
+        return np.asarray(self.slope * (self.middle - self.values.mean(axis=0)))
+
+    @property
+    def roots(self) -> Array:
+        """Where d changes its sign."""
+        root = self.values.mean(axis=0)
+        return np.asarray(root[self.differs & (root > self.edges[:-1]) & (root < self.edges[1:])])
+
+    def changes(self, x: Array) -> Array:
+        """Clipping, bias and cross term (3, C, N) at the second candidate less those at the first."""
+        off = self.values[:, :, None] - x
+        clipped = np.where(self.clipped[:, :, None], off**2, 0.0)
+        change = off[1] - off[0]
+        return np.stack([clipped[1] - clipped[0], 0.0 * change if self.folded else change, x * change])
+
+    def at_end(self, sign: float) -> tuple[float, Array]:
+        """The values of d and of the changes at the outer edge above 0 or below."""
+        last = -1 if sign > 0 else 0
+        x = self.edges[last]
+        one = Cells(np.array([0.0 if self.folded else x, x]), self.values[:, [last]], self.clipped[:, [last]])
+        first, second = one.values[:, 0].tolist()
+        loss = (second - first) * (2 * x - first - second) if one.differs[0] else 0.0
+        return float(loss), one.changes(x.reshape(1, 1))[:, 0, 0]
+
+
+class Rows(NamedTuple):
+    """Conditions of one shape: x = size * u with |u| <= reach, of which there is `mass`; each of shape (R,)."""
+
+    size: Array
+    reach: Array
+    mass: Array
+
+
+def loss_change(grid: Grid, scales: tuple[float, float], x: Array) -> Array:
+    """The values of d at single places."""
+    first, second = (s * grid.levels[np.searchsorted(grid.thresholds, x / s)] if s > 0 else 0 * x for s in scales)
+    equal = np.abs(second - first) <= _EQUAL * np.maximum(np.abs(first), np.abs(second))
+    return np.where(equal, 0.0, (second - first) * (2 * x - first - second))
+
+
+def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float, cuts: Array) -> Cells:
+    """Cells of [low, high] for two scales.
+
+    Examples
+    --------
+    >>> from qerror.grids.formats import grid
+    >>> cells = joint_cells(grid("e2m1"), (1 / 6, 1 / 4), -1.0, 1.0, np.empty(0))
+    >>> cells.values[:, -1].tolist(), bool(cells.differs[-1])
+    ([1.0, 1.0], False)
+    """
+    marks = np.concatenate([[grid.min], grid.thresholds, [grid.max]])
+    return _cut(grid, scales, np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]]), low, high)
+
+
+def _more(grid: Grid, scales: tuple[float, float], cells: Cells, cuts: Array) -> Cells:
+    low, high = cells.edges[[0, -1]].tolist()
+    return _cut(grid, scales, np.concatenate([cells.edges, cuts]), low, high)
+
+
+def _cut(grid: Grid, scales: tuple[float, float], edges: Array, low: float, high: float) -> Cells:
+    edges = np.unique(edges[(edges >= low) & (edges <= high)])
+    edges = edges[np.append(np.diff(edges) > 1e-13 * high, True)]
+    edges[0] = low
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    values, clipped = np.zeros((2, middle.size)), np.ones((2, middle.size), np.bool_)
+    for row, scale in enumerate(scales):
+        if scale > 0:
+            values[row] = scale * grid.levels[np.searchsorted(grid.thresholds, middle / scale)]
+            clipped[row] = (middle < scale * grid.min) | (middle > scale * grid.max)
+    return Cells(edges, values, clipped)
+
+
+def resolved(density: Density, grid: Grid, scales: tuple[float, float], cells: Cells, rows: Rows) -> Cells:
+    """Cells on which the pdf of every row is a polynomial, where that matters."""
+    points = np.unique(np.concatenate([density.panels().ravel(), density.kinks.ravel()]))
+    points = (points / rows.size[:, None]).ravel()
+    # Errors count by the square of the size.
+    power = float(density.std) ** 2 + float(density.mean) ** 2
+    limit = _UNRESOLVED * rows.mass * np.minimum(1.0, power / (rows.size * cells.edges[-1]) ** 2)
+    for turn in range(2 * _HALVINGS):
+        coarse = (_rest(coefficients(density, cells, rows)) > limit[:, None]).any(axis=0)
+        if not coarse.any():
+            break
+        more = cells.middle[coarse]
+        if turn == _HALVINGS:
+            # Halving meets no jump or cusp: some must be left.
+            at = np.clip(np.searchsorted(cells.edges, points) - 1, 0, coarse.size - 1)
+            inside = points[coarse[at] & (points > cells.edges[0]) & (points < cells.edges[-1])]
+            more = inside if 0 < inside.size <= _MOST_CUTS else more
+        cells = _more(grid, scales, cells, more)
+    return cells
+
+
+def unresolved(parts: Array) -> Array:
+    """By row the mass that the last polynomials hold."""
+    return np.asarray(_rest(parts).sum(axis=-1))
+
+
+def _rest(parts: Array) -> Array:
+    return np.asarray(np.abs(parts[0, ..., -2:]).sum(axis=-1))
+
+
+def coefficients(density: Density, cells: Cells, rows: Rows, *, changes: bool = False) -> Array:
+    """What each Legendre polynomial has of f on each cell, and of f times each of the changes: (1 or 4, R, C, 12)."""
+    used = cells.matters
+    u = (cells.middle[:, None] + cells.half[:, None] * _NODES)[used]
+    inside = (np.abs(cells.middle) < rows.reach[:, None])[:, used, None]
+    x = rows.size[:, None, None] * u
+    f = np.where(inside, np.asarray(density.pdf(x)) * rows.size[:, None, None], 0.0) * cells.half[used, None]
+    f *= 2 if cells.folded else 1
+    out = np.zeros((4 if changes else 1, rows.size.size, used.size, DEGREES))
+    out[0, :, used] = (f @ _FIT).swapaxes(0, 1)
+    if changes:
+        one = Cells(cells.edges, cells.values[:, used], cells.clipped[:, used])
+        for part, change in zip(out[1:], one.changes(u), strict=True):
+            part[:, used] = (f * change) @ _FIT
+    return out
+
+
+def waves(k: Array) -> NDArray[np.complex128]:
+    """Half the integral of e^(i k t) P_n(t) over [-1, 1], i^n j_n(k), for n < 12: shape (12, *k.shape)."""
+    size = np.abs(k)
+    bessel = np.empty((DEGREES, *k.shape))
+    near = size < DEGREES
+    angle = _FINE[:, None] * size[near]
+    even, odd = _FINE_FIT[0::2] @ np.cos(angle), _FINE_FIT[1::2] @ np.sin(angle)
+    bessel[0::2, near], bessel[1::2, near] = even, odd
+    far = size[~near]
+    rows = np.empty((DEGREES, far.size))
+    rows[0] = np.sin(far) / far
+    rows[1] = (rows[0] - np.cos(far)) / far
+    for n in range(1, DEGREES - 1):
+        rows[n + 1] = (2 * n + 1) / far * rows[n] - rows[n - 1]
+    rows[2::4] *= -1
+    rows[3::4] *= -1
+    bessel[:, ~near] = rows
+    bessel[1::2] *= np.sign(k)
+    out = np.zeros(bessel.shape, np.complex128)
+    out.real[0::2], out.imag[1::2] = bessel[0::2], bessel[1::2]
+    return out

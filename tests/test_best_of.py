@@ -1,0 +1,350 @@
+"""The better of two scales for each block: exact values, plain quadrature, simulation, laws."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import spherical_jn
+
+import qerror as qe
+from qerror.errors import best_of, difference_sums
+from qerror.errors.differences import joint_cells, waves
+
+# What the module asks for, and what its series leave at most in the cases here.
+RELATIVE = 1e-8
+
+
+def four_over_six(block_size, scale_format=None, constant=(1, 1.5), grid="e2m1"):
+    return qe.BlockFormat(grid, block_size, scale_format, rule="best_of", constant=constant)
+
+
+def mse_of(density, form, scale=1.0):
+    return float(qe.quantization_error(density, form, scale).mse)
+
+
+# -- exact values ----------------------------------------------------------------------------------------------------
+
+
+def test_laplace_in_pairs():
+    # 50-digit mpmath over the plane of (largest, other), cut at every change, Gauss-Legendre of two orders.
+    assert mse_of(qe.Laplace(), four_over_six(2)) == pytest.approx(0.00090479349764068557399, rel=1e-13)
+
+
+def test_gaussian_by_another_program():
+    # A prototype that shares no code, with series to 1e-12.
+    assert mse_of(qe.Gaussian(), four_over_six(16)) == pytest.approx(0.007396956199, abs=2e-12)
+    # Neighbouring powers of two: .01244700 from the same, .0124490(63) against all exponents by simulation.
+    powers = four_over_six(32, "e8m0", (1.125, 2.25))
+    assert mse_of(qe.Gaussian(), powers) == pytest.approx(0.01244700, abs=6e-9)
+
+
+def uniform_pairs(constants):
+    """E[min] / 2 of uniform values on int3_narrow in fractions: E[M^2] = 1/2, the other is uniform below M."""
+    levels = [Fraction(k) for k in range(-3, 4)]
+
+    def loss(u, scale):
+        return min((u - scale * level) ** 2 for level in levels)
+
+    scales = [Fraction(c) / 3 for c in constants]
+    cuts = {Fraction(0), Fraction(1)} | {s * (2 * k + 1) / 2 for s in scales for k in range(3)}
+    cuts = sorted(c for c in cuts if 0 <= c <= 1)
+    total = Fraction(0)
+
+    def integral(a, b, scale):
+        # Of a parabola, by Simpson's rule.
+        inner = a + (b - a) / 1000, b - (b - a) / 1000
+        level = min(levels, key=lambda k: abs((inner[0] + inner[1]) / 2 - scale * k)) * scale
+        top = loss(Fraction(1), scale)
+        return ((b - level) ** 3 - (a - level) ** 3) / 3 + top * (b - a)
+
+    for a, b in pairwise(cuts):
+        middle = (a + b) / 2
+
+        def change(u, middle=middle):
+            first, second = (min(levels, key=lambda k, s=s: abs(middle - s * k)) * s for s in scales)
+            top = loss(Fraction(1), scales[0]) - loss(Fraction(1), scales[1])
+            return top + (u - first) ** 2 - (u - second) ** 2
+
+        ends = [a, b]
+        low, high = change(a), change(b)
+        if low * high < 0:
+            ends = [a, a + (b - a) * low / (low - high), b]
+        for c, d in pairwise(ends):
+            total += min(integral(c, d, s) for s in scales) if c != d else 0
+    return total / 4
+
+
+@pytest.mark.parametrize("constants", [("1", "1.5"), ("1", "0.75"), ("0.9", "1.25"), ("1.5", "3")])
+def test_uniform_pairs_in_fractions(constants):
+    density = qe.Uniform(std=float(1 / np.sqrt(3)))
+    form = four_over_six(2, constant=tuple(map(float, constants)), grid="int3_narrow")
+    assert mse_of(density, form) == pytest.approx(float(uniform_pairs(constants)), rel=1e-12)
+
+
+def test_single_values_take_the_better_end():
+    # Scales c M / 6: 6 / 0.9 clips by a tenth of M, 6 / 0.8 by a fifth.
+    terms = qe.quantization_error(qe.Gaussian(), four_over_six(1, constant=(0.8, 0.9)))
+    assert float(terms.mse) == pytest.approx(0.01, rel=1e-12)
+    assert float(terms.clipping) == pytest.approx(0.01, rel=1e-12)
+    assert float(terms.maximum) == pytest.approx(0.01, rel=1e-12)
+
+
+# -- plain quadrature ------------------------------------------------------------------------------------------------
+
+
+def nearest(x, scale, levels):
+    """Squared errors by comparison with every level."""
+    return ((x[..., None] - scale[..., None] * levels) ** 2).min(axis=-1)
+
+
+def plain_pairs(pdf, levels, scales_of, cuts, top):
+    """E[min] / 2 of two values with an even pdf: max and the other by Gauss-Legendre between all changes."""
+    node, weight = np.polynomial.legendre.leggauss(10)
+    edges = np.unique(np.concatenate([cuts, np.linspace(0, top, 400)]))
+    edges = edges[edges <= top]
+    half = 0.5 * np.diff(edges)[:, None]
+    m, dm = (edges[:-1, None] + half * (node + 1)).ravel(), (half * weight).ravel()
+    first, second = scales_of(m)
+    middles = 0.5 * (levels[1:] + levels[:-1])
+    middles = middles[middles > 0]
+    inner = np.concatenate([first[:, None] * middles, second[:, None] * middles], axis=1)
+    inner = np.sort(np.clip(np.concatenate([0 * m[:, None], inner, m[:, None]], axis=1), 0, m[:, None]), axis=1)
+
+    def sums(y):
+        shape = (-1,) + (1,) * (y.ndim - 1)
+        one, two = first.reshape(shape) + 0 * y, second.reshape(shape) + 0 * y
+        own = nearest(m, first, levels).reshape(shape), nearest(m, second, levels).reshape(shape)
+        return own[0] + nearest(y, one, levels), own[1] + nearest(y, two, levels)
+
+    # The difference is linear between changes: its root from two points inside.
+    a, b = inner[:, :-1], inner[:, 1:]
+    p, q = a + 0.25 * (b - a), a + 0.75 * (b - a)
+    at_p, at_q = (np.subtract(*sums(y)) for y in (p, q))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.clip(np.nan_to_num(p - at_p * (q - p) / (at_q - at_p)), a, b)
+    total = np.zeros(m.size)
+    for c, d in ((a, root), (root, b)):
+        y = c[..., None] + 0.5 * (d - c)[..., None] * (node + 1)
+        total += (0.5 * (d - c)[..., None] * weight * np.minimum(*sums(y)) * pdf(y)).sum(axis=(1, 2))
+    # 2 values may be the largest, 4 quadrants are alike, 2 values share the error.
+    return float((4 * pdf(m) * total * dm).sum())
+
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+E2M1 = np.concatenate([-E2M1[:0:-1], E2M1])
+
+
+@pytest.mark.parametrize(
+    ("scale_format", "constants", "unit"),
+    [
+        (None, (1, 1.5), 1.0),
+        (None, (0.7, 1.1), 1.0),
+        ("e4m3fn", (1, 1.5), 1 / 300),
+        ("e4m3fn", (1, 1.5), 1.0),
+        ("e8m0", (1.0, 2.0), 0.7),
+    ],
+)
+def test_gaussian_pairs_by_plain_quadrature(scale_format, constants, unit):
+    density = qe.Gaussian()
+    cuts = np.empty(0)
+    if scale_format is None:
+
+        def scales_of(m):
+            return constants[0] * m / 6, constants[1] * m / 6
+    else:
+        stored = np.unique(qe.grid(scale_format).levels)
+        stored = stored[stored >= 0] * unit
+        between = 0.5 * (stored[1:] + stored[:-1])
+        cuts = np.concatenate([between * 6 / c for c in constants])
+        # Where the largest value itself meets a threshold.
+        cuts = np.concatenate([cuts, np.outer(stored[stored < 4], 0.5 * (E2M1[1:] + E2M1[:-1])).ravel()])
+        cuts = cuts[(cuts > 1e-4) & (cuts < 10)]
+
+        def scales_of(m):
+            return tuple(stored[np.searchsorted(between, c * m / 6)] for c in constants)
+
+    expected = plain_pairs(density.pdf, E2M1, scales_of, np.append(cuts, 0.0), 10.0)
+    # Where a root enters a cell the plain integrand has a kink that is not cut.
+    form = four_over_six(2, scale_format, constants)
+    assert mse_of(density, form, unit) == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("constants", [(1, 1.5), (0.9, 1.25)])
+def test_uniform_triples_by_a_lattice(constants):
+    # E[M^2] = 3 / 5 for three values uniform up to 1, the two others uniform below M. Midpoints: errors of about h^2.
+    y = (np.arange(4000) + 0.5) / 4000
+    sums = []
+    for constant in constants:
+        scale = np.full(y.size, constant / 6)
+        one = nearest(y, scale, E2M1)
+        top = nearest(np.ones(1), scale[:1], E2M1)
+        sums.append(top + one[:, None] + one)
+    expected = 0.6 * np.minimum(*sums).mean() / 3
+    density = qe.Uniform(std=float(1 / np.sqrt(3)))
+    assert mse_of(density, four_over_six(3, constant=constants)) == pytest.approx(expected, rel=1e-5)
+
+
+# -- simulation ------------------------------------------------------------------------------------------------------
+
+
+def simulated(density, form, unit, blocks, rng):
+    """Mean and standard error of mse, clipping, bias, cross and maximum, straight from the definition."""
+    levels = form.grid.levels
+    x = density.sample((blocks, form.block_size), rng)
+    top = np.abs(x).max(axis=1)
+    sums, terms = [], []
+    for constant in form.constants:
+        scale = constant * top / form.grid.absmax
+        if form.scale_format is not None:
+            stored = form.scale_format.levels[form.scale_format.levels >= 0] * unit
+            scale = stored[np.searchsorted(0.5 * (stored[1:] + stored[:-1]), scale)]
+        q = scale[:, None] * levels
+        index = np.abs(x[:, :, None] - q[:, None, :]).argmin(axis=-1)
+        error = np.take_along_axis(q, index, axis=1) - x
+        beyond = (x < q[:, :1]) | (x > q[:, -1:])
+        largest = np.take_along_axis(error, np.abs(x).argmax(axis=1)[:, None], axis=1)[:, 0] ** 2 / form.block_size
+        sums.append((error**2).sum(axis=1))
+        parts = [error**2, np.where(beyond, error**2, 0), error, x * error]
+        terms.append(np.stack([part.mean(axis=1) for part in parts] + [largest]))
+    change = sums[0] - sums[1]
+    change[np.abs(change) < 1e-12 * top**2] = 0.0
+    first = 0.5 - 0.5 * np.sign(change)
+    found = first * terms[0] + (1 - first) * terms[1]
+    return found.mean(axis=1), found.std(axis=1) / np.sqrt(blocks)
+
+
+CASES = [
+    (qe.Gaussian(), four_over_six(16, "e4m3fn"), 1 / 1536),
+    (qe.Gaussian(), four_over_six(16, "e4m3fn"), 1 / 400),
+    (qe.Laplace(mean=0.5), four_over_six(16), 1.0),
+    (qe.StudentT(df=6), four_over_six(8, constant=(0.8, 1.1), grid="int4"), 1.0),
+    (qe.StudentT(df=6), four_over_six(5, "e8m0", (1, 2), "int3"), 1.3),
+    (qe.Uniform(), four_over_six(64, None, (1, 0.9), "nf4"), 1.0),
+    (qe.GeneralizedGaussian(0.7), four_over_six(3, "e4m3fn"), 0.5),
+    (qe.Histogram([3, 1, 5, 2, 0, 4], [-2, -1, -0.5, 0.1, 1, 2, 3]), four_over_six(16, "e4m3fn"), 1 / 400),
+]
+
+
+@pytest.mark.parametrize(("density", "form", "unit"), CASES)
+def test_simulation_agrees(density, form, unit):
+    terms = qe.quantization_error(density, form, unit)
+    # The largest value's part is known to 1e-5, the others to 1e-8.
+    names = ("mse", "clipping", "bias", "cross", "maximum")
+    expected = np.array([float(getattr(terms, name)) for name in names])
+    mean, error = simulated(density, form, unit, 400_000 // form.block_size, 5)
+    # What is 0 but for rounding has no score.
+    score = np.abs(mean - expected) / np.maximum(error, 1e-14)
+    assert (score < 4.5).all()
+    # An error of 1 % in the mse would show in the larger half of the cases.
+    assert abs(0.01 * expected[0] / error[0]) > 1
+
+
+# -- laws ------------------------------------------------------------------------------------------------------------
+
+FORMATS = st.sampled_from([("e2m1", None), ("e2m1", "e8m0"), ("int4_narrow", None), ("int3", "e8m0")])
+FAMILIES = st.sampled_from([qe.Gaussian, qe.Laplace, qe.Uniform, qe.Logistic])
+CONSTANTS = st.tuples(st.integers(60, 140), st.integers(60, 220)).filter(lambda pair: abs(pair[0] - pair[1]) > 3)
+
+
+@settings(max_examples=10)
+@given(FAMILIES, FORMATS, st.integers(1, 24), CONSTANTS)
+def test_laws(family, parts, block_size, percent):
+    grid, scale_format = parts
+    constants = percent[0] / 100, percent[1] / 100
+    form = four_over_six(block_size, scale_format, constants, grid)
+    best = mse_of(family(), form)
+    single = [mse_of(family(), form.replace(rule="absmax", constant=c)) for c in constants]
+    # What is known is known relative to the mean of both.
+    known = RELATIVE * sum(single)
+    assert best <= min(single) + known
+    assert mse_of(family(), form.replace(constant=constants[::-1])) == pytest.approx(best, rel=0, abs=known)
+    # Of values twice as large errors are four times as large, scales of powers of two included.
+    assert mse_of(family(std=2.0), form) == pytest.approx(4 * best, rel=0, abs=4 * known)
+
+
+@pytest.mark.parametrize("scale_format", [None, "e8m0"])
+def test_an_absurd_candidate_is_never_chosen(scale_format):
+    form = four_over_six(8, scale_format, (1, 512))
+    terms = qe.quantization_error(qe.Gaussian(), form)
+    alone = qe.quantization_error(qe.Gaussian(), form.replace(rule="absmax", constant=1))
+    for name in ("mse", "rounding", "cross"):
+        # The mean of both is 60 times as large.
+        assert float(getattr(terms, name)) == pytest.approx(float(getattr(alone, name)), rel=1e-6)
+
+
+def test_the_largest_of_one_is_all():
+    terms = qe.quantization_error(qe.Laplace(), four_over_six(1, "e4m3fn"), 0.5)
+    assert float(terms.maximum) == pytest.approx(float(terms.mse), rel=1e-7)
+
+
+def test_terms_of_the_better_scale_hang_together():
+    density = qe.Laplace(mean=0.5)
+    terms = qe.quantization_error(density, four_over_six(16, "e4m3fn"), 1 / 400)
+    assert float(terms.clipping + terms.rounding) == float(terms.mse)
+    assert 0 < terms.clipping < terms.mse
+    assert terms.cross < 0
+    assert float(terms.power) == pytest.approx(1.25, rel=1e-12)
+
+
+def test_arrays_are_taken_one_by_one():
+    densities = qe.Gaussian(std=np.array([1.0, 2.0]))
+    found = qe.quantization_error(densities, four_over_six(4, "e8m0", (1, 2)), 1.0)
+    assert found.mse.shape == (2,)
+    assert found.mse[1] == pytest.approx(4 * found.mse[0], rel=RELATIVE)
+
+
+def test_the_accuracy_that_is_claimed(monkeypatch):
+    density, form = qe.StudentT(df=5), four_over_six(16)
+    claimed = best_of.best_of_change(density, form, 1.0, 0.01)
+    monkeypatch.setattr(best_of, "_TOLERANCE", 1e-12)
+    better = best_of.best_of_change(density, form, 1.0, 0.01)
+    assert claimed.accuracy < 1e-8 * 0.007
+    assert abs(claimed.mse - better.mse) <= 2 * claimed.accuracy
+    monkeypatch.setattr(difference_sums, "_LAST", 64)
+    monkeypatch.setattr(best_of, "_REQUIRED", 1e-12)
+    with pytest.raises(
+        ValueError, match=r"density must be smoother, or elements coarser, for rule best_of: .*qerror\.simulate"
+    ):
+        best_of.best_of_change(density, form, 1.0, 0.01)
+
+
+# -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_waves_are_spherical_bessel_functions():
+    k = np.concatenate([-np.geomspace(1e-9, 1e4, 200), [0.0], np.linspace(0, 50, 301)])
+    for n, row in enumerate(waves(k)):
+        sign = (1j * np.where(k < 0, -1, 1)) ** n
+        np.testing.assert_allclose(row, spherical_jn(n, np.abs(k)) * sign, rtol=0, atol=1e-14)
+
+
+def test_equal_values_are_equal_in_spite_of_rounding():
+    # 3 / 6 and 2 / 4 of the largest magnitude: floats that may differ by an ulp hide a point mass of d.
+    for size in np.linspace(0.1, 3, 50):
+        cells = joint_cells(qe.grid("e2m1"), (size / 6, size * 1.5 / 6), 0.0, size, np.empty(0))
+        same = cells.edges[1:][~cells.differs] / size
+        # 0 up to 0.25 / 6, 1.5 of 6 and 1 of 4, 3 and 2, 6 and 4.
+        np.testing.assert_allclose(same, [0.25 / 6, 1.75 / 6, 3.5 / 6, 1.0], rtol=1e-12)
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rounding": "stochastic"}, "rounding must be 'nearest' for rule best_of.*simulate"),
+        ({"model": "high_resolution"}, "model must be 'exact' for rule best_of.*simulate"),
+    ],
+)
+def test_what_best_of_does_not_know(changes, message):
+    with pytest.raises(ValueError, match=message):
+        qe.quantization_error(qe.Gaussian(), four_over_six(16), **changes)
+
+
+def test_more_than_two_constants():
+    with pytest.raises(ValueError, match=r"constant must be two numbers, got \(1.0, 1.25, 1.5\); qerror.simulate"):
+        mse_of(qe.Gaussian(), four_over_six(16, constant=(1, 1.25, 1.5)))
