@@ -45,12 +45,14 @@ def matrix():
         qe.BlockFormat(grid, size, constant=c)
         for grid, size, c in itertools.product(("int4", "int3_narrow", "nf4", "e2m1"), (2, 16, 128), (1.0, 0.9))
     ]
-    forms += [qe.BlockFormat("int4", size, signed=True) for size in (4, 8, 32, 64)]
+    forms += [qe.BlockFormat("int4", size, stored, signed=True) for size in (4, 32) for stored in (None, "bf16")]
+    forms += [qe.BlockFormat("e2m1", size, rule="best_of", constant=(1.0, 1.5)) for size in (8, 16)]
     names = list(DENSITIES)
     return [
         (form, _quick(form, names[(i + 3 * j) % len(names)]), 1.0 + (0.37 * i + 0.29 * j) % 1.0, rounding)
         for i, form in enumerate(forms)
         for j, rounding in enumerate(("nearest", "nearest", "stochastic"))
+        if block_cases.is_predicted(form, rounding)
     ]
 
 
@@ -131,6 +133,12 @@ def test_formats_that_names_do_not_tell_are_told():
     assert block_cases.described(qe.BlockFormat("int4", 32, constant=0.9, signed=True)) == (
         "int4_g32 by rule absmax, constant 0.9, signed"
     )
+
+
+def test_the_better_of_two_scales_is_predicted_to_nearest():
+    report = qe.verify(qe.BlockFormat("e2m1", 16, rule="best_of", constant=(1, 1.5)), "gaussian", n=150_000, rng=1)
+    assert report.passed
+    assert [row.rounding for row in report.rows] == ["nearest"]
 
 
 @pytest.mark.parametrize("term", ["clipping", "rounding", "mse", "cross", "bias"])

@@ -326,7 +326,7 @@ def test_tensors_are_finite_and_of_their_type(x):
 
 # -- block formats -----------------------------------------------------------------------------------------------------
 
-F4, F8 = ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e4m3fn
+F4, F8, E5 = ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2
 TENSOR_SCALE = 2.0**-9
 
 
@@ -485,6 +485,7 @@ WRONG_BLOCKS = [
     ("mxfp4", mxfp4(element=lambda q: e2m1(q.astype(np.float16))), "double rounding of elements through fp16"),
     ("mxfp4", mxfp4(element=lambda q: e2m1(q) + np.float32(0)), "a lost sign of -0"),
     ("mxfp4", mxfp4(element=lambda q: np.abs(e2m1(q))), "elements without their sign"),
+    ("mxfp4", lambda x: x, "elements that are not rounded at all"),
     ("mxfp4", mxfp4(change=pairs_swapped), "nibbles swapped"),
     ("mxfp4", mxfp4(size=16), "blocks of 16 instead of 32"),
     ("mxfp4", mxfp4(size=64), "blocks of 64 instead of 32"),
@@ -501,6 +502,16 @@ WRONG_BLOCKS = [
     ("nvfp4", nvfp4(stored=lambda s: np.where(s > 448, s, e4m3(s))), "block scales that do not saturate at 448"),
     ("nvfp4", nvfp4(stored=lambda s: np.where(s > 464, 0, e4m3(s))), "block scales of 0 where 448 belongs"),
     ("nvfp4", nvfp4(stored=lambda s: np.where(e4m3(s) == 0, np.nan, e4m3(s))), "a division by block scales of 0"),
+    (
+        "nvfp4",
+        nvfp4(stored=lambda s: np.minimum(s, 57344).astype(E5).astype(np.float32)),
+        "block scales that are stored",
+    ),
+    (
+        "nvfp4",
+        nvfp4(stored=lambda s: np.exp2(np.floor(np.log2(s + np.float32(1e-30))))),
+        "block scales that are powers",
+    ),
     ("nvfp4", nvfp4(1.0), "a missing tensor scale"),
     ("nvfp4", nvfp4(outer=1.0), "a tensor scale that is missing in dequantizing"),
     ("nvfp4", nvfp4(outer=TENSOR_SCALE**2), "a tensor scale that is applied twice"),

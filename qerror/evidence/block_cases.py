@@ -52,16 +52,20 @@ def check_count(form: BlockFormat, n: int) -> None:
         )
 
 
-def is_predicted(form: BlockFormat) -> bool:
-    """Whether `quantization_error` knows the format: scales that the largest magnitude alone decides, no stored signs.
+def is_predicted(form: BlockFormat, rounding: str) -> bool:
+    """Whether `quantization_error` knows the format: not by rule optimal, by best_of with two constants, to nearest.
 
     Examples
     --------
     >>> from qerror.grids.block_formats import block_format
-    >>> is_predicted(block_format("mxfp4")), is_predicted(block_format("mxfp4").replace(rule="optimal"))
-    (True, False)
+    >>> is_predicted(block_format("mxfp4"), "stochastic")
+    True
+    >>> is_predicted(block_format("mxfp4").replace(rule="optimal"), "nearest")
+    False
     """
-    return form.rule not in ("best_of", "optimal") and not (form.signed and form.scale_format is not None)
+    if form.rule == "best_of":
+        return rounding == "nearest" and len(form.constants) == 2
+    return form.rule != "optimal"
 
 
 def tensor_scales(density: Density, form: BlockFormat) -> dict[str, float]:

@@ -11,6 +11,7 @@ from ..casting.block_scales import own_tensor_scale
 from ..casting.cast import fake_quantize
 from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import OCTAVES
+from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..grids.scale_formats import powers_of_two
 from .block_subject import BlockSubject, scales_along
@@ -19,6 +20,7 @@ Scales = Callable[[Array], Array]
 Elements = Callable[[Array], Sequence[Array]]
 
 _LINEAR = {"absmax": "to the nearest", "up": "up to the next", "down": "down to the next"}
+_OTHERS = ("e4m3fn", "e5m2", "bf16", "fp16")
 _SIZES = (8, 16, 32, 64, 128, 256)
 
 
@@ -66,9 +68,12 @@ def _other_rules(form: BlockFormat, unit: float) -> Iterator[tuple[str, Scales]]
             words = f"block scales rounded {_LINEAR[rule]} {_stored(form)} instead of {_LINEAR[form.rule]}"
         yield words, scales_along(form.replace(rule=rule), unit)
     if not powers_of_two(stored) and not form.signed:
-        for rule in OCTAVES:
+        for rule in (*OCTAVES, *_LINEAR):
             octaves = form.replace(scale_format="pow2", rule=rule, tensor_scale=False)
             yield f"block scales that are powers of two (rule {rule})", scales_along(octaves, unit)
+        for name in (name for name in _OTHERS if name != stored.name):
+            other = form.replace(scale_format=as_grid(name), tensor_scale=False)
+            yield f"block scales that are stored as {name} instead of {_stored(form)}", scales_along(other, unit)
 
 
 def _tensor_scales(form: BlockFormat, unit: float) -> Iterator[tuple[str, Scales]]:
@@ -198,6 +203,7 @@ def wrong_elements(subject: BlockSubject) -> Iterator[tuple[str, Elements]]:
     for name in ("bf16", "fp16"):
         if not stochastic:
             yield f"double rounding of elements through {name}", _through(name, base)
+    yield "elements that are not rounded at all", lambda q: [q]
     yield "elements without their sign", lambda q: [np.abs(v) for v in base(q)]
 
 
