@@ -90,7 +90,7 @@ def fake_quantized(
     factor: float = 1.0,
     chance: Tensor | None = None,
 ) -> Tensor:
-    """Replace x by the nearest representable values; what the rounding does to the gradient is one of three rules.
+    """Replace x by the nearest representable values; what the rounding does to the gradient is one of four rules.
 
     With q = (x - z) / s and the end levels l, h: "straight_through" has dy/dx = 1 where l <= q <= h and 0 beyond;
     "magnitude_aware" has h / q and l / q beyond the ends instead of 0; "learned_scale" is straight-through in x and
