@@ -14,6 +14,8 @@ from qerror.files.quantized import read_quantized
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from qerror.training import (  # noqa: E402
@@ -428,7 +430,7 @@ def test_a_rule_by_name_and_scales_of_any_size():
     x = np.random.default_rng(7).standard_normal((4, 70)).astype(np.float32)
     even = FakeQuantize("mxfp4", "even")(torch.from_numpy(x)).numpy()
     same_bits(even, qe.fake_quantize(x, qe.block_format("mxfp4").replace(rule="even")))
-    assert "mxfp4, rule='floor'" in repr(FakeQuantize("mxfp4"))
+    assert "'mxfp4', rule='floor'" in repr(FakeQuantize("mxfp4"))
     best = FakeQuantize("int4_g32", "optimal")
     best(torch.from_numpy(x))
     np.testing.assert_allclose(best.scale, qe.fit(x, "int4_g32").scale, rtol=SINGLE)
@@ -488,7 +490,7 @@ def test_stochastic_rounding_has_no_bias(form):
     quantizer = FakeQuantize(form, rounding="stochastic")
     y = quantizer(x.expand(n, 64).contiguous()).double()
     scale = quantizer.used_scale()[0].repeat_interleave(quantizer.form.block_size)
-    levels = torch.from_numpy(quantizer.grid.levels) * scale[:, None]
+    levels = torch.tensor(quantizer.grid.levels) * scale[:, None]
     aim = x.double().clamp(levels[:, 0], levels[:, -1])
     above = torch.searchsorted(levels, aim[:, None]).clamp(1, levels.shape[1] - 1)
     a, b = levels.gather(1, above - 1)[:, 0], levels.gather(1, above)[:, 0]
@@ -569,6 +571,24 @@ def test_an_input_with_frozen_block_scales_is_exported_with_them(tmp_path):
         read_quantized(tmp_path / "model.safetensors").inputs[""].fake_quantize(x.numpy()),
         model.input_quantizer(x).numpy(),
     )
+
+
+def test_exports_of_block_formats_are_refused_where_they_cannot_be_read(tmp_path):
+    model = prepare(nn.Linear(40, 4), activation=FakeQuantize("int4_g16", "optimal"))
+    model(torch.randn(2, 40))
+    with pytest.raises(ValueError, match="whose scales NumPy cannot find; give the format a scale_format"):
+        export(model, tmp_path / "input.safetensors")
+    assert not list(tmp_path.iterdir())
+    path = tmp_path / "weight.safetensors"
+    export(prepare(nn.Linear(40, 4), FakeQuantize("nvfp4")), path)
+    with safe_open(path, "pt") as file:
+        tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["qerror"]  # noqa: SIM118
+    without = {name: value for name, value in tensors.items() if name != "weight.tensor_scale"}
+    edited = header.replace('"rule": "absmax"', '"rule": "floor"')
+    for name, content, said in (("a", without, header), ("b", tensors, edited)):
+        save_file(content, tmp_path / name, {"qerror": said})
+        with pytest.raises(ValueError, match="is a damaged file of quantized tensors"):
+            read_quantized(tmp_path / name)
 
 
 # Networks

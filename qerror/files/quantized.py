@@ -33,7 +33,7 @@ class QuantizedTensor:
     grid : Grid
     scale : ndarray
         One entry a group: float32, or float64 where block scales have more digits; of a block format in units of the
-        tensor scale. None (size 0) for an input in a block format, whose scales follow the data.
+        tensor scale. Empty for an input in a block format, whose scales follow the data.
     shift : ndarray of float32
     axis : tuple of int or None
     block_size : int or None
@@ -181,6 +181,8 @@ def _read(file: Checkpoint, name: str, kind: str, entry: Mapping[str, Any]) -> Q
     axis = entry["axis"]
     form = read_block_format(entry["block_format"]) if "block_format" in entry else None
     follows = form is not None and kind == "inputs" and f"{base}.scale" not in file
+    has_unit = form is not None and form.tensor_scale and not follows
+    unit = np.array(file[f"{base}.tensor_scale"]).reshape(()) if has_unit else None
     return QuantizedTensor(
         _read_grid(entry["grid"]),
         np.empty(0, np.float32) if follows else np.array(file[f"{base}.scale"]),
@@ -190,7 +192,7 @@ def _read(file: Checkpoint, name: str, kind: str, entry: Mapping[str, Any]) -> Q
         entry["block_axis"],
         _plain(file, f"{base}.codes", file.info(f"{base}.codes").dtype) if kind == "weights" else None,
         form,
-        np.array(file[f"{base}.tensor_scale"]) if f"{base}.tensor_scale" in file else None,
+        unit,
     )
 
 

@@ -51,7 +51,8 @@ class BlockScales(nn.Module):
         """The float32 with which the largest magnitude of x needs the largest scale; None for formats without."""
         if self.form.full_scale is None:
             return None
-        largest = x.abs().amax().double()
+        low, high = torch.aminmax(x)
+        largest = torch.maximum(-low, high).double()
         range_ = torch.finfo(torch.float32)
         unit = (largest / (self.form.full_scale * self.absmax)).clamp(range_.tiny, range_.max)
         return torch.where(largest == 0, 1.0, unit).float()
@@ -99,9 +100,8 @@ class BlockScales(nn.Module):
         mantissa, more = torch.frexp(mantissa * (form.constants[0] / part))
         beyond = mantissa > end if form.rule in ("ceil", "rceil") else mantissa >= end
         k = (exponent + more - power - end_power + beyond).to(torch.int64)
-        zeros = self.zeros
-        exponents = torch.frexp(self.values[zeros:])[1].to(torch.int64) - 1
-        place = torch.searchsorted(exponents, k.contiguous(), right=True) + (zeros - 1)
+        exponents = torch.frexp(self.values[self.zeros :])[1].to(torch.int64) - 1
+        place = torch.searchsorted(exponents, k.contiguous(), right=True) + (self.zeros - 1)
         place = torch.where(largest > 0, place.clamp(0, len(self.values) - 1), 0)
         return self.values[place]
 

@@ -132,8 +132,9 @@ class FakeQuantize(nn.Module):
         found = as_format(grid)
         self.form: BlockFormat | None = None
         if isinstance(found, BlockFormat):
-            left_out = {"axis": axis, "block_size": block_size, "shift": shift or None, "momentum": momentum}
-            self.form = by_rule(found, rule, **left_out)
+            at_zero = isinstance(shift, int | float) and shift == 0
+            left_out = {"axis": axis, "block_size": block_size, "shift": None if at_zero else shift}
+            self.form = by_rule(found, rule, **left_out, momentum=momentum)
             self.blocks = BlockScales(self.form)
             self.grid, rule, block_size = self.form.grid, self.form.rule, self.form.block_size
         else:

@@ -183,9 +183,9 @@ def dequantized(level: Tensor, scale: Tensor, shift: Tensor | None, dtype: torch
     16-bit results are rounded to float32 first.
     """
     if shift is None and level.dtype == torch.float32 and dtype != torch.float64:
-        # Products of float32 levels and scales are exact in float64: rounding them to float32 is one rounding. With
-        # float64 scales they are computed in that.
-        value = level.mul_(scale)
+        # Products of float32 levels and scales are exact in float64: rounding them to float32 is one rounding. Those
+        # with float64 scales are computed in that.
+        value = level.mul_(scale) if scale.dtype == torch.float32 else level.double().mul_(scale).float()
     else:
         value = level.double() * scale.double()
         if shift is not None:

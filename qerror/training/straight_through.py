@@ -48,19 +48,18 @@ class _FakeQuantized(torch.autograd.Function):
         if ctx.gradient == "magnitude_aware":
             end = q.clamp(plan.low, plan.high)
             by_x = torch.where(q == end, g, g * end / q)
-        elif ctx.gradient == "within_blocks":
-            by_x = torch.where((q >= plan.low * (1 + _ROUNDING)) & (q <= plan.high * (1 + _ROUNDING)), g, 0.0)
         else:
-            by_x = _inside(g, q, plan, closed=ctx.gradient != "learned_scale")
+            slack = _ROUNDING if ctx.gradient == "within_blocks" else 0.0
+            by_x = _inside(g, q, plan, closed=ctx.gradient != "learned_scale", slack=slack)
         by_scale = None
         if ctx.gradient == "learned_scale" and ctx.needs_input_grad[1]:
             by_scale = _by_scale(g, q, scale, plan, bounds, values) * ctx.factor
         return by_x.to(x.dtype), by_scale, None, None, None, None, None, None, None
 
 
-def _inside(g: Tensor, q: Tensor, plan: Plan, *, closed: bool) -> Tensor:
+def _inside(g: Tensor, q: Tensor, plan: Plan, *, closed: bool, slack: float = 0.0) -> Tensor:
     """The gradient where q lies between the end levels (on them too if `closed`), 0 elsewhere, in one pass."""
-    low, high = plan.low, plan.high
+    low, high = plan.low - slack * abs(plan.low), plan.high + slack * abs(plan.high)
     if closed:
         # The kernel leaves out its ends, so they are moved out to the next numbers of the type of q.
         low, high = _neighbour(low, -math.inf, q.dtype), _neighbour(high, math.inf, q.dtype)
@@ -90,7 +89,7 @@ def fake_quantized(
     factor: float = 1.0,
     chance: Tensor | None = None,
 ) -> Tensor:
-    """Replace x by the nearest representable values; what the rounding does to the gradient is one of three rules.
+    """Replace x by the nearest representable values; what the rounding does to the gradient is one of four rules.
 
     With q = (x - z) / s and the end levels l, h: "straight_through" has dy/dx = 1 where l <= q <= h and 0 beyond;
     "magnitude_aware" has h / q and l / q beyond the ends instead of 0; "learned_scale" is straight-through in x and
