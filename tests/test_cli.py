@@ -99,6 +99,21 @@ def test_compare_ranks_every_format_of_the_width():
     assert result[-1]["behind_db"] == result[0]["sqnr_db"] - result[-1]["sqnr_db"]
 
 
+def test_compare_quantizes_the_blocks_of_a_tensor(tmp_path):
+    weight = read_tensor(EXAMPLE, "layers.0.weight")
+    found = {row["grid"]: row for row in rows("compare", "--bits", 4, "--data", EXAMPLE, "--tensor", "layers.0.weight")}
+    for name in ("mxfp4", "nvfp4"):
+        off = weight - qe.fake_quantize(weight, name)
+        assert found[name]["mse"] == pytest.approx(np.mean(off.astype(float) ** 2), rel=1e-6)
+        assert found[name]["bound_db"] is None
+    # Kernels of 3 x 3 are flattened: blocks of 27 values and of 5.
+    kernels = np.random.default_rng(0).standard_normal((4, 4, 3, 3))
+    np.save(tmp_path / "kernels.npy", kernels)
+    found = {row["grid"]: row for row in rows("compare", "--bits", 4, "--data", tmp_path / "kernels.npy")}
+    off = kernels.reshape(4, 36) - qe.fake_quantize(kernels.reshape(4, 36), "mxfp4")
+    assert found["mxfp4"]["mse"] == pytest.approx(np.mean(off**2), rel=1e-6)
+
+
 def test_formats_lists_all_and_shows_one():
     assert [row["grid"] for row in rows("formats")] == list(qe.formats())
     assert len(table(run("formats").stdout)) == len(qe.formats())

@@ -135,16 +135,20 @@ def compare(
 ) -> None:
     """Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements.
 
-    Blocks have the scales of their own rule; what is stored for them counts as bits a value. "to Shannon" is what the
-    best of all codes of as many bits would gain (for densities).
+    Blocks (of a tensor along its last axis) have the scales of their own rule; what is stored for them counts as bits a
+    value. "to Shannon" is what the best of all codes of as many bits would gain (for densities).
     """
     names, blocks = compared_names(bits)
     if not names:
         raise ValueError(f"--bits must be a width that some format has, got {bits}; `qerror formats` lists them")
     options = _options(request, shift)
     rows = _scale_rows(request.source, names, options, certify)
-    if not request.source.density.has_atoms and shift == 0.0 and request.model == "exact":
-        rows += [block_row(request.source.density, name, rounding=request.rounding) for name in with_progress(blocks)]
+    source = request.source
+    # Data are quantized as they are: to nearest, in blocks along the last axis.
+    known = shift == 0.0 and request.model == "exact" and (source.tensor is None or request.rounding == "nearest")
+    if known and (source.tensor is None or source.tensor.ndim):
+        options_of_blocks = {"rounding": request.rounding, "tensor": source.tensor}
+        rows += [block_row(source.density, name, **options_of_blocks) for name in with_progress(blocks)]
     rows = ranked(with_bound(rows, request.source.density))
     if request.as_json:
         print_json("compare", rows, density=request.source.title, bits=bits, **options)

@@ -89,12 +89,18 @@ def _block_scale_row(
 _SIZE = 1 << 20
 
 
-def block_row(density: Any, name: str, *, rounding: Any) -> Row:
-    """The error of a block format by its own rule, as it is met: of power-of-two scales the mean over an octave."""
+def block_row(density: Any, name: str, *, rounding: Any, tensor: Any = None) -> Row:
+    """The error of a block format by its own rule, as it is met: of power-of-two scales the mean over an octave.
+
+    Of a tensor: the error of its blocks, along its last axis (kernels shorter than a block are flattened).
+    """
     form = qe.block_format(name)
     stored = form.scale_format
     error: qe.ErrorTerms
-    if stored is not None and powers_of_two(stored):
+    if tensor is not None:
+        short = tensor.ndim > 2 and tensor.shape[-1] < form.block_size
+        error = qe.evaluate(tensor.reshape(len(tensor), -1) if short else tensor, form, measure=True).total
+    elif stored is not None and powers_of_two(stored):
         error = qe.octave_average(density, form, rounding=rounding).mean
     else:
         size = _SIZE if form.tensor_scale else None

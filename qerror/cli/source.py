@@ -18,10 +18,11 @@ from ..files import Checkpoint, TensorInfo, open_checkpoint
 
 @dataclass(frozen=True)
 class Source:
-    """A density, and the words for it in titles."""
+    """A density, the words for it in titles, and the tensor that it is of."""
 
     density: Any
     title: str
+    tensor: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,16 @@ def load_source(density: str | None, data: Path | None, tensor: str | None) -> S
         raise ValueError(f"give --density or --data, not both; got --density {density} and --data {shown(data)}")
     with open_checkpoint(data) as checkpoint:
         info = _choose(checkpoint, tensor)
-        sample = qe.Empirical(_values(checkpoint, info))
+        values = _values(checkpoint, info)
+        sample = qe.Empirical(values.ravel())
     shape = "x".join(map(str, info.shape)) or "scalar"
     words = f"{plain(data.name)} {plain(info.name)} ({info.dtype}, {shape})"
-    return Source(sample, f"{words}: mean {float(sample.mean):.6g}, std {float(sample.std):.6g}")
+    return Source(sample, f"{words}: mean {float(sample.mean):.6g}, std {float(sample.std):.6g}", values)
 
 
 def _values(checkpoint: Checkpoint, info: TensorInfo) -> NDArray[Any]:
     """Elements of a tensor; float16 stays so, because its few distinct values are counted instead of sorted."""
-    values = checkpoint.bits(info.name).view(np.float16) if info.dtype == "F16" else checkpoint[info.name]
-    return values.ravel()
+    return checkpoint.bits(info.name).view(np.float16) if info.dtype == "F16" else checkpoint[info.name]
 
 
 def _choose(checkpoint: Checkpoint, name: str | None) -> TensorInfo:
