@@ -13,12 +13,13 @@ TESTED_VERSIONS := 3.11 3.12 3.13
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-training bench test-all clean
+.PHONY: help demo test test-training nightly bench test-all clean
 
 help:
 	@echo "make demo           optimal scales and their errors for every common format"
 	@echo "make test           ruff, mypy --strict and pytest"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
+	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
 	@echo "make bench          speed, as ratios to plain NumPy"
 	@echo "make test-all       the tests on Python $(TESTED_VERSIONS), where installed"
 	@echo "make clean          remove .venv and caches"
@@ -40,6 +41,9 @@ test-training:
 	@$(MAKE) --no-print-directory VENV=.venv-training .venv-training/.installed-torch
 	@.venv-training/bin/python -c 'import torch; print("torch", torch.__version__)'
 	.venv-training/bin/python -m pytest -n auto --maxprocesses 4 -k training $(PYTEST_ARGS)
+
+nightly: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -166,6 +166,7 @@ def test_nvfp4_of_large_tensors() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_four_over_six_of_large_tensors() -> None:
     """2^20 Gaussian values, scales to 256: MSE .0075615, 0.778 dB less than NVFP4's, averaged over the largest value.
 

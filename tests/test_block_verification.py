@@ -99,6 +99,7 @@ def test_some_formats(case):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", MATRIX, ids=label)
 def test_all_formats(case):
     """A hundred thousand blocks each, a million where they are small."""
