@@ -373,6 +373,7 @@ FORMS = {
         *map(qe.block_format, ("e2m1_g16_e4m3fn", "uint4_g32", "int4_midrise_g16_e4m3fn", "e4m3fnuz_g32_pow2")),
         qe.BlockFormat("int4", 32, signed=True, name="signed"),
         qe.BlockFormat("int4", 32, "bf16", signed=True, name="signed_bf16"),
+        qe.BlockFormat("nf4", 32, "fp16", signed=True, name="signed_nf4"),
         qe.BlockFormat("e2m1", 16, "e4m3fn", rule="best_of", constant=(1, 1.5), tensor_scale=256, name="four_six"),
         qe.BlockFormat("int4", 16, "e8m0", rule="ceil", tensor_scale=True, name="two_level_e8m0"),
         qe.BlockFormat("e2m1", 16, "e4m3fn", rule="up", tensor_scale=True, constant=1.3, name="constant_up"),
