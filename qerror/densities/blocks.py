@@ -18,16 +18,13 @@ from .._check import as_int, check_positive, shown
 from .._threads import chunk_slices
 from .._types import Array
 from ..grids.block_formats import BlockFormat, block_format
-from ..grids.grid import Grid
 from . import quadrature
 from .base import Density, check_density
-from .block_maxima import Largest, finite, nodes_between
+from .block_maxima import Largest
 from .block_shells import Shells, shells_of
 
 # Cells in flight.
 _CHUNK = 1 << 17
-# Width of panels in log x where single values are looked at.
-_LOG_STEP = 0.125
 # What turning x around makes of its moments.
 _MIRROR = np.array([1.0, -1.0, 1.0])[:, None, None]
 
@@ -54,6 +51,9 @@ class BlockScaled(Density):
         E[g^2].
     lost : ndarray of shape (3,)
         Moments about 0 of the x whose block has scale 0.
+    largest : Largest
+    shells, tops : Shells, Tops
+        Which scales a value meets, and how often; the largest values of blocks that their scale follows.
 
     Raises
     ------
@@ -90,8 +90,8 @@ class BlockScaled(Density):
         self.status = density.status
         # Sums of differences of tails, on both sides of 0 where the density is not symmetric. (Measured: 50 and 360.)
         self.tails_error = density.tails_error + (64 if self.symmetric else 1024) * np.finfo(np.float64).eps
-        self._all, self._tops = shells_of(self.largest, self.form, self.unit, self.size)
-        self._shells = self._all.select(self._all.scale > 0)
+        self.shells, self.tops = shells_of(self.largest, self.form, self.unit, self.size)
+        self._shells = self.shells.select(self.shells.scale > 0)
 
     def reweighted(self, order: int) -> Self:
         """The same with another power of g to weigh with: 1 for biases, 0 for probabilities."""
@@ -104,12 +104,12 @@ class BlockScaled(Density):
     def of_sign(self, turned: bool) -> Self:
         """Of the blocks whose scales are positive, or of those whose scales are negative, by their magnitude."""
         new = self.reweighted(self._order)
-        shells, tops = self._all, self._tops
+        shells, tops = self.shells, self.tops
         share, part = (s if turned else 1.0 - s for s in (shells.turned, np.asarray(tops.turned)))
         fields = {name: getattr(shells, name) * share for name in ("within", "around", "own")}
-        new._all = shells._replace(**fields, turned=np.full(share.shape, float(turned)))
-        new._shells = new._all.select(new._all.scale > 0)
-        new._tops = tops._replace(lower=tops.lower * part, upper=tops.upper * part)
+        new.shells = shells._replace(**fields, turned=np.full(share.shape, float(turned)))
+        new._shells = new.shells.select(new.shells.scale > 0)
+        new.tops = tops._replace(lower=tops.lower * part, upper=tops.upper * part)
         return new
 
     @cached_property
@@ -119,7 +119,7 @@ class BlockScaled(Density):
         inside = np.exp(self.largest.log_inside(shells.inner)) * shells.within
         ring = shells.around > 0
         inside[ring] += (self.largest.ring(shells.inner[ring], shells.outer[ring])) * shells.around[ring]
-        return float((shells.scale**self._order * inside).sum() + self._tops.masses(self._order).sum())
+        return float((shells.scale**self._order * inside).sum() + self.tops.masses(self._order).sum())
 
     @property
     def _norm(self) -> float:
@@ -129,16 +129,16 @@ class BlockScaled(Density):
     @cached_property
     def lost(self) -> Array:
         """Moments about 0 of the x whose block has scale 0."""
-        shells = self._all.select(self._all.scale == 0)
+        shells = self.shells.select(self.shells.scale == 0)
         ends = np.stack([-shells.outer, -shells.inner, shells.inner, shells.outer], axis=-1)
         moments = self.base.cell_moments(ends, np.zeros((shells.scale.size, 3)))
         share = np.stack([shells.around, shells.within, shells.around], axis=-1)
-        return np.asarray((moments * share).sum(axis=(1, 2)) + self._tops.lost())
+        return np.asarray((moments * share).sum(axis=(1, 2)) + self.tops.lost())
 
     @cached_property
     def _masses(self) -> Array:
         """Point masses at the lower and at the upper ends."""
-        return self._tops.masses(self._order) / self._norm
+        return self.tops.masses(self._order) / self._norm
 
     @cached_property
     def mean(self) -> float:
@@ -156,7 +156,7 @@ class BlockScaled(Density):
     def support(self) -> tuple[float, float]:
         """The end of the grid where scales follow the largest value, else what a rule lets a value reach."""
         if self._exact:
-            reach = float(self._tops.end)
+            reach = float(self.tops.end)
         else:
             shells = self._shells
             reach = float((np.minimum(shells.outer, np.max(np.abs(self.base.support))) / shells.scale).max())
@@ -167,7 +167,7 @@ class BlockScaled(Density):
     @property
     def atoms(self) -> tuple[Array, Array] | None:
         """The largest values of the blocks, where scales follow them."""
-        at = np.broadcast_to(self._tops.end, self._tops.scale.shape)
+        at = np.broadcast_to(self.tops.end, self.tops.scale.shape)
         masses = self._masses
         if self._exact:
             at, masses = at[:1], masses.sum(axis=1, keepdims=True)
@@ -178,14 +178,14 @@ class BlockScaled(Density):
     @property
     def _exact(self) -> bool:
         """Whether all largest values lie at one multiple of their scale."""
-        return np.ndim(self._tops.end) == 0 and bool(np.isfinite(self._tops.end))
+        return np.ndim(self.tops.end) == 0 and bool(np.isfinite(self.tops.end))
 
     @property
     def kinks(self) -> Array:
         """Where the pdf jumps: the ends of what each scale holds."""
         shells = self._shells
         if self.form.scale_format is None:
-            return float(self._tops.end) * np.array([-1.0, 1.0])
+            return float(self.tops.end) * np.array([-1.0, 1.0])
         ends = np.unique(np.concatenate([shells.inner / shells.scale, shells.outer / shells.scale]))
         ends = ends[np.isfinite(ends) & (ends > 0)]
         return np.concatenate([-ends[::-1], ends])
@@ -310,36 +310,6 @@ class BlockScaled(Density):
         x = np.asarray(x, np.float64)
         mass, _ = self.tails(x)
         return np.asarray(np.where(x >= self.mean, mass, 1.0 + mass))[()]
-
-    def largest_values(self, grid: Grid) -> tuple[Array, Array, Array]:
-        """Values x that are the largest of their block, what each counts, and its scale: nodes of an integral.
-
-        The counts add up to 1 / B where order is 0 (they weigh nothing). Between nodes of a panel x / scale meets
-        neither level nor threshold of `grid`.
-        """
-        _, x, scale, lower, upper, _ = self._tops
-        tops = np.concatenate([-x, x]), np.concatenate([lower, upper]), np.tile(scale, 2)
-        if self.form.scale_format is None:
-            return tops
-        x, count, scale = (np.concatenate(parts) for parts in zip(self._rings(grid), tops, strict=True))
-        return x, count, scale
-
-    def _rings(self, grid: Grid) -> tuple[Array, Array, Array]:
-        """Nodes in the rings of stored scales."""
-        low, high = self.largest.span
-        shells = self._all.select((self._all.own > 0) & (self._all.outer > low))
-        points = np.unique(np.abs(np.concatenate([grid.levels, grid.thresholds])))
-        steps = np.exp(np.arange(np.log(low), np.log(high), _LOG_STEP))
-        known = np.abs(np.concatenate([steps, finite(self.base.panels()), finite(self.base.kinks)]))
-        first, last = np.maximum(shells.inner, low)[:, None], np.minimum(shells.outer, high)[:, None]
-        known = np.broadcast_to(known, (first.size, known.size))
-        cuts = np.concatenate([first, shells.scale[:, None] * points, known, last], axis=1)
-        cuts = np.sort(np.clip(cuts, first, np.maximum(first, last)), axis=1)
-        row, at = np.nonzero(cuts[:, 1:] > cuts[:, :-1])
-        x, weight, owner = nodes_between(cuts[row, at], cuts[row, at + 1])
-        count = weight * shells.own[row[owner]] * self.largest.below(x)
-        both = np.concatenate([-x, x])
-        return both, np.tile(count, 2) * np.asarray(self.base.pdf(both)), np.tile(shells.scale[row[owner]], 2)
 
 
 def _upper(density: Density, x: Array) -> Array:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from .._check import broadcast_shape, check_positive
 from .._types import Array
 from ..densities.base import Density, check_density
+from ..densities.block_tops import largest_values
 from ..densities.blocks import BlockScaled
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
@@ -127,7 +128,7 @@ def _mean_level(blocks: BlockScaled, grid: Grid) -> float:
 
 def _maximum(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:
     """The largest values' part of the mean squared error."""
-    x, count, scale = blocks.largest_values(grid)
+    x, count, scale = largest_values(blocks, grid)
     return float((count * _loss(x, scale, grid, rounding)).sum())
 
 
