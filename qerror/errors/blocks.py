@@ -14,7 +14,7 @@ from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
 from ..results import BlockErrorTerms
 from .best_of import best_of_change
-from .exact import Model, Rounding, error_sums
+from .exact import Model, Rounding, error_sums, probabilities
 
 
 def block_error(
@@ -56,6 +56,34 @@ def block_mse(density: Density, form: BlockFormat, unit: ArrayLike, rounding: Ro
     blocks = BlockScaled(density, form, unit)
     sums = error_sums(blocks, form.grid, np.ones(1), np.zeros(1), rounding, model)
     return blocks.weight * float(sums.mse[0]) + float(blocks.lost[2])
+
+
+def block_probabilities(density: Density, form: BlockFormat, scale: ArrayLike, rounding: Rounding) -> Array:
+    """`code_probabilities` of a block format: of the codes of its elements.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> from qerror.grids.block_formats import block_format
+    >>> p = block_probabilities(qe.Gaussian(), block_format("nf4_g64"), 1.0, "nearest")
+    >>> round(float(64 * p[-1]), 6) >= 0.5
+    True
+    """
+    check_density(density)
+    units = check_positive("scale", scale)
+    shape = broadcast_shape(density.shape, scale=units)
+    members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
+    out = [_probabilities(_member(members, i), form, float(unit), rounding) for i, unit in enumerate(flat)]
+    return np.array(out).reshape(*shape, -1)
+
+
+def _probabilities(density: Density, form: BlockFormat, unit: float, rounding: Rounding) -> Array:
+    blocks = BlockScaled(density, form, unit)
+    single, one, zero = blocks.reweighted(0), np.ones(1), np.zeros(1)
+    found = single.weight * probabilities(single, form.grid, one, zero, rounding)[0]
+    # Blocks of scale 0 have the code of 0.
+    found[np.argmin(np.abs(form.grid.levels))] += blocks.lost[0]
+    return np.asarray(found)
 
 
 def _member(density: Density, index: int) -> Density:

@@ -163,3 +163,23 @@ def _stochastic(density: Density, grid: Grid, scale: Array, shift: Array) -> Err
     by_scale -= 2 * np.einsum("ij,j->i", ends, levels[[0, -1]])
     by_shift = (from_below - from_above).sum(axis=1) - 2 * ends.sum(axis=1)
     return ErrorSums(clipping, rounding, bias, cross, by_scale, by_shift)
+
+
+def probabilities(density: Density, grid: Grid, scale: Array, shift: Array, rounding: str) -> Array:
+    """Probability of each level, (n, K), for flat `scale` and `shift`; density.shape is () or that of `scale`."""
+    unit = scale[:, None]
+    if rounding == "nearest":
+        last = None
+        if density.has_atoms:
+            last = ends_around(last_below(grid.thresholds, grid.ties_to_lower, unit, shift[:, None]))
+        mass: Array = density.cell_moments(ends_around(unit * grid.thresholds), unit * grid.levels, shift, last)[0]
+        return mass
+    centre = unit * np.concatenate([grid.levels[:1], grid.levels])
+    mass, first, _ = density.cell_moments(ends_around(unit * grid.levels), centre, shift)
+    up = np.clip(first[:, 1:-1] / (unit * np.diff(grid.levels)), 0.0, mass[:, 1:-1])
+    out = np.zeros((scale.size, len(grid.levels)))
+    out[:, 0] += mass[:, 0]
+    out[:, -1] += mass[:, -1]
+    out[:, :-1] += mass[:, 1:-1] - up
+    out[:, 1:] += up
+    return out

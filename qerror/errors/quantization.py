@@ -10,14 +10,12 @@ from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift, shown
 from .._types import Array
-from ..casting.ties import last_below
 from ..densities.base import Density
 from ..grids.block_formats import BlockFormat, as_format
-from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..results import ErrorTerms
-from .blocks import block_error
-from .exact import MODELS, ROUNDINGS, Model, Rounding, ends_around, flat_terms, flatten
+from .blocks import block_error, block_probabilities
+from .exact import MODELS, ROUNDINGS, Model, Rounding, flat_terms, flatten, probabilities
 
 
 def quantization_error(
@@ -79,22 +77,25 @@ def quantization_error(
     check_choice("model", model, MODELS)
     levels = as_format(grid)
     if isinstance(levels, BlockFormat):
-        if np.any(check_shift(shift)):
-            raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
+        _no_shift(shift)
         if size is not None and scale is not None:
             raise ValueError(f"scale must be left out with size, whose tensors have their own, got {shown(scale)}")
         return block_error(density, levels, 1.0 if scale is None else scale, size, rounding, model)
     if size is not None:
         raise ValueError(f"size must be left out for a grid, which has no tensor scale, got {shown(size)}")
-    if scale is None:
-        raise ValueError(f"scale must be given for a grid; qerror.optimal_scale finds the best one for {levels!r}")
+    scale = _given(scale, levels)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
     terms = flat_terms(members, levels, flat_scale, flat_shift, rounding, model)
     return ErrorTerms(*(getattr(terms, field.name).reshape(shape)[()] for field in dataclasses.fields(terms)))
 
 
 def code_probabilities(
-    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
+    density: Density,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = None,
+    shift: ArrayLike = 0.0,
+    *,
+    rounding: Rounding = "nearest",
 ) -> Array:
     """Probability of each level, in the order of `grid.levels`.
 
@@ -117,29 +118,23 @@ def code_probabilities(
     [0.5, 0.5]
     """
     check_choice("rounding", rounding, ROUNDINGS)
-    levels = as_grid(grid)
+    levels = as_format(grid)
+    if isinstance(levels, BlockFormat):
+        _no_shift(shift)
+        return block_probabilities(density, levels, 1.0 if scale is None else scale, rounding)
+    scale = _given(scale, levels)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
-    out: Array
-    unit = flat_scale[:, None]
-    if rounding == "nearest":
-        last = None
-        if members.has_atoms:
-            last = ends_around(last_below(levels.thresholds, levels.ties_to_lower, unit, flat_shift[:, None]))
-        out = members.cell_moments(ends_around(unit * levels.thresholds), unit * levels.levels, flat_shift, last)[0]
-    else:
-        centre = unit * np.concatenate([levels.levels[:1], levels.levels])
-        mass, first, _ = members.cell_moments(ends_around(unit * levels.levels), centre, flat_shift)
-        up = np.clip(first[:, 1:-1] / (unit * np.diff(levels.levels)), 0.0, mass[:, 1:-1])
-        out = np.zeros((flat_scale.size, len(levels.levels)))
-        out[:, 0] += mass[:, 0]
-        out[:, -1] += mass[:, -1]
-        out[:, :-1] += mass[:, 1:-1] - up
-        out[:, 1:] += up
+    out = probabilities(members, levels, flat_scale, flat_shift, rounding)
     return out.reshape(*shape, -1)
 
 
 def code_entropy(
-    density: Density, grid: Grid | str, scale: ArrayLike, shift: ArrayLike = 0.0, *, rounding: Rounding = "nearest"
+    density: Density,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = None,
+    shift: ArrayLike = 0.0,
+    *,
+    rounding: Rounding = "nearest",
 ) -> Any:
     """Entropy of the codes in bits: -sum P_k log2 P_k, the rate of an ideal entropy coder.
 
@@ -161,3 +156,14 @@ def code_entropy(
     """
     p = code_probabilities(density, grid, scale, shift, rounding=rounding)
     return (-(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1))[()]
+
+
+def _no_shift(shift: ArrayLike) -> None:
+    if np.any(check_shift(shift)):
+        raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")
+
+
+def _given(scale: ArrayLike | None, grid: Grid) -> ArrayLike:
+    if scale is None:
+        raise ValueError(f"scale must be given for a grid; qerror.optimal_scale finds the best one for {grid!r}")
+    return scale
