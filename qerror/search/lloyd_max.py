@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._check import as_int
 from .._types import Array
@@ -14,6 +12,7 @@ from ..densities.base import Density, check_density
 from ..grids.grid import Grid
 from .block_codebooks import block_codebook
 from .codebook_cells import Cells, cells_of, solve_tridiagonal
+from .partition import best_partition
 
 # The widest formats have 16 bits. Cells of a density get so narrow that beyond 12 bits their moments do not settle.
 _MOST_OF_SAMPLES, _MOST_OF_DENSITIES = 1 << 16, 1 << 12
@@ -131,7 +130,7 @@ def _coarse(density: Density, count: int) -> Array:
     mass, first, _ = density.cell_moments(ends, centre)
     held = mass > 1e-14
     x, order = np.unique(centre[held] + first[held] / mass[held], return_index=True)
-    return _best_partition(x, mass[held][order], count)
+    return best_partition(x, mass[held][order], count)
 
 
 def _half(density: Density, levels: Array, count: int) -> Cells:
@@ -152,22 +151,7 @@ def _partition(density: Density, count: int) -> Array:
     x, weight = _distinct_values(density)
     if x.size < count:
         raise ValueError(f"n_levels must be at most the number of distinct values, {x.size}, got {count}")
-    return _best_partition(x, weight, count)
-
-
-def _best_partition(x: Array, weight: Array, count: int) -> Array:
-    """Means of the optimal cut of sorted values into `count` runs."""
-    cost = _Runs(x, weight)
-    best = cost.between(np.zeros(x.size, np.intp), np.arange(1, x.size + 1))
-    cuts = []
-    for used in range(2, count + 1):
-        best, cut = _layer(cost, best, used)
-        cuts.append(cut)
-    ends = [x.size]
-    for cut in reversed(cuts):
-        ends.append(int(cut[ends[-1] - 1]))
-    bounds = np.array([*ends, 0])[::-1]
-    return cost.means(bounds[:-1], bounds[1:])
+    return best_partition(x, weight, count)
 
 
 def _distinct_values(density: Density) -> tuple[Array, Array]:
@@ -175,56 +159,3 @@ def _distinct_values(density: Density) -> tuple[Array, Array]:
     points, masses = points[masses > 0], masses[masses > 0]
     start = np.flatnonzero(np.diff(points, prepend=-np.inf))
     return points[start], np.add.reduceat(masses, start)
-
-
-class _Runs:
-    """Squared error of sending the values i <= k < j to their mean, from prefix sums about the overall mean."""
-
-    def __init__(self, x: Array, weight: Array) -> None:
-        self.centre = float(np.average(x, weights=weight))
-        y = (x - self.centre).astype(np.longdouble)
-        self.sums = [np.concatenate([[0], np.cumsum(weight * y**j)]) for j in range(3)]
-
-    def _between(self, start: NDArray[np.intp], stop: NDArray[np.intp]) -> list[Any]:
-        return [s[stop] - s[start] for s in self.sums]
-
-    def between(self, start: NDArray[np.intp], stop: NDArray[np.intp]) -> Array:
-        zero, one, two = self._between(start, stop)
-        cost: Array = np.maximum(two - one * one / zero, 0.0).astype(np.float64)
-        return cost
-
-    def means(self, start: NDArray[np.intp], stop: NDArray[np.intp]) -> Array:
-        zero, one, _ = self._between(start, stop)
-        means: Array = self.centre + (one / zero).astype(np.float64)
-        return means
-
-
-def _layer(cost: _Runs, before: Array, used: int) -> tuple[Array, NDArray[np.intp]]:
-    """One more run: best[j] = min over i of before[i] + cost(i, j), for prefixes of j + 1 values.
-
-    The best cut moves right with j, so the prefixes in the middle of what is decided bound each other's cuts: all
-    middles of one depth are solved in one sweep over at most 2 n candidates.
-    """
-    n = before.size
-    best, cut = np.full(n, np.inf), np.zeros(n, np.intp)
-    low, high = np.array([used - 1]), np.array([n - 1])
-    least, most = np.array([used - 1]), np.array([n - 1])
-    while low.size:
-        middle = (low + high) // 2
-        width = np.minimum(most, middle) - least + 1
-        owner = np.repeat(np.arange(middle.size), width)
-        first = np.cumsum(width) - width
-        i = np.arange(owner.size) - first[owner] + least[owner]
-        value = before[i - 1] + cost.between(i, middle[owner] + 1)
-        best[middle] = np.minimum.reduceat(value, first)
-        hit = np.flatnonzero(value == best[middle][owner])
-        chosen = i[hit[np.searchsorted(owner[hit], np.arange(middle.size))]]
-        cut[middle] = chosen
-        left, right = low < middle, middle < high
-        low, high, least, most = (
-            np.concatenate([low[left], middle[right] + 1]),
-            np.concatenate([middle[left] - 1, high[right]]),
-            np.concatenate([least[left], chosen[right]]),
-            np.concatenate([chosen[left], most[right]]),
-        )
-    return best, cut
