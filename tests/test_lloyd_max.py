@@ -275,6 +275,8 @@ def test_repeated_values_and_many() -> None:
     np.testing.assert_array_equal(qe.lloyd_max(qe.Empirical(x), 4).levels, [0.0, 1.0, 5.0, 5.5])
     with pytest.raises(ValueError, match="n_levels must be at most the number of distinct values, 4, got 5"):
         qe.lloyd_max(qe.Empirical(x), 5)
+    hardly = qe.lloyd_max(qe.Empirical(np.arange(9000.0), weights=1e-40 + (np.arange(9000) < 4)), 4)
+    np.testing.assert_allclose(hardly.levels, [0.0, 1.0, 2.0, 3.0], rtol=0, atol=1e-9)
     ignored = qe.lloyd_max(qe.Empirical([0.0, 1.0, 9.0], weights=[1, 1, 0]), 2)
     np.testing.assert_array_equal(ignored.levels, [0.0, 1.0])
 

@@ -38,30 +38,28 @@ def best_partition(x: Array, weight: Array, count: int) -> Array:
         ends = slots.low[_path(cuts, low, high)]
         if not wide.any():
             return runs.means(ends[:-1], ends[1:])
-        least = min(least, _lloyd(x, runs, _apart(ends)))
+        least = min(least, _lloyd(runs, _apart(ends)))
         rest, _ = _layers(slots.mirrored, slots.top - high[::-1], slots.top - low[::-1], 0)
         through = [a + b[::-1] - least for a, b in zip(best, rest[::-1], strict=True)]
-        first, last = _narrowed(x, weight, runs, slots, through, first, last)
+        first, last = _narrowed(runs, slots, through, first, last)
         starts = _divided(starts, wide & slots.inside(slots.holding(first), slots.holding(last)))
 
 
-def _narrowed(
-    x: Array, weight: Array, runs: _Runs, slots: _Slots, through: list[Array], first: Index, last: Index
-) -> tuple[Index, Index]:
+def _narrowed(runs: _Runs, slots: _Slots, through: list[Array], first: Index, last: Index) -> tuple[Index, Index]:
     """Windows without the slots through which the best partition, moved to low ends, would cost too much."""
     low, before = slots.holding(first), np.inf
     while True:
-        loss = _loss(x, weight, runs, slots, first, last)
+        loss = _loss(runs, slots, first, last)
         if loss >= 0.9 * before:
             return first, last
         first, last, before = first.copy(), last.copy(), loss
         for k in range(1, first.size - 1):
             kept = low[k] + np.flatnonzero(through[k] <= loss + first.size * runs.rounding)
             first[k], last[k] = max(first[k], slots.low[kept[0]]), min(last[k], slots.high[kept[-1]])
-        first, last = _apart(first), x.size - _apart(x.size - last[::-1])[::-1]
+        first, last = _apart(first), last[-1] - _apart(last[-1] - last[::-1])[::-1]
 
 
-def _loss(x: Array, weight: Array, runs: _Runs, slots: _Slots, first: Index, last: Index) -> float:
+def _loss(runs: _Runs, slots: _Slots, first: Index, last: Index) -> float:
     """What the best partition loses, at most, when each of its cuts moves to the low end of its slot.
 
     The levels stay. A value v between low end and cut passes to the next level, d above its own, and costs 2 d (t - v)
@@ -70,7 +68,7 @@ def _loss(x: Array, weight: Array, runs: _Runs, slots: _Slots, first: Index, las
     """
     d = runs.means(last[1:-1], last[2:]) - runs.means(first[:-2], first[1:-1])
     low = slots.low[:-1]
-    moved = np.add.reduceat(weight, low) * (x[slots.high[:-1]] - x[low])
+    moved = np.add.reduceat(runs.weight, low) * (runs.x[slots.high[:-1]] - runs.x[low])
     windows = np.array([slots.holding(first), slots.holding(last) + 1])[:, 1:-1].T.ravel()
     return float((2 * d * np.maximum.reduceat(np.append(moved, 0), windows)[::2]).sum())
 
@@ -79,6 +77,7 @@ class _Runs:
     """Squared error of sending the values i <= k < j to their mean, from prefix sums about the overall mean."""
 
     def __init__(self, x: Array, weight: Array) -> None:
+        self.x, self.weight = x, weight
         self.centre = float(np.average(x, weights=weight))
         y = x.astype(np.longdouble) - self.centre
         self.sums = np.zeros((3, x.size + 1), np.longdouble)
@@ -95,7 +94,9 @@ class _Runs:
 
     def means(self, start: Index, stop: Index) -> Array:
         zero, one, _ = self.sums[:, stop] - self.sums[:, start]
-        means: Array = self.centre + (one / zero).astype(np.float64)
+        # A mass below the last digit of the sums may leave nothing to divide by.
+        one = np.divide(one, zero, out=np.zeros_like(one), where=zero > 0)
+        means: Array = np.clip(self.centre + one.astype(np.float64), self.x[start], self.x[stop - 1])
         return means
 
 
@@ -157,9 +158,9 @@ def _apart(cuts: Index) -> Index:
     return np.maximum.accumulate(cuts - order) + order
 
 
-def _lloyd(x: Array, runs: _Runs, cuts: Index) -> float:
+def _lloyd(runs: _Runs, cuts: Index) -> float:
     """Cost of a partition, improved by Lloyd's steps."""
-    order = np.arange(cuts.size)
+    order, x = np.arange(cuts.size), runs.x
     cuts = np.minimum(cuts, x.size - order[::-1])
     least = float(runs.cost(cuts[:-1], cuts[1:]).sum())
     for _ in range(_MOST_LLOYD_STEPS):
