@@ -83,7 +83,7 @@ def every_upper_half() -> np.ndarray:
     return x[np.isfinite(x)]
 
 
-@pytest.mark.parametrize("name", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["bf16", "fp16", "e5m2"])
 def test_every_upper_half_of_float32_equals_ml_dtypes(name):
     test_bit_equal_to_ml_dtypes_with_saturation(name, every_upper_half)
 
@@ -91,7 +91,7 @@ def test_every_upper_half_of_float32_equals_ml_dtypes(name):
 SCALES = [1.0, 2.0**-3, 0.3, -0.7, 1e-30, 3e30, *np.exp(np.random.default_rng(8).normal(0, 9, 3))]
 
 
-@pytest.mark.parametrize("name", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["bf16", "fp16", "e5m2"])
 @pytest.mark.parametrize("scale", [*SCALES, "by row"])
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 def test_casting_of_float32_equals_casting_of_the_same_quotients_in_float64(name, scale, shift):
@@ -573,6 +573,14 @@ def test_finite_values_whose_extremes_overflow_are_accepted():
     x = np.array([np.finfo(np.float32).max, -np.finfo(np.float32).max], dtype=np.float32)
     assert quantize(x, "int4").tolist() == [7, -8]
     assert quantize(x.astype(np.float64) * 5e269, "int4").tolist() == [7, -8]
+
+
+@pytest.mark.parametrize("size", [2, 1 << 18])
+@pytest.mark.parametrize("name", KINDS)
+def test_quotients_of_finite_values_that_overflow_saturate(name, size):
+    g, most = grid(name), np.finfo(np.float32).max
+    x = np.resize(np.array([most, -most], dtype=np.float32), size)
+    assert np.array_equal(quantize(x, name, 0.1), np.resize(g.codes[[-1, 0]], size))
 
 
 # -- zero points and negative scales -----------------------------------------------------------------------------------

@@ -84,8 +84,8 @@ def _top_half_table(grid: Grid, spec: FloatSpec) -> NDArray[np.uint8]:
     """
     tops = np.arange(1 << 16, dtype=np.uint32) << 16
     exponents = tops & 0x7F800000
-    # Infinities and NaN have been refused before; their entries are never read.
-    values = np.where(exponents == 0x7F800000, np.uint32(0), tops).view(np.float32)
+    # NaN has been refused before; an infinite quotient of finite numbers saturates.
+    values = np.where(exponents == 0x7F800000, tops & 0xFF800000, tops).view(np.float32)
     table = np.empty(values.size, dtype=np.uint8)
     floating_round(grid, SINGLE, False)(values, table, Scratch(values.size))
     return table
