@@ -76,6 +76,55 @@ def test_bit_equal_to_ml_dtypes_with_saturation(name, source):
     assert np.array_equal(values.view(np.uint32), saturated.astype(np.float32).view(np.uint32))
 
 
+def every_upper_half() -> np.ndarray:
+    """Every finite float32 by its upper 16 bits, with lower bits at, beside and far from the tie of bf16."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    x = (upper[:, None] | np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], dtype=np.uint32)).view(np.float32).ravel()
+    return x[np.isfinite(x)]
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "e5m2"])
+def test_every_upper_half_of_float32_equals_ml_dtypes(name):
+    test_bit_equal_to_ml_dtypes_with_saturation(name, every_upper_half)
+
+
+SCALES = [1.0, 2.0**-3, 0.3, -0.7, 1e-30, 3e30, *np.exp(np.random.default_rng(8).normal(0, 9, 3))]
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "e5m2"])
+@pytest.mark.parametrize("scale", [*SCALES, "by row"])
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_casting_of_float32_equals_casting_of_the_same_quotients_in_float64(name, scale, shift):
+    g, x = grid(name), every_upper_half()
+    if scale == "by row":
+        x, scale = x.reshape(6, -1), np.array(SCALES[:6])[:, None]
+    with np.errstate(over="ignore", under="ignore"):
+        q = (x - np.float32(shift)) / np.asarray(scale, dtype=np.float32)
+        expected = quantize(np.clip(q, -g.absmax, g.absmax).astype(np.float64), name)
+    codes = quantize(x, name, scale, shift)
+    assert np.array_equal(codes, expected)
+    known = np.zeros(1 << g.bits)
+    known[g.codes], known[1 << (g.bits - 1)] = g.levels, -0.0
+    for dtype in (np.float16, np.float32, np.float64):
+        limit = float(np.finfo(dtype).max)
+        with np.errstate(over="ignore", under="ignore"):
+            product = known[codes] * scale
+            values = np.clip(product + shift if shift else product, -limit, limit).astype(dtype)
+        assert dequantize(codes, name, scale, shift, dtype=dtype).tobytes() == values.tobytes()
+        if dtype == np.float32:
+            assert fake_quantize(x, name, scale, shift).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, ">u2", np.int32, np.uint64])
+def test_codes_of_bf16_are_checked_in_every_dtype(dtype):
+    good = np.sort(np.append(grid("bf16").codes, 0x8000))
+    values = dequantize(good.astype(dtype), "bf16")
+    assert np.array_equal(values.view(np.uint32), good.astype(np.uint32) << 16)
+    for bad in (0x7F80, 0x7FFF, 0xFF80, 0xFFFF) + ((-1, 1 << 16) if dtype == np.int32 else ()):
+        with pytest.raises(ValueError, match=rf"got {bad} at index 1 \(1 of 3 is none\)"):
+            dequantize(np.array([0, bad, 0xFF7F]).astype(dtype), "bf16")
+
+
 def test_e8m0_equal_to_ml_dtypes_except_for_ties():
     # ml_dtypes sends the tie of two powers of two up; by the rule of this library it goes to the even code.
     x = np.concatenate((every_float16().astype(np.float32), million_float32()))
@@ -524,6 +573,14 @@ def test_finite_values_whose_extremes_overflow_are_accepted():
     x = np.array([np.finfo(np.float32).max, -np.finfo(np.float32).max], dtype=np.float32)
     assert quantize(x, "int4").tolist() == [7, -8]
     assert quantize(x.astype(np.float64) * 5e269, "int4").tolist() == [7, -8]
+
+
+@pytest.mark.parametrize("size", [2, 1 << 18])
+@pytest.mark.parametrize("name", KINDS)
+def test_quotients_of_finite_values_that_overflow_saturate(name, size):
+    g, most = grid(name), np.finfo(np.float32).max
+    x = np.resize(np.array([most, -most], dtype=np.float32), size)
+    assert np.array_equal(quantize(x, name, 0.1), np.resize(g.codes[[-1, 0]], size))
 
 
 # -- zero points and negative scales -----------------------------------------------------------------------------------

@@ -274,13 +274,13 @@ def _run(
         scratch = memory.of_thread(stream)
         with _quiet():
             for unit in units:
-                q = _normalize(job, unit, scratch, kernel.by_table and job.zero_point is None)
+                q = _normalize(job, unit, scratch, kernel.keeps and job.zero_point is None)
                 # The extremes show NaN and infinity; an infinite q may also be a finite x that overflowed.
-                if (
-                    not np.isfinite(q.max() - q.min())
-                    and not np.isfinite(job.source[unit.index].astype(np.float64)).all()
-                ):
+                least, most = q.min(), q.max()
+                if not np.isfinite(most - least) and not np.isfinite(job.source[unit.index].astype(np.float64)).all():
                     return False
+                if kernel.limit is not None and max(-least, most) > kernel.limit:
+                    q = np.clip(q, -kernel.limit, kernel.limit, out=scratch.take("q", q.dtype, q.size))
                 if job.zero_point is not None:
                     round_integers(q, job.stochastic, scratch)
                     q += job.zero_point[unit.index].ravel()

@@ -1,10 +1,11 @@
-"""From codes to values: one table look-up, and for arrays of scales a product."""
+"""From codes to values: by a look-up in a table, or of bf16 by a shift of bits, and for arrays of scales a product."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .._check import is_real_dtype, unmasked
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .scratch import Scratch
+from .upper_half import is_upper_half, read_upper_half
 
 # From here on a table of 65 536 pairs is made in a small part of the time that it saves.
 _MANY = 1 << 21
@@ -37,6 +39,8 @@ def make_decoder(
     """The decoder of a grid, for checked scales, shifts and zero points, and the dtype of its values."""
     target = np.dtype(dtype)
     limit = _largest(target)
+    if is_upper_half(grid):
+        return _upper_half_kernel(grid, scale, shift, shape, target, limit), target
     table = _make_table(grid)
     if zero_point is not None and zero_point.size == 1:
         # The difference of two integers is exact.
@@ -54,8 +58,8 @@ def make_decoder(
     if z is None and p is None and target == np.float32 and _product_is_single(table.values, scale):
         single = replace(table, values=table.values.astype(np.float32))
         single = _with_pairs(single, code_dtype, math.prod(shape))
-        return _scaling_kernel(single, s.astype(np.float32), None, None, limit), target
-    return _scaling_kernel(table, s, z, p, limit), target
+        return _scaling_kernel(partial(_look_up, single), np.float32, s.astype(np.float32), None, None, limit), target
+    return _scaling_kernel(partial(_look_up, table), np.float64, s, z, p, limit), target
 
 
 def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray[Any]:
@@ -155,22 +159,47 @@ def _look_up_kernel(table: _Table) -> Decode:
     return decode
 
 
-def _scaling_kernel(
-    table: _Table, scale: NDArray[Any], shift: NDArray[Any] | None, zero_point: NDArray[Any] | None, limit: float
+def _upper_half_kernel(
+    grid: Grid,
+    scale: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    shape: tuple[int, ...],
+    target: np.dtype[Any],
+    limit: float,
 ) -> Decode:
-    work = table.values.dtype
+    """The decoder without a table: one of 65 536 values does not stay in the first-level cache."""
+    single = target == np.float32 and not shift.any() and _all_single(scale)
+    work = np.float32 if single else np.float64
+    s = None if (scale == 1).all() else np.broadcast_to(scale.astype(work), shape)
+    z = np.broadcast_to(shift, shape) if shift.any() else None
+    # Rounding keeps the order, so what holds for the largest product and sum holds for all.
+    largest = grid.absmax * np.abs(scale).max(initial=0.0) + np.abs(shift).max(initial=0.0)
+    return _scaling_kernel(read_upper_half, work, s, z, None, limit if largest > limit else None)
+
+
+def _scaling_kernel(
+    read: Callable[[NDArray[Any], NDArray[Any], Scratch], bool],
+    work: Any,
+    scale: NDArray[Any] | None,
+    shift: NDArray[Any] | None,
+    zero_point: NDArray[Any] | None,
+    limit: float | None,
+) -> Decode:
+    """What reads levels in the dtype `work`, and scales, shifts and limits them; None is not to do."""
 
     def decode(codes: NDArray[Any], out: NDArray[Any], index: tuple[Any, ...], scratch: Scratch) -> bool:
         direct = out.dtype == work
         values = out if direct else scratch.take("values", work, codes.size).reshape(codes.shape)
-        good = _look_up(table, codes, values, scratch)
+        good = read(codes, values, scratch)
         with np.errstate(over="ignore", under="ignore"):
             if zero_point is not None:
                 values -= zero_point[index]
-            values *= scale[index]
+            if scale is not None:
+                values *= scale[index]
             if shift is not None:
                 values += shift[index]
-            np.clip(values, -limit, limit, out=values)
+            if limit is not None:
+                np.clip(values, -limit, limit, out=values)
             if not direct:
                 np.copyto(out, values, casting="unsafe")
         return good
@@ -184,8 +213,12 @@ def _product_is_single(values: NDArray[np.float64], scale: NDArray[np.float64]) 
     They are if both factors are float32 numbers: then their product is exact in float64, and either way it is rounded
     once.
     """
+    return _all_single(values) and _all_single(scale)
+
+
+def _all_single(values: NDArray[np.float64]) -> bool:
     with np.errstate(over="ignore", under="ignore"):
-        return all(bool(np.array_equal(a, a.astype(np.float32), equal_nan=True)) for a in (values, scale))
+        return bool(np.array_equal(values, values.astype(np.float32), equal_nan=True))
 
 
 def _largest(dtype: np.dtype[Any]) -> float:

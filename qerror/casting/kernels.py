@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..grids.grid import FloatSpec, Grid
 from .arithmetic import DOUBLE, SINGLE, Round, covers, floating_round, is_plain_uniform, round_integers, uniform_round
 from .scratch import Buffer, Scratch
+from .upper_half import is_upper_half, upper_half_round
 
 # Up to here one comparison for each threshold is faster than a binary search, whose branches mispredict.
 _FEW_THRESHOLDS = 32
@@ -31,12 +32,18 @@ class Kernel:
     dtype : numpy dtype
         Type of the buffer.
     by_table : bool
-        Whether the codes are looked up. Then the buffer is left as it was, so that it may be the caller's own.
+        Whether the codes are looked up.
+    keeps : bool
+        Whether the buffer is left as it was, so that it may be the caller's own.
+    limit : float or None
+        The largest magnitude that the buffer may have; None if the kernel saturates itself.
     """
 
     round: Round
     dtype: Any
     by_table: bool = False
+    keeps: bool = False
+    limit: float | None = None
 
 
 def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool = False) -> Kernel:
@@ -47,11 +54,14 @@ def make_kernel(grid: Grid, dtype: Any, *, stochastic: bool = False, many: bool 
     """
     single = dtype == np.float32 and not stochastic
     layouts = (SINGLE, DOUBLE) if single else (DOUBLE,)
+    if single and is_upper_half(grid):
+        return Kernel(upper_half_round, SINGLE.dtype, keeps=True, limit=grid.absmax)
     if grid.float_spec is not None:
         for layout in layouts:
             if covers(layout, grid):
                 if layout is SINGLE and many and _fits_table(grid):
-                    return Kernel(_table_round(_top_half_table(grid, grid.float_spec)), layout.dtype, by_table=True)
+                    look_up = _table_round(_top_half_table(grid, grid.float_spec))
+                    return Kernel(look_up, layout.dtype, by_table=True, keeps=True)
                 return Kernel(floating_round(grid, layout, stochastic), layout.dtype)
     elif is_plain_uniform(grid):
         return Kernel(uniform_round(grid, stochastic), layouts[0].dtype)
@@ -74,8 +84,8 @@ def _top_half_table(grid: Grid, spec: FloatSpec) -> NDArray[np.uint8]:
     """
     tops = np.arange(1 << 16, dtype=np.uint32) << 16
     exponents = tops & 0x7F800000
-    # Infinities and NaN have been refused before; their entries are never read.
-    values = np.where(exponents == 0x7F800000, np.uint32(0), tops).view(np.float32)
+    # NaN has been refused before; an infinite quotient of finite numbers saturates.
+    values = np.where(exponents == 0x7F800000, tops & 0xFF800000, tops).view(np.float32)
     table = np.empty(values.size, dtype=np.uint8)
     floating_round(grid, SINGLE, False)(values, table, Scratch(values.size))
     return table

@@ -20,7 +20,12 @@ def ratios() -> Iterator[tuple[str, float, float]]:
     The two sides take turns, so that a slow phase of the machine meets both; the ratio is that of the medians.
     """
     x = np.random.default_rng(0).standard_normal(N).astype(np.float32)
-    for name, dtype in (("e4m3fn", ml_dtypes.float8_e4m3fn), ("e2m1", ml_dtypes.float4_e2m1fn)):
+    for name, dtype, limit in (
+        ("e4m3fn", ml_dtypes.float8_e4m3fn, 0.35),
+        ("e2m1", ml_dtypes.float4_e2m1fn, 0.35),
+        ("bf16", ml_dtypes.bfloat16, 2.0),
+        ("fp16", np.float16, 2.0),
+    ):
         ours, theirs = medians(
             lambda name=name: dequantize(quantize(x, name), name),
             lambda dtype=dtype: x.astype(dtype).astype(np.float32),
@@ -28,8 +33,14 @@ def ratios() -> Iterator[tuple[str, float, float]]:
         yield (
             f"{N:.0e} float32 through {name} and back / x.astype({dtype.__name__}).astype(float32)",
             ours / theirs,
-            0.35,
+            limit,
         )
+    scale = np.float32(0.3)
+    ours, theirs = medians(
+        lambda: dequantize(quantize(x, "bf16", 0.3), "bf16", 0.3),
+        lambda: (x / scale).astype(ml_dtypes.bfloat16).astype(np.float32) * scale,
+    )
+    yield f"{N:.0e} float32 through bf16 and back, scale 0.3 / the same with bfloat16", ours / theirs, 2.0
 
 
 def medians(*calls: Callable[[], object]) -> list[float]:
