@@ -85,7 +85,7 @@ def test_shift_of_a_search(shift: Any, text: str) -> None:
         ("int5_", "'int5_'"),
         ("int44", "'int44'"),
         ("e4m3", "'e4m3' is ambiguous, say which of e4m3fn, e4m3fnuz, e4m3_ieee"),
-        ("mxfp4", "mxfp4"),
+        ("mxpf4", "mxfp4"),
         ("", "''"),
         (4, "4"),
         ([0.0, 1.0], "[0.0, 1.0]"),

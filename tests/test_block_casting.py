@@ -751,3 +751,8 @@ def test_simulations_meet_the_expected_errors_of_blocks() -> None:
             assert abs(distance) <= 4.5 * getattr(found.stderr, term) + 1e-16, (case, term)
         met += 1
     assert met >= 35
+
+
+def test_kernels_are_no_blocks_of_one():
+    with pytest.raises(ValueError, match=r"block_axis 3 of x of shape .* is too short for blocks of 32"):
+        qe.quantize(np.ones((16, 128, 64, 1)), "mxfp4")

@@ -208,6 +208,10 @@ def test_best_tensor_scale() -> None:
     for factor in (1e-3, 0.9, 0.99, 1.01, 1.1, 3, 1e5):
         assert qe.quantization_error(qe.Gaussian(), "nvfp4", factor * best.scale).mse > best.error.mse
     assert qe.excess_db(qe.Gaussian(), "nvfp4", best.scale) == pytest.approx(0, abs=1e-9)
+    # Without a tensor scale of its own a format is compared with the best constant of its rule.
+    assert qe.excess_db(qe.Gaussian(), "mxfp4") == pytest.approx(0.2805, abs=1e-4)
+    for name in ("int4_g128", "int4_g128_bf16"):
+        assert qe.excess_db(qe.Gaussian(), name) == pytest.approx(0.1224, abs=5e-4)
 
 
 @pytest.mark.parametrize("name", ["e2m1", "int4", "nf4"])
@@ -360,7 +364,10 @@ BAD = [
     (lambda: qe.quantization_error(qe.Gaussian(), "mxfp4", size=64), "size must be left out for mxfp4"),
     (lambda: qe.quantization_error(qe.Gaussian(), "nvfp4", 1.0, size=64), "scale must be left out with size"),
     (lambda: qe.quantization_error(qe.Gaussian(), "nvfp4", size=40), "size must be a multiple of the block size 16"),
-    (lambda: qe.quantization_error(qe.Gaussian(), "int4"), "scale must be given for a grid"),
+    (
+        lambda: qe.quantization_error(qe.Gaussian(), "int4"),
+        "scale must be a real number or an array of real numbers, got None",
+    ),
     (lambda: qe.quantization_error(qe.Gaussian(), "int4", 1.0, size=64), "size must be left out for a grid"),
     (
         lambda: qe.quantization_error(qe.Gaussian(), qe.block_format("mxfp4").replace(rule="optimal")),

@@ -399,6 +399,7 @@ BAD_CALLS = [
     (lambda: BlockFormat("int4", 32, constant=(1, 2)), "constant must be one number for rule absmax"),
     (lambda: BlockFormat("int4", 32, rule="best_of"), "constant must hold several numbers for rule best_of"),
     (lambda: BlockFormat("int4", 32, "e8m0", rule="even", signed=True), "signed must be False for rule even"),
+    (lambda: BlockFormat("e2m1", 16, "e4m3fn", tensor_scale=1000), "tensor_scale must be at most the largest stored"),
     (lambda: BlockFormat("int4", 32, tensor_scale=True), "tensor_scale must be False without a scale_format"),
 ]
 
@@ -439,9 +440,13 @@ def test_block_formats_of_any_parts():
     # Two blocks for 33 values.
     assert block_format("mxfp4").bits_per_value(33) == 4 + 16 / 33
     assert block_format("mxfp4").replace(rule="even") != block_format("mxfp4")
+    # No two formats have one name.
+    assert block_format("mxfp4").replace(rule="even").name == "e2m1_g32_e8m0:even"
+    assert BlockFormat("int4", 32, "fp16", signed=True, constant=0.9).name == "int4_g32_fp16:c=0.9:signed"
     six = block_format("nvfp4").replace(rule="best_of", constant=(1, 1.5), tensor_scale=256)
     assert repr(six) == (
-        "BlockFormat('e2m1_g16_e4m3fn': e2m1 in blocks of 16, scales e4m3fn by rule best_of, constant (1.0, 1.5), "
+        "BlockFormat('e2m1_g16_e4m3fn:best_of:c=1,1.5:t=256': e2m1 in blocks of 16, "
+        "scales e4m3fn by rule best_of, constant (1.0, 1.5), "
         "a tensor scale to 256)"
     )
 

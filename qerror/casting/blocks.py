@@ -21,6 +21,9 @@ from .cast import Rounding, as_real, code_dtype, dequantize, fake_quantize, quan
 from .decoding import check_codes
 from .units import UNIT
 
+# An axis so many times shorter than a block is none to cut.
+_SHORT = 10
+
 
 def cast_at(
     cast: Callable[..., NDArray[Any]], x: NDArray[Any], grid: Grid, scale: Array, shift: ArrayLike = 0.0, **options: Any
@@ -144,10 +147,19 @@ class _Layout:
         return self.back(out)
 
 
+def check_block_axis(shape: tuple[int, ...], at: int, size: int) -> None:
+    """Refuse blocks that an axis much shorter than they are would make of a few elements (kernels of convolutions)."""
+    longest = int(np.argmax(shape))
+    if _SHORT * shape[at] <= size and shape[at] < shape[longest] and math.prod(shape) >= 2 * size:
+        remedy = f"give block_axis={longest}, which has {shape[longest]}, or reshape x, as in x.reshape(len(x), -1)"
+        raise ValueError(f"block_axis {at} of x of shape {shape} is too short for blocks of {size}; {remedy}")
+
+
 def _layout(shape: tuple[int, ...], form: BlockFormat, block_axis: Any) -> _Layout:
     if not shape:
         raise ValueError("x must have an axis to be cut into blocks, got a single number; give np.atleast_1d(x)")
     axis = as_int("block_axis", block_axis, -len(shape), len(shape) - 1) % len(shape)
+    check_block_axis(shape, axis, form.block_size)
     return _Layout(shape, axis, form.block_size)
 
 

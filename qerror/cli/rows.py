@@ -95,11 +95,14 @@ def block_row(density: Any, name: str, *, rounding: Any, tensor: Any = None) -> 
     Of a tensor: the error of its blocks, along its last axis (kernels shorter than a block are flattened).
     """
     form = qe.block_format(name)
-    stored = form.scale_format
+    stored, bits = form.scale_format, form.bits_per_value()
     error: qe.ErrorTerms
     if tensor is not None:
         short = tensor.ndim > 2 and tensor.shape[-1] < form.block_size
-        error = qe.evaluate(tensor.reshape(len(tensor), -1) if short else tensor, form, measure=True).total
+        found = qe.evaluate(tensor.reshape(len(tensor), -1) if short else tensor, form, measure=True)
+        error = found.total
+        # What is stored for each scale, however short its block is.
+        bits = form.grid.bits + (bits - form.grid.bits) * form.block_size * np.size(found.scale) / tensor.size
     elif stored is not None and powers_of_two(stored):
         error = qe.octave_average(density, form, rounding=rounding).mean
     else:
@@ -107,7 +110,7 @@ def block_row(density: Any, name: str, *, rounding: Any, tensor: Any = None) -> 
         error = qe.quantization_error(density, form, rounding=rounding, size=size)
     return {
         "grid": form.name,
-        "bits": form.bits_per_value(),
+        "bits": bits,
         "levels": len(form.grid.levels),
         "scale": None,
         "shift": 0.0,

@@ -116,7 +116,8 @@ def _best_of(
     """The same where each block has the better of two scales: the mean of both, and what the choice changes."""
     for name, value, known in (("rounding", rounding, "nearest"), ("model", model, "exact"), ("size", size, None)):
         if value != known:
-            raise ValueError(f"{name} must be {known!r} for rule best_of, got {value!r}; qerror.simulate has others")
+            said = f"{name} must be {known!r} for rule best_of, got {value!r}"
+            raise ValueError(f"{said}; qerror.simulate draws blocks at any tensor scale")
     single = [form.replace(rule="absmax", constant=constant) for constant in form.constants]
     columns = [_one(density, candidate, unit, None, rounding, model) for candidate in single]
     clipping, rounded, bias, cross, power, mean, maximum = np.mean(columns, axis=0).tolist()

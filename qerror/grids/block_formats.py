@@ -47,7 +47,7 @@ class BlockFormat:
         Whether a float32 scale of the whole tensor multiplies the block scales, so that the largest magnitude of the
         tensor needs the largest stored scale, or the one given here.
     name : str, optional
-        By default made of the parts, as in "int4_g128_bf16".
+        By default made of the parts, as in "int4_g128_bf16", and what else differs: "e2m1_g32_e8m0:even".
 
     Raises
     ------
@@ -190,7 +190,10 @@ def _full_scale(tensor_scale: Any, stored: Grid | None) -> float | None:
         return None
     if stored is None:
         raise ValueError("tensor_scale must be False without a scale_format: scales of any size need no other")
-    return stored.max if tensor_scale is True else float(check_positive("tensor_scale", tensor_scale))
+    full = stored.max if tensor_scale is True else float(check_positive("tensor_scale", tensor_scale))
+    if full > stored.max:
+        raise ValueError(f"tensor_scale must be at most the largest stored scale, {stored.max:g}, got {full:g}")
+    return full
 
 
 def _check_rule(rule: str, stored: Grid | None, *, signed: bool) -> None:
@@ -210,7 +213,12 @@ def _made_name(form: BlockFormat) -> str:
     parts = [form.grid.name or f"{len(form.grid)} levels", f"g{form.block_size}"]
     if form.scale_format is not None:
         parts.append(form.scale_format.name or f"{len(form.scale_format)} scales")
-    return "_".join(parts)
+    # What the pattern does not say, so that no two formats have one name.
+    said = [] if form.rule == "absmax" else [form.rule]
+    said += [f"c={','.join(f'{c:g}' for c in form.constants)}"] if form.constants != (1.0,) else []
+    said += ["signed"] if form.signed else []
+    said += [] if form.full_scale is None else [f"t={form.full_scale:g}"]
+    return ":".join(["_".join(parts), *said])
 
 
 # Element, block size, scale format, rule, tensor scale. OCP Microscaling Formats (MX) v1.0, table 1 and section 6.3;

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._check import check_choice
+from .._types import Array
 from ..densities.base import Density
 from ..densities.blocks import BlockScaled
 from ..errors.blocks import block_error, block_mse
@@ -39,7 +41,8 @@ def best_block_scale(
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; take one member after the other")
     stored = form.scale_format
-    free = free or ("constant" if stored is None else "scale")
+    # Without a tensor scale a format has none to choose: the ends of its scales would be all that it could use.
+    free = free or ("scale" if form.tensor_scale else "constant")
     check_choice("free", free, ("scale", "constant"))
     if stored is None:
         if free == "scale":
@@ -71,6 +74,19 @@ def best_block_scale(
     else:
         terms = block_error(density, chosen, scale, None, rounding, model)
     return BlockScaleResult(chosen, free, scale, constant, terms, tuple(minima), Status.LOCAL)
+
+
+def block_errors_to_compare(
+    density: Density, form: BlockFormat, scale: ArrayLike | None, *, model: Model, rounding: Rounding
+) -> tuple[Array, Array]:
+    """The errors of a block format, and the least one over what the caller has chosen: tensor scale or constant."""
+    stored = form.scale_format
+    free: Free = "constant" if stored is None or (scale is None and not form.tensor_scale) else "scale"
+    best = best_block_scale(density, form, free=free, model=model, rounding=rounding, certify=None).error.mse
+    if free == "constant" and stored is not None and powers_of_two(stored):
+        return np.asarray(octave_mse(density, form, rounding)), np.asarray(best)
+    here = block_error(density, form, 1.0 if scale is None else scale, None, rounding, model).mse
+    return np.asarray(here), np.asarray(best)
 
 
 def _any_scale(

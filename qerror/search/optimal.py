@@ -14,7 +14,7 @@ from ..errors.quantization import quantization_error
 from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..results import BlockScaleResult, ScaleResult
-from .block_scales import Free, best_block_scale
+from .block_scales import Free, best_block_scale, block_errors_to_compare
 from .fixed_shift import scale_at
 from .free_shift import optimal_scale_and_shift
 
@@ -73,9 +73,9 @@ def optimal_scale(
         100 000 values, and grows with their number.
 
     free : {"scale", "constant"}, optional
-        Of a block format: whether the tensor scale is chosen (default), or the constant of the block rule (where block
-        scales have any size, which is proven; for power-of-two scales by the mean over an octave, which is the best
-        threshold of such rules).
+        Of a block format: whether the tensor scale is chosen (default where the format has one), or the constant of the
+        block rule (where block scales have any size, which is proven; for power-of-two scales by the mean over an
+        octave, which is the best threshold of such rules).
 
     Returns
     -------
@@ -130,8 +130,8 @@ def excess_db(
     Parameters
     ----------
     density, grid, scale, shift, model, rounding
-        As in `quantization_error`; of a block format the tensor scale, or where block scales have any size the constant
-        of the rule, is compared with the best one.
+        As in `quantization_error`. Of a block format a tensor scale that is given is compared with the best one; where
+        none is given its rule with the best constant (of power-of-two scales by the mean over an octave).
 
     Returns
     -------
@@ -144,9 +144,12 @@ def excess_db(
     >>> round(float(qe.excess_db(qe.Gaussian(), "int4", 0.25)), 3)
     2.762
     """
-    here = np.asarray(quantization_error(density, grid, scale, shift, model=model, rounding=rounding).mse)
     levels = as_format(grid)
-    best = np.asarray(optimal_scale(density, levels, shift=shift, model=model, rounding=rounding).error.mse)
+    if isinstance(levels, BlockFormat):
+        here, best = block_errors_to_compare(density, levels, scale, model=model, rounding=rounding)
+    else:
+        here = np.asarray(quantization_error(density, levels, scale, shift, model=model, rounding=rounding).mse)
+        best = np.asarray(optimal_scale(density, levels, shift=shift, model=model, rounding=rounding).error.mse)
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = 10 * np.log10(here / best)
     return np.where(here <= best, 0.0, loss)[()]

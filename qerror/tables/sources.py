@@ -9,7 +9,9 @@ from .row import ScaleRow
 
 _C = """\
 /* Optimal quantization scales. Values are shift + scale * levels, in units of x where x has standard deviation std.
-   For data of standard deviation d use scale * d / std.
+   For data of standard deviation d use scale * d / std. Of block formats (mxfp4, int4_g128, ...) scale is something
+   else: the best block scale over the largest magnitude of a block, whatever std is, before the scale is stored (with
+   power-of-two scales the least such ratio).
 {header}
 */
 #ifndef QERROR_SCALES_H
@@ -56,7 +58,11 @@ QERROR_INLINE const qerror_scale *qerror_find_scale(const char *grid, const char
 """
 
 _PYTHON = '''\
-"""Optimal quantization scales: representable values are shift + scale * levels. Needs nothing but Python."""
+"""Optimal quantization scales: representable values are shift + scale * levels. Needs nothing but Python.
+
+Of block formats (mxfp4, int4_g128, ...) scale is something else: the best block scale over the largest magnitude of a
+block, whatever std is, before the scale is stored (with power-of-two scales the least such ratio).
+"""
 
 HEADER = {header}
 

@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_int, as_rng, shown, unmasked
-from ..casting.blocks import cast_at
+from ..casting.blocks import cast_at, check_block_axis
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
-
-# An axis so many times shorter than a block is none to cut.
-_SHORT = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,16 +192,8 @@ def make_groups(
             tile = [1] * len(shape)
         for at, size in zip(blocks, sizes, strict=True):
             tile[at] = min(as_int("block_size", size, 1), shape[at])
-            _check_length(shape, at, size)
+            check_block_axis(shape, at, size)
     return Groups(shape, tuple(tile), axis is None and block_size is None)
-
-
-def _check_length(shape: tuple[int, ...], at: int, size: int) -> None:
-    """Refuse blocks that an axis much shorter than they are would make of a few elements (kernels of convolutions)."""
-    longest = int(np.argmax(shape))
-    if _SHORT * shape[at] <= size and shape[at] < shape[longest] and math.prod(shape) >= 2 * size:
-        remedy = f"give block_axis={longest}, which has {shape[longest]}, or reshape x, as in x.reshape(len(x), -1)"
-        raise ValueError(f"block_axis {at} of x of shape {shape} is too short for blocks of {size}; {remedy}")
 
 
 def _axes(name: str, axis: Any, shape: tuple[int, ...], *, ordered: bool = False) -> tuple[int, ...]:

@@ -153,8 +153,9 @@ def choose_rows(rows: NDArray[Any], weights: Array | None, shift: Any, plan: Pla
     choice = flat(len(rows), found.scale, found.shift, found.status)
     if (choice.scale < 0).any() and (plan.stored is not None or plan.zero_point is not None):
         taken = "scale_format" if plan.stored is not None else "zero_point"
-        remedy = f"leave {taken} out" if plan.stored is None else "absmax:signed=true stores them"
-        raise ValueError(f"rule {plan.label} gives negative scales, which {taken} has not; {remedy}")
+        if plan.stored is not None:
+            raise ValueError(f"rule {plan.label} does not store its scales; rule='absmax:signed=true' does")
+        raise ValueError(f"rule {plan.label} gives negative scales, which {taken} has not; leave {taken} out")
     if plan.stored is not None:
         # Rounded down, minmax would clip, by half its range on powers of two.
         rounded = plan.stored.at_least if function is minmax else plan.stored.nearest
