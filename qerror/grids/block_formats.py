@@ -35,9 +35,10 @@ class BlockFormat:
         from 0 on count. None: any positive number.
     rule : {"absmax", "up", "down", "floor", "ceil", "even", "rceil", "best_of", "optimal"}
         How the block scale follows from the largest magnitude M of the block. "absmax": constant * M over the largest
-        magnitude of a level, to the nearest stored scale ("up" and "down" to the next one above or below). The four
-        conventions for powers of two: see `qerror.grids.block_rules.octave_end`. "best_of": absmax with the best of
-        several constants for each block. "optimal": the stored scale of least error.
+        magnitude of a level (8 of int4: constant 8 / 7 divides by 7 instead), to the nearest stored scale ("up" and
+        "down" to the next one above or below). The four conventions for powers of two: see
+        `qerror.grids.block_rules.octave_end`. "best_of": absmax with the best of several constants for each block.
+        "optimal": the stored scale of least error.
     constant : float or sequence of float
         What M is multiplied with; several only for "best_of".
     signed : bool

@@ -46,7 +46,8 @@ def fit(
     x : array_like
         Finite real numbers of any shape. Never changed; kept until the error is measured.
     grid : Grid, BlockFormat or str
-        Of a BlockFormat (mxfp4, nvfp4, int4_g128_bf16, ...) the block size and the scale format come with it.
+        Of a BlockFormat (mxfp4, nvfp4, int4_g128_bf16, ...) the block size and the scale format come with it, its rule
+        does not: name it as `rule`, or let `evaluate` use it.
     rule : str or callable
         "optimal" (the exact minimum of the mean squared error), "minmax", "percentile", "analytic", "iterative",
         "aciq", "octav", "sawb", "shrink_search", "ocp", "entropy", "clipping_weighted" or "signed_absmax", with
