@@ -641,6 +641,37 @@ def test_optimal_is_never_above_anything_on_real_tensors(name: str, real_data: P
             assert best.error.mse[i, j] <= every.min() * (1 + SAME)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4"])
+def test_optimal_is_never_above_any_stored_scale_on_all_tensors(name: str, real_data: Path) -> None:
+    """Every block of every tensor, rounded at every one of the scales that may matter (126 of E4M3)."""
+    form = qe.block_format(name)
+    seen = 0
+    for file in sorted(real_data.glob("*.safetensors")):
+        with qe.files.open_checkpoint(file) as checkpoint:
+            for info in checkpoint.tensors:
+                x = np.asarray(checkpoint[info.name], np.float32)
+                if x.size < form.block_size or x.dtype.kind != "f" or not x.any():
+                    continue
+                x = x.reshape(-1)[: x.size // form.block_size * form.block_size]
+                best = qe.fit(x, form, measure=True)
+                unit, values = best.tensor_scale or 1.0, stored_scales(form.scale_format)
+                values = values[values > 0] * unit
+                blocks = x.reshape(-1, form.block_size).astype(np.float64)
+                top = np.abs(blocks).max()
+                # Beyond the range of the data a power of two is as good as none.
+                values = values[(values <= 4 * max(top, values[0])) & (values >= 2.0**-60 * top)]
+                least = (blocks**2).sum(axis=1)
+                for value in values:
+                    off = blocks - value * form.grid.levels[np.searchsorted(form.grid.thresholds, blocks / value)]
+                    np.minimum(least, np.einsum("ij,ij->i", off, off), out=least)
+                mse = np.ravel(best.error.mse) * form.block_size
+                assert (mse <= least * (1 + 1e-9) + 1e-30 * top**2).all(), info.name
+                seen += 1
+    assert seen > 30
+
+
 # -- simulation --------------------------------------------------------------------------------------------------------
 
 
