@@ -213,7 +213,10 @@ def test_nvfp4_tensor_scale() -> None:
         ({"grid": "int4", "sign": "minus"}, "sign must be 'positive' or 'either', got 'minus'"),
         ({"grid": "int4", "sign": "either", "zero_point": "storable"}, "sign must be 'positive' with zero_point"),
         ({"grid": "int4", "sign": "either", "scale_format": "e8m0"}, "sign must be 'positive' with scale_format"),
-        ({"grid": "int4", "rule": "signed_absmax", "scale_format": "bf16"}, "negative scales, which scale_format"),
+        (
+            {"grid": "int4", "rule": "signed_absmax", "scale_format": "bf16"},
+            "does not store its scales; rule='absmax:signed=true' does",
+        ),
         ({"grid": "int4", "zero_point": "integer", "shift": "mean"}, "shift must be left at 0 with zero_point"),
         ({"grid": "mxfp5"}, "unknown grid 'mxfp5'; did you mean"),
     ],

@@ -53,7 +53,8 @@ class Largest:
 
     def _outside(self, m: Array) -> Array:
         """P(|x| > m), within a few roundings of 1."""
-        m, mean = np.asarray(m, np.float64), float(self.density.mean)
+        # So far out nothing is left of any density, and no formula meets an infinity.
+        m, mean = np.minimum(m, 1e30 * self.rms), float(self.density.mean)
         if self.density.symmetric and mean == 0:
             return np.asarray(2 * self.density.tails_about_mean(m)[0])
         above, below = self.density.tails(m)[0], self.density.tails(-m)[0]

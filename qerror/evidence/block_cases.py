@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..densities.base import Density
-from ..grids.block_formats import BlockFormat, block_format
+from ..grids.block_formats import BlockFormat
 from ..results import SimulatedTerms
 from .sampling import tail_index
 
@@ -119,24 +119,3 @@ def only_honest(density: Density, found: SimulatedTerms) -> SimulatedTerms:
             f"too few blocks were clipped (as good as {int(clipped[few].max())}; {_LEAST_CLIPPED:.0f} count)"
         )
     return dataclasses.replace(found, stderr=dataclasses.replace(found.stderr, **stderr), reason="; ".join(reasons))
-
-
-def described(form: BlockFormat) -> str:
-    """The name, and what it does not tell.
-
-    Examples
-    --------
-    >>> from qerror.grids.block_formats import block_format
-    >>> described(block_format("mxfp4")), described(block_format("mxfp4").replace(rule="even"))
-    ('mxfp4', 'e2m1_g32_e8m0 by rule even')
-    """
-    try:
-        if block_format(form.name) == form:
-            return form.name
-    except ValueError:
-        return repr(form)
-    parts = [f"by rule {form.rule}"]
-    parts += [f"constant {', '.join(map('{:g}'.format, form.constants))}"] if form.constants != (1.0,) else []
-    parts += ["signed"] if form.signed else []
-    parts += [f"tensor scale to {form.full_scale:g}"] if form.full_scale is not None else []
-    return f"{form.name} {', '.join(parts)}"

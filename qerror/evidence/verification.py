@@ -20,7 +20,7 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
 from ..results import SimulatedTerms
 from ..search.optimal import optimal_scale
-from .block_cases import PHRASES, check_count, described, is_predicted, only_honest, tensor_scales
+from .block_cases import PHRASES, check_count, is_predicted, only_honest, tensor_scales
 from .estimation import TERMS
 from .sampling import MOST_SAMPLES, seed_of
 from .simulation import simulate
@@ -218,7 +218,7 @@ def _rows(
 ) -> list[VerificationRow]:
     own = int(np.random.SeedSequence([seed, case]).generate_state(1, np.uint64)[0])
     if isinstance(grid, BlockFormat):
-        places, name = tensor_scales(density, grid), described(grid)
+        places, name = tensor_scales(density, grid), grid.name
         scales = np.array(list(places.values()))
         found = only_honest(density, simulate(density, grid, scales, n=n, rng=own, rounding=rounding))
     else:

@@ -175,10 +175,10 @@ def _crest_factor(entry: Entry, at: Any, printed: str) -> Recomputed:
         return math.log(mse[0] / mse[1])
 
     def crest(size: int) -> float:
-        m, dm = Largest(density, size).nodes(np.empty(0))
+        # One more than the others: all values of a block.
         largest = Largest(density, size + 1)
-        low = largest.span[0]
-        return low + float(((1 - largest.below(m)) * dm).sum())
+        m, dm = largest.nodes(np.empty(0))
+        return largest.span[0] + float(((1 - largest.below(m)) * dm).sum())
 
     low, high = 2, 256
     while high - low > 1:

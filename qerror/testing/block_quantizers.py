@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from .._check import as_int, as_rng, check_choice, check_scale, shown
 from ..densities.base import Density, check_density
 from ..errors.quantization import quantization_error
-from ..evidence.block_cases import LEAST_BLOCKS, described, is_predicted, only_honest
+from ..evidence.block_cases import LEAST_BLOCKS, is_predicted, only_honest
 from ..evidence.blocks import block_means, moments
 from ..evidence.sampling import LEAST, MOST_SAMPLES, seed_of
 from ..evidence.simulation import result
@@ -137,5 +137,5 @@ def _diagnosis(subject: BlockSubject, findings: list[Finding]) -> str:
     mode = "rounded to nearest" if subject.rounding == "nearest" else "rounded stochastically"
     scale = f" at tensor scale {subject.scale:g}" if subject.scale != 1.0 or subject.form.tensor_scale else ""
     looks = f": looks like {'; '.join(causes)}" if causes else ""
-    head = f"the kernel is not {described(subject.form)}{scale}, {mode}{looks}"
+    head = f"the kernel is not {subject.form.name}{scale}, {mode}{looks}"
     return "\n  ".join([head, *(finding.text for finding in findings)])
