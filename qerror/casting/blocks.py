@@ -159,7 +159,9 @@ def _layout(shape: tuple[int, ...], form: BlockFormat, block_axis: Any) -> _Layo
     if not shape:
         raise ValueError("x must have an axis to be cut into blocks, got a single number; give np.atleast_1d(x)")
     axis = as_int("block_axis", block_axis, -len(shape), len(shape) - 1) % len(shape)
-    check_block_axis(shape, axis, form.block_size)
+    if block_axis == -1:
+        # Another axis was chosen on purpose.
+        check_block_axis(shape, axis, form.block_size)
     return _Layout(shape, axis, form.block_size)
 
 
