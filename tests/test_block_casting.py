@@ -279,7 +279,8 @@ def test_the_tensor_scale_leaves_the_largest_block_scale_it_names(full: float) -
     st.data(),
 )
 def test_there_and_back(x: np.ndarray, name: str, data: st.DataObject) -> None:
-    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    # Of the axis that nobody named, the last, short ones are refused.
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1).filter(lambda at: at != -1))
     before = x.copy()
     stored = qe.quantize(x, name, block_axis=axis)
     values = qe.fake_quantize(x, name, block_axis=axis)
@@ -291,7 +292,7 @@ def test_there_and_back(x: np.ndarray, name: str, data: st.DataObject) -> None:
         -(-n // form.block_size) if i == axis % x.ndim else n for i, n in enumerate(x.shape)
     )
     # Any axis is the last one of the array with its axes moved.
-    moved = qe.quantize(np.moveaxis(x, axis, -1), form)
+    moved = qe.quantize(np.moveaxis(x, axis, -1), form, block_axis=x.ndim - 1)
     np.testing.assert_array_equal(np.moveaxis(stored.codes, axis, -1), moved.codes)
     np.testing.assert_array_equal(np.moveaxis(stored.scale, axis, -1), moved.scale)
     if form.grid.bits == 4 and x.shape[axis] % 2 == 0:
