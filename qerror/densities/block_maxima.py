@@ -20,10 +20,10 @@ _PANEL, _NODES = 1.0, 16
 # Nodes of an interval by its width, as a share of its upper end.
 _COUNTS = ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, 1.0, 16))
 # Where the coarse look for the range begins and ends, in powers of two of the root mean square; how fine it is.
-_FIRST, _LAST, _PER_OCTAVE = -60, 500, 2
+_FIRST, _LAST, _PER_OCTAVE = -480, 500, 2
 # Panels in the Gumbel variable of a tensor's largest, and their nodes: NVFP4's error is right to 1e-12.
 _GUMBEL, _GUMBEL_NODES = np.array([-3.6, -1.5, 0.5, 3.0, 8.0, 30.0]), 10
-# Shares of E[M^2] that are left out at either end.
+# Shares of the blocks that are left out at the lower end, and of E[M^2] at the upper.
 _LEFT_OUT = 1e-17
 
 
@@ -109,24 +109,29 @@ class Largest:
         share = (half * weight).ravel()[possible] * np.exp((size - 1) * np.log1p(-outside) - z)
         return self.beyond(outside), share / share.sum()
 
-    def weight(self, m: Array) -> Array:
-        """How much blocks with their largest magnitude about m count: m^3 A(m)^n (f(m) + f(-m)), by log m."""
+    def weight(self, m: Array, order: int = 2) -> Array:
+        """How much blocks with their largest magnitude M about m count for E[M^order], by log m.
+
+        It is m^order A(m)^n (f(m) + f(-m)) m.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.nan_to_num(self.below(m) * self.both_sides(m) * m**3, posinf=0.0)
+            return np.nan_to_num(self.below(m) * self.both_sides(m) * m ** (order + 1), posinf=0.0)
 
     @functools.cached_property
     def span(self) -> tuple[float, float]:
-        """The m between which all but 1e-17 of E[M^2] lies (no further than float64 and the support reach)."""
+        """The m between which all but 1e-17 of the blocks and of E[M^2] lie, within float64 and the support.
+
+        Small blocks with small maxima are more of all blocks than of the squares: codes are counted in all of them.
+        """
         end = float(np.max(np.abs(self.density.support)))
         m = self.rms * np.exp2(np.arange(_FIRST * _PER_OCTAVE, _LAST * _PER_OCTAVE + 1) / _PER_OCTAVE)
         m = m[m < min(end, 1e150)]
         if np.isfinite(end):
             # Of large blocks all maxima are next to the end.
             m = np.unique(np.concatenate([m, end * (1 - 0.5 ** np.arange(1.0, 40.0))]))
-        w = self.weight(m)
-        total = w.sum()
-        before, after = np.cumsum(w), np.cumsum(w[::-1])[::-1]
-        inside = np.flatnonzero((before > _LEFT_OUT * total) & (after > _LEFT_OUT * total))
+        blocks, squares = self.weight(m, 0), self.weight(m)
+        before, after = np.cumsum(blocks), np.cumsum(squares[::-1])[::-1]
+        inside = np.flatnonzero((before > _LEFT_OUT * before[-1]) & (after > _LEFT_OUT * after[0]))
         low, high = m[max(inside[0] - 1, 0)], m[min(inside[-1] + 1, m.size - 1)]
         return float(low), end if high == m[-1] and np.isfinite(end) else float(high)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -14,7 +17,7 @@ from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
 from ..results import BlockErrorTerms
 from .best_of import best_of_change
-from .exact import Model, Rounding, error_sums, probabilities
+from .exact import Model, Rounding, error_sums, member, probabilities
 
 
 def block_error(
@@ -30,16 +33,11 @@ def block_error(
     >>> round(float(terms.mse), 12), round(float(terms.maximum / terms.mse), 6)
     (0.013218762254, 0.231464)
     """
-    check_density(density)
     if form.rule == "optimal":
         remedy = "qerror.simulate(density, form, scale, n=...) has it with its error bar"
         raise ValueError(f"form must have a rule other than optimal, whose error is no finite sum; {remedy}")
-    units = check_positive("scale", scale)
-    shape = broadcast_shape(density.shape, scale=units)
-    members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
-    columns = [_one(_member(members, i), form, float(unit), size, rounding, model) for i, unit in enumerate(flat)]
-    terms = np.array(columns).reshape(-1, 7).T.reshape(7, *shape)
-    clipping, rounded, bias, cross, power, mean, maximum = (term[()] for term in terms)
+    terms = _each(density, scale, lambda one, unit: _one(one, form, unit, size, rounding, model))
+    clipping, rounded, bias, cross, power, mean, maximum = (term[()] for term in np.moveaxis(terms, -1, 0))
     return BlockErrorTerms(clipping, rounded, bias, cross, power, mean, maximum, form.bits_per_value(size))
 
 
@@ -65,16 +63,21 @@ def block_probabilities(density: Density, form: BlockFormat, scale: ArrayLike, r
     --------
     >>> import qerror as qe
     >>> from qerror.grids.block_formats import block_format
-    >>> p = block_probabilities(qe.Gaussian(), block_format("nf4_g64"), 1.0, "nearest")
-    >>> round(float(64 * p[-1]), 6) >= 0.5
-    True
+    >>> p = block_probabilities(qe.Gaussian(), block_format("e2m1_g1"), 1.0, "nearest")
+    >>> p[[0, -1]].round(12).tolist()
+    [0.5, 0.5]
     """
+    return _each(density, scale, lambda one, unit: _probabilities(one, form, unit, rounding))
+
+
+def _each(density: Density, scale: ArrayLike, of: Callable[[Density, float], Any]) -> Array:
+    """What a function says of each member at each tensor scale, along a last axis."""
     check_density(density)
     units = check_positive("scale", scale)
     shape = broadcast_shape(density.shape, scale=units)
     members, flat = density.spread(shape), np.broadcast_to(units, shape).ravel()
-    out = [_probabilities(_member(members, i), form, float(unit), rounding) for i, unit in enumerate(flat)]
-    return np.array(out).reshape(*shape, -1)
+    found = [of(member(members, np.array(i)), float(unit)) for i, unit in enumerate(flat)]
+    return np.array(found).reshape(*shape, -1)
 
 
 def _probabilities(density: Density, form: BlockFormat, unit: float, rounding: Rounding) -> Array:
@@ -84,12 +87,6 @@ def _probabilities(density: Density, form: BlockFormat, unit: float, rounding: R
     # Blocks of scale 0 have the code of 0.
     found[np.argmin(np.abs(form.grid.levels))] += blocks.lost[0]
     return np.asarray(found)
-
-
-def _member(density: Density, index: int) -> Density:
-    if not density.shape:
-        return density
-    return density.take(np.array(index))
 
 
 def _one(

@@ -63,11 +63,13 @@ def terms_of(
     clipping, rounding_error, bias, cross, *_ = sums
     coarse = (clipping + rounding_error > power).nonzero()[0]
     if coarse.size and rounding == "nearest" and model == "exact":
-        cross[coarse] = _coarse_cross(_member(density, coarse), grid, scale[coarse], shift[coarse])
+        cross[coarse] = _coarse_cross(member(density, coarse), grid, scale[coarse], shift[coarse])
     return ErrorTerms(clipping, rounding_error, bias, cross, power, mean)
 
 
-def flatten(density: Density, scale: ArrayLike, shift: ArrayLike) -> tuple[Density, Array, Array, tuple[int, ...]]:
+def flatten(
+    density: Density, scale: ArrayLike | None, shift: ArrayLike
+) -> tuple[Density, Array, Array, tuple[int, ...]]:
     """One row for each (density, scale, shift) of the broadcast shape."""
     check_density(density)
     scale = check_scale(scale)
@@ -91,11 +93,12 @@ def error_sums(
     cells = _nearest if rounding == "nearest" else _stochastic
     step = max(1, _CHUNK_CELLS // len(grid.levels))
     parts = chunk_slices(scale.size, step) or [slice(0, 0)]
-    sums = [cells(_member(density, part), grid, scale[part], shift[part]) for part in parts]
+    sums = [cells(member(density, part), grid, scale[part], shift[part]) for part in parts]
     return sums[0] if len(sums) == 1 else ErrorSums(*(np.concatenate(column) for column in zip(*sums, strict=True)))
 
 
-def _member(density: Density, part: slice | NDArray[np.intp]) -> Density:
+def member(density: Density, part: slice | NDArray[np.intp]) -> Density:
+    """The rows of `density` that `part` names; the same density where it has no rows."""
     return density.take(np.arange(density.shape[0])[part]) if density.shape else density
 
 

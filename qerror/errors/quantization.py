@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import check_choice, check_scale, check_shift, shown
+from .._check import check_choice, check_shift, shown
 from .._types import Array
 from ..densities.base import Density
 from ..grids.block_formats import BlockFormat, as_format
@@ -83,7 +83,6 @@ def quantization_error(
         return block_error(density, levels, 1.0 if scale is None else scale, size, rounding, model)
     if size is not None:
         raise ValueError(f"size must be left out for a grid, which has no tensor scale, got {shown(size)}")
-    scale = check_scale(scale)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
     terms = flat_terms(members, levels, flat_scale, flat_shift, rounding, model)
     return ErrorTerms(*(getattr(terms, field.name).reshape(shape)[()] for field in dataclasses.fields(terms)))
@@ -122,7 +121,6 @@ def code_probabilities(
     if isinstance(levels, BlockFormat):
         _no_shift(shift)
         return block_probabilities(density, levels, 1.0 if scale is None else scale, rounding)
-    scale = check_scale(scale)
     members, flat_scale, flat_shift, shape = flatten(density, scale, shift)
     out = probabilities(members, levels, flat_scale, flat_shift, rounding)
     return out.reshape(*shape, -1)
