@@ -49,42 +49,7 @@ def quantize(
     rounding: Rounding = "nearest",
     rng: int | np.random.Generator | None = None,
 ) -> NDArray[Any]:
-    """Return the codes of the levels nearest to (x - shift) / scale.
-
-    With q = (x - z) / s, by division in the dtype of x (16-bit floats in float32, integers in float64; in float64 too
-    where s or z leave the range of float32), the code is that of the level nearest to q; of two equally near
-    levels the one with the even code. Values beyond the end levels saturate. Stochastic rounding takes the neighbour
-    b of a <= q <= b with probability (q - a) / (b - a), so that its mean is q.
-
-    With a zero point p, as integer runtimes have it, the code is round(x / s) + p (ties of x / s to even), saturated.
-
-    Parameters
-    ----------
-    x : array_like
-        Finite values, any shape; never changed.
-    grid : Grid or str
-        The grid or its name.
-    scale, shift : array_like, optional
-        Scale s, not 0 (a negative one turns the grid around), and shift z, in units of x; they broadcast against x.
-    zero_point : array_like of int, optional
-        In place of the shift: the code that stands for 0, on grids of consecutive integers.
-    rounding : {"nearest", "stochastic"}, optional
-        How to round.
-    rng : int or numpy.random.Generator, optional
-        Source of randomness for stochastic rounding. The result depends on it and on the shape, not on the number of
-        threads.
-
-    Returns
-    -------
-    ndarray
-        Codes in the broadcast shape, in the smallest integer dtype that holds all codes of the grid: the integer, the
-        bit pattern of a float (-0 is kept), the index in a codebook.
-
-    Raises
-    ------
-    ValueError
-        If x has NaN or infinite elements, scale is 0 or not finite, shift is not finite, a zero point is no integer or
-        does not fit the grid, the shapes do not broadcast, or the grid is unknown.
+    """`qerror.quantize` to a grid.
 
     Examples
     --------
@@ -108,34 +73,7 @@ def dequantize(
     zero_point: ArrayLike | None = None,
     dtype: DTypeLike = np.float32,
 ) -> NDArray[Any]:
-    """Return the values shift + scale * level of codes, or scale * (level - zero_point).
-
-    Computed in float64 and rounded to `dtype` once; what lies beyond the largest finite value of `dtype` becomes that
-    value.
-
-    Parameters
-    ----------
-    codes : array_like of int
-        Codes of the grid, any shape.
-    grid : Grid or str
-        The grid or its name.
-    scale, shift : array_like, optional
-        Scale s, not 0, and shift z; they broadcast against the codes.
-    zero_point : array_like of int, optional
-        As in ``quantize``.
-    dtype : dtype, optional
-        Floating-point type of the result.
-
-    Returns
-    -------
-    ndarray
-        Values in the broadcast shape.
-
-    Raises
-    ------
-    ValueError
-        If an element is not a code of the grid, scale is 0 or not finite, shift is not finite, or the shapes do not
-        broadcast.
+    """`qerror.dequantize` from a grid.
 
     Examples
     --------
@@ -173,18 +111,7 @@ def fake_quantize(
     rounding: Rounding = "nearest",
     rng: int | np.random.Generator | None = None,
 ) -> NDArray[Any]:
-    """Return the values that x is replaced by: ``dequantize(quantize(x))`` in the dtype of x.
-
-    Parameters
-    ----------
-    x, grid, scale, shift, zero_point, rounding, rng
-        As in ``quantize``, errors too.
-
-    Returns
-    -------
-    ndarray
-        Values in the broadcast shape and the dtype of x; float64 if x has an integer dtype. A value beyond the range of
-        that dtype becomes its largest finite one.
+    """`qerror.fake_quantize` to a grid.
 
     Examples
     --------

@@ -9,8 +9,8 @@ import numpy as np
 import qerror as qe
 
 from ..errors.exact import Model, Rounding
+from ..errors.octaves import as_met
 from ..grids.block_formats import as_format
-from ..grids.scale_formats import powers_of_two
 from ..limits.shannon import differential_entropy, shannon_db
 from ..literature import Entry, audit
 
@@ -85,17 +85,13 @@ def _block_scale_row(
     }
 
 
-# Values of a tensor whose format has a scale of its own, where nothing else is said.
-_SIZE = 1 << 20
-
-
 def block_row(density: Any, name: str, *, rounding: Any, tensor: Any = None) -> Row:
     """The error of a block format by its own rule, as it is met: of power-of-two scales the mean over an octave.
 
     Of a tensor: the error of its blocks, along its last axis (kernels shorter than a block are flattened).
     """
     form = qe.block_format(name)
-    stored, bits = form.scale_format, form.bits_per_value()
+    bits = form.bits_per_value()
     error: qe.ErrorTerms
     if tensor is not None:
         short = tensor.ndim > 2 and tensor.shape[-1] < form.block_size
@@ -103,11 +99,8 @@ def block_row(density: Any, name: str, *, rounding: Any, tensor: Any = None) -> 
         error = found.total
         # What is stored for each scale, however short its block is.
         bits = form.grid.bits + (bits - form.grid.bits) * form.block_size * np.size(found.scale) / tensor.size
-    elif stored is not None and powers_of_two(stored):
-        error = qe.octave_average(density, form, rounding=rounding).mean
     else:
-        size = _SIZE if form.tensor_scale else None
-        error = qe.quantization_error(density, form, rounding=rounding, size=size)
+        error = as_met(density, form, rounding=rounding)
     return {
         "grid": form.name,
         "bits": bits,

@@ -18,6 +18,8 @@ from .exact import ROUNDINGS, Rounding
 # Points of an octave to begin with and at most: the mean of a smooth periodic function settles exponentially fast.
 _FIRST, _MOST = 8, 256
 _SETTLED = 1e-13
+# Values of a tensor whose own scale is meant where its size is not said.
+USUAL_SIZE = 1 << 20
 # Where the interpolation through the points is looked at.
 _FINE = 4096
 
@@ -105,6 +107,23 @@ def octave_mse(density: Density, form: BlockFormat, rounding: Rounding) -> float
         place = np.arange(2 * place.size) / (2 * place.size)
         if settled or place.size >= _MOST:
             return found
+
+
+def as_met(density: Density, form: BlockFormat, *, rounding: Rounding = "nearest") -> BlockErrorTerms:
+    """The error of a format where nothing is known of the tensor scale.
+
+    Of power-of-two scales the mean over an octave, of formats with a tensor scale that of tensors of 2^20 values, which
+    have their own, else at tensor scale 1.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> [round(float(as_met(qe.Gaussian(), block_format(name)).sqnr_db), 3) for name in ("mxfp4", "nvfp4", "nf4_g64")]
+    [18.745, 20.436, 20.726]
+    """
+    if form.scale_format is not None and powers_of_two(form.scale_format):
+        return octave_average(density, form, rounding=rounding).mean
+    return block_error(density, form, 1.0, USUAL_SIZE if form.tensor_scale else None, rounding, "exact")
 
 
 _FIELDS = ("clipping", "rounding", "bias", "cross", "power", "mean", "maximum")

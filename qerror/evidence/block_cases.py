@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from ..densities.base import Density
+from ..errors.octaves import USUAL_SIZE
 from ..grids.block_formats import BlockFormat
 from ..results import SimulatedTerms
 from .sampling import tail_index
@@ -17,16 +18,14 @@ _LEAST_CLIPPED = 1000.0
 # Half of the terms' scatter is that of squares: its own takes the eighth moment.
 _EIGHTH = 1.0 / 8 - 1e-6
 _SQUARES = ("clipping", "rounding", "mse", "cross", "power")
-# Values of the tensor whose tensor scale is taken.
-_TENSOR = 2**20
 
 PHRASES = {
     "below": "below the optimum",
     "at": "at the optimum",
     "above": "above the optimum",
-    "half": f"half the tensor scale of {_TENSOR} values",
-    "own": f"the tensor scale of {_TENSOR} values",
-    "double": f"double the tensor scale of {_TENSOR} values",
+    "half": f"half the tensor scale of {USUAL_SIZE} values",
+    "own": f"the tensor scale of {USUAL_SIZE} values",
+    "double": f"double the tensor scale of {USUAL_SIZE} values",
     "octave": "tensor scale",
     "octave + 1/3": "tensor scale",
     "octave + 2/3": "tensor scale",
@@ -87,7 +86,7 @@ def tensor_scales(density: Density, form: BlockFormat) -> dict[str, float]:
         return {"any": 1.0}
     if form.full_scale is None:
         return {"octave": 1.0, "octave + 1/3": 2.0 ** (1 / 3), "octave + 2/3": 2.0 ** (2 / 3)}
-    largest = max(abs(float(density.isf(1.0 / _TENSOR))), abs(float(density.quantile(1.0 / _TENSOR))))
+    largest = max(abs(float(density.isf(1.0 / USUAL_SIZE))), abs(float(density.quantile(1.0 / USUAL_SIZE))))
     own = largest / (form.full_scale * form.grid.absmax)
     return {"half": 0.5 * own, "own": own, "double": 2.0 * own}
 

@@ -11,11 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .._types import Array
 from .grid import Grid
-
-Array = NDArray[np.float64]
 
 LINEAR = ("absmax", "up", "down")
 OCTAVES = ("floor", "ceil", "even", "rceil")
@@ -50,15 +48,11 @@ def octave_end(grid: Grid, rule: str) -> float:
     >>> [octave_end(grid("e2m1"), rule) for rule in OCTAVES]
     [8.0, 4.0, 7.0, 6.0]
     """
-    largest = largest_level(grid)
+    # That of grids without positive levels is reached on the other side.
+    largest = grid.max if grid.max > 0 else grid.absmax
     octave = math.ldexp(1.0, math.frexp(largest)[1] - 1)
     gap = float(grid.levels[-1] - grid.levels[-2])
     return {"floor": 2 * octave, "ceil": octave, "even": 2 * octave - 0.5 * gap, "rceil": largest}[rule]
-
-
-def largest_level(grid: Grid) -> float:
-    """The level that a power-of-two rule sends the largest magnitude to: the last one, reached on either side."""
-    return grid.max if grid.max > 0 else grid.absmax
 
 
 def farthest_is_lowest(grid: Grid) -> bool:

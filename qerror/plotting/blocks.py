@@ -7,21 +7,18 @@ from matplotlib.figure import Figure
 
 from .._types import Array
 from ..densities.named import density as as_density
-from ..errors.octaves import octave_average
+from ..errors.octaves import USUAL_SIZE, as_met
 from ..errors.quantization import quantization_error
 from ..grids.block_formats import BlockFormat, block_format
 from ..grids.block_rules import OCTAVES
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..grids.scale_formats import powers_of_two
 from ..limits.shannon import differential_entropy, shannon_db
 from ..search.lloyd_max import lloyd_max
 from ..search.optimal import optimal_scale
 from .style import COLORS, GRAY, MARKERS, new_figure
 
 _TITLES = {"gaussian": "Gaussian", "laplace": "Laplace", "student-t:df=5": "Student's t, 5 df"}
-# Values of a tensor with a scale of its own.
-SIZE = 1 << 20
 LADDER = (
     *("mxfp4", "nvfp4", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxint8"),
     *("int3_g64_fp16", "int4_g32_fp16", "int4_g128_fp16", "nf4_g64_bf16", "int8_g128_fp16"),
@@ -40,10 +37,7 @@ def decibels(density: str, form: BlockFormat | str) -> float:
     >>> round(decibels("gaussian", "mxfp4"), 3), round(decibels("gaussian", "nf4_g64_bf16"), 3)
     (18.745, 20.726)
     """
-    form, member = block_format(form), as_density(density)
-    if form.scale_format is not None and powers_of_two(form.scale_format):
-        return float(octave_average(member, form).mean.sqnr_db)
-    return float(quantization_error(member, form, size=SIZE if form.tensor_scale else None).sqnr_db)
+    return float(as_met(as_density(density), block_format(form)).sqnr_db)
 
 
 def mxfp4_conventions() -> Figure:
@@ -74,7 +68,7 @@ def nvfp4_tensor_scale() -> Figure:
     for color, (name, title) in zip(COLORS, _TITLES.items(), strict=False):
         ax.plot(scales, quantization_error(as_density(name), "nvfp4", scales).sqnr_db, color=color, label=title)
     # The largest of 2^20 Gaussian values, over 448 and 256 times the largest level.
-    largest = float(as_density("gaussian").isf(0.5 / SIZE))
+    largest = float(as_density("gaussian").isf(0.5 / USUAL_SIZE))
     for full, style in ((448, "--"), (256, ":")):
         at = largest / (full * as_grid("e2m1").absmax)
         ax.axvline(at, color=GRAY, linewidth=0.9, linestyle=style, label=f"largest of 2^20 at {full}")

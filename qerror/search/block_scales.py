@@ -119,13 +119,10 @@ def _minima(error: Error, low: float, high: float, *, repeats: bool) -> list[Min
     count = int(np.ceil(_PER_OCTAVE * np.log2(high / low)))
     place = np.log2(low) + np.log2(high / low) * np.arange(count + 1) / count
     values = np.array([mse(p) for p in (place[:-1] if repeats else place)])
-    if repeats:
-        around = np.concatenate([values[-1:], values, values[:1]])
-        dips = np.flatnonzero((around[1:-1] <= around[2:]) & (around[1:-1] < around[:-2]))
-    else:
-        dips = 1 + np.flatnonzero((values[1:-1] <= values[2:]) & (values[1:-1] < values[:-2]))
-        if not dips.size:
-            dips = np.array([values.argmin()])
+    # An end that is lower than what is beside it is a dip, too.
+    before, after = (values[-1:], values[:1]) if repeats else (np.full(1, np.inf), np.full(1, np.inf))
+    around = np.concatenate([before, values, after])
+    dips = np.flatnonzero((values <= around[2:]) & (values < around[:-2]))
     width = place[1] - place[0]
     found = []
     for at in place[dips]:

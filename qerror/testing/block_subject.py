@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._types import Array
 from ..casting.blocks import block_scales
 from ..grids.block_formats import BlockFormat
-from .subject import SLACK, unit_of
+from .subject import SLACK, called, given_as
 
 Mask = NDArray[np.bool_]
 # Of the values that are not the reference's, what a kernel must explain at first sight to be looked at closely.
@@ -66,23 +66,13 @@ class BlockSubject:
 
     def inputs(self, x: Array) -> Array:
         """Values as the function can be given them."""
-        with np.errstate(over="ignore", under="ignore"):
-            limit = float(np.finfo(self.dtype).max)
-            return np.clip(x, -limit, limit).astype(self.dtype).astype(np.float64)
+        return given_as(x, self.dtype)
 
     def probe(self, name: str, x: Array, *, exact: bool = False) -> Probe:
         """Call the function."""
-        given = x.astype(self.dtype)
         with np.errstate(all="ignore"):
-            raw = np.asarray(self.function(given.copy()))
-        if raw.shape != given.shape:
-            raise ValueError(f"fn must return an array of the shape it is given, {given.shape}, got {raw.shape}")
-        try:
-            with np.errstate(invalid="ignore"):
-                out = raw.astype(np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"fn must return an array of real numbers, got dtype {raw.dtype}") from None
-        return Probe(name, x, out, max(unit_of(raw.dtype), float(np.finfo(self.dtype).eps)), exact)
+            out, unit = called(self.function, x, self.dtype)
+        return Probe(name, x, out, unit, exact)
 
     def agreeing(self, kernel: Kernel, probe: Probe, wanted: Mask | None = None) -> Mask:
         """Where the outputs can be those of a kernel, whose arithmetic may round.

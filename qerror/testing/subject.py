@@ -48,26 +48,17 @@ class Subject:
 
     def inputs(self, x: Array) -> Array:
         """Values as the function can be given them."""
-        with np.errstate(over="ignore", under="ignore"):
-            limit = float(np.finfo(self.dtype).max)
-            return np.clip(x, -limit, limit).astype(self.dtype).astype(np.float64)
+        return given_as(x, self.dtype)
 
     def __call__(self, x: Array) -> tuple[Array, float]:
         """What the function returns for `x`, and the unit of rounding of its type."""
-        given = x.astype(self.dtype)
-        raw = np.asarray(self.function(given.copy()))
-        if raw.shape != given.shape:
-            raise ValueError(f"fn must return an array of the shape it is given, {given.shape}, got {raw.shape}")
-        try:
-            result = raw.astype(np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"fn must return an array of real numbers, got dtype {raw.dtype}") from None
+        result, unit = called(self.function, x, self.dtype)
         if not np.isfinite(result).all():
             i = int(np.argmin(np.isfinite(result)))
             many = int(np.count_nonzero(~np.isfinite(result)))
             where = f"fn must return finite values, got {result[i]} for x = {x[i]:.9g}"
             raise ValueError(f"{where} ({many} of {result.size}); a quantizer saturates")
-        return result, max(unit_of(raw.dtype), float(np.finfo(self.dtype).eps))
+        return result, unit
 
     def levels(self, x: Array) -> tuple[Index, NDArray[np.bool_], Array]:
         """Index of the value nearest to each output, whether the output is that value, and the output."""
@@ -84,6 +75,26 @@ class Subject:
     def blur(self, x: Array) -> Array:
         """How far (x - shift) / scale may be off when computed in the function's own type, units of x."""
         return SLACK * float(np.finfo(self.dtype).eps) * (np.abs(x) + abs(self.shift))
+
+
+def given_as(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Values that a function of this type can be given: within its range, and rounded to it."""
+    with np.errstate(over="ignore", under="ignore"):
+        limit = float(np.finfo(dtype).max)
+        return np.clip(x, -limit, limit).astype(dtype).astype(np.float64)
+
+
+def called(function: Callable[[Any], Any], x: Array, dtype: np.dtype[Any]) -> tuple[Array, float]:
+    """What a function returns for a copy of x in its type, and the unit of rounding of either type."""
+    given = x.astype(dtype)
+    raw = np.asarray(function(given.copy()))
+    if raw.shape != given.shape:
+        raise ValueError(f"fn must return an array of the shape it is given, {given.shape}, got {raw.shape}")
+    try:
+        result = raw.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"fn must return an array of real numbers, got dtype {raw.dtype}") from None
+    return result, max(unit_of(raw.dtype), float(np.finfo(dtype).eps))
 
 
 def unit_of(dtype: np.dtype[Any]) -> float:
