@@ -234,6 +234,35 @@ def test_blocks_of_one_are_scaled_values(name: str) -> None:
     assert terms.maximum == pytest.approx(terms.mse, abs=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("density", "grid", "size"),
+    [
+        (qe.GeneralizedGaussian(beta=4), "int2", 4096),
+        (qe.Uniform(), "e2m1", 32),
+        (qe.Gaussian(), "int2", 4096),
+        (qe.Laplace(), "e2m1", 32),
+    ],
+    ids=str,
+)
+def test_share_of_the_largest_values_by_brute_force(density: qe.Density, grid: str, size: int) -> None:
+    """Fine panels between all scales and thresholds, however narrowly large blocks' maxima lie."""
+    form = qe.BlockFormat(grid, size, "e8m0", rule="floor")
+    scales = 2.0 ** np.arange(-12, 12)
+    end = min(float(np.max(density.support)), 300.0)
+    # Where the largest value takes the next scale: floor(log2 M) less the exponent of the largest level.
+    starts = scales * 2.0 ** np.floor(np.log2(form.grid.max))
+    cuts = np.concatenate([starts, np.outer(scales, np.abs(form.grid.thresholds)).ravel(), np.linspace(0, end, 20001)])
+    cuts = np.unique(cuts[cuts <= end])
+    node, weight = np.polynomial.legendre.leggauss(6)
+    half = 0.5 * np.diff(cuts)[:, None]
+    m = (cuts[:-1, None] + half * (node + 1)).ravel()
+    scale = scales[np.maximum(np.searchsorted(starts, m) - 1, 0)]
+    below = (1 - 2 * np.asarray(density.sf(m))) ** (form.block_size - 1)
+    loss = sum((x - scale * form.grid.levels[np.searchsorted(form.grid.thresholds, x / scale)]) ** 2 for x in (m, -m))
+    expected = ((half * weight).ravel() * below * np.asarray(density.pdf(m)) * loss).sum()
+    assert qe.quantization_error(density, form).maximum == pytest.approx(expected, rel=1e-12, abs=0)
+
+
 def test_large_blocks_have_one_scale() -> None:
     """Of bounded values the largest of many is the end of the support: one scale for all."""
     density = qe.Uniform()
@@ -409,6 +438,10 @@ BAD = [
         "form must have a rule other than optimal, whose error is no finite sum; qerror.simulate",
     ),
     (lambda: qe.quantization_error(qe.Empirical([1.0, 2.0]), "mxfp4"), "density must have no point masses but at 0"),
+    (
+        lambda: qe.quantization_error(qe.Gaussian(), "int4_g128", model="high_resolution"),
+        "model must be 'exact' for block scales of any size, got 'high_resolution' and int4_g128",
+    ),
     (lambda: qe.octave_average(qe.Gaussian(), "nvfp4"), "form must have power-of-two scales"),
     (lambda: qe.optimal_scale(qe.Gaussian(), "int4_g32", free="scale"), "free must be 'constant' for block scales"),
     (lambda: qe.optimal_scale(qe.Gaussian(), "int4", free="scale"), "free must be left out for a grid"),

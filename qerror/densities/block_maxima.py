@@ -17,12 +17,14 @@ from .panels import resolve
 
 # Panels in log m to begin with, and nodes on those that were found.
 _PANEL, _NODES = 1.0, 16
-# Nodes of an interval by its width, as a share of its upper end.
-_COUNTS = ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, 1.0, 16))
+# Nodes of an interval by its width, as a share of its upper end or of the length in which all changes, if shorter.
+_COUNTS = ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, np.inf, 16))
 # Where the coarse look for the range begins and ends, in powers of two of the root mean square; how fine it is.
 _FIRST, _LAST, _PER_OCTAVE = -480, 500, 2
 # Panels in the Gumbel variable of a tensor's largest, and their nodes: NVFP4's error is right to 1e-12.
 _GUMBEL, _GUMBEL_NODES = np.array([-3.6, -1.5, 0.5, 3.0, 8.0, 30.0]), 10
+# A unit of it about the middle of M', and how many of them make that length.
+_MIDDLE, _UNITS = np.array([0.5, 1.5]), 10.0
 # Shares of the blocks that are left out at the lower end, and of E[M^2] at the upper.
 _LEFT_OUT = 1e-17
 
@@ -94,6 +96,38 @@ class Largest:
         with np.errstate(divide="ignore"):
             return np.log(np.asarray(self.density.sf(m)) + np.asarray(self.density.cdf(np.nextafter(-m, -np.inf))))
 
+    def between(self, lower: Array, upper: Array) -> tuple[Array, Array, Index]:
+        """Gauss-Legendre nodes of intervals of positive numbers, fewer of those in which hardly anything changes.
+
+        Returns
+        -------
+        x, weight : ndarray of shape (n,)
+        owner : ndarray of shape (n,)
+            The interval that each node belongs to.
+        """
+        width = (upper - lower) / np.minimum(upper, self._length)
+        parts = []
+        for least, most, count in _COUNTS:
+            some = np.flatnonzero((width > least) & (width <= most))
+            node, weight = np.polynomial.legendre.leggauss(count)
+            half = 0.5 * (upper - lower)[some, None]
+            x = lower[some, None] + half * (node + 1)
+            parts.append((x.ravel(), (half * weight).ravel(), np.repeat(some, count)))
+        x, share, owner = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return x, share, owner
+
+    @functools.cached_property
+    def _length(self) -> float:
+        """The distance within which P(M' <= m) changes by far: a few units of its Gumbel variable about its middle."""
+        outside = np.exp(-_MIDDLE) / max(1, self.others)
+        return _UNITS * float(np.diff(self.beyond(outside))[0]) if self.others > 1 else np.inf
+
+    @functools.cached_property
+    def marks(self) -> Array:
+        """The m between which P(M' <= m) is smooth: there its Gumbel variable -log(n P(|x| > m)) is a panel's end."""
+        outside = np.exp(-_GUMBEL) / max(1, self.others)
+        return self.beyond(outside[outside < 1]) if self.others else np.empty(0)
+
     def of_tensor(self, size: int) -> tuple[Array, Array]:
         """Largest magnitudes t of `size` values, as nodes, and their probabilities.
 
@@ -152,27 +186,6 @@ class Largest:
         half = 0.5 * np.diff(edges)[:, None]
         m = np.exp(edges[:-1, None] + half * (node + 1))
         return m.ravel(), (half * weight * m).ravel()
-
-
-def nodes_between(lower: Array, upper: Array) -> tuple[Array, Array, Index]:
-    """Gauss-Legendre nodes of intervals of positive numbers, fewer of narrow ones.
-
-    Returns
-    -------
-    x, weight : ndarray of shape (n,)
-    owner : ndarray of shape (n,)
-        The interval that each node belongs to.
-    """
-    width = (upper - lower) / upper
-    parts = []
-    for least, most, count in _COUNTS:
-        some = np.flatnonzero((width > least) & (width <= most))
-        node, weight = np.polynomial.legendre.leggauss(count)
-        half = 0.5 * (upper - lower)[some, None]
-        x = lower[some, None] + half * (node + 1)
-        parts.append((x.ravel(), (half * weight).ravel(), np.repeat(some, count)))
-    x, share, owner = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return x, share, owner
 
 
 def finite(values: Any) -> Array:

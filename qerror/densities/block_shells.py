@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .._types import Array, Index
 from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import Staircase, farthest_is_lowest, staircase
-from .block_maxima import Largest, nodes_between
+from .block_maxima import Largest
 
 # From how many rows on runs are summed by some of their rows, in so many parts, by so many rows of each; how far
 # probabilities may then be from 1.
@@ -241,7 +241,7 @@ def _signed(largest: Largest, form: BlockFormat, steps: Staircase, size: int | N
     )
     cuts = np.concatenate([steps.bounds, cells.ravel(), known, np.exp(np.arange(np.log(low), np.log(high), 0.5))])
     edges = np.unique(np.clip(cuts[np.isfinite(cuts)], low, high))
-    m, dm, _ = nodes_between(edges[:-1], edges[1:])
+    m, dm, _ = largest.between(edges[:-1], edges[1:])
     scale = steps.scales[np.searchsorted(steps.bounds, m) - 1]
     with np.errstate(divide="ignore"):
         return _at_nodes(largest, form, m, dm, scale, m / scale)

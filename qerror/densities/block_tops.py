@@ -6,11 +6,11 @@ import numpy as np
 
 from .._types import Array
 from ..grids.grid import Grid
-from .block_maxima import finite, nodes_between
+from .block_maxima import finite
 from .blocks import BlockScaled
 
 # Width of panels in log x.
-_LOG_STEP = 0.125
+_LOG_STEP = 0.5
 
 
 def largest_values(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array]:
@@ -39,13 +39,15 @@ def _rings(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array]:
     shells = blocks.shells.select((blocks.shells.own > 0) & (blocks.shells.outer > low))
     points = np.unique(np.abs(np.concatenate([grid.levels, grid.thresholds])))
     steps = np.exp(np.arange(np.log(low), np.log(high), _LOG_STEP))
-    known = np.abs(np.concatenate([steps, finite(blocks.base.panels()), finite(blocks.base.kinks)]))
+    known = np.abs(
+        np.concatenate([steps, blocks.largest.marks, finite(blocks.base.panels()), finite(blocks.base.kinks)])
+    )
     first, last = np.maximum(shells.inner, low)[:, None], np.minimum(shells.outer, high)[:, None]
     known = np.broadcast_to(known, (first.size, known.size))
     cuts = np.concatenate([first, shells.scale[:, None] * points, known, last], axis=1)
     cuts = np.sort(np.clip(cuts, first, np.maximum(first, last)), axis=1)
     row, at = np.nonzero(cuts[:, 1:] > cuts[:, :-1])
-    x, weight, owner = nodes_between(cuts[row, at], cuts[row, at + 1])
+    x, weight, owner = blocks.largest.between(cuts[row, at], cuts[row, at + 1])
     count = weight * shells.own[row[owner]] * blocks.largest.below(x)
     both = np.concatenate([-x, x])
     return both, np.tile(count, 2) * np.asarray(blocks.base.pdf(both)), np.tile(shells.scale[row[owner]], 2)

@@ -95,6 +95,9 @@ def _one(
     """Clipping, rounding, bias, cross, power, mean and the share of the largest values."""
     if form.rule == "best_of":
         return _best_of(density, form, unit, size, rounding, model)
+    if model == "high_resolution" and form.scale_format is None:
+        why = "the model smooths the end of the grid, which the largest values meet"
+        raise ValueError(f"model must be 'exact' for block scales of any size, got {model!r} and {form.name}: {why}")
     blocks = BlockScaled(density, form, unit, size=size)
     one, zero = np.ones(1), np.zeros(1)
     clipping, rounded, _, cross = (float(a[0]) for a in error_sums(blocks, form.grid, one, zero, rounding, model)[:4])
