@@ -767,7 +767,10 @@ def form_of(case: dict[str, Any]) -> qe.BlockFormat | None:
     return None
 
 
-@pytest.mark.skipif(not _REFERENCE.exists(), reason="the folder of reference errors is not there: set QERROR_REFERENCE")
+@pytest.mark.skipif(
+    not _REFERENCE.exists(),
+    reason="the folder of reference errors is not there; QERROR_REFERENCE, or QERROR_DATA beside it, names it",
+)
 def test_simulations_meet_the_expected_errors_of_blocks() -> None:
     """Expectations by mpmath, from conditional integrals that know nothing of casting."""
     met = 0

@@ -185,12 +185,36 @@ def level_round(grid: Grid, *, stochastic: bool = False) -> LevelRound | None:
         return _uniform_levels(grid, stochastic) if is_plain_uniform(grid) else None
     if not covers(DOUBLE, grid) or (spec.mantissa_bits == 0 and not stochastic):
         return None
+    return _floating_stochastic(grid, spec) if stochastic else _floating_nearest(grid, spec)
+
+
+def _floating_nearest(grid: Grid, spec: FloatSpec) -> LevelRound:
+    """Add and subtract 1.5 * 2^52 ulps of the binade: what float64 then rounds to are the levels."""
+    lowest, highest, mantissa_bits = grid.min, grid.max, DOUBLE.mantissa_bits
+    exponent_mask = np.int64(0x7FF << mantissa_bits)
+    least = np.int64(((1 if spec.subnormals else 0) - spec.bias + DOUBLE.bias) << mantissa_bits)
+    to_constant = np.int64(((mantissa_bits - spec.mantissa_bits) << mantissa_bits) + (1 << (mantissa_bits - 1)))
+
+    def floating(q: Buffer, work: Buffer, scratch: Scratch) -> None:
+        np.clip(q, lowest, highest, out=q)
+        constant = work[0]
+        field = constant.view(np.int64)
+        np.bitwise_and(q.view(np.int64), exponent_mask, out=field)
+        np.maximum(field, least, out=field)
+        field += to_constant
+        q += constant
+        q -= constant
+
+    return floating
+
+
+def _floating_stochastic(grid: Grid, spec: FloatSpec) -> LevelRound:
     lowest, highest, to_ulps = grid.min, grid.max, _to_ulps(spec, DOUBLE)
 
     def floating(q: Buffer, work: Buffer, scratch: Scratch) -> None:
         np.clip(q, lowest, highest, out=q)
         factor = to_ulps(q, *work.view(np.int64))
-        round_integers(q, stochastic, scratch)
+        round_integers(q, True, scratch)
         q /= factor
 
     return floating

@@ -5,82 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from .._types import Array, Index
 from ..grids.grid import Grid
-from .arithmetic import level_round
-from .cast import fake_quantize
-from .scratch import Scratch
+from .losses import PIECE, Losses, squares
+from .scale_window import best_in_window, holds_doubles, is_short, last_that_wins
 
-# Values that are rounded together.
-_PIECE = 1 << 15
 # What sums of squares are rounded by, of the sum of the squared values.
 _RESOLUTION = 1e-14
 # Chords between scales of a greater ratio say nothing in float64.
 _FARTHEST = 2.0**300
 
 
-def losses(rows: Array, grid: Grid, scale: Array, weights: Array | None = None, at: Index | None = None) -> Array:
-    """Sum of the squared errors of rows at one scale each, in float64; at scale 0 all values become 0.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (R, n)
-        Finite.
-    grid : Grid
-    scale : ndarray of shape (N,)
-        Not negative.
-    weights : ndarray of shape (R, n), optional
-    at : ndarray of shape (N,), optional
-        The row of each scale; by default the rows in their order.
-
-    Returns
-    -------
-    ndarray of shape (N,)
-
-    Examples
-    --------
-    >>> from qerror.grids.formats import grid
-    >>> losses(np.array([[1.0, 9.0]]), grid("int4"), np.array([1.0, 0.0]), at=np.array([0, 0])).tolist()
-    [4.0, 82.0]
-    """
-    loss, _ = _losses(rows, grid, scale, weights, np.arange(len(rows)) if at is None else at, gains=False)
-    return np.asarray(loss)
-
-
-def _losses(rows: Array, grid: Grid, scale: Array, weights: Array | None, at: Index, *, gains: bool) -> Array:
-    """Losses, and how far these are below the sum of the squares, with all digits where that is little; (2, N)."""
-    n, out = rows.shape[1], np.zeros((2, scale.size))
-    step = max(1, _PIECE // n)
-    rounded, scratch, work = level_round(grid), Scratch(step * n), np.empty((2, step * n))
-    for start in range(0, scale.size, step):
-        some = slice(start, start + step)
-        x, s = rows[at[some]], scale[some, None]
-        with np.errstate(over="ignore", under="ignore"):
-            q = x / np.where(s > 0, s, np.inf)
-        if rounded is not None:
-            flat = q.reshape(-1)
-            rounded(flat, work[:, : flat.size], scratch)
-        else:
-            q = fake_quantize(np.clip(q, grid.min, grid.max, out=q), grid)
-        q *= s
-        error = np.square(q - x)
-        if weights is not None:
-            error *= weights[at[some]]
-        out[0, some] = error.sum(axis=1)
-        if gains:
-            q *= 2 * x - q
-            if weights is not None:
-                q *= weights[at[some]]
-            out[1, some] = q.sum(axis=1)
-    return out
-
-
 def best_of_all(rows: Array, grid: Grid, values: Array, unit: float = 1.0, weights: Array | None = None) -> Array:
     """The value of least squared error for each row, the smallest of equals.
 
-    A scale far below the largest magnitude is excluded by what it clips, one far above because all but 0 is out of
-    reach. In between, u = 1 / s, (A - E) u^2 is convex, A the sum of the squares: a chord bounds what lies between two
-    scales, which are divided where that may be better.
+    Of few scales an octave all are tried that may win (see `scale_window`). Else a scale far below the largest
+    magnitude is excluded by what it clips, one far above because all but 0 is out of reach. In between, u = 1 / s,
+    (A - E) u^2 is convex, A the sum of the squares: a chord bounds what lies between two scales, which are divided
+    where that may be better.
 
     Parameters
     ----------
@@ -102,10 +45,16 @@ def best_of_all(rows: Array, grid: Grid, values: Array, unit: float = 1.0, weigh
     >>> best_of_all(np.array([[0.5, -3.0], [0.0, 0.0]]), grid("int4"), np.array([0.0, 0.25, 0.5, 1.0])).tolist()
     [0.5, 0.0]
     """
-    search = _Search(rows, grid, values[values > 0] * unit, weights)
-    found = values[values > 0][search.run()]
+    positive = values[values > 0]
+    if is_short(grid, positive):
+        place, least = best_in_window(rows, grid, positive * unit, weights)
+    else:
+        search = _Search(rows, grid, positive * unit, weights)
+        place, least = search.run(), search.best
+    found: Array = positive[place]
     if values[0] == 0:
-        found = np.where(search.power <= search.best, 0.0, found)
+        # The same sum that a scale gives at which all values become 0.
+        found = np.where(squares(rows, weights) <= least, 0.0, found)
     return found
 
 
@@ -114,8 +63,7 @@ class _Search:
 
     def __init__(self, rows: Array, grid: Grid, scales: Array, weights: Array | None) -> None:
         self.rows, self.grid, self.scales, self.weights = rows, grid, scales, weights
-        # The same sum that a scale gives at which all values become 0.
-        self.power = losses(rows, grid, np.zeros(len(rows)), weights)
+        self.power = squares(rows, weights)
         self.best, self.at = np.full(len(rows), np.inf), np.zeros(len(rows), np.intp)
 
     def run(self) -> Index:
@@ -149,17 +97,36 @@ class _Search:
             # A value without weight has no error: 0 / 0.
             reach = np.nan_to_num(magnitude - np.sqrt(error), nan=0.0, neginf=0.0).max(axis=1)
             low, high = (1 - 1e-12) * reach / self.grid.absmax, 2 * largest / levels[levels > 0].min()
-        return np.maximum(self._place(low) - 1, 0), self._place(high)
+            last = self._place(high)
+            if holds_doubles(self.grid):
+                nearer = min(end for end in (self.grid.max, -self.grid.min) if end > 0)
+                last = np.minimum(last, last_that_wins(self.scales, self._place(largest / nearer)))
+        return np.maximum(self._place(low) - 1, 0), last
 
     def _try(self, row: Index, place: Index) -> Array:
         """What rows gain at scales, against 0; keeps the best, the smallest of equals."""
-        loss, gain = _losses(self.rows, self.grid, self.scales[place], self.weights, row, gains=True)
+        loss, gain = self._losses(row, self.scales[place])
         order = np.lexsort((place, loss, row))
         first = order[np.append(True, row[order][1:] != row[order][:-1])]
         mine, least, at = row[first], loss[first], place[first]
         better = (least < self.best[mine]) | ((least == self.best[mine]) & (at < self.at[mine]))
         self.best[mine[better]], self.at[mine[better]] = least[better], at[better]
         return np.asarray(gain)
+
+    def _losses(self, row: Index, scale: Array) -> Array:
+        """Losses, and how far these are below the sum of the squares, with all digits where that is little; (2, N)."""
+        n, out = self.rows.shape[1], np.empty((2, row.size))
+        step = max(1, PIECE // n)
+        of = Losses(self.grid, step * n)
+        for some in chunk_slices(row.size, step):
+            x = self.rows[row[some]]
+            weights = None if self.weights is None else self.weights[row[some]]
+            values = of.values(x, scale[some])
+            gain = values * (2 * x - values)
+            out[1, some] = (gain if weights is None else gain * weights).sum(axis=1)
+            values -= x
+            out[0, some] = squares(values, weights)
+        return out
 
     def _open(self, row: Index, left: Index, right: Index, gain: Array, far: Array) -> NDArray[np.bool_]:
         """Whether a better scale, or a smaller one as good, may lie between two."""

@@ -12,8 +12,9 @@ from .._types import Array
 from ..grids.block_formats import BlockFormat
 from ..grids.block_rules import OCTAVES, farthest_is_lowest, octave_end, stored_scales
 from ..grids.grid import Grid
-from .best_stored import best_of_all, losses
+from .best_stored import best_of_all
 from .cast import fake_quantize
+from .losses import losses
 
 _LARGEST = float(np.finfo(np.float64).max)
 
