@@ -9,7 +9,7 @@ from .._threads import chunk_slices
 from .._types import Array, Index
 from ..grids.grid import Grid
 from .losses import PIECE, Losses, squares
-from .scale_window import best_in_window, holds_doubles, is_short, last_that_wins
+from .scale_window import best_in_window, is_short, last_that_wins
 
 # What sums of squares are rounded by, of the sum of the squared values.
 _RESOLUTION = 1e-14
@@ -98,7 +98,7 @@ class _Search:
             reach = np.nan_to_num(magnitude - np.sqrt(error), nan=0.0, neginf=0.0).max(axis=1)
             low, high = (1 - 1e-12) * reach / self.grid.absmax, 2 * largest / levels[levels > 0].min()
             last = self._place(high)
-            if holds_doubles(self.grid):
+            if self.grid.holds_doubles:
                 nearer = min(end for end in (self.grid.max, -self.grid.min) if end > 0)
                 last = np.minimum(last, last_that_wins(self.scales, self._place(largest / nearer)))
         return np.maximum(self._place(low) - 1, 0), last

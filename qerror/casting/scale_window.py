@@ -8,7 +8,6 @@ best whose half is a scale, too. Below, a scale is out once the error of the lar
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,21 +41,13 @@ def is_short(grid: Grid, scales: Array) -> bool:
     [True, True, False]
     """
     octave = np.searchsorted(scales, 2 * scales) - np.arange(scales.size)
-    return bool(octave.max() <= _MOST and _undoubled(scales) <= _MOST) and holds_doubles(grid)
+    return bool(octave.max() <= _MOST and _undoubled(scales) <= _MOST) and grid.holds_doubles
 
 
 def last_that_wins(scales: Array, first: Index) -> Index:
     """The last place of a scale that may be the only best, `first` being the smallest that clips nothing."""
     last = np.searchsorted(scales, 2 * scales[first]) - 1
     return np.minimum(np.maximum(last, _undoubled(scales) - 1), scales.size - 1)
-
-
-@lru_cache(maxsize=64)
-def holds_doubles(grid: Grid) -> bool:
-    """Whether twice a level is a level or beyond the ends, which lie on both sides of 0 or at it."""
-    twice = 2 * grid.levels
-    inside = twice[(twice >= grid.min) & (twice <= grid.max)]
-    return bool(grid.min <= 0 <= grid.max and np.isin(inside, grid.levels).all())
 
 
 def _undoubled(scales: Array) -> int:

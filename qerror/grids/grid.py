@@ -187,6 +187,16 @@ class Grid:
         return _frozen(np.stack((edges[:-1], edges[1:]), axis=1).astype(np.intp))
 
     @cached_property
+    def holds_doubles(self) -> bool:
+        """Whether twice a level is a level or beyond the ends, which lie on both sides of 0 or at it.
+
+        Where nothing is clipped at s, E(2s) >= E(s) then: every level at 2s is one at s, or farther away than the end.
+        """
+        twice = 2 * self.levels
+        inside = twice[(twice >= self.min) & (twice <= self.max)]
+        return bool(self.min <= 0 <= self.max and np.isin(inside, self.levels).all())
+
+    @cached_property
     def half(self) -> Grid | None:
         """The levels >= 0 as a grid, where the others are their mirror image: |x| has the same error on it as x here.
 

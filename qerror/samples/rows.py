@@ -12,6 +12,7 @@ from .._threads import cached_property, chunk_slices, thread_map
 from .._types import Array, Index
 from ..densities.base import Density
 from . import double_double as dd
+from .bins import Bins
 
 # Up to this many values every value is a block of its own: prefix sums of all of them fit in memory and caches.
 _SMALL = 1 << 20
@@ -21,6 +22,8 @@ _CHUNK = 1 << 20
 # Rows of at least so many values are searched by their fences first.
 _FENCE = 16
 _FENCED = 1 << 9
+# So many thresholds pay for bins, of which none may hold more values than this.
+_MANY_KEYS, _MOST_IN_BIN = 64, 64
 # A part of a long row whose sums one thread makes: a multiple of a run.
 _PART = 1 << 18
 # Values whose prefix sums are made at a time: they stay in the caches.
@@ -210,7 +213,13 @@ class Rows:
         if len(self.values) == 1:
             return self._rank_in_one(key)
         start = row * self.n
-        if self.n < _FENCED:
+        bins = self._bins if self.n >= _FENCED and t.shape[-1] >= _MANY_KEYS else None
+        if bins is not None:
+            place = bins.start_of(row, key)
+            place += start
+            np.minimum(place, start + (self.n - bins.most), out=place)
+            _bisect(self.values, place, key, bins.most)
+        elif self.n < _FENCED:
             place = np.broadcast_to(start, key.shape).copy()
             _bisect(self.values, place, key, self.n)
         else:
@@ -230,6 +239,12 @@ class Rows:
     def _fences(self) -> NDArray[Any]:
         """Every 16th value: a small part of the memory that a search meets first."""
         return np.ascontiguousarray(self.values[:, _FENCE - 1 :: _FENCE])
+
+    @cached_property
+    def _bins(self) -> Bins | None:
+        """Where to begin a search; None where outliers leave most values to a few bins."""
+        bins = Bins.of(self.values)
+        return bins if bins.most <= _MOST_IN_BIN else None
 
     def _rank_in_one(self, key: NDArray[Any]) -> Index:
         values, flat = self.values[0], key.ravel()

@@ -121,7 +121,7 @@ class _Search:
                 break
             left, few, cost = self._divide(*self._next(left))
             waiting = joined(waiting, few)
-            spent += cost * self.cells.price
+            spent += cost
             if spent > self.budget * self.b.size:
                 self._look(waiting.select(self._may_win(waiting)))
                 self.proven[left.select(self._may_win(left)).row] = False
@@ -138,6 +138,9 @@ class _Search:
         rows = np.flatnonzero(self.live)
         reach, power = cells.reach[rows], cells.power[rows]
         top = cells.largest_scale[rows] * (1 + 1e-9)
+        if self.enough is None:
+            # A minimum that is listed may be no better than one at half its scale.
+            top = np.minimum(top, cells.dominated[rows])
         # A - MSE <= 2 s reach: below `low` less than 94 % of the power can be gained.
         low = 0.47 * power / reach
         top = np.maximum(top, 2 * low)
@@ -163,7 +166,8 @@ class _Search:
         found = self.cells.evaluate(rows[owner], scale)
         self._offer(rows[owner], found.b, found.c)
         points = np.array([scale, found.b, found.c])
-        return between(rows[owner], found.crossed, points, (step < steps[owner]).nonzero()[0])
+        left = (step < steps[owner]).nonzero()[0]
+        return between(rows[owner], found.crossed, points, left, self.cells.least_crossings)
 
     def _may_win(self, intervals: Intervals) -> NDArray[np.bool_]:
         """Whether the bound leaves a better scale possible; without crossings there is but one parabola, known."""
@@ -175,7 +179,7 @@ class _Search:
 
     def _next(self, left: Intervals) -> tuple[Intervals, Intervals]:
         """The intervals of this round, those of most promise first where there are too many."""
-        most = max(1, _ROUND // (self.cells.width * 8))
+        most = max(1, _ROUND // (self.cells.effort * 8))
         if left.size <= most:
             return left.select(np.zeros(0, np.intp)), left
         promise = (self.goal[left.row] - below_chord(self.cells.power[left.row], left)) / self.cells.power[left.row]
@@ -186,14 +190,14 @@ class _Search:
         """What is left, the intervals with so few crossings that these are to be looked at, and the cost of both."""
         parts, ratio = self._spacing(now)
         few_in_all = now.crossings.sum() <= _FEW
-        most = pieces.MOST if few_in_all else np.minimum(_PER_CELL * self.cells.width * parts, pieces.MOST)
+        most = pieces.MOST if few_in_all else np.minimum(_PER_CELL * self.cells.effort * parts, pieces.MOST)
         few = now.select(now.crossings <= most)
         cost = float(few.crossings.sum()) + 2.0 * few.size * self.cells.width
         many = (now.crossings > most).nonzero()[0]
         if not many.size:
             return left, few, cost
         now, parts, ratio = now.select(many), parts[many], ratio[many]
-        cost += float((parts - 1).sum()) * self.cells.width
+        cost += float((parts - 1).sum()) * self.cells.effort
         owner, step = numbered(parts + 1)
         low, high = now.ends[0], now.ends[3]
         # Parts whose widths grow in equal ratios; in logarithms, by intervals and then by points.
@@ -210,7 +214,8 @@ class _Search:
         points, crossed = np.empty((3, step.size)), np.empty(step.size, np.intp)
         points[:, inner], points[:, first], points[:, last] = (scale, found.b, found.c), now.ends[:3], now.ends[3:]
         crossed[inner], crossed[first], crossed[last] = found.crossed, now.counts[1], now.counts[1] + now.counts[2]
-        new = between(row, crossed, points, np.delete(np.arange(step.size), last))
+        left_ends = np.delete(np.arange(step.size), last)
+        new = between(row, crossed, points, left_ends, self.cells.least_crossings)
         return joined(left, new), few, cost
 
     def _spacing(self, now: Intervals) -> tuple[Index, Array]:

@@ -17,6 +17,7 @@ from ..._types import Array, Index
 from ...grids.grid import Grid
 from ...samples.rows import Rows
 from ..found import RESOLUTION
+from .rounding import Rounding, pays
 
 Steps = NDArray[np.complex128]
 
@@ -24,6 +25,8 @@ Steps = NDArray[np.complex128]
 _CHUNK = 1 << 18
 # Crossings of a row up to which all its pieces are looked at.
 _SHORT = 1 << 10
+# So many values are rounded in the time that a crossing takes; and what the shortest rows cost.
+_PER_CROSSING, _LEAST_EFFORT = 512, 1
 
 
 class Evaluated(NamedTuple):
@@ -59,8 +62,13 @@ class Cells:
         self._shifted = bool(np.count_nonzero(shift))
         self._by_value = self.n < grid.thresholds.size
         self.width = min(self.n, grid.thresholds.size)
-        # A level found by bisection takes longer than one by arithmetic.
-        self.price = 8 if self._by_value and grid.step is None else 1
+        self._rounding = Rounding(rows, grid, shift) if pays(self.n, grid) else None
+        # What an evaluation costs, in crossings; a level found by bisection takes longer than one by arithmetic.
+        self.effort = self.width * (8 if self._by_value and grid.step is None else 1)
+        if self._rounding is not None:
+            self.effort = max(_LEAST_EFFORT, self.n // _PER_CROSSING)
+        elif self.width > 64:
+            self.effort = self.width // 6
         self._gaps, self._squares = np.diff(grid.levels), np.diff(grid.levels**2)
         self._growth = np.sign(grid.thresholds) * self._squares
         # The level of y = 0, and the side of it on which a threshold lies.
@@ -73,6 +81,11 @@ class Cells:
         """How many thresholds all values of a row cross at most."""
         t = self.grid.thresholds
         return self.n * int(max(np.count_nonzero(t > 0), np.count_nonzero(t < 0)))
+
+    @property
+    def least_crossings(self) -> int:
+        """Of an interval between two evaluated scales: 1 where they are estimated."""
+        return 0 if self._rounding is None else 1
 
     @property
     def short(self) -> bool:
@@ -105,13 +118,16 @@ class Cells:
         """What the rounding of B and C may change the error by: of sums of any weights, that of the farthest value."""
         weights = self.rows.weights
         if weights is None or np.array_equal(weights, np.rint(weights)):
-            # Their sums are exact.
-            return RESOLUTION * self.power
+            # Their sums are exact, or of few roundings.
+            return (1 if self._rounding is None else 4) * RESOLUTION * self.power
         farthest = np.maximum(self.rows.greatest - self.shift, self.shift - self.rows.least)
         return RESOLUTION * np.maximum(self.power, np.square(farthest))
 
     def evaluate(self, row: Index, scale: Array) -> Evaluated:
         """B, C and crossings for pairs of a row and a scale."""
+        if self._rounding is not None:
+            b, c = self._rounding.sums(row, scale)
+            return Evaluated(b, c, self._rounding.crossed(scale, self._size.take(row)))
         route = self._from_values if self._by_value else self._from_thresholds
         parts = [route(row[part], scale[part]) for part in self._parts(row, self.width)]
         return Evaluated(*map(np.concatenate, zip(*parts, strict=True)))
@@ -224,6 +240,12 @@ class Cells:
         return above * upper - self._home * lower, c
 
     @cached_property
+    def _size(self) -> Array:
+        """E|y|."""
+        upper, lower, _ = self.sides
+        return np.asarray(upper + lower)
+
+    @cached_property
     def sides(self) -> tuple[Array, Array, Array]:
         """E[y; y > 0], E[-y; y <= 0] and P(y > 0), each exactly 0 where there is nothing."""
         rows = self.rows
@@ -261,6 +283,18 @@ class Cells:
         above = high / t[t > 0][0] if (t > 0).any() else np.zeros_like(high)
         below = low / t[t < 0][-1] if (t < 0).any() else np.zeros_like(low)
         out: Array = np.maximum(np.maximum(above, below), 0.0)
+        return out
+
+    @cached_property
+    def dominated(self) -> Array:
+        """Above this scale none is the only best: half of it clips nothing and has all of its levels (else inf)."""
+        grid = self.grid
+        if not grid.holds_doubles:
+            return np.full(self.shift.size, np.inf)
+        # On a side without levels nothing depends on the scale.
+        high = (self.rows.greatest - self.shift) / grid.max if grid.max > 0 else 0.0
+        low = (self.rows.least - self.shift) / grid.min if grid.min < 0 else 0.0
+        out: Array = 2 * np.maximum(np.maximum(high, low), 0.0) * (1 + 1e-9)
         return out
 
     @cached_property

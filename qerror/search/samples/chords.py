@@ -72,11 +72,14 @@ def neighbours_joined(now: Intervals) -> Intervals:
     return Intervals(counts, np.concatenate([now.ends[:3].take(first, axis=1), now.ends[3:].take(last, axis=1)]))
 
 
-def between(row: Index, crossed: Index, points: Array, left: Index) -> Intervals:
-    """Intervals from the points `left` (their scale, B and C) to those that follow them."""
+def between(row: Index, crossed: Index, points: Array, left: Index, least: int = 0) -> Intervals:
+    """Intervals from the points `left` (their scale, B and C) to those that follow them.
+
+    Crossings that are estimated are taken for `least` at least: only by counting is it known that there are none.
+    """
     right = left + 1
     below = crossed.take(left)
-    counts = np.array([row.take(left), below, crossed.take(right) - below])
+    counts = np.array([row.take(left), below, np.maximum(crossed.take(right) - below, least)])
     return Intervals(counts, np.concatenate([points.take(left, axis=1), points.take(right, axis=1)]))
 
 

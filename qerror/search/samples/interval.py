@@ -62,7 +62,7 @@ def _march(cells: Cells, row: Index, scale: Array, mse: Array, sign: int, by_sum
             gone = (least[left] == 0) & (at[left] < 2.0**-60 * scale[left])
             end[left[gone]] = 0.0
             left = left[~gone]
-        spent += left.size * _AT_ONCE * cells.width * cells.price
+        spent += left.size * _AT_ONCE * cells.effort
         if not left.size or spent > _BUDGET * row.size:
             break
         offsets = length[left, None] * (1 + _APART * np.arange(_AT_ONCE))
