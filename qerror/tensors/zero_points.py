@@ -1,9 +1,10 @@
 """Scale and integer zero point together, as integer runtimes have them: the best of all integers, or of all codes.
 
 At zero point p the values are s (l_k - p): the grid l - p at shift 0. Each integer is its own search over the scale,
-but few need one: far integers are ruled out by what any interval of values must clip, near ones by the chord of the
-convex h(u) (see `qerror.search.densities.bounds`) against the best error known. Data farther from 0 than that start at
-the best pair of scale and shift, which bounds what any zero point can reach.
+but few need one: codes are ruled out all at once (see `qerror.search.samples.lattice`), integers beyond them by what
+any interval of values must clip, and near ones by the chord of the convex h(u) (see `qerror.search.densities.bounds`)
+against the best error known. Data farther from 0 than that start at the best pair of scale and shift, which bounds what
+any zero point can reach.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from ..densities.base import Density
 from ..errors.quantization import quantization_error
 from ..grids.grid import Grid
 from ..results import Status
+from ..samples.rows import rows_of
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.points import join, numbered
+from ..search.samples.lattice import undecided
 from ..search.samples.scale_and_shift import best_scale_and_shift
 
 # Zero points beyond the codes that are looked at one by one.
@@ -122,16 +125,38 @@ class _Search:
         low, high = self._window(first)
         middle = np.median(self.zero_point)
         every = np.arange(low.min(), high.max() + 1)
-        every = every[np.argsort(np.abs(every - middle), kind="stable")]
-        for p in every[_MOST_TRIED:]:
+        order = np.argsort(np.abs(every - middle), kind="stable")
+        for p in every[order[_MOST_TRIED:]]:
             self.proven[(low <= p) & (p <= high)] = False
-        for p in every[:_MOST_TRIED]:
+        codes = self._undecided_codes()
+        # In ascending order: which of equals a row gets does not depend on the rows beside it.
+        for p in np.sort(every[order[:_MOST_TRIED]]):
             rows = np.flatnonzero((low <= p) & (p <= high) & self._open)
-            self._try(int(p), self._may_win(int(p), rows))
+            place = int(p - self.grid.min)
+            if 0 <= place < len(self.grid):
+                rows = rows[codes[rows, place] & (self.zero_point[rows] != p)]
+                if self.scales is not None:
+                    rows = self._may_win(int(p), rows)
+            else:
+                rows = self._may_win(int(p), rows)
+            self._try(int(p), rows)
         # Nothing is known of zero points that far away.
         self.proven &= self.constant | self._storable | (np.abs(guess) <= _FAR) | (self.least == 0)
         searched = (self.status == Status.EXACT) & ~self.proven
         return self.scale, self.zero_point, np.where(searched, np.asarray(Status.SCANNED, object), self.status)
+
+    def _undecided_codes(self) -> NDArray[np.bool_]:
+        """For each row the codes that may be a better zero point than the best known, (R, K)."""
+        out = np.zeros((self.least.size, len(self.grid)), np.bool_)
+        held, open_ = rows_of(self.density), np.flatnonzero(self._open)
+        if held is None or self.scales is not None:
+            # Half of a stored scale may be none: `_may_win` looks at these alone.
+            out[:] = True
+        elif open_.size:
+            rows, source = held
+            source = np.broadcast_to(source, self.least.shape)
+            out[open_] = undecided(rows.select(source[open_]), self.grid, self.least[open_])
+        return out
 
     @property
     def _open(self) -> NDArray[np.bool_]:

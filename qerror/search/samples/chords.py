@@ -85,7 +85,11 @@ def between(row: Index, crossed: Index, points: Array, left: Index, least: int =
 
 def below_chord(power: Array, now: Intervals) -> Array:
     """What the MSE nowhere falls below inside the intervals, by the chord of h(u) = 2 u B - C, u = 1 / s."""
-    scale, b, c = now.both
+    return chord(power, *now.both)
+
+
+def chord(power: Array, scale: Array, b: Array, c: Array) -> Array:
+    """The same from scales, B and C with both ends along the first axis."""
     low, high = scale
     u = 1 / scale
     h = 2 * u * b - c
