@@ -15,7 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qerror as qe
+from qerror.samples.rows import Rows
 from qerror.search.samples import interval
+from qerror.search.samples.cells import Cells
+from qerror.search.samples.lattice import undecided
+from qerror.search.samples.rounding import Rounding
 
 # Relative, on the MSE at the returned scale and at the true one.
 MSE_TOLERANCE = 1e-12
@@ -391,3 +395,74 @@ def test_a_scale_beside_the_optimum_is_noticed() -> None:
     expected = brute_force.best_scale(x, grid.levels)
     beside = brute_force.direct_mse(x, grid.levels, expected.scale * (1 + 1e-5))
     assert beside > expected.mse + allowed(expected.mse, x)
+
+
+# -- what the searches rest on ---------------------------------------------------------------------------------------
+
+DOUBLING = {
+    "int2",
+    "int4",
+    "int4_narrow",
+    "uint4",
+    "int8",
+    "ternary",
+    "binary",
+    "e2m1",
+    "e3m0",
+    "e4m3fn",
+    "e5m2",
+    "apot4",
+}
+NOT_DOUBLING = {"int4_midrise", "nf4"}
+
+
+@pytest.mark.parametrize("name", sorted(DOUBLING | NOT_DOUBLING))
+def test_which_grids_hold_their_doubles(name: str) -> None:
+    assert qe.grid(name).holds_doubles == (name in DOUBLING)
+
+
+@given(st.sampled_from(sorted(DOUBLING)), st.floats(0.6, 3.0), st.integers(0, 2**32))
+def test_twice_a_scale_that_clips_nothing_is_no_better(name: str, part: float, seed: int) -> None:
+    grid = qe.grid(name)
+    x = np.random.default_rng(seed).standard_normal(9)
+    x = np.abs(x) if grid.min == 0 else x
+    sides = [x.max() / grid.max] + ([x.min() / grid.min] if grid.min < 0 else [])
+    scale = max(1.0, part) * max(sides)
+    errors = [brute_force.direct_mse(x, grid.levels, s) for s in (scale, 2 * scale)]
+    assert errors[1] >= errors[0] * (1 - 1e-13)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["int8", "uint8", "int5_midrise", "e4m3fn", "e5m2", "e2m3"])
+def test_rounding_every_value_and_looking_thresholds_up_agree(name: str, weighted: bool) -> None:
+    """B and C by either route: far within the noise that the search allows for."""
+    rng = np.random.default_rng(3)
+    values = np.sort(rng.standard_t(3, (5, 700)), axis=1)
+    weights = rng.uniform(0.5, 2, values.shape) if weighted else None
+    rows, grid, shift = Rows(values, weights, np.full(5, 700)), qe.grid(name), rng.normal(0, 0.1, 5)
+    row, scale = np.arange(40) % 5, np.geomspace(0.3, 8, 40) / grid.absmax
+    cells = Cells(rows, grid, shift)
+    b, c = Rounding(rows, grid, shift).sums(row, scale)
+    expected_b, expected_c, _ = cells._from_thresholds(row, scale)
+    power = cells.power[row]
+    np.testing.assert_allclose(scale * b, scale * expected_b, rtol=0, atol=1e-14 * power.max())
+    np.testing.assert_allclose(scale**2 * c, scale**2 * expected_c, rtol=1e-14)
+
+
+@given(
+    st.lists(st.integers(-40, 40), min_size=2, max_size=9),
+    st.sampled_from(["uint2", "int3", "int4", "uint4"]),
+    st.floats(1.0, 1.5),
+)
+def test_no_code_that_is_the_best_zero_point_is_ruled_out(values: list[int], name: str, over: float) -> None:
+    """Against the exact optimum at every zero point; `over` is how far above the best the known error lies."""
+    grid, x = qe.grid(name), np.sort(np.array(values, np.float64))
+    if not x.any():
+        return
+    best = {}
+    for p in range(int(grid.min), int(grid.max) + 1):
+        with contextlib.suppress(ValueError):
+            best[p] = brute_force.best_scale(x, grid.levels - p).mse
+    least = min(best.values())
+    left = undecided(Rows(x[None], None, np.array([x.size])), grid, np.array([over * least + 1e-9]))[0]
+    assert any(left[p - int(grid.min)] for p, mse in best.items() if mse <= least * (1 + MSE_TOLERANCE) + 1e-13)

@@ -381,17 +381,19 @@ def test_units_of_weights_do_not_matter(mean: float, weight: float) -> None:
         np.testing.assert_allclose(found.error.mse, expected.error.mse, DIRECT_TOLERANCE * max(1.0, mean / 100))
 
 
+@pytest.mark.parametrize("largest", [1e6, 3.0])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("size", [1, 31, 511, 512, 4100])
-def test_ranks_and_prefix_sums(size: int, weighted: bool) -> None:
-    """By bisection, from 512 values on among every 16th first, and as integers: against NumPy and exact sums."""
+def test_ranks_and_prefix_sums(size: int, weighted: bool, largest: float) -> None:
+    """By bisection, from 512 values on in bins or, with outliers, among every 16th first: against NumPy, exact sums."""
     x = RNG.standard_normal((3, size)).astype(np.float32)
-    x[1] = np.round(x[1], 1)
-    x[2, 0] = 1e6
+    x[1] = np.round(x[1], 1 if largest > 9 else 3)
+    x[2, 0] = largest
     weights = RNG.random(x.shape) if weighted else None
     held, _ = qe.Empirical(x, weights, axis=0).sorted_rows
+    assert size < 512 or (held._bins is None) == (largest > 9)
     for row, values in enumerate(held.values):
-        t = np.concatenate([RNG.standard_normal(50), values[:: max(1, size // 20)], [-1e9, 1e9, 0.0, -0.0]])
+        t = np.concatenate([RNG.standard_normal(64), values[:: max(1, size // 20)], [-1e9, 1e9, 0.0, -0.0]])
         rank = held.rank(np.full(t.shape, row), t)
         np.testing.assert_array_equal(rank, np.searchsorted(values, t, side="right"))
         w = np.ones(size) if held.weights is None else held.weights[row]

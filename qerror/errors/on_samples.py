@@ -9,7 +9,9 @@ import numpy as np
 
 from .._threads import chunk_slices, thread_map
 from .._types import Array, Index
+from ..casting.arithmetic import level_round
 from ..casting.cast import dequantize, quantize
+from ..casting.scratch import Scratch
 from ..densities.base import Density
 from ..grids.grid import Grid
 from ..samples.double_double import two_sum
@@ -21,7 +23,7 @@ _LONG = 1 << 20
 # Shift in scales up to which the rounding of x - z does not show in the error.
 _FAR = 1 << 9
 # Values in flight.
-_CHUNK = 1 << 19
+_CHUNK = 1 << 17
 
 
 def pays(density: Density, scale: Array, shift: Array) -> bool:
@@ -50,9 +52,18 @@ def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Arra
 def _terms(rows: Rows, source: Index, grid: Grid, scale: Array, shift: Array) -> Array:
     some, s = rows.select(source), scale[:, None]
     # In one piece of memory, written over again: fresh pages would cost more than what is done with them.
-    x, error = np.empty((2, *some.values.shape))
+    work = np.empty((4, *some.values.shape))
+    level, error, x, _ = work
     x[:] = some.values
-    level = dequantize(quantize(x, grid, s, shift[:, None]), grid, dtype=np.float64)
+    round_ = level_round(grid)
+    if round_ is None:
+        level[:] = dequantize(quantize(x, grid, s, shift[:, None]), grid, dtype=np.float64)
+    else:
+        # As casting divides; what it would refuse is far from any scale of a search.
+        with np.errstate(over="ignore", under="ignore"):
+            np.divide(np.subtract(x, shift[:, None], out=level) if shift.any() else x, s, out=level)
+        flat = work.reshape(4, -1)
+        round_(flat[0], flat[1::2], Scratch(level.size))
     # A value very near its level keeps the digits of its distance.
     y, lost = two_sum(x, -shift[:, None]) if shift.any() else (x, None)
     np.multiply(s, level, out=error)

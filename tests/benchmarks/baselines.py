@@ -17,11 +17,22 @@ def seconds(call: Callable[[], object]) -> float:
     return elapsed
 
 
-def rounds(calls: Sequence[Callable[[], object]], count: int) -> np.ndarray:
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU time of one call, of all its threads."""
+    start = time.process_time()
+    result = call()
+    elapsed = time.process_time() - start
+    del result
+    return elapsed
+
+
+def rounds(
+    calls: Sequence[Callable[[], object]], count: int, clock: Callable[[Callable[[], object]], float] = seconds
+) -> np.ndarray:
     """Seconds of each call (columns) in rounds of all, after one that is not counted."""
     for call in calls:
         call()
-    return np.array([[seconds(call) for call in calls] for _ in range(count)])
+    return np.array([[clock(call) for call in calls] for _ in range(count)])
 
 
 def bincount(codes: np.ndarray) -> np.ndarray:

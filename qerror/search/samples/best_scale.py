@@ -22,9 +22,10 @@ from . import branch_and_bound
 from .cells import Cells
 from .interval import one_percent
 
-# Values of the rows that a worker searches together: the more, the less threads wait for each other; short rows take
-# memory for every value.
-_CHUNK, _SHORT_CHUNK = 1 << 22, 1 << 21
+# Values of the rows that a worker searches together: the more, the less threads wait for each other. Short rows take
+# memory for every value, and rows that are not long as much for their intervals as some thousands of values take.
+_CHUNK, _SHORT_CHUNK = 1 << 22, 1 << 18
+_LONG_ROW, _FEW_ROWS = 1 << 12, 1 << 8
 # Local minima within this share of the best are listed, where no more crossings than this lie near them.
 _WITHIN = 0.01
 _LISTED = 1 << 18
@@ -103,8 +104,11 @@ def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells
         # Members that share a row share what is prepared of it.
         every = [slice(i, i + 1) for i in range(shift.size)]
         return [work(Cells(rows, grid, shift[part]), _members(density, part)) for part in every]
-    most = _SHORT_CHUNK if Cells(rows, grid, shift).short else _CHUNK
-    parts = chunk_slices(shift.size, max(1, most // rows.n))
+    if Cells(rows, grid, shift).short:
+        size = _SHORT_CHUNK // rows.n
+    else:
+        size = _CHUNK // rows.n if rows.n >= _LONG_ROW else _FEW_ROWS
+    parts = chunk_slices(shift.size, max(1, size))
     return thread_map(
         lambda part: work(Cells(rows.select(source[part]), grid, shift[part]), _members(density, part)), parts
     )

@@ -46,7 +46,7 @@ def undecided(rows: Rows, grid: Grid, least: Array) -> NDArray[np.bool_]:
     --------
     >>> from qerror.grids.formats import grid
     >>> rows = Rows(np.array([[0.0, 0.5, 1.0, 3.0]]), None, np.array([4]))
-    >>> undecided(rows, grid("uint2"), np.array([0.01])).tolist()
+    >>> undecided(rows, grid("uint2"), np.array([0.5])).tolist()
     [[True, False, False, False]]
     """
     lattice, out = _Lattice(rows, grid), np.zeros((least.size, len(grid)), np.bool_)

@@ -25,7 +25,7 @@ MOST = (1 << 12) - 2
 # which all crossings are sorted, and in intervals.
 _TAGS, _MOST_TAGS = 8, 1 << 12
 # Crossings of short rows that are sorted at a time: long enough for threads, short enough for the caches.
-_AT_ONCE = 1 << 19
+_AT_ONCE = 1 << 17
 # Intervals of fewer than 2^5 crossings are taken together.
 _SHORTEST = 5
 # In place of u = inf.

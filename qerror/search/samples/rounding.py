@@ -23,7 +23,7 @@ def pays(n: int, grid: Grid) -> bool:
     Examples
     --------
     >>> from qerror.grids.formats import grid
-    >>> [pays(4096, grid(name)) for name in ("int4", "int8", "nf4")]
+    >>> [pays(512, grid(name)) for name in ("int4", "int8", "nf4")]
     [False, True, False]
     """
     return n <= _VALUES * grid.thresholds.size and level_round(grid) is not None
