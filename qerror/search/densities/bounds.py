@@ -145,10 +145,17 @@ def _least(square: Array, linear: Array, low: Array, high: Array) -> Array:
     return least
 
 
-def undecided(objective: Objective, points: Points, best: Array, tolerance: float = TOLERANCE) -> tuple[Index, Array]:
-    """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one."""
+def undecided(
+    objective: Objective, points: Points, best: Array, tolerance: float = TOLERANCE, ceiling: Array | None = None
+) -> tuple[Index, Array]:
+    """Intervals (index of their left end) that may still hold a better scale, most promising first; the MSE of one.
+
+    Those from the `ceiling` of their row on are left out.
+    """
     goal = best - np.maximum(tolerance * best, objective.noise)
     wide = (points.row[1:] == points.row[:-1]) & (points.scale[1:] > points.scale[:-1] * (1 + 1e-15))
+    if ceiling is not None:
+        wide &= points.scale[:-1] < ceiling[points.row[:-1]]
     if objective.sample:
         # Equal B and C at both ends: no value changes its cell between them, the MSE is one parabola, whose minimum
         # A - B^2 / C is known.
@@ -166,10 +173,11 @@ def undecided(objective: Objective, points: Points, best: Array, tolerance: floa
     return place[(-promise).argsort(kind="stable")], goal
 
 
-def asked(objective: Objective, points: Points, best: Array) -> tuple[Index, Array]:
-    """New scales inside the intervals that a proof will divide, without a look at their bounds."""
+def asked(objective: Objective, points: Points, best: Array, ceiling: Array) -> tuple[Index, Array]:
+    """New scales inside the intervals below the ceiling that a proof will divide, without a look at their bounds."""
     goal = best - np.maximum(TOLERANCE * best, objective.noise)
-    return split(objective, points, (points.row[1:] == points.row[:-1]).nonzero()[0], goal, fewest=1)
+    place = ((points.row[1:] == points.row[:-1]) & (points.scale[:-1] < ceiling[points.row[:-1]])).nonzero()[0]
+    return split(objective, points, place, goal, fewest=1)
 
 
 def split(

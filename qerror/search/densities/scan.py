@@ -10,15 +10,16 @@ from ...results import Minimum, Status
 from ..found import TOLERANCE, Found
 from ..points import Points, join
 from . import bounds
+from .doubles import ceiling
 from .explored import Explored
 from .interval import one_percent
 from .ladder import PER_OCTAVE, ladder
 from .minima import candidates, chosen, dips
 from .objective import Objective
 
-# Thresholds that a proof may look at before it becomes an option (about 3 ms); on a sample with stochastic rounding;
+# Thresholds that a proof may look at before it becomes an option (about 10 ms); on a sample with stochastic rounding;
 # and before it is given up.
-_CHEAP_PROOF = 100_000
+_CHEAP_PROOF = 400_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
 # Where a slope that is zero at one scale is no longer so, as factors.
@@ -42,7 +43,7 @@ class Search:
         # Evaluations that the proof may still make.
         self.left = max(1, budget * (rows if certify else 1) // objective.cost)
         self.certify = certify
-        self.status = np.full(rows, Status.SCANNED, object)
+        self.status, self.ceiling = np.full(rows, Status.SCANNED, object), np.full(rows, np.inf)
         if not self.known.every:
             zero = bool((objective.grid.levels == 0).any())
             self.status[~live] = Status.DEGENERATE if zero else Status.DEGENERATE_NONE
@@ -54,6 +55,8 @@ class Search:
         found = candidates(self.known)
         best, minima = chosen(self.known, found)
         proof = self.known.some and self.certify is not False and self.objective.model == "exact"
+        if proof:
+            self.ceiling = ceiling(self.objective, self.known.least)
         self.known.ahead = self._asked() if proof else None
         interval = one_percent(self.known, best)
         if proof:
@@ -149,7 +152,7 @@ class Search:
 
     def _asked(self) -> tuple[Index, Array] | None:
         """Scales inside the intervals so near to the best scale that their bound will not do, if not too many."""
-        asked = bounds.asked(self.objective, self.known.points, self.known.least)
+        asked = bounds.asked(self.objective, self.known.points, self.known.least, self.ceiling)
         if asked[0].size > self.left:
             # The estimate is a rough one.
             self.left = self.left if asked[0].size <= 2 * self.left else -1
@@ -161,7 +164,7 @@ class Search:
         """Divide whatever may still hold a better scale until nothing may, or until it costs too much."""
         proven = self.known.live.copy()
         for _ in range(1000):
-            place, goal = bounds.undecided(self.objective, self.known.points, self.known.least)
+            place, goal = bounds.undecided(self.objective, self.known.points, self.known.least, ceiling=self.ceiling)
             if not place.size:
                 break
             row, scale = bounds.split(self.objective, self.known.points, place, goal)
