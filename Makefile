@@ -13,7 +13,7 @@ TESTED_VERSIONS := 3.11 3.12 3.13
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-training nightly bench test-all clean
+.PHONY: help demo test test-training nightly bench bench-peers test-all clean
 
 help:
 	@echo "make demo           optimal scales and their errors for every common format"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
 	@echo "make bench          speed, as ratios to plain NumPy"
+	@echo "make bench-peers    time and dB of other tools on the same arrays, in an environment of their own"
 	@echo "make test-all       the tests on Python $(TESTED_VERSIONS), where installed"
 	@echo "make clean          remove .venv and caches"
 	@echo "Another interpreter: make PYTHON=python3.12 demo"
@@ -45,8 +46,16 @@ test-training:
 nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
 
+# What others need is installed apart; what cannot be had here is named and left out.
+PEERS := llmcompressor torchao ckwrap kmeans1d
+bench-peers:
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-torch
+	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet $$peer || echo "$$peer cannot be installed"; done
+	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq || echo "hqq cannot be installed"
+	.venv-peers/bin/python tests/benchmarks/bench_peers.py
+
 bench: $(VENV)/.installed-test
-	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out %/bench_peers.py,$(wildcard tests/benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # Every version found gets its own environment; a version that is not installed is said and passed over.
 test-all:
