@@ -73,6 +73,12 @@ class Histogram(Density):
         return float(self.edges[filled[0]]), float(self.edges[filled[-1] + 1])
 
     @property
+    def entropy(self) -> float:
+        """-sum of mass times log2 of the height, over the bins."""
+        filled = self._mass > 0
+        return -float((self._mass[filled] * np.log2(self._height[filled])).sum())
+
+    @property
     def kinks(self) -> Array:
         """Edges where the height changes."""
         height = np.concatenate([[0.0], self._height, [0.0]])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Self
@@ -105,6 +106,11 @@ class LocationScale(Density):
     def std(self) -> Any:
         return self._std[()]
 
+    @property
+    def entropy(self) -> Any:
+        """Differential entropy in bits: that of the standard form, and log2 of the standard deviation."""
+        return unwrap(self._entropy / math.log(2) + np.log2(np.broadcast_to(self._std, self.shape)))
+
     def _parameters(self) -> dict[str, Any]:
         """Keyword arguments of the constructor, shape parameters first."""
         return {"mean": self.mean, "std": self.std}
@@ -142,6 +148,11 @@ class LocationScale(Density):
     @abc.abstractmethod
     def _isf(self, p: Array) -> Array:
         """Inverse of `_sf` for 0 <= p <= 1/2."""
+
+    @property
+    @abc.abstractmethod
+    def _entropy(self) -> float:
+        """Differential entropy of the standard form in nats."""
 
     @abc.abstractmethod
     def _decay(self, t: Array) -> Array:

@@ -43,6 +43,7 @@ class Gaussian(LocationScale):
 
     family = "gaussian"
     unit_panels = np.array([0.0, 2.0, 4.0])
+    _entropy = 0.5 * math.log(2 * math.pi * math.e)
 
     def _pdf(self, t: Array) -> Array:
         f = np.asarray(t * t)
@@ -87,6 +88,7 @@ class Laplace(LocationScale):
     family = "laplace"
     in_other_terms = " (sqrt(2) b of a Laplace scale b)"
     unit_panels = np.array([0.0, 4.0])
+    _entropy = 1.0 + 0.5 * math.log(2.0)
 
     def _pdf(self, t: Array) -> Array:
         return np.exp(-_SQRT_2 * t) / _SQRT_2
@@ -131,6 +133,7 @@ class Logistic(LocationScale):
     family = "logistic"
     in_other_terms = " (pi / sqrt(3) s of a logistic scale s)"
     unit_panels = np.array([0.0, 1.0, 2.0, 3.5, 5.5])
+    _entropy = 2.0 - math.log(_LOGISTIC)
 
     def _pdf(self, t: Array) -> Array:
         e = np.exp(-_LOGISTIC * t)
@@ -179,6 +182,7 @@ class Uniform(LocationScale):
     family = "uniform"
     in_other_terms = " (qerror.Uniform.from_bounds(a, b) takes the ends)"
     unit_panels = np.array([0.0, _SQRT_3])
+    _entropy = math.log(2.0 * _SQRT_3)
     nodes = 2
     _members = ("_mean", "_std", "_lower", "_upper")
 
@@ -222,6 +226,11 @@ class Uniform(LocationScale):
             return self._lower[()], self._upper[()]
         lower, upper = (np.broadcast_to(end, self.shape) for end in (self._lower, self._upper))
         return lower, upper
+
+    @property
+    def entropy(self) -> Any:
+        """log2(b - a) bits."""
+        return unwrap(np.log2(np.broadcast_to(self._upper - self._lower, self.shape)))
 
     @property
     def kinks(self) -> Array:

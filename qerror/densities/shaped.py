@@ -98,6 +98,11 @@ class StudentT(LocationScale):
         near = -stdtrit(self.df, p) * math.sqrt(self._w2 / self.df)
         return np.where(far * far > 1e17 * self._w2, far, near)
 
+    @property
+    def _entropy(self) -> float:
+        # -log f(0) + (df + 1) / 2 E[log(1 + t^2 / w^2)], and that mean is psi((df + 1) / 2) - psi(df / 2).
+        return 0.5 * (self.df + 1.0) * _digamma_step(0.5 * self.df) - math.log(self._peak)
+
     def _decay(self, t: Array) -> Array:
         # -f / f' = (w^2 + t^2) / ((df + 1) t); within the panels any finite length serves.
         t = np.maximum(t, 1.0)
@@ -196,6 +201,11 @@ class GeneralizedGaussian(LocationScale):
     def _isf(self, p: Array) -> Array:
         return np.asarray(self._alpha * gammainccinv(1.0 / self.beta, 2.0 * p) ** (1.0 / self.beta))
 
+    @property
+    def _entropy(self) -> float:
+        # E[(t / alpha)^beta] = 1 / beta.
+        return 1.0 / self.beta - math.log(self._peak)
+
     def _decay(self, t: Array) -> Array:
         t = np.maximum(t, self.unit_panels[1])
         return t / (self.beta * self._exponent(t))
@@ -220,6 +230,15 @@ def _gamma_ratio(x: float) -> float:
     # Asymptotic series (DLMF 5.11.13 with a = 1/2, b = 0); what is left out is below 3e-17 at x = 150.
     series = y * (-1 / 8 + y * (1 / 128 + y * (5 / 1024 + y * (-21 / 32768 - y * (399 / 262144)))))
     return math.sqrt(x) * (1.0 + series)
+
+
+def _digamma_step(x: float) -> float:
+    """psi(x + 1/2) - psi(x), within a few ulp for any x >= 1."""
+    if x < 40.0:
+        return float(digamma(x + 0.5) - digamma(x))
+    # The derivative of the logarithm of the same ratio; what is left out is below 2e-17 of it at x = 40.
+    y = 1.0 / (x * x)
+    return 0.5 / x + y * (1 / 8 - y * (1 / 64 - y * (1 / 128 - y * (17 / 2048))))
 
 
 @functools.lru_cache(maxsize=256)

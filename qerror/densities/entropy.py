@@ -1,0 +1,63 @@
+"""Differential entropy by quadrature: -E[log2 f(x)] of a density of which only the pdf is known."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._types import Array
+from .panels import resolve
+
+# Doublings of a power law's tail, whose f log f falls off slowly.
+_DOUBLINGS = 60
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+
+
+class _Density(Protocol):
+    """What is read of a density; see `base.Density`."""
+
+    tail_doublings: int
+    power_law: bool
+
+    @property
+    def support(self) -> tuple[Any, Any]: ...
+    @property
+    def kinks(self) -> Array: ...
+    def panels(self) -> Array: ...
+    def pdf(self, x: Any) -> Array: ...
+    def decay_length(self, x: Array, sign: Array) -> Array: ...
+
+
+def entropy_by_quadrature(density: _Density) -> float:
+    """-E[log2 f(x)] in bits of one density without point masses.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> round(entropy_by_quadrature(qe.Logistic()), 12) == round(qe.Logistic().entropy, 12)
+    True
+    """
+
+    def integrand(x: Any) -> Array:
+        f = np.asarray(density.pdf(x))
+        return f * np.log2(np.where(f > 0, f, 1.0))
+
+    edges, _ = resolve(
+        lambda x: np.asarray(density.pdf(x)) + np.abs(integrand(x)), _edges(density), relative=1e-9, absolute=1e-14
+    )
+    half = 0.5 * np.diff(edges)[:, None]
+    return -math.fsum((half * _WEIGHTS * integrand(edges[:-1, None] + half * (_NODES + 1))).ravel())
+
+
+def _edges(density: _Density) -> Array:
+    """Panels, jumps, and the doubling panels of infinite tails."""
+    panels = density.panels()
+    edges = [panels, np.ravel(density.kinks)]
+    doublings = max(density.tail_doublings, _DOUBLINGS if density.power_law else 0) + 1
+    for sign, end in ((-1.0, panels[0]), (1.0, panels[-1])):
+        if math.isinf(density.support[sign > 0]):
+            length = float(density.decay_length(np.array([end]), np.array([sign]))[0])
+            edges.append(end + sign * 2 * length * (2.0 ** np.arange(doublings) - 1))
+    return np.unique(np.concatenate(edges))
