@@ -54,6 +54,7 @@ from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats
 from .grids.formats import grid as grid
 from .grids.grid import Grid as Grid
+from .limits.rate_distortion import rate_distortion as rate_distortion
 from .results import BlockCodes as BlockCodes
 from .results import BlockErrorTerms as BlockErrorTerms
 from .results import BlockScaleResult as BlockScaleResult
@@ -62,6 +63,7 @@ from .results import ErrorTerms as ErrorTerms
 from .results import FitResult as FitResult
 from .results import Minimum as Minimum
 from .results import OctaveAverage as OctaveAverage
+from .results import RateDistortion as RateDistortion
 from .results import ScaleResult as ScaleResult
 from .results import SimulatedTerms as SimulatedTerms
 from .results import StandardErrors as StandardErrors

@@ -15,6 +15,8 @@ class Status(enum.Enum):
     EXACT = "proven: no scale has a smaller error (within 1e-12 of it, or what float64 resolves)"
     SCANNED = "not proven: the best minimum of a scan over all scales; certify=True asks for the proof"
     LOCAL = "not proven: the best of several starts, each followed to a local minimum"
+    CLOSED_FORM = "exact: a closed form"
+    BRACKETED = "proven: the true value lies in the bracket"
     RULE = "a rule's scale: nothing is claimed about its error"
     FALLBACK = "the rule gives no positive scale here: the smallest one that clips nothing stands in for it"
     UNCONVERGED = "the rule's iteration has not settled within its steps (n_iter)"
@@ -473,3 +475,41 @@ class SimulatedDotProduct:
     n: int
     rng: int
     reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class RateDistortion(_Readable):
+    """A point of Shannon's rate-distortion function, or several; made by `qerror.rate_distortion`.
+
+    Attributes
+    ----------
+    bits : float or ndarray
+        Rate, bits a value.
+    mse : float or ndarray
+        The least mean squared error at that rate, units of x squared.
+    bits_bracket, mse_bracket : tuple of (lower, upper)
+        Between which it is proven to lie: of what was given both are the same. What was found is their middle.
+    power : float
+        E[x^2].
+    status : Status
+        CLOSED_FORM or BRACKETED.
+    """
+
+    bits: Any
+    mse: Any
+    bits_bracket: tuple[Any, Any]
+    mse_bracket: tuple[Any, Any]
+    power: float
+    status: Status
+
+    @property
+    def sqnr_db(self) -> Any:
+        """10 log10(power / mse); inf where mse is 0, nan where power is 0."""
+        return _decibels(self.power, self.mse)
+
+    def _lines(self) -> dict[str, str]:
+        lines = {name: _number(getattr(self, name)) for name in ("bits", "mse", "sqnr_db")}
+        for name in ("bits", "mse"):
+            low, high = getattr(self, f"{name}_bracket")
+            lines[name] += "" if np.all(low == high) else f", from {_number(low)} to {_number(high)}"
+        return {**lines, "status": str(self.status)}

@@ -92,7 +92,7 @@ class Density(abc.ABC):
             return np.full(self.shape, -np.inf)[()]
         if not self.shape:
             return entropy_by_quadrature(self)
-        members = (self.take(np.intp(i)) for i in range(math.prod(self.shape)))
+        members = (self.take(np.array(i)) for i in range(math.prod(self.shape)))
         return np.array([entropy_by_quadrature(member) for member in members]).reshape(self.shape)
 
     # -- the continuous part -------------------------------------------------------------------------------------
