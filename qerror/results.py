@@ -513,3 +513,48 @@ class RateDistortion(_Readable):
             low, high = getattr(self, f"{name}_bracket")
             lines[name] += "" if np.all(low == high) else f", from {_number(low)} to {_number(high)}"
         return {**lines, "status": str(self.status)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class EntropyCoded(_Readable):
+    """A scalar quantizer for an ideal lossless coder; made by `qerror.limits.entropy_coded`.
+
+    Attributes
+    ----------
+    bits : float
+        Entropy of its codes, bits a value.
+    mse : float
+        Units of x squared.
+    levels, thresholds : ndarray
+        Means of the cells, and what divides these (not the midpoints of the levels), units of x.
+    uniform_bits, uniform_mse : float
+        The same of the best quantizer with equally spaced thresholds, one at the mean or halfway.
+    power : float
+        E[x^2].
+    status : Status
+    """
+
+    bits: float
+    mse: float
+    levels: Any
+    thresholds: Any
+    uniform_bits: float
+    uniform_mse: float
+    power: float
+    status: Status
+
+    @property
+    def sqnr_db(self) -> float:
+        """10 log10(power / mse)."""
+        decibels: float = _decibels(self.power, self.mse)
+        return decibels
+
+    @property
+    def uniform_sqnr_db(self) -> float:
+        """10 log10(power / uniform_mse)."""
+        decibels: float = _decibels(self.power, self.uniform_mse)
+        return decibels
+
+    def _lines(self) -> dict[str, str]:
+        lines = {name: _number(getattr(self, name)) for name in ("bits", "mse", "sqnr_db", "uniform_sqnr_db")}
+        return {**lines, "levels": str(len(self.levels)), "status": str(self.status)}

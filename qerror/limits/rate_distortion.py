@@ -19,12 +19,12 @@ from .test_channel import Point, channel, solve
 _ROUGH, _FINE = 3e-2, 4e-5
 # The same of samples, which have a sampling error beside which this is nothing.
 _OF_SAMPLES = 5e-4
-# Nats by which the slope may miss what is asked for: the tangent there is off by the square of it. Nearer than the
-# other, the point is made a fine one.
+# Nats by which the slope may miss what is asked for (the tangent there is off by the square of it), in the end and
+# while it is sought.
 _NEAR, _CLOSE = 5e-4, 2e-2
 # How near, in nats, a channel is brought to what is asked for.
 _MET = 2e-7
-_MOST_STEPS = 40
+_MOST_STEPS = 36
 # A new slope is started anew where its kernel's width changes by more than this factor.
 _SIMILAR = 1.2
 _LEAST_BITS, _MOST_BITS = 0.01, 16.0
@@ -129,19 +129,19 @@ def _entropy_of_points(density: Density) -> float:
 
 def _point(density: Density, aim: float, *, by_bits: bool) -> Point:
     """The function where its rate is `aim` nats, or half the logarithm of its mse."""
-    point = None
-    for log_width in (steps := _Steps(_start(density, aim, by_bits=by_bits))):
-        width = math.exp(log_width)
-        if point is not None and abs(log_width - math.log(point.source.width)) > math.log(_SIMILAR):
-            point = None
-        point = solve(density, width, _ROUGH, point)
-        miss = _miss(point.rate, point.mse, aim, by_bits=by_bits)
-        if abs(miss) <= _CLOSE:
-            point = solve(density, width, _OF_SAMPLES if point.source.discrete else _FINE, point)
+    point, place = None, _start(density, aim, by_bits=by_bits)
+    fine = _FINE if density.panels().shape[-1] else _OF_SAMPLES
+    # What is rough is too far off in its rate to close in on.
+    for gap, near, most in ((_ROUGH, _CLOSE, _MOST_STEPS // 3), (fine, _NEAR, _MOST_STEPS)):
+        for log_width in (steps := _Steps(place, most)):
+            if point is not None and abs(log_width - math.log(point.source.width)) > math.log(_SIMILAR):
+                point = None
+            point = solve(density, math.exp(log_width), gap, point)
             miss = _miss(point.rate, point.mse, aim, by_bits=by_bits)
-            if abs(miss) <= _NEAR:
+            if abs(miss) <= near:
                 break
-        steps.tell(miss)
+            steps.tell(miss)
+        place = log_width
     return point  # type: ignore[return-value]
 
 
@@ -150,7 +150,7 @@ def _reached(point: Point, aim: float, *, by_bits: bool) -> float:
     best = math.inf
     # One that does not meet it is of no use.
     side = -1.0 if by_bits else 1.0
-    for log_width in (steps := _Steps(math.log(point.width))):
+    for log_width in (steps := _Steps(math.log(point.width), _MOST_STEPS)):
         rate, mse, _ = channel(point.source, math.exp(log_width), point.y, point.q)
         miss = side * _miss(rate, mse, aim, by_bits=by_bits)
         if miss >= 0:
@@ -182,13 +182,14 @@ class _Steps:
     As long as there is no bracket a step is at least twice the one before: the function may be flat on the way.
     """
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, start: float, most: int) -> None:
+        self._most = most
         self._at, self._slope, self._step = start, -1.0, 0.0
         self._low, self._high = -math.inf, math.inf
         self._before: tuple[float, float] | None = None
 
     def __iter__(self) -> Iterator[float]:
-        for _ in range(_MOST_STEPS):
+        for _ in range(self._most):
             yield self._at
 
     def tell(self, value: float) -> None:
