@@ -54,13 +54,17 @@ from .grids.families import int_grid as int_grid
 from .grids.formats import formats as formats
 from .grids.formats import grid as grid
 from .grids.grid import Grid as Grid
+from .limits.entropy_coded import entropy_coded as entropy_coded
+from .limits.ladder import loss_ladder as loss_ladder
 from .limits.rate_distortion import rate_distortion as rate_distortion
 from .results import BlockCodes as BlockCodes
 from .results import BlockErrorTerms as BlockErrorTerms
 from .results import BlockScaleResult as BlockScaleResult
 from .results import DotProductError as DotProductError
+from .results import EntropyCoded as EntropyCoded
 from .results import ErrorTerms as ErrorTerms
 from .results import FitResult as FitResult
+from .results import LossLadder as LossLadder
 from .results import Minimum as Minimum
 from .results import OctaveAverage as OctaveAverage
 from .results import RateDistortion as RateDistortion

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import html
+import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -558,3 +561,125 @@ class EntropyCoded(_Readable):
     def _lines(self) -> dict[str, str]:
         lines = {name: _number(getattr(self, name)) for name in ("bits", "mse", "sqnr_db", "uniform_sqnr_db")}
         return {**lines, "levels": str(len(self.levels)), "status": str(self.status)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class EntropyCodedFormat(_Readable):
+    """Entropy and error of a grid at many scales; made by `qerror.limits.entropy_coded_format`.
+
+    Attributes
+    ----------
+    grid : Grid
+    scale : ndarray, shape (n,)
+        Ascending, units of x.
+    bits, mse : ndarray, shape (n,)
+        Entropy of the codes, bits a value, and mean squared error at each scale.
+    hull : ndarray of int
+        Indices of the lower convex hull of mse over bits, from the least entropy to the least error.
+    power : float
+        E[x^2].
+    """
+
+    grid: Any
+    scale: Any
+    bits: Any
+    mse: Any
+    hull: Any
+    power: float
+
+    @property
+    def sqnr_db(self) -> Any:
+        """10 log10(power / mse)."""
+        return _decibels(self.power, self.mse)
+
+    def least_mse(self, bits: Any) -> Any:
+        """The error on the hull at an entropy; nan below its least, and the least error above its greatest."""
+        return np.interp(bits, self.bits[self.hull], self.mse[self.hull], left=np.nan)[()]
+
+    def _lines(self) -> dict[str, str]:
+        lines = {name: _number(getattr(self, name)) for name in ("scale", "bits", "mse")}
+        return {
+            "grid": str(self.grid.name or self.grid),
+            **lines,
+            "hull": f"{len(self.hull)} of {len(self.scale)} scales",
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """A rung of a loss ladder: its mean squared error (with the bracket it is known to lie in) and what is proven."""
+
+    name: str
+    mse: float
+    status: Status
+    bracket: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LossLadder:
+    """What each step from Shannon's limit to a quantizer in use loses; made by `qerror.loss_ladder`.
+
+    Attributes
+    ----------
+    format : str
+    bits : float
+        What the format stores a value.
+    power : float
+        E[x^2].
+    rungs : tuple of Rung
+        From the limit down to the scale in use.
+    """
+
+    format: str
+    bits: float
+    power: float
+    rungs: tuple[Rung, ...]
+
+    @property
+    def sqnr_db(self) -> tuple[float, ...]:
+        """10 log10(power / mse) of each rung."""
+        return tuple(float(_decibels(self.power, rung.mse)) for rung in self.rungs)
+
+    @property
+    def lost_db(self) -> tuple[float, ...]:
+        """What each rung but the first loses against the one before it, dB."""
+        return tuple(float(_decibels(low.mse, high.mse)) for high, low in itertools.pairwise(self.rungs))
+
+    @property
+    def total_db(self) -> float:
+        """From the limit to the last rung, dB: the sum of the steps."""
+        return math.fsum(self.lost_db)
+
+    @property
+    def error_db(self) -> float:
+        """What the first rung may be off by, dB, to either side: half the bracket of the limit."""
+        bracket = self.rungs[0].bracket
+        return 0.0 if bracket is None or bracket[0] <= 0 else 0.5 * float(_decibels(bracket[1], bracket[0]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        steps = zip(self.rungs, self.sqnr_db, (0.0, *self.lost_db), strict=True)
+        rungs = [
+            {"rung": rung.name, "mse": rung.mse, "sqnr_db": sqnr, "lost_db": lost, "status": rung.status.name}
+            for rung, sqnr, lost in steps
+        ]
+        about = {"format": self.format, "bits": self.bits, "power": self.power}
+        return {**about, "rungs": rungs, "total_db": self.total_db, "error_db": self.error_db}
+
+    def __repr__(self) -> str:
+        width = max(len(rung.name) for rung in self.rungs)
+        lines = [f"LossLadder {self.format}, {self.bits:g} bits a value", f"  {'':{width}}  SQNR dB  lost dB"]
+        for row in self.to_dict()["rungs"]:
+            lost = " " * 7 if row["rung"] == self.rungs[0].name else f"{row['lost_db']:7.3f}"
+            lines.append(f"  {row['rung']:{width}}  {row['sqnr_db']:7.3f}  {lost}  {row['status'].lower()}")
+        return "\n".join([*lines, f"  {'in all':{width}}  {'':7}  {self.total_db:7.3f}"])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(row['rung'])}</td><td>{row['sqnr_db']:.3f}</td><td>{row['lost_db']:.3f}</td>"
+            f"<td>{row['status'].lower()}</td></tr>"
+            for row in self.to_dict()["rungs"]
+        )
+        title = html.escape(f"{self.format}, {self.bits:g} bits a value: {self.total_db:.3f} dB from Shannon's limit")
+        head = "<tr><th></th><th>SQNR dB</th><th>lost dB</th><th>status</th></tr>"
+        return f"<table><caption>{title}</caption>{head}{rows}</table>"

@@ -22,12 +22,13 @@ from .rows import (
     compared_names,
     error_rows,
     format_rows,
+    ladder_rows,
     level_rows,
     ranked,
     scale_row,
-    with_bound,
+    with_limits,
 )
-from .source import Request, Source, computes, load_source
+from .source import Request, Source, computes, load_source, on_source
 from .takeaway import audit, figures, table
 from .verification import verify
 
@@ -45,6 +46,7 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
         "qerror scale int4 e2m1 nf4 --density laplace",
         "qerror error int8 --scale 0.02 0.03 0.04",
         "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
+        "qerror ladder int4 mxfp4",
         "qerror formats e2m1",
         "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax --rule optimal",
         "qerror table --grids int4 e2m1 -o scales.h",
@@ -136,7 +138,8 @@ def compare(
     """Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements.
 
     Blocks (of a tensor along its last axis) have the scales of their own rule; what is stored for them counts as bits a
-    value. "to Shannon" is what the best of all codes of as many bits would gain (for densities).
+    value. "to Shannon" is what the best of all codes of as many bits would gain, for independent values; "to Lloyd"
+    what the best as many levels with one scale would.
     """
     names, blocks = compared_names(bits)
     if not names:
@@ -149,13 +152,45 @@ def compare(
     if known and (source.tensor is None or source.tensor.ndim):
         options_of_blocks = {"rounding": request.rounding, "tensor": source.tensor}
         rows += [block_row(source.density, name, **options_of_blocks) for name in with_progress(blocks)]
-    rows = ranked(with_bound(rows, request.source.density))
+    rows = ranked(with_limits(rows, request.source.density))
     if request.as_json:
         print_json("compare", rows, density=request.source.title, bits=bits, **options)
         return
-    bound = () if rows[0]["bound_db"] is None else ("bound_db",)
+    bound = tuple(name for name in ("bound_db", "lloyd_db") if any(row[name] is not None for row in rows))
     columns = ("rank", "grid", "bits", "scale", "mse", "sqnr_db", "behind_db", *bound, "status")
     print_table(f"{bits} bits, {_title(request.source, options)}", rows, _with_shift(columns, rows))
+    print_legend(rows)
+
+
+@qerror_command.command(
+    epilog=examples(
+        "qerror ladder int4 mxfp4 nf4_g64_bf16",
+        "qerror ladder int8 --scale 0.03 --density laplace",
+        "qerror ladder int4 --data model.safetensors --tensor layers.0.weight",
+    )
+)
+@click.argument("grids", metavar="GRID...", nargs=-1, required=True)
+@click.option("--scale", metavar="S", type=float, help="The scale in use; left out, the ladder ends at the best one.")
+@on_source
+def ladder(grids: tuple[str, ...], scale: float | None, source: Source, as_json: bool) -> None:
+    """What each GRID loses, step by step, from Shannon's limit to its scale in use.
+
+    At the same bits a value: the best of all codes (of independent values), the best entropy-coded scalar quantizer,
+    the best codebook of as many levels, this format at its best scale, and the scale in use (of block formats their
+    rule).
+    """
+    for name in grids:
+        as_format(name)
+    data = source.density if source.tensor is None else source.tensor
+    rows = [row for name in with_progress(grids) for row in ladder_rows(data, name, scale, 0.0)]
+    if as_json:
+        print_json("ladder", rows, density=source.title)
+        return
+    for name in grids:
+        of_grid = [row for row in rows if row["grid"] == name]
+        first = of_grid[0]
+        title = f"{name}, {first['bits']:g} bits a value: {first['total_db']:.3f} dB in all, {source.title}"
+        print_table(title, of_grid, ("rung", "mse", "sqnr_db", "step_db", "status"))
     print_legend(rows)
 
 

@@ -28,6 +28,9 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "grid": ("format", "s"),
     "bits": ("bits", "bits"),
     "bound_db": ("to Shannon", ".3f"),
+    "lloyd_db": ("to Lloyd", ".3f"),
+    "rung": ("", "s"),
+    "step_db": ("lost dB", ".3f"),
     "constant": ("constant", "#.6g"),
     "elements": ("elements", "s"),
     "block_size": ("block", "d"),
@@ -80,7 +83,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "threshold": ("threshold above", "exact"),
 }
 _LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"}) | {
-    *("tensor", "shape", "dtype", "scales", "elements", "stored", "rule", "tensor_scale")
+    *("tensor", "shape", "dtype", "scales", "elements", "stored", "rule", "tensor_scale", "rung")
 }
 # A column for each of several: "lost minmax" is what minmax loses.
 _LOST = "lost "

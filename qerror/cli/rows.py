@@ -11,7 +11,7 @@ import qerror as qe
 from ..errors.exact import Model, Rounding
 from ..errors.octaves import as_met
 from ..grids.block_formats import as_format
-from ..limits.shannon import differential_entropy, shannon_db
+from ..limits.rate_distortion import LEAST_BITS, MOST_BITS
 from ..literature import Entry, audit
 
 Row = dict[str, Any]
@@ -25,6 +25,9 @@ DEMO_FORMATS = (
 
 # The width of the codebooks in use.
 CODEBOOK_BITS = 4
+
+# Levels of the codebooks that a comparison makes, and levels times values of a sample.
+_MOST_LEVELS, _MOST_WORK = 256, 1 << 22
 
 _TERMS = ("clipping", "rounding", "mse", "bias", "cross", "power", "sqnr_db")
 
@@ -153,13 +156,51 @@ def compared_names(bits: int) -> tuple[list[str], list[str]]:
     return qe.formats(bits), [*blocks, *usual, *(["nf4_g64_bf16"] if bits == CODEBOOK_BITS else [])]
 
 
-def with_bound(rows: Sequence[Row], density: Any) -> list[Row]:
-    """Add what the best code of as many bits a value would have more, in dB (nothing for data, which have no limit)."""
-    if density.has_atoms:
-        return [{**row, "bound_db": None} for row in rows]
-    h = differential_entropy(density)
-    power = float(density.std) ** 2 + float(density.mean) ** 2
-    return [{**row, "bound_db": shannon_db(h, row["bits"], power) - row["sqnr_db"]} for row in rows]
+def with_limits(rows: Sequence[Row], density: Any) -> list[Row]:
+    """Add how many dB more the best code of as many bits a value would have, and the best codebook of as many levels.
+
+    The codebook is one for all values; where levels, or levels times values, are very many it is left out.
+    """
+    limit = {bits: limit_db(density, bits) for bits in {row["bits"] for row in rows}}
+    books = {count: _codebook_db(density, count) for count in {row["levels"] for row in rows}}
+    return [
+        {**row, "bound_db": _behind(limit[row["bits"]], row), "lloyd_db": _behind(books[row["levels"]], row)}
+        for row in rows
+    ]
+
+
+def limit_db(density: Any, bits: float) -> float | None:
+    """SQNR in dB that no code of independent values exceeds at a rate; None at rates that are not computed."""
+    if density.std == 0 or not LEAST_BITS <= bits <= MOST_BITS:
+        return None
+    return float(qe.rate_distortion(density, bits=bits).sqnr_db)
+
+
+def ladder_rows(density: Any, grid: str, scale: float | None, shift: float) -> list[Row]:
+    """The rungs of one loss ladder."""
+    ladder = qe.loss_ladder(density, as_format(grid), scale, shift=shift).to_dict()
+    about = {"grid": grid, "bits": ladder["bits"], "total_db": ladder["total_db"], "error_db": ladder["error_db"]}
+    message = {status.name: status.value for status in qe.Status}
+    rungs = ladder["rungs"]
+    steps = [None, *(rung["lost_db"] for rung in rungs[1:])]
+    return [
+        {**about, **rung, "step_db": step, "message": message[rung["status"]]}
+        for rung, step in zip(rungs, steps, strict=True)
+    ]
+
+
+def _behind(decibels: float | None, row: Row) -> float | None:
+    """Decibels that a row has less; nothing where both are without error."""
+    if decibels is None:
+        return None
+    return 0.0 if row["sqnr_db"] == decibels else decibels - row["sqnr_db"]
+
+
+def _codebook_db(density: Any, count: int) -> float | None:
+    most = _MOST_LEVELS if density.panels().shape[-1] else min(_MOST_LEVELS, _MOST_WORK // density.atom_count)
+    if count > most or density.std == 0 or (density.has_atoms and density.atom_count < count):
+        return None
+    return float(qe.quantization_error(density, qe.lloyd_max(density, count), 1.0).sqnr_db)
 
 
 def format_rows() -> list[Row]:

@@ -35,6 +35,31 @@ class Request:
     as_json: bool
 
 
+_SOURCE = [
+    click.option(
+        "--density",
+        metavar="NAME",
+        help="A density by name and parameters: gaussian (the default), laplace, student-t:df=5, ...",
+    ),
+    click.option(
+        "--data", metavar="FILE", type=click.Path(path_type=Path), help="A .safetensors, .npy or .npz file instead."
+    ),
+    click.option("--tensor", metavar="NAME", help="The tensor in FILE; may be left out if there is only one."),
+]
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
+
+
+def on_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command a density or a tensor, as `source`, and `as_json`."""
+
+    @functools.wraps(command)
+    def with_source(*args: Any, density: str | None, data: Path | None, tensor: str | None, **own: Any) -> None:
+        command(*args, source=load_source(density, data, tensor), **own)
+
+    options = [*_SOURCE, _JSON]
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_source)
+
+
 def computes(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that all computing commands share; it receives them as one `request`."""
 
@@ -52,15 +77,7 @@ def computes(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, request=Request(load_source(density, data, tensor), model, rounding, as_json), **own)
 
     options = [
-        click.option(
-            "--density",
-            metavar="NAME",
-            help="A density by name and parameters: gaussian (the default), laplace, student-t:df=5, ...",
-        ),
-        click.option(
-            "--data", metavar="FILE", type=click.Path(path_type=Path), help="A .safetensors, .npy or .npz file instead."
-        ),
-        click.option("--tensor", metavar="NAME", help="The tensor in FILE; may be left out if there is only one."),
+        *_SOURCE,
         click.option(
             "--model",
             type=click.Choice(["exact", "high_resolution"]),
@@ -69,7 +86,7 @@ def computes(command: Callable[..., None]) -> Callable[..., None]:
             help="The true integrals, or the approximation by step^2/12 (StatQAT, ACIQ).",
         ),
         click.option("--rounding", type=click.Choice(["nearest", "stochastic"]), default="nearest", show_default=True),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table."),
+        _JSON,
     ]
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), with_request)
 

@@ -40,8 +40,9 @@ def entropy_coded(density: Density, *, bits: float) -> EntropyCoded:
     """The scalar quantizer of least mean squared error whose codes have an entropy of so many bits.
 
     Minimizes sum_k E[(x - q_k)^2; cell k] subject to -sum P_k log2 P_k <= bits, for any number of levels. Each level is
-    the mean of its cell; a threshold lies where (x - q_k)^2 - slope log2 P_k is the same on both sides (Chou, Lookabaugh,
-    Gray 1989), which is iterated from uniform thresholds. At high rates it is pi e / 6 (1.53 dB, 0.25 bit) from Shannon.
+    the mean of its cell; a threshold lies where (x - q_k)^2 - slope log2 P_k is the same on both sides (Chou,
+    Lookabaugh, Gray 1989), which is iterated from uniform thresholds. At high rates that is pi e / 6 (1.53 dB, or 0.25
+    bit) from Shannon's limit.
 
     Parameters
     ----------
@@ -82,7 +83,9 @@ def entropy_coded(density: Density, *, bits: float) -> EntropyCoded:
     best = _least(density, float(rate), uniform)
     power = float(density.std) ** 2 + float(density.mean) ** 2
     # Thresholds of equal slope are necessary, not sufficient.
-    return EntropyCoded(best.bits, best.mse, best.levels, best.thresholds, uniform.bits, uniform.mse, power, Status.LOCAL)
+    return EntropyCoded(
+        best.bits, best.mse, best.levels, best.thresholds, uniform.bits, uniform.mse, power, Status.LOCAL
+    )
 
 
 def _cells(density: Density, thresholds: Array) -> _Cells:
@@ -134,7 +137,7 @@ def _thresholds(mean: float, step: float, shift: float, low: float, high: float)
     first, last = math.ceil((low - mean) / step - 0.5 - shift), math.floor((high - mean) / step - 0.5 - shift)
     half = _MOST_CELLS // 2
     first, last = max(first, -half), min(last, half)
-    return mean + step * (np.arange(first, max(last, first) + 1) + 0.5 + shift)
+    return np.asarray(mean + step * (np.arange(first, max(last, first) + 1) + 0.5 + shift), np.float64)
 
 
 def _least(density: Density, bits: float, start: _Cells) -> _Cells:

@@ -27,7 +27,8 @@ _MET = 2e-7
 _MOST_STEPS = 36
 # A new slope is started anew where its kernel's width changes by more than this factor.
 _SIMILAR = 1.2
-_LEAST_BITS, _MOST_BITS = 0.01, 16.0
+# Rates that are computed, bits a value.
+LEAST_BITS, MOST_BITS = 0.01, 16.0
 
 
 def rate_distortion(density: Density, *, bits: ArrayLike | None = None, mse: ArrayLike | None = None) -> RateDistortion:
@@ -82,8 +83,8 @@ def rate_distortion(density: Density, *, bits: ArrayLike | None = None, mse: Arr
     if (bits is None) == (mse is None):
         raise ValueError(f"give one of bits and mse, got bits={shown(bits)} and mse={shown(mse)}")
     given = check_positive("mse" if bits is None else "bits", mse if bits is None else bits)
-    if bits is not None and not ((given >= _LEAST_BITS) & (given <= _MOST_BITS)).all():
-        raise ValueError(f"bits must be from {_LEAST_BITS} to {_MOST_BITS:g}, got {shown(bits)}")
+    if bits is not None and not ((given >= LEAST_BITS) & (given <= MOST_BITS)).all():
+        raise ValueError(f"bits must be from {LEAST_BITS} to {MOST_BITS:g}, got {shown(bits)}")
     by_bits = bits is not None
     gaussian = isinstance(density, Gaussian)
     curve = _of_gaussian if gaussian else _bracket
