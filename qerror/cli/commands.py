@@ -152,7 +152,7 @@ def compare(
     if known and (source.tensor is None or source.tensor.ndim):
         options_of_blocks = {"rounding": request.rounding, "tensor": source.tensor}
         rows += [block_row(source.density, name, **options_of_blocks) for name in with_progress(blocks)]
-    rows = ranked(with_limits(rows, request.source.density))
+    rows = ranked(with_limits(rows, request.source.density, with_progress))
     if request.as_json:
         print_json("compare", rows, density=request.source.title, bits=bits, **options)
         return

@@ -1,7 +1,7 @@
 """The rows of the commands' tables: pure functions from densities and grids to plain values."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ import qerror as qe
 from ..errors.exact import Model, Rounding
 from ..errors.octaves import as_met
 from ..grids.block_formats import as_format
-from ..limits.rate_distortion import LEAST_BITS, MOST_BITS
+from ..limits.rate_distortion import LEAST_BITS
+from ..limits.shannon import shannon_db
 from ..literature import Entry, audit
 
 Row = dict[str, Any]
+# Goes through items, and may say how far it has come.
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 # What `qerror demo` shows: the integer widths in use, OCP's and IEEE's floats, and the codebooks of the literature.
 DEMO_FORMATS = (
@@ -26,6 +29,8 @@ DEMO_FORMATS = (
 # The width of the codebooks in use.
 CODEBOOK_BITS = 4
 
+# Bits a value up to which the limit of a density and that of data are computed.
+_MOST_OF_DENSITIES, _MOST_OF_DATA = 10.0, 8.5
 # Levels of the codebooks that a comparison makes, and levels times values of a sample.
 _MOST_LEVELS, _MOST_WORK = 256, 1 << 22
 
@@ -156,24 +161,39 @@ def compared_names(bits: int) -> tuple[list[str], list[str]]:
     return qe.formats(bits), [*blocks, *usual, *(["nf4_g64_bf16"] if bits == CODEBOOK_BITS else [])]
 
 
-def with_limits(rows: Sequence[Row], density: Any) -> list[Row]:
+def with_limits(rows: Sequence[Row], density: Any, progress: Progress = list) -> list[Row]:
     """Add how many dB more the best code of as many bits a value would have, and the best codebook of as many levels.
 
     The codebook is one for all values; where levels, or levels times values, are very many it is left out.
     """
-    limit = {bits: limit_db(density, bits) for bits in {row["bits"] for row in rows}}
-    books = {count: _codebook_db(density, count) for count in {row["levels"] for row in rows}}
+    questions = [("bits", bits) for bits in sorted({row["bits"] for row in rows})]
+    questions += [("levels", count) for count in sorted({row["levels"] for row in rows})]
+    answers = {
+        (kind, value): limit_db(density, value) if kind == "bits" else _codebook_db(density, int(value))
+        for kind, value in progress(questions)
+    }
     return [
-        {**row, "bound_db": _behind(limit[row["bits"]], row), "lloyd_db": _behind(books[row["levels"]], row)}
+        {
+            **row,
+            "bound_db": _behind(answers["bits", row["bits"]], row),
+            "lloyd_db": _behind(answers["levels", row["levels"]], row),
+        }
         for row in rows
     ]
 
 
 def limit_db(density: Any, bits: float) -> float | None:
-    """SQNR in dB that no code of independent values exceeds at a rate; None at rates that are not computed."""
-    if density.std == 0 or not LEAST_BITS <= bits <= MOST_BITS:
+    """SQNR in dB that no code of independent values exceeds at a rate; None of data at high rates.
+
+    At high rates Shannon's bound stands for the limit of a density.
+    """
+    if density.std == 0:
         return None
-    return float(qe.rate_distortion(density, bits=bits).sqnr_db)
+    if bits <= (_MOST_OF_DENSITIES if density.panels().shape[-1] else _MOST_OF_DATA):
+        return float(qe.rate_distortion(density, bits=max(bits, LEAST_BITS)).sqnr_db)
+    if density.has_atoms:
+        return None
+    return shannon_db(float(density.entropy), bits, float(density.std) ** 2 + float(density.mean) ** 2)
 
 
 def ladder_rows(density: Any, grid: str, scale: float | None, shift: float) -> list[Row]:

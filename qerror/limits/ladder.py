@@ -22,10 +22,7 @@ from ..search.lloyd_max import lloyd_max
 from ..search.optimal import optimal_scale
 from ..tensors.fitting import evaluate, fit
 from .entropy_coded import entropy_coded
-from .rate_distortion import rate_distortion
-
-# The most bits a value that an entropy-coded quantizer is iterated for.
-_MOST_BITS = 12.0
+from .rate_distortion import MOST_BITS, rate_distortion
 
 
 class _Asked(NamedTuple):
@@ -90,6 +87,7 @@ def loss_ladder(
             )
         return _of_blocks(asked, form, scale)
     member, bits = asked.density, float(form.bits)
+    _check_bits(bits)
     best = optimal_scale(member, form, shift=shift)
     rungs = [
         *_limits(member, bits),
@@ -107,6 +105,11 @@ def loss_ladder(
     return _ladder(form.name or str(form), member, bits, rungs)
 
 
+def _check_bits(bits: float) -> None:
+    if bits > MOST_BITS:
+        raise ValueError(f"grid must have at most {MOST_BITS:g} bits a value, got {bits:g}: limits end there")
+
+
 def _asked(density: Any) -> _Asked:
     if isinstance(density, Density):
         if density.shape:
@@ -121,6 +124,7 @@ def _asked(density: Any) -> _Asked:
 def _of_blocks(asked: _Asked, form: BlockFormat, scale: float | None) -> LossLadder:
     member, tensor = asked
     bits, count = form.bits_per_value(), len(form.grid.levels)
+    _check_bits(bits)
     if tensor is not None:
         best = fit(tensor, form)
         statuses = set(np.atleast_1d(np.asarray(best.status, object)).ravel())
@@ -176,7 +180,7 @@ def _limits(density: Density, bits: float) -> list[Rung]:
 
 def _limits_anew(density: Density, bits: float) -> list[Rung]:
     limit = rate_distortion(density, bits=bits)
-    coded = entropy_coded(density, bits=min(bits, _MOST_BITS))
+    coded = entropy_coded(density, bits=bits)
     low, high = limit.mse_bracket
     return [
         Rung("Shannon", float(limit.mse), limit.status, (float(low), float(high))),

@@ -28,7 +28,7 @@ _MOST_STEPS = 36
 # A new slope is started anew where its kernel's width changes by more than this factor.
 _SIMILAR = 1.2
 # Rates that are computed, bits a value.
-LEAST_BITS, MOST_BITS = 0.01, 16.0
+LEAST_BITS, MOST_BITS = 0.01, 12.0
 
 
 def rate_distortion(density: Density, *, bits: ArrayLike | None = None, mse: ArrayLike | None = None) -> RateDistortion:
@@ -49,7 +49,7 @@ def rate_distortion(density: Density, *, bits: ArrayLike | None = None, mse: Arr
     density : Density
         Of shape ().
     bits : array_like
-        Rate in bits a value, 0.01 to 16.
+        Rate in bits a value, 0.01 to 12.
     mse : array_like
         Or a mean squared error, units of x squared, for which the rate is in that range or 0.
 
