@@ -234,11 +234,14 @@ def _gamma_ratio(x: float) -> float:
 
 def _digamma_step(x: float) -> float:
     """psi(x + 1/2) - psi(x), within a few ulp for any x >= 1."""
-    if x < 40.0:
-        return float(digamma(x + 0.5) - digamma(x))
+    near = 0.0
+    while x < 40.0:
+        # psi(x + 1) = psi(x) + 1 / x; the difference of two psi would lose digits.
+        near += 0.5 / (x * (x + 0.5))
+        x += 1.0
     # The derivative of the logarithm of the same ratio; what is left out is below 2e-17 of it at x = 40.
     y = 1.0 / (x * x)
-    return 0.5 / x + y * (1 / 8 - y * (1 / 64 - y * (1 / 128 - y * (17 / 2048))))
+    return near + 0.5 / x + y * (1 / 8 - y * (1 / 64 - y * (1 / 128 - y * (17 / 2048))))
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,12 +16,12 @@ from .source import distinct
 from .test_channel import Point, channel, solve
 
 # Bracket aimed at, in dB of the distortion, while the slope is sought and in the end.
-_ROUGH, _FINE = 3e-2, 4e-5
+_ROUGH, _FINE = 3e-2, 3e-5
 # The same of samples, which have a sampling error beside which this is nothing.
 _OF_SAMPLES = 5e-4
 # Nats by which the slope may miss what is asked for (the tangent there is off by the square of it), in the end and
 # while it is sought.
-_NEAR, _CLOSE = 5e-4, 2e-2
+_NEAR, _CLOSE = 3e-4, 2e-2
 # How near, in nats, a channel is brought to what is asked for.
 _MET = 2e-7
 _MOST_STEPS = 36

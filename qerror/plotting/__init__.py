@@ -3,6 +3,7 @@
 from .curves import error_against_clip, mse_landscape, sqnr_against_bits, sqnr_against_clip
 from .figures import FIGURES, draw
 from .levels import levels_over_density
+from .limits import ladder, rate_distortion
 from .style import new_figure, save_figure, style
 from .summaries import audit_losses, best_format_against_tail, lost_by_rule, predicted_against_simulated, sqnr_report
 
@@ -12,11 +13,13 @@ __all__ = [
     "best_format_against_tail",
     "draw",
     "error_against_clip",
+    "ladder",
     "levels_over_density",
     "lost_by_rule",
     "mse_landscape",
     "new_figure",
     "predicted_against_simulated",
+    "rate_distortion",
     "save_figure",
     "sqnr_against_bits",
     "sqnr_against_clip",

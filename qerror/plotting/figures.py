@@ -7,7 +7,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from .._check import suggest
-from . import blocks, coded, floating, models, tensors, uniform
+from . import blocks, coded, floating, limits, models, tensors, uniform
 from .style import style
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -26,6 +26,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "blocks_tensor_scale": blocks.nvfp4_tensor_scale,
     "blocks_codebooks": blocks.codebooks_by_block_size,
     "blocks_bits": blocks.formats_by_bits,
+    "limits_ladders": limits.ladders_of_formats,
+    "limits_formats": limits.formats_below_the_limit,
+    "limits_coded": limits.coded_formats,
     "tensors_theory": tensors.theory_against_data,
     "tensors_rules": tensors.rules_on_tensors,
     "tensors_report": tensors.tensors_report,
