@@ -37,7 +37,8 @@ def rate_distortion(density: Density, *, bits: ArrayLike | None = None, mse: Arr
     R(D) = min I(X; Y) over all Y with E[(X - Y)^2] <= D, for independent values. Of a Gaussian it is
     log2(std / sqrt(D)). Of others it lies between two values that both hold: an upper one, which a channel with
     finitely many reproduction values has, and a lower one, Shannon's bound or Csiszar's dual bound. They are less than
-    1e-4 dB apart (1e-3 of samples) but where memory makes heavy tails be cut. It is Blahut-Arimoto's problem, solved by
+    1e-4 dB apart (1e-3 of samples) but where memory makes heavy tails be cut, and where parts that lie far from each
+    other are only just told apart. It is Blahut-Arimoto's problem, solved by
     Newton's method.
 
     A sample (`Empirical`) is a discrete source: values drawn from it again and again. From its entropy on (log2 of the
@@ -139,7 +140,8 @@ def _point(density: Density, aim: float, *, by_bits: bool) -> Point:
                 point = None
             point = solve(density, math.exp(log_width), gap, point)
             miss = _miss(point.rate, point.mse, aim, by_bits=by_bits)
-            if abs(miss) <= near:
+            # In terms of the mse, which may change much faster than the rate.
+            if abs(miss) * (max(1.0, 2 * point.width**2 / point.mse) if by_bits else 1.0) <= near:
                 break
             steps.tell(miss)
         place = log_width

@@ -21,6 +21,8 @@ _AROUND = 12.0
 # What is dropped before new values come: masses of that share of the greatest among so many on either side.
 _NOTHING, _NEIGHBOURS = 1e-4, 4
 _DB = 10.0 / math.log(10.0)
+# Nats by which a differential entropy may be off.
+_ENTROPY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +84,8 @@ def solve(density: Density, width: float, aim: float, start: Point | None = None
         q = _masses(density, y)
     else:
         source, y, q = start.source, start.y, start.q
-    # Shannon's bound is a line, too, and at high rates a good one.
-    shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * width**2)
+    # Shannon's bound is a line, too, and at high rates a good one: as far as quadrature knows the entropy.
+    shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * width**2) - _ENTROPY
     best = found = _point(source, width, y, q, aim, shannon)
     for trial in range(_ROUNDS):
         uneven = found.y[np.abs(_evenness(found) - 1) > 0.1 * aim / _DB] if trial == 0 else np.empty(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,10 +30,12 @@ _TITLES = {"gaussian": "Gaussian", "laplace": "Laplace"}
 # Decibels of one bit: 20 log10(2).
 _BIT_DB = 20 * np.log10(2)
 _SHOWN = (
-    *("int2", "int3", "int4", "e2m1", "nf4", "e2m3", "int6", "int8", "e4m3fn"),
-    *("mxfp4", "nvfp4", "nf4_g64_bf16", "int4_g128_fp16", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8"),
+    *("int2", "int3", "int4", "nf4", "int6", "e2m3", "int8", "e4m3fn"),
+    *("mxfp4", "nvfp4", "nf4_g64_bf16", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8"),
 )
 _LADDERS = ("int4", "nf4", "e2m1", "nvfp4", "mxfp4", "int8")
+# Share of the axis from which a step has room for its number.
+_LABELLED = 0.065
 _STEPS = ("entropy-coded", "Lloyd-Max", "best scale", "in use")
 
 
@@ -55,19 +57,20 @@ def ladder(ladders: Sequence[LossLadder], *, ax: Axes | None = None) -> Axes:
     """
     ax = axes(ax)
     named: set[str] = set()
+    widest = max(one.total_db for one in ladders)
     for at, one in enumerate(ladders):
         start = 0.0
         for name, color, lost in zip(_STEPS, COLORS, one.lost_db, strict=False):
             label = None if name in named else name
             named.add(name)
             ax.barh(at, lost, left=start, color=color, height=0.62, label=label)
-            if lost >= 0.25:
+            if lost >= _LABELLED * widest:
                 ax.text(start + lost / 2, at, f"{lost:.2f}", ha="center", va="center", color="white", fontsize=6.5)
             start += lost
         ax.text(start, at, f" {one.total_db:.2f}", ha="left", va="center", fontsize=7)
     labels = [f"{one.format}  {one.bits:.4g}" for one in ladders]
     ax.set(xlabel="dB from Shannon's limit", yticks=range(len(ladders)), yticklabels=labels)
-    ax.set_xlim(0, 1.1 * max(one.total_db for one in ladders))
+    ax.set_xlim(0, 1.13 * widest)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     return ax
@@ -107,16 +110,17 @@ def rate_distortion(
         if chosen:
             x, y = np.array(list(chosen.values())).T
             ax.plot(x, y - _BIT_DB * x, linestyle="", marker=marker, color=color, label=kind, zorder=3)
-        _annotate(ax, chosen, color)
+        _annotate(ax, chosen, color, left=kind == "one scale")
     ax.set(xlabel="bits a value", ylabel=f"SQNR (dB) less {_BIT_DB:.2f} dB a bit")
     return ax
 
 
-def _annotate(ax: Axes, formats: Mapping[str, tuple[float, float]], color: str) -> None:
-    """Names to the right of their marks."""
+def _annotate(ax: Axes, formats: Mapping[str, tuple[float, float]], color: str, *, left: bool) -> None:
+    """Names beside their marks, to the left or to the right of all."""
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 5.5, "color": color, "va": "center"}
     for name, (bits, decibels) in formats.items():
         place = (bits, decibels - _BIT_DB * bits)
-        ax.annotate(name, place, xytext=(4, -1), textcoords="offset points", fontsize=5.5, color=color, va="center")
+        ax.annotate(name, place, xytext=(-4 if left else 4, 0), ha="right" if left else "left", **text)
 
 
 def ladders_of_formats() -> Figure:
@@ -135,7 +139,7 @@ def ladders_of_formats() -> Figure:
 def formats_below_the_limit() -> Figure:
     """All formats by bits a value and dB, on a Gaussian and a Laplace density."""
     figure, panels = new_figure(2, height=4.4, sharey=True)
-    bits = np.unique(np.concatenate([np.linspace(0.5, 4, 15), np.arange(4.5, 9)]))
+    bits = np.unique(np.concatenate([np.linspace(0.5, 4, 8), np.arange(5, 9)]))
     for ax, (name, title) in zip(panels, _TITLES.items(), strict=True):
         member = as_density(name)
         rate_distortion(member, {one: _met(member, one) for one in _SHOWN}, bits, ax=ax)
@@ -163,9 +167,7 @@ def coded_formats() -> Figure:
         ends = [curve.bits[best], stored]
         levels = [curve.sqnr_db[best] - _BIT_DB * bits for bits in ends]
         ax.plot(ends, levels, color=color, linestyle=":", linewidth=0.9, marker=MARKERS[0], markersize=3)
-    ax.set(
-        xlabel="bits a value (entropy; dots: the best scale, coded and stored)", ylabel="SQNR (dB) less 6.02 dB a bit"
-    )
+    ax.set(xlabel="entropy of the codes (bits a value)", ylabel="SQNR (dB) less 6.02 dB a bit")
     ax.set(xlim=(0.2, 4.3), ylim=(-6, 0.3))
     figure.legend(ncols=3, loc="outside lower center")
     return figure
