@@ -549,14 +549,12 @@ class EntropyCoded(_Readable):
     @property
     def sqnr_db(self) -> float:
         """10 log10(power / mse)."""
-        decibels: float = _decibels(self.power, self.mse)
-        return decibels
+        return float(_decibels(self.power, self.mse))
 
     @property
     def uniform_sqnr_db(self) -> float:
         """10 log10(power / uniform_mse)."""
-        decibels: float = _decibels(self.power, self.uniform_mse)
-        return decibels
+        return float(_decibels(self.power, self.uniform_mse))
 
     def _lines(self) -> dict[str, str]:
         lines = {name: _number(getattr(self, name)) for name in ("bits", "mse", "sqnr_db", "uniform_sqnr_db")}

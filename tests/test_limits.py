@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 import qerror as qe
 from qerror.densities.entropy import entropy_by_quadrature
+from qerror.limits.channels import solve
 from qerror.limits.dual_bound import dual_bound
 from qerror.limits.entropy_coded_formats import entropy_coded_format
 from qerror.limits.reproduction import Kernel, best_masses
 from qerror.limits.shannon import differential_entropy, shannon_bound
 from qerror.limits.source import source_of
-from qerror.limits.test_channel import solve
 
 LN2 = math.log(2)
 # A uniform quantizer of small steps with ideal coding against Shannon's limit: pi e / 6 (Gish and Pierce 1968).

@@ -69,7 +69,7 @@ def source_of(density: Density, width: float) -> Source:
     --------
     >>> import qerror as qe
     >>> source = source_of(qe.Gaussian(), 0.5)
-    >>> bool(abs((source.w * source.x**2).sum() - 1) < 1e-6), source.beyond < 3e-8
+    >>> bool(abs((source.w * source.x**2).sum() - 1) < 1e-5), source.beyond < 1e-7
     (True, True)
     """
     parts = [_points(density, width)] if density.has_atoms else []

@@ -30,7 +30,7 @@ _TITLES = {"gaussian": "Gaussian", "laplace": "Laplace"}
 # Decibels of one bit: 20 log10(2).
 _BIT_DB = 20 * np.log10(2)
 _SHOWN = (
-    *("int2", "int3", "int4", "nf4", "int6", "e2m3", "int8", "e4m3fn"),
+    *("int2", "int3", "int4", "nf4", "int6", "int8", "e4m3fn"),
     *("mxfp4", "nvfp4", "nf4_g64_bf16", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8"),
 )
 _LADDERS = ("int4", "nf4", "e2m1", "nvfp4", "mxfp4", "int8")
@@ -119,8 +119,10 @@ def _annotate(ax: Axes, formats: Mapping[str, tuple[float, float]], color: str, 
     """Names beside their marks, to the left or to the right of all."""
     text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 5.5, "color": color, "va": "center"}
     for name, (bits, decibels) in formats.items():
-        place = (bits, decibels - _BIT_DB * bits)
-        ax.annotate(name, place, xytext=(-4 if left else 4, 0), ha="right" if left else "left", **text)
+        height = decibels - _BIT_DB * bits
+        above = [d - _BIT_DB * b - height for b, d in formats.values() if abs(b - bits) < 0.5]
+        down = -5 if any(0 < gap < 0.7 for gap in above) else 0
+        ax.annotate(name, (bits, height), xytext=(-4 if left else 4, down), ha="right" if left else "left", **text)
 
 
 def ladders_of_formats() -> Figure:
