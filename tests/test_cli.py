@@ -99,13 +99,29 @@ def test_compare_ranks_every_format_of_the_width():
     assert result[-1]["behind_db"] == result[0]["sqnr_db"] - result[-1]["sqnr_db"]
 
 
+def test_ladder_prints_the_steps_of_loss_ladder():
+    result = rows("ladder", "int4", "nf4_g64", "--scale", 0.25, "--density", "gaussian")
+    of_grid = [row for row in result if row["grid"] == "int4"]
+    ladder = qe.loss_ladder(qe.Gaussian(), "int4", 0.25)
+    assert [row["mse"] for row in of_grid] == [rung.mse for rung in ladder.rungs]
+    assert [row["step_db"] for row in of_grid] == [None, *ladder.lost_db]
+    assert of_grid[0]["total_db"] == ladder.total_db
+    assert [row["rung"] for row in result if row["grid"] == "nf4_g64"][2] == "Lloyd-Max in blocks"
+    result = rows("ladder", "int4", "--data", EXAMPLE, "--tensor", "layers.0.weight")
+    assert result[-1]["status"] == "EXACT"
+
+
 def test_compare_quantizes_the_blocks_of_a_tensor(tmp_path):
     weight = read_tensor(EXAMPLE, "layers.0.weight")
     found = {row["grid"]: row for row in rows("compare", "--bits", 4, "--data", EXAMPLE, "--tensor", "layers.0.weight")}
     for name in ("mxfp4", "nvfp4"):
         off = weight - qe.fake_quantize(weight, name)
         assert found[name]["mse"] == pytest.approx(np.mean(off.astype(float) ** 2), rel=1e-6)
-        assert found[name]["bound_db"] is None
+        limit = float(qe.rate_distortion(qe.Empirical(weight.ravel()), bits=found[name]["bits"]).sqnr_db)
+        assert found[name]["bound_db"] == pytest.approx(limit - found[name]["sqnr_db"], abs=1e-9)
+        book = qe.lloyd_max(qe.Empirical(weight.ravel()), found[name]["levels"])
+        best = qe.quantization_error(qe.Empirical(weight.ravel()), book, 1.0).sqnr_db
+        assert found[name]["lloyd_db"] == pytest.approx(float(best) - found[name]["sqnr_db"], abs=1e-9)
     # Kernels of 3 x 3 are flattened: blocks of 27 values and of 5.
     kernels = np.random.default_rng(0).standard_normal((4, 4, 3, 3))
     np.save(tmp_path / "kernels.npy", kernels)
