@@ -88,8 +88,11 @@ def solve(density: Density, width: float, aim: float, start: Point | None = None
     shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * width**2) - _ENTROPY
     best = found = _point(source, width, y, q, aim, shannon)
     for trial in range(_ROUNDS):
+        if best.gap <= aim:
+            break
+        # The first masses are the density's own: flat but for some places, or nowhere yet.
         uneven = found.y[np.abs(_evenness(found) - 1) > 0.1 * aim / _DB] if trial == 0 else np.empty(0)
-        if best.gap <= aim or uneven.size + found.missing.size == 0:
+        if uneven.size + found.missing.size == 0:
             break
         kept = _in_use(found.y, found.q, width)
         y, order = np.unique(np.append(found.y[kept], found.missing), return_index=True)
