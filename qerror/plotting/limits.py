@@ -70,7 +70,7 @@ def ladder(ladders: Sequence[LossLadder], *, ax: Axes | None = None) -> Axes:
         ax.text(start, at, f" {one.total_db:.2f}", ha="left", va="center", fontsize=7)
     labels = [f"{one.format}  {one.bits:.4g}" for one in ladders]
     ax.set(xlabel="dB from Shannon's limit", yticks=range(len(ladders)), yticklabels=labels)
-    ax.set_xlim(0, 1.13 * widest)
+    ax.set_xlim(0, 1.2 * widest)
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     return ax
