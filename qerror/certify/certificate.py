@@ -10,7 +10,10 @@ from typing import Any, Self
 
 from .._check import shown
 from .._files import atomic_open
-from .verify import verify
+
+
+class OpenError(ValueError):
+    """A proof that could not be completed: what is left open, and where."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -45,16 +48,6 @@ class Certificate:
         """Scale and MSE of all local minima up to 1e-12 (relative) above the least, which comes first."""
         return ((self.scale, self.mse), *((scale, mse) for scale, mse in self.content["minima"]))
 
-    def verify(self) -> None:
-        """Prove it again, with `verify.py`.
-
-        Raises
-        ------
-        ValueError
-            With the first step that does not hold.
-        """
-        verify(self.content)
-
     def to_json(self) -> str:
         """The text of the file."""
         return json.dumps(self.content, separators=(",", ":"), allow_nan=False) + "\n"
@@ -66,7 +59,7 @@ class Certificate:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file; call `verify` to prove it.
+        """Read a file, without a look at its proof: `qerror.certify.verify(certificate.content)` checks that.
 
         Raises
         ------

@@ -1,23 +1,20 @@
-"""Cover all scales with pieces that `verify` can prove: what a certificate consists of, found by division."""
+"""Cover all scales with pieces that `checker` can prove: what a certificate consists of, found by division."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flint import arb, arb_poly, ctx
+from flint import arb, arb_poly
 
-from .verify import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
+from .certificate import OpenError
+from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 
 # Relative length of the pieces that the search begins with, and how narrow it lets them become.
 _RATIO = Fraction(5, 4)
 _NARROWEST = 1e-11
 _MOST = 20_000
-
-
-class OpenError(ValueError):
-    """A proof that could not be completed: what is left open, and where."""
 
 
 class Piece(NamedTuple):
@@ -63,7 +60,9 @@ class Covering:
 
     def __init__(self, problem: Problem, order: int) -> None:
         self.problem, self.order = problem, order
-        self.least, self.pieces, self.done = problem.power, [], []
+        self.least = problem.power
+        self.pieces: list[Piece] = []
+        self.done: list[Piece] = []
         self._walk()
         self._divide()
 

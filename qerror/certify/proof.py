@@ -7,16 +7,16 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from flint import arb, ctx
+from flint import arb
 
 from .._check import as_int, check_choice, check_shift
 from ..densities.base import Density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from .certificate import Certificate
-from .pieces import Covering, OpenError, Piece, decimal_text
+from .certificate import Certificate, OpenError
+from .checker import FORMAT, SCHEMA, WITHIN, Problem, about, arithmetic, at_root, ball, excluded
+from .pieces import Covering, Piece, decimal_text
 from .statement import density_data, short_numbers
-from .verify import FORMAT, SCHEMA, WITHIN, Problem, about, at_root, ball, convex, excluded
 
 # Taylor polynomials of this order need the least time; balls of so many bits leave the 1e-12 of `limit` far behind.
 _ORDER, _BITS = 10, 96
@@ -36,8 +36,9 @@ def certify(
     """Prove which scale is the globally optimal one, and its error.
 
     min over s > 0 of MSE(s) = E[(x - Q(x))^2], representable values shift + s * levels: all scales are covered with
-    pieces where the MSE is above the least, has a slope that is not 0, or is convex about an enclosed root of the slope.
-    All in ball arithmetic (Arb): every rounding is enclosed.
+    pieces where the MSE is above the least, has a slope that is not 0, or is convex
+    about an enclosed root of its slope. Ball arithmetic (Arb) encloses every rounding; the lemmas stand in
+    `qerror.certify.checker`.
 
     Parameters
     ----------
@@ -73,16 +74,16 @@ def certify(
         "shift": short_numbers(float(check_shift(shift))),
         "rounding": rounding,
     }
-    with ctx.workprec(_BITS):
+    with arithmetic(_BITS):
         covering = Covering(Problem(**about_what), _ORDER)
         near = {one: _approximate_root(one) for one in covering.done if _has_root(one)}
-    with ctx.workprec(4 * digits + 80):
+    with arithmetic(4 * digits + 80):
         exact = Problem(**about_what)
         found = {one: _enclosed(exact, root, digits) for one, root in near.items()}
         limit = min(value.upper() for _, value in found.values()) * (1 + ball(WITHIN))
-    with ctx.workprec(_BITS):
+    with arithmetic(_BITS):
         beaten = {one for one in found if excluded(one.model, limit)}
-    with ctx.workprec(4 * digits + 80):
+    with arithmetic(4 * digits + 80):
         kept = {one: said for one, said in found.items() if one not in beaten}
         claims, unique = _claims(kept, digits)
     cuts = [covering.done[0].low, *(one.high for one in covering.done)]
@@ -134,7 +135,8 @@ def _enclosed(problem: Problem, start: Fraction, digits: int) -> tuple[str, arb]
     found = _fraction(s)
     power = math.floor(math.log10(found)) - digits - _SPARE + 1
     text = f"{round(found / Fraction(10) ** power)}e{power}"
-    return text, at_root(problem, *about(text))
+    low, _, high = about(text)
+    return text, at_root(problem, low, high)
 
 
 def _claims(found: dict[Any, tuple[str, arb]], digits: int) -> tuple[list[list[str]], bool]:
@@ -142,7 +144,7 @@ def _claims(found: dict[Any, tuple[str, arb]], digits: int) -> tuple[list[list[s
     ordered = sorted(found.values(), key=lambda said: said[1].mid())
     least = ordered[0][1]
     near = [said for said in ordered if not said[1] > least * (1 + ball(WITHIN))]
-    ends = [(about(root), (_fraction(mse.lower()), _fraction(mse.upper()))) for root, mse in near]
+    ends = [(about(root)[::2], (_fraction(mse.lower()), _fraction(mse.upper()))) for root, mse in near]
     claims = [[_claim(*scale, digits), _claim(*mse, digits)] for scale, mse in ends]
     return claims, all(bool(mse > least) for _, mse in ordered[1:])
 

@@ -1,6 +1,6 @@
 """Verify certificates of globally optimal quantization scales: one file, which needs Python and python-flint only.
 
-    python verify.py int8-gaussian.json ...
+    python checker.py int8-gaussian.json ...
 
 A certificate states: of all scales s > 0, the one in the ball `scale` (alone, where `unique`) gives the levels s * l_k
 the least mean squared error, which lies in the ball `mse`; `minima` are all other local minima up to 1e-12 (relative)
@@ -15,10 +15,11 @@ Lemmas. y = x - z, A = E[y^2], M(s) the MSE, R(p) = E[(x - p)_+] the stop-loss: 
 2. With l_j any level, g_k = l_(k+1) - l_k and t_k the middle of both: k(s) = 2 E[y] l_j - s l_j^2 + sum of 2 g_k times
    E[(y - s t_k)_+] for k >= j, E[(s t_k - y)_+] for k < j.
    The maximum is convex in y and made of lines: that of l_j, whose slope rises by 2 g_k where y passes s t_k.
-3. Stochastic: M(s) = -A + E[y] s (l_j + l_(j+1)) - s^2 l_j l_(j+1) + s sum of (l_(k+1) - l_(k-1)) times E[(y - s l_k)_+]
-   for k > j, E[(s l_k - y)_+] for k <= j, + 2 E[(y - s l_max)_+^2] + 2 E[(s l_min - y)_+^2], where l_(k-1) or l_(k+1)
-   that does not exist is l_k. Between neighbours a and b the loss is (y - a)(b - y), a line when y^2 is added; the
-   slope of these lines rises by the gaps beside a level, and beyond the ends (y - a)^2 + y^2 has second derivative 4.
+3. Stochastic: M(s) = -A + s E[y] (l_j + l_(j+1)) - s^2 l_j l_(j+1) + s S + 2 E[(y - s l_max)_+^2]
+   + 2 E[(s l_min - y)_+^2], S the sum of l_(k+1) - l_(k-1) times E[(y - s l_k)_+] for k > j, E[(s l_k - y)_+] for
+   k <= j; an l_(k-1) or l_(k+1) that does not exist is l_k.
+   Between neighbours a and b the loss is (y - a)(b - y), a line when y^2 is added; the slope of these lines rises by
+   the gaps beside a level, and beyond the ends (y - a)^2 + y^2 has second derivative 4.
 4. On a piece M is its Taylor polynomial at the middle with the last coefficient taken over the piece, M' and M'' are
    the derivatives of that. Lagrange, term by term; a term that is less smooth there has fewer coefficients.
 5. Kind x: M > (1 + 1e-12) min M. Kind m: M' is not 0, so there is no local minimum. Kind v: M'' > 0, so there is one at
@@ -39,7 +40,10 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,17 @@ KEYS = {
 EIGHTHS = [arb(fmpq(2 * i - 7, 8), fmpq(1, 8)) for i in range(8)]
 
 
+@contextmanager
+def arithmetic(bits: int) -> Iterator[None]:
+    """Balls of so many bits."""
+    before = ctx.prec, ctx.cap
+    ctx.prec = bits
+    try:
+        yield
+    finally:
+        ctx.prec, ctx.cap = before
+
+
 def ball(number: Any) -> arb:
     """Enclose an exact number: Fraction, int, float (what binary64 holds) or decimal text."""
     x = Fraction(number)
@@ -62,7 +77,7 @@ def ball(number: Any) -> arb:
 
 
 class Gaussian:
-    """T of mean 0 and variance 1: its pdf (of a ball or series), P(T > u), E[(T - u)_+] and E[T^2; T > u] for u >= 0."""
+    """T of mean 0 and variance 1: pdf (of a ball or series), P(T > u) and E[(T - u)_+], E[T^2; T > u] for u >= 0."""
 
     def __init__(self) -> None:
         self.peak, self.c = 1 / (2 * arb.pi()).sqrt(), arb(2).sqrt()
@@ -183,7 +198,7 @@ class GeneralizedGaussian(Laplace):
 
     def upper(self, power: int, u: arb) -> arb:
         """E[T^power; T > u]."""
-        v = (u / self.c) ** self.beta if u > 0 else arb(0)
+        v = (u / self.c) ** self.beta if u > 0 else arb(0) if u.is_zero() else arb.nan()
         return self.c**power * v.gamma_upper((power + 1) / self.beta) / (2 * self.zeroth)
 
     def tails(self, u: arb) -> tuple[arb, arb]:
@@ -219,7 +234,7 @@ class Part:
         if not self.floor:
             return self._smooth_tail((p - self.mean) / self.std * (1 if up else -1), square)
         if not p >= 0 and not p < 0:
-            return union(self.tail(p.lower(), up, square), self.tail(p.upper(), up, square))
+            return hulls(self.tail(p.lower(), up, square), self.tail(p.upper(), up, square))
         lost = arb(1), self.first - p, self.square - 2 * p * self.first + p * p
         above = self._smooth_tail((p - self.mean) / self.std, square) if p >= 0 else lost
         if up:
@@ -231,7 +246,7 @@ class Part:
             mass, over, second = self._smooth_tail(-u, square)
             return 1 - mass, over - u * self.std, (1 + u * u) * self.std**2 - second
         if not u >= 0:
-            return union(self._smooth_tail(u.lower(), square), self._smooth_tail(u.upper(), square))
+            return hulls(self._smooth_tail(u.lower(), square), self._smooth_tail(u.upper(), square))
         mass, over = self.family.tails(u)
         second = self.family.second(u) - 2 * u * over - u * u * mass if square else arb(0)
         return mass, over * self.std, second * self.std**2
@@ -240,7 +255,7 @@ class Part:
         """E[(X - p - q x)_+] for |x| <= 1 in powers of x, the last coefficient over all x."""
         whole = p + q * UNIT
         if self.floor and not whole > 0:
-            (more, over, _), (mass, _, _) = self.tail(p, up), self.tail(whole.upper(), True)
+            over, mass = self.tail(p, up)[1], self.tail(whole.upper(), True)[0]
             slope = -q * (arb(1) if whole < 0 else mass.union(1)) + (0 if up else q)
             return arb_series([over, slope], prec=order + 1)
         mass, over, _ = self.tail(p, up)
@@ -258,9 +273,9 @@ class Part:
         return over - lost.integral() * back
 
 
-def union(one: Any, other: Any) -> Any:
-    """The hulls of pairs."""
-    return tuple(a.union(b) for a, b in zip(one, other, strict=True))
+def hulls(one: tuple[arb, arb, arb], other: tuple[arb, arb, arb]) -> tuple[arb, arb, arb]:
+    """Each ball joined with its partner."""
+    return one[0].union(other[0]), one[1].union(other[1]), one[2].union(other[2])
 
 
 def parts_of(density: Any, weight: Any, floor: bool = False) -> list[Part]:
@@ -274,7 +289,7 @@ def parts_of(density: Any, weight: Any, floor: bool = False) -> list[Part]:
         return [part for w, of in pairs for part in parts_of(of, weight * ball(Fraction(w) / total), floor)]
     if family == "histogram":
         counts, edges = ([*map(Fraction, numbers[key])] for key in ("counts", "edges"))
-        bins = [{"family": "uniform", "a": a, "b": b} for a, b in zip(edges, edges[1:])]
+        bins = [{"family": "uniform", "a": a, "b": b} for a, b in pairwise(edges)]
         return parts_of({"family": "mixture", "weights": counts, "of": bins}, weight, floor)
     if "a" in numbers:
         low, high = Fraction(numbers.pop("a")), Fraction(numbers.pop("b"))
@@ -291,7 +306,7 @@ class Problem:
 
     def __init__(self, density: Any, levels: list[Any], shift: Any, rounding: str) -> None:
         self.levels, self.shift, self.rounding = [Fraction(level) for level in levels], Fraction(shift), rounding
-        if any(a >= b for a, b in zip(self.levels, self.levels[1:])) or len(levels) < 2:
+        if any(a >= b for a, b in pairwise(self.levels)) or len(levels) < 2:
             raise ValueError("levels must ascend")
         self.parts = parts_of(density, arb(1))
         z = ball(shift)
@@ -306,7 +321,7 @@ class Problem:
     def _nearest(self) -> tuple[list[arb], list[Any]]:
         """Lemma 2."""
         levels, j = self.levels, self._home()
-        kinks = [((a + b) / 2, 2 * (a - b), k >= j) for k, (a, b) in enumerate(zip(levels, levels[1:]))]
+        kinks = [((a + b) / 2, 2 * (a - b), k >= j) for k, (a, b) in enumerate(pairwise(levels))]
         self.terms = self._merged(kinks)
         return [self.power, -2 * self.lean * ball(levels[j]), ball(levels[j] ** 2)], []
 
@@ -314,11 +329,12 @@ class Problem:
         """Lemma 3."""
         levels = self.levels
         j = min(max(sum(level <= 0 for level in levels) - 1, 0), len(levels) - 2)
-        beside = zip(levels[:1] + levels, levels[1:] + levels[-1:])
+        beside = zip(levels[:1] + levels[:-1], levels[1:] + levels[-1:], strict=True)
         self.terms = self._merged([(levels[k], above - below, k > j) for k, (below, above) in enumerate(beside)])
         pair = levels[j], levels[j + 1]
         base = [-self.power, self.lean * ball(sum(pair)), -ball(pair[0] * pair[1])]
-        return base, [(part, ball(end), up) for part in self.parts for end, up in ((levels[-1], True), (levels[0], False))]
+        sides = (levels[-1], True), (levels[0], False)
+        return base, [(part, ball(end), up) for part in self.parts for end, up in sides]
 
     def _merged(self, kinks: list[Any]) -> list[tuple[arb, Part, arb, bool]]:
         """Terms weight * E[(+-(x - z - s t))_+]; of a part that is symmetric about z those of t and -t are one."""
@@ -336,7 +352,7 @@ class Problem:
         for weight, part, t, up in self.terms:
             p, q = z + s * t, r * t
             total += part.series(p, q, order, up) * weight
-            smooth = smooth and not (part.floor and not q == 0 and (p + q * UNIT).contains(0))
+            smooth = smooth and not (part.floor and not q.is_zero() and (p + q * UNIT).contains(0))
         line = arb_series([s, r], prec=order + 2)
         total = line * (line * self.base[2] + self.base[1] + total) + self.base[0]
         for part, t, up in self.ends:
@@ -351,7 +367,8 @@ class Problem:
         sides = [(part.weight, part, up) for part in self.parts for up in (True, False)]
         if kind == "s":
             over = [sum((w * p.tail(z, side)[1] for w, p, side in sides if side == up), arb(0)) for up in (True, False)]
-            return self.power - 2 * c * (ball(levels[-1]) * over[0] - ball(levels[0]) * over[1])
+            # A line: it lies above the lower of its ends.
+            return self.power.min(self.power - 2 * c * (ball(levels[-1]) * over[0] - ball(levels[0]) * over[1]))
         if kind == "z" and 0 in levels:
             reach = c * ball(min(abs(level) for level in levels if level)) / 2
             tails = [(w, p.tail(z + reach if up else z - reach, up, True)) for w, p, up in sides]
@@ -390,11 +407,13 @@ def at_root(problem: Problem, low: Fraction, high: Fraction) -> arb:
     return model(UNIT)
 
 
-def about(text: str) -> tuple[Fraction, Fraction]:
-    """The decimals one unit of the last digit below and above a decimal text."""
+def about(text: str) -> tuple[Fraction, Fraction, Fraction]:
+    """A decimal text, between the numbers one unit of its last digit below and above."""
     digits, _, power = text.partition("e")
+    ask(len(power) < 6, f"{text} is no decimal of moderate size")
     unit = Fraction(10) ** (int(power or 0) - len(digits.partition(".")[2]))
-    return Fraction(text) - unit, Fraction(text) + unit
+    middle = Fraction(text)
+    return middle - unit, middle, middle + unit
 
 
 def verify(certificate: dict[str, Any]) -> None:
@@ -405,25 +424,29 @@ def verify(certificate: dict[str, Any]) -> None:
     ask(all(type(n) is int for n in (bits, digits, order)), "bits, digits and order must be whole numbers")
     ask(32 <= bits <= 4096 and 3 <= order <= 64 and 6 <= digits <= 1000, "bits, digits or order out of range")
     statement = [certificate[key] for key in ("density", "levels", "shift", "rounding")]
-    cuts, kinds = [Fraction(cut) for cut in certificate["cuts"].split()], certificate["kinds"]
-    roots = [about(root) for root in certificate["roots"]]
-    ask(len(kinds) == len(cuts) + 1 and 0 < cuts[0], "there must be one more piece than cuts above 0")
-    ask(all(a < b for a, b in zip(cuts, cuts[1:])), "cuts must ascend")
-    with ctx.workprec(4 * digits + 80):
+    ask(all(type(n) in (int, float) for n in (*statement[1], statement[2])), "levels and shift must be numbers")
+    cuts, kinds = [about(cut)[1] for cut in certificate["cuts"].split()], certificate["kinds"]
+    roots = [(low, high) for low, _, high in map(about, certificate["roots"])]
+    ask(len(kinds) == len(cuts) + 1 and cuts[0] > 0, "there must be one more piece than cuts above 0")
+    ask(all(a < b for a, b in pairwise(cuts)), "cuts must ascend")
+    with arithmetic(4 * digits + 80):
         exact = Problem(*statement)
         values = [at_root(exact, *root) for root in roots]
         limit = min(value.upper() for value in values) * (1 + ball(WITHIN))
         check_claims(certificate, roots, values)
-    with ctx.workprec(bits):
+    with arithmetic(bits):
         problem = Problem(*statement)
         ask(kinds[0] == "s" and kinds[-1] in "zp", "the first piece must be of kind s, the last of z or p")
         for kind, cut in ((kinds[0], cuts[0]), (kinds[-1], cuts[-1])):
-            ask(bool(problem.loss_bound(kind, ball(cut)) > limit), f"the tail {kind} from {float(cut)} may have a lower MSE")
+            above = bool(problem.loss_bound(kind, ball(cut)) > limit)
+            ask(above, f"the tail {kind} that ends at {float(cut)} may have a lower MSE")
         left = check_pieces(problem, order, limit, cuts, kinds[1:-1], roots)
     ask(not left, "a root lies in no piece of kind v")
 
 
-def check_pieces(problem: Problem, order: int, limit: arb, cuts: list[Fraction], kinds: str, roots: list[Any]) -> list[Any]:
+def check_pieces(
+    problem: Problem, order: int, limit: arb, cuts: list[Fraction], kinds: str, roots: list[Any]
+) -> list[Any]:
     """Prove each piece between cuts; the roots that no piece has used."""
     for low, high, kind in zip(cuts[:-1], cuts[1:], kinds, strict=True):
         model, smooth = problem.model(ball((low + high) / 2), ball((high - low) / 2), order)
@@ -444,8 +467,9 @@ def check_claims(certificate: dict[str, Any], roots: list[Any], values: list[arb
     claims = [[certificate["scale"], certificate["mse"]], *certificate["minima"]]
     order = sorted(range(len(values)), key=lambda i: values[i].mid())
     least = values[order[0]]
-    ask(len(claims) == len([v for v in values if not v > least * (1 + ball(WITHIN))]), "minima are missing or too many")
-    for (scale, mse), i in zip(claims, order):
+    near = [i for i in order if not values[i] > least * (1 + ball(WITHIN))]
+    ask(len(claims) == len(near), "minima are missing or too many")
+    for (scale, mse), i in zip(claims, near, strict=True):
         for claim, (low, high) in ((scale, roots[i]), (mse, (values[i].lower(), values[i].upper()))):
             said, precision = arb(claim), ball(Fraction(52, 100) / 10 ** (certificate["digits"] - 1))
             ask(bool(said.rad() <= abs(said) * precision), f"{claim} has less than the digits that are said")
@@ -468,7 +492,7 @@ def main(paths: list[str]) -> int:
         certificate = json.loads(Path(path).read_text(encoding="utf-8"))
         try:
             verify(certificate)
-        except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             failed += 1
             print(f"{path}: NOT PROVEN: {error}")
             continue

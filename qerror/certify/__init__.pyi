@@ -1,0 +1,5 @@
+# What `qerror.certify` offers, once: type checkers, editors and `_lazy.attach` read it.
+from .certificate import Certificate as Certificate
+from .certificate import OpenError as OpenError
+from .checker import verify as verify
+from .proof import certify as certify
