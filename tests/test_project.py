@@ -42,7 +42,7 @@ BESIDE = {
     "__main__": {"cli"},
 }
 # What is imported inside of functions: by the command line, whose help should not wait for them.
-ON_DEMAND = {"qerror.cli.commands", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
+ON_DEMAND = {"qerror.cli.commands", "qerror.certify", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
 # Loaded by nobody who only says `import qerror`.
 HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich", "flint")
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}

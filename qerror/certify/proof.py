@@ -19,7 +19,7 @@ from .pieces import Covering, Piece, decimal_text
 from .statement import density_data, short_numbers
 
 # Taylor polynomials of this order need the least time; balls of so many bits leave the 1e-12 of `limit` far behind.
-_ORDER, _BITS = 10, 96
+_ORDER, _BITS = 10, 80
 # Digits of a root beyond those that are stated.
 _SPARE = 6
 _NEWTON_STEPS, _HALVINGS = 60, 60
