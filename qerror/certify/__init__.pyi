@@ -2,4 +2,6 @@
 from .certificate import Certificate as Certificate
 from .certificate import OpenError as OpenError
 from .checker import verify as verify
+from .codebook import CertifiedCodebook as CertifiedCodebook
+from .codebook import certify_codebook as certify_codebook
 from .proof import certify as certify

@@ -12,7 +12,7 @@ from .certificate import OpenError
 from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 
 # Relative length of the pieces that the search begins with, and how narrow it lets them become.
-_RATIO = Fraction(5, 4)
+_RATIO = Fraction(3, 2)
 _NARROWEST = 1e-11
 _MOST = 20_000
 

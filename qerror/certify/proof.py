@@ -19,7 +19,7 @@ from .pieces import Covering, Piece, decimal_text
 from .statement import density_data, short_numbers
 
 # Taylor polynomials of this order need the least time; balls of so many bits leave the 1e-12 of `limit` far behind.
-_ORDER, _BITS = 10, 80
+_ORDER, _BITS = 12, 80
 # Digits of a root beyond those that are stated.
 _SPARE = 6
 _NEWTON_STEPS, _HALVINGS = 60, 60
@@ -132,7 +132,7 @@ def _enclosed(problem: Problem, start: Fraction, digits: int) -> tuple[str, arb]
         s = (s - radius * step).mid()
         if abs(step) < 0.01:
             break
-    found = _fraction(s)
+    found = exact_value(s)
     power = math.floor(math.log10(found)) - digits - _SPARE + 1
     text = f"{round(found / Fraction(10) ** power)}e{power}"
     low, _, high = about(text)
@@ -144,13 +144,23 @@ def _claims(found: dict[Any, tuple[str, arb]], digits: int) -> tuple[list[list[s
     ordered = sorted(found.values(), key=lambda said: said[1].mid())
     least = ordered[0][1]
     near = [said for said in ordered if not said[1] > least * (1 + ball(WITHIN))]
-    ends = [(about(root)[::2], (_fraction(mse.lower()), _fraction(mse.upper()))) for root, mse in near]
-    claims = [[_claim(*scale, digits), _claim(*mse, digits)] for scale, mse in ends]
+    claims = [[_claim(*about(root)[::2], digits), claim(mse, digits)] for root, mse in near]
     return claims, all(bool(mse > least) for _, mse in ordered[1:])
+
+
+def claim(number: arb, digits: int) -> str:
+    """The statement of a ball that has the digits."""
+    return _claim(exact_value(number.lower()), exact_value(number.upper()), digits)
 
 
 def _claim(low: Fraction, high: Fraction, digits: int) -> str:
     """The ball of a number between two others, correctly rounded: its radius is half a unit of the last digit."""
+    if low == high == 0:
+        return "0"
+    if high < 0:
+        return f"[-{_claim(-high, -low, digits)[1:]}"
+    if low <= 0:
+        raise OpenError(f"the enclosure from {float(low)!r} to {float(high)!r} has no digits")
     power = math.floor(math.log10(low)) - digits + 1
     unit = Fraction(10) ** power
     nearest = round((low + high) / 2 / unit)
@@ -160,7 +170,7 @@ def _claim(low: Fraction, high: Fraction, digits: int) -> str:
     return f"[{str(number).lower()} +/- 5.1e{power - 1}]"
 
 
-def _fraction(number: arb) -> Fraction:
+def exact_value(number: arb) -> Fraction:
     """The exact value of a ball without radius."""
     exact = number.fmpq()
     return Fraction(int(exact.p), int(exact.q))
