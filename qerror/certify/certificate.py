@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Self
@@ -47,6 +48,12 @@ class Certificate:
     def minima(self) -> tuple[tuple[str, str], ...]:
         """Scale and MSE of all local minima up to 1e-12 (relative) above the least, which comes first."""
         return ((self.scale, self.mse), *((scale, mse) for scale, mse in self.content["minima"]))
+
+    @property
+    def pieces(self) -> tuple[tuple[float, float, str], ...]:
+        """The pieces of (0, inf): both ends and the letter of the kind (see `qerror.certify.checker`)."""
+        cuts = [0.0, *map(float, self.content["cuts"].split()), math.inf]
+        return tuple(zip(cuts[:-1], cuts[1:], self.content["kinds"], strict=True))
 
     def to_json(self) -> str:
         """The text of the file."""

@@ -1,22 +1,13 @@
-"""The certificates of the shipped table: each row's scale and error to 30 digits, with their proof."""
+"""A row of the shipped table beside its proof."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import gzip
-import json
 import math
-from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
 
-from .._files import atomic_open
 from ..certify.certificate import Certificate
 from .row import ScaleRow
-
-PACKAGED = Path(__file__).parent.parent / "data" / "certificates.jsonl.gz"
-Key = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +67,3 @@ def right_digits(value: float, proven: str) -> int:
     true = Fraction(proven.strip("[]").split(" ")[0])
     off = abs(Fraction(value) - true) / abs(true)
     return 16 if off < Fraction(1, 10**16) else max(0, math.floor(-math.log10(off)))
-
-
-@functools.cache
-def certificates(path: Path = PACKAGED) -> dict[Key, Certificate]:
-    """The certificates of a file by grid, density and rounding."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return {tuple(row["row"]): Certificate(row["certificate"]) for row in rows}
-
-
-def write_certificates(path: Path, rows: Iterable[tuple[Key, Certificate]]) -> None:
-    """Write such a file: a JSON object a line, compressed; it appears only when it is complete."""
-    text = "".join(json.dumps({"row": key, "certificate": proven.content}) + "\n" for key, proven in rows)
-    with atomic_open(path) as file:
-        # Without the time of writing: the same rows are the same bytes.
-        file.write(gzip.compress(text.encode(), 9, mtime=0))

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import as_float_array, check_choice, check_finite, suggest, unmasked
+from ..certify.shipped import certificates
 from ..densities.base import Density
 from ..errors.exact import ROUNDINGS, Rounding
 from ..grids.grid import Grid
-from .certified import CertifiedRow, certificates
+from .certified import CertifiedRow
 from .names import density_name, grid_name, is_block_format
 from .row import ScaleRow, Shift
 from .writing import write_table

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import qerror as qe
 from qerror.certify import Certificate, certify, verify
-from qerror.tables.certified import PACKAGED, write_certificates
+from qerror.certify.shipped import PACKAGED, write_certificates
 
 
 def main(earlier: list[str]) -> None:
