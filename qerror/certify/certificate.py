@@ -47,7 +47,7 @@ class Certificate:
     @property
     def minima(self) -> tuple[tuple[str, str], ...]:
         """Scale and MSE of all local minima up to 1e-12 (relative) above the least, which comes first."""
-        return ((self.scale, self.mse), *((scale, mse) for scale, mse in self.content["minima"]))
+        return ((self.scale, self.mse), *((scale, mse) for scale, mse in self.content.get("minima", ())))
 
     @property
     def pieces(self) -> tuple[tuple[float, float, str], ...]:

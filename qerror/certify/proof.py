@@ -11,11 +11,13 @@ from flint import arb
 
 from .._check import as_int, check_choice, check_shift
 from ..densities.base import Density
+from ..densities.named import density as as_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .certificate import Certificate, OpenError
 from .checker import FORMAT, SCHEMA, WITHIN, Problem, about, arithmetic, at_root, ball, excluded
 from .pieces import Covering, Piece, decimal_text
+from .samples import certify_sample, is_sample
 from .statement import density_data, short_numbers
 
 # Taylor polynomials of this order need the least time; balls of so many bits leave the 1e-12 of `limit` far behind.
@@ -43,7 +45,8 @@ def certify(
     Parameters
     ----------
     density : Density or str
-        Of shape (): Gaussian, Laplace, Logistic, Uniform, StudentT, GeneralizedGaussian, Mixture, Rectified, Histogram.
+        Of shape (): Gaussian, Laplace, Logistic, Uniform, StudentT, GeneralizedGaussian, Mixture, Rectified, Histogram;
+        Empirical (to nearest), whose scale and MSE are fractions, and whose proof grows with its size.
     grid : Grid or str
     shift : float
         Units of x.
@@ -68,8 +71,13 @@ def certify(
     """
     check_choice("rounding", rounding, ("nearest", "stochastic"))
     digits = as_int("digits", digits, 6, 1000)
+    member = as_density(density)
+    if member.shape == () and is_sample(member):
+        if rounding != "nearest":
+            raise ValueError("rounding must be 'nearest' for a sample: no lemma covers the kinks of 'stochastic'")
+        return certify_sample(member, as_grid(grid), float(check_shift(shift)))
     about_what = {
-        "density": short_numbers(density_data(density)),
+        "density": short_numbers(density_data(member)),
         "levels": short_numbers(as_grid(grid).levels.tolist()),
         "shift": short_numbers(float(check_shift(shift))),
         "rounding": rounding,
