@@ -24,15 +24,20 @@ mpmath = pytest.importorskip("mpmath")
 
 from flint import arb, arb_series  # noqa: E402
 
-from qerror.certify import Certificate, OpenError, certify, checker, verify  # noqa: E402
+from qerror.certify import Certificate, OpenError, certify, certify_codebook, checker, verify  # noqa: E402
 from qerror.certify.shipped import PACKAGED, certificates  # noqa: E402
 from qerror.certify.statement import density_data  # noqa: E402
+from qerror.search.densities.objective import Objective  # noqa: E402
 
 SHARED = Path(os.environ.get("QERROR_DATA", Path(__file__).parent.parent.parent / "shared" / "data")).parent
 DEVELOPMENT = SHARED / "reference" / "certified_dev.json"
 
 # float64 sums against balls: the promise of `quantization_error`, relative, and what is left of cancelled terms.
 ERROR_RTOL, ERROR_ATOL = 1e-12, 1e-15
+# Relative, of Lloyd-Max levels in float64.
+LEVEL_RTOL = 4e-14
+# Of the 1 % at the ends of `interval_1pct`.
+INTERVAL_RTOL = 1e-9
 
 # Made by another program for proofs in ball arithmetic, which shares no code with this one (density of variance 1).
 KNOWN = [
@@ -425,3 +430,144 @@ def test_every_row_is_certified() -> None:
     # Where float64 sees copies an octave apart as one, the scale of the row may be that of any of them.
     for row in rows:
         assert row.scale_digits >= (0 if row.copies else SCALE_DIGITS), row
+
+
+# -- samples and codebooks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", ["int2", "e2m1", "nf4", "int3_midrise", "uint4"])
+def test_samples_are_proven_in_fractions(grid: str) -> None:
+    rng = np.random.default_rng(20)
+    for size in (1, 2, 9, 40):
+        sample = qe.Empirical(np.abs(rng.standard_t(3, size)).astype(np.float32), weights=rng.integers(1, 4, size))
+        proven = certify(sample, grid, shift=0.125)
+        verify(json.loads(proven.to_json()))
+        best = qe.optimal_scale(sample, grid, shift=0.125)
+        assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=1e-12, abs_tol=1e-18)
+
+
+def test_wrong_proofs_of_samples_are_refused() -> None:
+    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3").content
+    verify(content)
+    cuts, scale = content["cuts"].split(), Fraction(content["scale"])
+    mutants = [changed(content, cuts=" ".join(cuts[:i] + cuts[i + 1 :])) for i in (0, len(cuts) // 2, len(cuts) - 1)]
+    mutants += [changed(content, cuts=" ".join(cuts[::-1])), changed(content, cuts=f"{cuts[0]} {cuts[-1]}")]
+    mutants += [changed(content, scale=str(scale * (1 + Fraction(1, 10**12)))), changed(content, unique=False)]
+    mutants += [changed(content, mse=str(Fraction(content["mse"]) * f)) for f in (2, 1 - Fraction(1, 10**15))]
+    mutants += [changed(content, shift=1e-9), changed(content, rounding="stochastic"), changed(content, kinds="x")]
+    for place in range(5):
+        values = list(content["density"]["values"])
+        values[place] += 1e-9
+        mutants.append(changed(content, density={**content["density"], "values": values}))
+    mutants += [changed(content, levels=[*content["levels"][:-1], 2.999])]
+    for mutant in mutants:
+        with pytest.raises(ValueError):  # noqa: PT011
+            verify(mutant)
+
+
+# Max (1960) and Paez and Glisson (1972), as `tests/reference/known_answers.py` has them, and closed forms.
+@pytest.mark.parametrize(
+    ("density", "count", "levels", "mse"),
+    [
+        ("gaussian", 8, ("0.2450941789", "0.7560052812", "1.3439092785", "2.1519457045"), "0.0345477607885"),
+        ("laplace", 2, ("0.70710678118654752440084436210484903928",), "0.5"),
+        ("uniform", 3, ("0", "1.154700538379251529018297561003914911295"), "0.1111111111111111111111111"),
+    ],
+)
+def test_known_codebooks(density: str, count: int, levels: tuple[str, ...], mse: str) -> None:
+    proven = certify_codebook(density, count)
+    assert proven.optimal
+    assert len(proven.levels) == count
+    for found, known in zip((*proven.levels[-len(levels) :], proven.mse), (*levels, mse), strict=True):
+        assert abs(arb(found) - arb(known)) < arb(10) ** -min(28, len(known) - 2)
+
+
+@pytest.mark.parametrize("density", FAMILIES)
+@pytest.mark.parametrize("count", [2, 5, 16, 64])
+def test_codebooks_of_float64_are_right_to_their_last_digits(density: str, count: int) -> None:
+    """Laplace with an even number of levels, too, where the whole problem is singular and its half is not."""
+    proven = certify_codebook(density, count)
+    levels = np.array([middle(level) for level in proven.levels])
+    assert proven.optimal == (not density.startswith("student") and "beta=0.5" not in density)
+    found = qe.lloyd_max(qe.density(density), count).levels
+    if density.endswith("beta=0.5") and count % 2 == 0:
+        # A cusp this sharp takes a level of its own: the symmetric codebook is stationary, and beaten.
+        assert qe.quantization_error(qe.density(density), qe.Grid(found), 1.0).mse < middle(proven.mse)
+        return
+    np.testing.assert_allclose(found, levels, rtol=LEVEL_RTOL, atol=1e-15)
+    np.testing.assert_array_equal(found, -found[::-1])
+    mse = qe.quantization_error(qe.density(density), qe.Grid(levels), 1.0).mse
+    assert math.isclose(mse, middle(proven.mse), rel_tol=ERROR_RTOL)
+
+
+def test_codebooks_of_other_densities_are_refused() -> None:
+    with pytest.raises(ValueError, match="density must be one of the symmetric families"):
+        certify_codebook("rectified(gaussian)", 4)
+
+
+# -- float64 held against it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [*FAMILIES, "generalized-gaussian:beta=2.5", "mixture(3*laplace;1*gaussian:std=5)"])
+def test_the_slack_of_float64_proofs_covers_their_sums(density: str) -> None:
+    """B and C of the search, at random scales, against balls: within `Objective.noise`, which proofs allow for."""
+    rng, member = np.random.default_rng(20), qe.density(density)
+    for name, shift in (("int2", 0.0), ("e2m1", 0.0), ("nf4", 0.7), ("e3m2", 0.0), ("int8", 0.0)):
+        grid = qe.grid(name)
+        objective = Objective(member, grid, np.array([shift]), "nearest", "exact")
+        scales = np.exp(rng.uniform(-1.2, 1.8, 12)) / grid.absmax * float(member.std)
+        b, c = objective._sums(np.zeros(scales.size, np.intp), scales)
+        problem = checker.Problem(density_data(member), grid.levels.tolist(), shift, "nearest")
+        for s, found in zip(scales.tolist(), objective.power - 2 * scales * b + scales**2 * c, strict=True):
+            mse = problem.model(checker.ball(s), arb(0), 3)[0][0]
+            # The last sum rounds three times more, by an ulp of its largest term.
+            rounded = 4 * np.finfo(float).eps * float(objective.power[0])
+            assert abs(float((checker.ball(float(found)) - mse).mid())) <= objective.noise[0] + rounded
+
+
+def held(problem: checker.Problem, best: qe.ScaleResult, proven: Certificate) -> None:
+    """The answer of the search, against the proof: error, scale, interval."""
+    least = arb(proven.mse)
+    assert abs(arb(best.error.mse) / least - 1) < 1e-12
+    at = problem.model(checker.ball(best.scale), arb(0), 3)[0][0]
+    assert at / least - 1 < 1e-12
+    for end in best.interval_1pct:
+        if 0 < end < math.inf:
+            there = problem.model(checker.ball(float(end)), arb(0), 3)[0][0]
+            assert abs(there / least - arb("1.01")) < INTERVAL_RTOL
+
+
+def random_pair(rng: random.Random) -> tuple[str, str, str]:
+    """A density and a grid that no table has."""
+    shape = rng.choice(["gaussian", "laplace", "logistic", "student-t:df=", "generalized-gaussian:beta="])
+    if shape.endswith("="):
+        shape += repr(round(rng.uniform(2.5, 12) if "df" in shape else rng.uniform(0.4, 5), 3))
+    grid = rng.choice([name for bits in range(2, 7) for name in qe.formats(bits)])
+    return shape, grid, rng.choice(["nearest", "stochastic"])
+
+
+def test_answers_of_float64_at_random() -> None:
+    """Four random pairs on each run, and four rows of the table; `make nightly` has 500 and all."""
+    rng = random.Random()
+    rows = [key for key in shipped() if key[0] not in LONG]
+    pairs = [(key[1], key[0], key[2]) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]
+    for pair in pairs:
+        compare(*pair)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(PARTS))
+def test_all_answers_of_float64(part: int) -> None:
+    rows = [(key[1], key[0], key[2]) for key in shipped() if key[0] not in LONG]
+    rng = random.Random(20)
+    for pair in [*rows, *(random_pair(rng) for _ in range(500))][part::PARTS]:
+        compare(*pair)
+
+
+def compare(density: str, grid: str, rounding: str) -> None:
+    proven = shipped().get((grid, density, rounding)) or certify(density, grid, rounding=rounding)
+    best = qe.optimal_scale(qe.density(density), grid, rounding=rounding)
+    problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), 0.0, rounding)
+    held(problem, best, proven)
+    if len(proven.minima) == 1:
+        assert abs(arb(best.scale) / arb(proven.scale) - 1) < 10.0**-SCALE_DIGITS, (density, grid, rounding)

@@ -267,7 +267,9 @@ class Part:
         u, a = (p - self.mean) / self.std, q / self.std
         if u + a * UNIT < 0:  # the pdf is even
             u, a = -u, -a
-        if self.family.smooth(u + a * UNIT):
+        # Far below or above 1, two coefficients are as good as many.
+        near = 1e-10 < u < 1e10
+        if near and self.family.smooth(u + a * UNIT):
             middle = self.family.pdf(arb_series([u, a], prec=order - 2))
             pdf = [middle[i] for i in range(order - 2)]
             pdf.append(self.family.pdf(arb_series([u + a * UNIT, a], prec=order - 1))[order - 2])
