@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _KINDS = {
     "x": ("#DDDDDD", "x: MSE above the least"),
     "m": (COLORS[4], "m: slope not 0"),
-    "v": (COLORS[5], "v: convex, one root"),
+    "v": (COLORS[5], "v: convex, at most one minimum"),
     "s": (COLORS[3], "s, z: tails"),
 }
 _SHOWN = (("int8", "gaussian"), ("e4m3fn", "gaussian"), ("e4m3fn", "laplace"))
