@@ -16,15 +16,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import qerror as qe
+from qerror.cli.commands import qerror_command
 
 flint = pytest.importorskip("flint", reason="python-flint is not installed")
 mpmath = pytest.importorskip("mpmath")
 
 from flint import arb, arb_series  # noqa: E402
 
-from qerror.certify import Certificate, OpenError, certify, certify_codebook, checker, verify  # noqa: E402
+from qerror.certify import (  # noqa: E402
+    Certificate,
+    OpenError,
+    certify,
+    certify_block_error,
+    certify_codebook,
+    checker,
+    verify,
+)
 from qerror.certify.shipped import PACKAGED, certificates  # noqa: E402
 from qerror.certify.statement import density_data  # noqa: E402
 from qerror.search.densities.objective import Objective  # noqa: E402
@@ -571,3 +581,112 @@ def compare(density: str, grid: str, rounding: str) -> None:
     held(problem, best, proven)
     if len(proven.minima) == 1:
         assert abs(arb(best.scale) / arb(proven.scale) - 1) < 10.0**-SCALE_DIGITS, (density, grid, rounding)
+
+
+# -- blocks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("density", "form", "scale"),
+    [
+        ("gaussian", "mxfp4", 1.0),
+        ("laplace", "nvfp4", 0.01),
+        ("student-t:df=5", "int4_g32_e4m3fn", 0.02),
+        ("mixture(9*logistic;1*gaussian:std=4,mean=0.5)", "e2m1_g8_e4m3fn", 0.03),
+        ("uniform:a=-1,b=2", qe.BlockFormat("int3_midrise", 4, "e4m3fn", rule="up", constant=0.9), 0.01),
+    ],
+)
+def test_expected_errors_of_blocks(density: str, form: Any, scale: float) -> None:
+    """Against the errors of the library, which integrate a density of scaled values instead."""
+    proven = certify_block_error(density, form, scale)
+    error = qe.quantization_error(qe.density(density), form, scale).mse
+    assert math.isclose(float(error), middle(proven), rel_tol=ERROR_RTOL)
+    assert arb(proven).rel_accuracy_bits() > 95
+
+
+def test_blocks_of_one_value() -> None:
+    """Each value is the largest of its block: with scales 1 and 2 on levels -1, 0, 1, thresholds of M at 1.5 alone."""
+    form = qe.BlockFormat(qe.Grid([-1, 0, 1]), 1, qe.Grid([1, 2]))
+    x = mpmath.mpf
+    with mpmath.workdps(40):
+        near = [
+            mpmath.quad(lambda t, q=q: (t - q) ** 2 / 6, [a, b]) for q, a, b in ((0, 0, x("0.5")), (1, x("0.5"), 1.5))
+        ]
+        far = [mpmath.quad(lambda t, q=q: (t - q) ** 2 / 6, [a, b]) for q, a, b in ((2, 1.5, 3),)]
+        expected = mpmath.nstr(2 * (sum(near) + sum(far)), 35)
+    assert arb(certify_block_error("uniform:a=-3,b=3", form)).overlaps(arb(f"[{expected} +/- 1e-33]"))
+
+
+def test_block_formats_without_enclosure() -> None:
+    for form, words in (("int4_g128", "stored, unsigned scales"), ("int4", "unknown")):
+        with pytest.raises(ValueError, match=words):
+            certify_block_error("gaussian", form)
+    with pytest.raises(ValueError, match="density must have no point masses"):
+        certify_block_error("rectified(gaussian)", "mxfp4")
+
+
+# -- the commands --------------------------------------------------------------------------------------------------
+
+
+def run(*args: Any, status: int = 0) -> str:
+    result = CliRunner().invoke(qerror_command, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_command_proves_and_checks(tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    said = run("certify", "e2m1", "--density", "laplace", "--rounding", "stochastic", "-o", path)
+    proven = certify("laplace", "e2m1", rounding="stochastic")
+    assert said.splitlines() == [
+        "e2m1 on laplace, stochastic rounding, shift 0: proven",
+        f"scale  {proven.scale}  the only best",
+        f"MSE    {proven.mse}",
+        f"certificate written to {path}",
+    ]
+    assert Certificate.load(path) == proven
+    assert proven.scale in run("certify", "--check", path)
+    path.write_text(path.read_text(encoding="utf-8").replace('"unique":true', '"unique":false'), encoding="utf-8")
+    assert run("certify", "--check", path, status=1) == f"{path}: not proven: unique must be True\n"
+    (row,) = json.loads(run("certify", "--check", path, "--json", status=1))["rows"]
+    assert row == {"file": str(path), "proven": False, "error": "unique must be True"}
+    (row,) = json.loads(run("certify", "int3", "--json"))["rows"]
+    assert row["scale"] == certify("gaussian", "int3").scale
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("certify", "give one GRID to prove, or --check"),
+        ("certify int4 --check proof.json", "give one GRID to prove, or --check"),
+        ("certify int44", "unknown grid 'int44'"),
+        ("certify --check nothing.json", "is no certificate"),
+        ("certify int4 --digits 2", "digits must be an integer from 6 to 1000, got 2"),
+        ("table --certified --shift mean", "leave --output, --model and --shift out"),
+        ("table --certified --grids int4 --densities gaussian:std=2", "the table has no density 'gaussian:std=2'"),
+    ],
+)
+def test_commands_refuse(words: str, message: str) -> None:
+    assert message in run(*words.split(), status=2)
+
+
+def test_command_prints_the_certified_table() -> None:
+    words = "table --certified --grids e5m2 int4 --densities gaussian"
+    said = run(*words.split()).splitlines()
+    row = qe.load_table().certified("e5m2", "gaussian")
+    assert said[0].startswith(
+        "e5m2 on gaussian, nearest: unique, 13 copies within 1e-12; the table's scale has 0 right"
+    )
+    assert said[1:3] == [f"  scale {row.scale}", f"  MSE   {row.mse}"]
+    assert len(said) == 6
+    rows = json.loads(run(*words.split(), "--json"))["rows"]
+    assert rows[0]["scale"] == row.scale
+    assert rows[1]["copies"] == 0
+
+
+def test_rows_without_certificate_are_said() -> None:
+    other = qe.scale_table(["int4"], ["gaussian"], shift="mean")
+    with pytest.raises(
+        ValueError, match="there is no certificate of int4 on gaussian, nearest, model exact, shift mean"
+    ):
+        other.certified("int4", "gaussian")

@@ -1,4 +1,5 @@
 # What `qerror.certify` offers, once: type checkers, editors and `_lazy.attach` read it.
+from .blocks import certify_block_error as certify_block_error
 from .certificate import Certificate as Certificate
 from .certificate import OpenError as OpenError
 from .checker import verify as verify

@@ -71,7 +71,7 @@ def certify_codebook(density: Density | str, n_levels: int, *, digits: int = 30)
     >>> from qerror.certify import certify_codebook
     >>> max_1960 = certify_codebook("gaussian", 4, digits=12)
     >>> max_1960.levels[2:], max_1960.mse
-    (('[0.452780034636 +/- 5.1e-13]', '[1.51041760850 +/- 5.1e-12]'), '[0.117481541190 +/- 5.1e-13]')
+    (('[0.452780034636 +/- 5.1e-13]', '[1.51041760850 +/- 5.1e-12]'), '[0.117481847829 +/- 5.1e-13]')
     """
     member = as_density(density)
     said = density_data(member)
