@@ -32,9 +32,11 @@ from qerror.certify import (  # noqa: E402
     certify,
     certify_block_error,
     certify_codebook,
+    certify_pair,
     checker,
     verify,
 )
+from qerror.certify.plane import _Plane  # noqa: E402
 from qerror.certify.shipped import PACKAGED, certificates  # noqa: E402
 from qerror.certify.statement import density_data  # noqa: E402
 from qerror.search.densities.objective import Objective  # noqa: E402
@@ -581,6 +583,63 @@ def compare(density: str, grid: str, rounding: str) -> None:
     held(problem, best, proven)
     if len(proven.minima) == 1:
         assert abs(arb(best.scale) / arb(proven.scale) - 1) < 10.0**-SCALE_DIGITS, (density, grid, rounding)
+
+
+# -- scale and shift -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("density", "grid"),
+    [
+        ("gaussian", "int4"),
+        ("laplace", "int3"),
+        ("laplace:mean=2,std=3", "int2"),
+        ("logistic", "uint2"),
+        ("student-t:df=5", "e2m1"),
+        ("gaussian", "nf4"),
+    ],
+)
+def test_scale_and_shift_together(density: str, grid: str) -> None:
+    proven = certify_pair(density, grid)
+    best = qe.optimal_scale(qe.density(density), grid, shift="optimal")
+    assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
+    # A uniform grid that is best beside the middle of a Laplace density is so on either side.
+    assert len(proven.optima) == (2 if density.startswith("laplace") else 1)
+    near = [(s, z) for s, z in proven.optima if abs(middle(z) - best.shift) < 1e-6 * best.scale]
+    assert len(near) == 1
+    assert math.isclose(middle(near[0][0]), best.scale, rel_tol=1e-8)
+    for scale, shift in proven.optima:
+        there = qe.quantization_error(qe.density(density), grid, middle(scale), middle(shift)).mse
+        assert math.isclose(there, middle(proven.mse), rel_tol=ERROR_RTOL)
+
+
+def test_max_1960_with_a_free_shift() -> None:
+    """Two's complement, shifted by half a step, is the symmetric quantizer: published step 0.3352, MSE 0.01154."""
+    proven, symmetric = certify_pair("gaussian", "int4"), certify("gaussian", "int4_midrise")
+    assert proven.optima[0][0] == symmetric.scale
+    assert proven.mse == symmetric.mse
+    assert (2 * arb(proven.optima[0][1])).overlaps(arb(proven.optima[0][0]))
+
+
+@pytest.mark.parametrize("s", [0.05, 0.2, 0.7, 1.5, 4.0, 30.0])
+def test_bounds_for_small_and_large_scales(s: float) -> None:
+    """Below every error at that scale, whatever the shift; and not for nothing."""
+    for name in ("gaussian", "laplace", "student-t:df=5"):
+        said = density_data(name)
+        family = checker.FAMILIES[said["family"]](**{key: said[key] for key in said if key == "df"})
+        for grid in ("int2", "e2m1", "int4"):
+            plane = _Plane(family, qe.grid(grid))
+            shifts = np.linspace(-10, 10, 201) * s
+            least = np.min(qe.quantization_error(qe.density(name), grid, s, shifts).mse)
+            assert float(plane.small(s).mid()) <= least
+            assert float(plane.large(s).mid()) <= least
+        assert float(_Plane(family, qe.grid("int2")).large(30.0).mid()) > 0.35
+        assert float(_Plane(family, qe.grid("int2")).small(0.01).mid()) > 0.9
+
+
+def test_pairs_of_other_densities_are_refused() -> None:
+    with pytest.raises(ValueError, match="density must be a symmetric family on the whole line"):
+        certify_pair("uniform", "int3")
 
 
 # -- blocks --------------------------------------------------------------------------------------------------------

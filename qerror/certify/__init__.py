@@ -4,6 +4,9 @@ Needs python-flint (``pip install 'qerror[certify]'``) but to read certificates.
 `verify` proves a `Certificate` again from its content alone. The file ``checker.py``, where `verify` and every
 lemma stand, imports nothing of qerror: ``python checker.py FILE...`` is all that a stranger needs.
 
+`certify_codebook` (Lloyd-Max quantizers), `certify_pair` (scale and shift together) and `certify_block_error` (block
+formats) enclose their answers by proofs of their own, without a file.
+
 A certificate is JSON with these fields: ``format``, ``schema``; what it is about: ``density``, ``levels``, ``shift``,
 ``rounding``; what it states, as balls in decimals: ``scale``, ``mse``, ``unique``, ``minima`` (the other local minima
 up to 1e-12 above the least), ``digits``; and the proof: ``cuts`` between the pieces of (0, inf), ``kinds`` (a letter a

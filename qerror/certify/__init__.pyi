@@ -5,4 +5,6 @@ from .certificate import OpenError as OpenError
 from .checker import verify as verify
 from .codebook import CertifiedCodebook as CertifiedCodebook
 from .codebook import certify_codebook as certify_codebook
+from .plane import CertifiedPair as CertifiedPair
+from .plane import certify_pair as certify_pair
 from .proof import certify as certify

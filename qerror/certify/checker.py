@@ -157,7 +157,8 @@ class Uniform(Gaussian):
         return bool(abs(u) < self.c) or bool(abs(u) > self.c)
 
     def rough(self, u: arb) -> arb:
-        return arb(0).union(self.peak)
+        least = self.peak if abs(u) < self.c else arb(0)
+        return least.union(arb(0) if abs(u) > self.c else self.peak)
 
     def tails(self, u: arb) -> tuple[arb, arb]:
         rest = (self.c - u).nonnegative_part()
