@@ -24,7 +24,7 @@ from .statement import density_data, short_numbers
 _ORDER, _BITS = 12, 80
 # Digits of a root beyond those that are stated.
 _SPARE = 6
-_NEWTON_STEPS, _HALVINGS = 60, 60
+_NEWTON_STEPS, _HALVINGS = 400, 60
 
 
 def certify(
@@ -87,7 +87,7 @@ def certify(
         near = {one: _approximate_root(one) for one in covering.done if _has_root(one)}
     with arithmetic(4 * digits + 80):
         exact = Problem(**about_what)
-        found = {one: _enclosed(exact, root, digits) for one, root in near.items()}
+        found = {one: _enclosed(exact, one, root, digits) for one, root in near.items()}
         limit = min(value.upper() for _, value in found.values()) * (1 + ball(WITHIN))
     with arithmetic(_BITS):
         beaten = {one for one in found if excluded(one.model, limit)}
@@ -130,14 +130,18 @@ def _approximate_root(one: Piece) -> Fraction:
     return one.low + (one.high - one.low) * (Fraction(low) + 1) / 2
 
 
-def _enclosed(problem: Problem, start: Fraction, digits: int) -> tuple[str, arb]:
-    """A root as decimals, by Newton's method, and the least MSE about it."""
-    s, small = ball(start), ball(Fraction(1, 10 ** (digits + _SPARE)))
+def _enclosed(problem: Problem, one: Piece, start: Fraction, digits: int) -> tuple[str, arb]:
+    """A root as decimals, by Newton's method inside its piece, and the least MSE about it."""
+    low, high, s = ball(one.low).mid(), ball(one.high).mid(), ball(start).mid()
+    small = ball(Fraction(1, 10 ** (digits + _SPARE)))
     for _ in range(_NEWTON_STEPS):
         radius = s * small
         _, slope, curvature = problem.model(s, radius, 4)[0].coeffs()[:3]
+        low, high = (s, high) if slope < 0 else (low, s)
         step = (slope / (2 * curvature)).mid()
-        s = (s - radius * step).mid()
+        new = (s - radius * step).mid()
+        # A flat minimum may throw Newton's step out of the piece.
+        s = new if low < new < high or abs(step) < 0.01 else ((low + high) / 2).mid()
         if abs(step) < 0.01:
             break
     found = exact_value(s)
