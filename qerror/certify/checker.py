@@ -269,8 +269,8 @@ class Part:
         if u + a * UNIT < 0:  # the pdf is even
             u, a = -u, -a
         # Far below or above 1, two coefficients are as good as many.
-        near = 1e-10 < u < 1e10
-        if near and self.family.smooth(u + a * UNIT):
+        extreme = abs(u) + abs(a) < 1e-10 or abs(u) > 1e10
+        if not extreme and self.family.smooth(u + a * UNIT):
             middle = self.family.pdf(arb_series([u, a], prec=order - 2))
             pdf = [middle[i] for i in range(order - 2)]
             pdf.append(self.family.pdf(arb_series([u + a * UNIT, a], prec=order - 1))[order - 2])
@@ -582,10 +582,10 @@ def main(paths: list[str]) -> int:
     """Verify files; the number that failed."""
     failed = 0
     for path in paths:
-        certificate = json.loads(Path(path).read_text(encoding="utf-8"))
         try:
+            certificate = json.loads(Path(path).read_text(encoding="utf-8"))
             verify(certificate)
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             failed += 1
             print(f"{path}: NOT PROVEN: {error}")
             continue
