@@ -30,13 +30,12 @@ _SHOWN = (("int8", "gaussian"), ("e4m3fn", "gaussian"), ("e4m3fn", "laplace"))
 
 def pieces_of_scales() -> Figure:
     """MSE against the scale, over the pieces of the shipped certificates."""
-    figure, panels = new_figure(1, len(_SHOWN), height=1.9, wide=True)
+    figure, panels = new_figure(1, len(_SHOWN), height=2.1, wide=True)
     for ax, (grid, density) in zip(panels, _SHOWN, strict=True):
         covered(ax, certificates()[grid, density, "nearest"], grid, density)
-        ax.set_ylabel("MSE")
-    panels[-1].set_xlabel("scale / std")
+        ax.set(xlabel="scale / std", ylabel="MSE")
     handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=6, loc="outside lower center")
+    figure.legend(handles, labels, ncols=3, loc="outside lower center")
     return figure
 
 
