@@ -90,9 +90,10 @@ class ScaleTable:
     def certified(self, grid: Grid | str, density: Density | str, *, rounding: Rounding = "nearest") -> CertifiedRow:
         """The row of `lookup` beside the proven optimum: 30 digits, the certificate, and what the row's scale is worth.
 
-        Errors of rows are right to 12 digits (one of 990 to 11). Their scales are right to 8 where the minimum stands alone (three flat
-        ones to 6); where copies of it exist (floating formats with octaves to spare), float64 cannot tell which of them is the least, and the
-        scale of the row may be that of a copy: `CertifiedRow.scale_digits` is 0 then.
+        Errors of rows are right to 12 digits (one of 990 to 11). Their scales are right to 8 where the minimum stands
+        alone (three flat ones to 6). Where copies of it exist (floating formats with octaves to spare), float64 cannot
+        tell which of them is the least, and the scale of the row may be that of a copy: `CertifiedRow.scale_digits` is
+        0 then.
 
         Raises
         ------
