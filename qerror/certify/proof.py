@@ -38,9 +38,8 @@ def certify(
     """Prove which scale is the globally optimal one, and its error.
 
     min over s > 0 of MSE(s) = E[(x - Q(x))^2], representable values shift + s * levels: all scales are covered with
-    pieces where the MSE is above the least, has a slope that is not 0, or is convex
-    about an enclosed root of its slope. Ball arithmetic (Arb) encloses every rounding; the lemmas stand in
-    `qerror.certify.checker`.
+    pieces where the MSE is above the least, has a slope that is not 0, or is convex about an enclosed root of it. Ball
+    arithmetic (Arb) encloses every rounding; the lemmas stand in `qerror.certify.checker`.
 
     Parameters
     ----------
