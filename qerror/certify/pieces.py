@@ -15,6 +15,8 @@ from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 _RATIO = Fraction(3, 2)
 _NARROWEST = 1e-11
 _MOST = 20_000
+# Pieces of the walk to the tails: 254 octaves of levels need 450.
+_MOST_STEPS = 1000
 
 
 class Piece(NamedTuple):
@@ -95,7 +97,7 @@ class Covering:
                     low, high = above, _rounded(above * _RATIO)
                     above = high
                 self._add(low, high)
-                if len(self.pieces) > 2000:
+                if len(self.pieces) > _MOST_STEPS:
                     raise OpenError(f"the error falls on and on towards the scale {float(low):g}: nothing to prove")
 
     def _divide(self) -> None:
