@@ -13,13 +13,14 @@ TESTED_VERSIONS := 3.11 3.12 3.13
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-training nightly bench bench-peers test-all clean
+.PHONY: help demo test test-training nightly certify bench bench-peers test-all clean
 
 help:
 	@echo "make demo           optimal scales and their errors for every common format"
 	@echo "make test           ruff, mypy --strict and pytest"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
+	@echo "make certify        verify every certificate of the shipped table: half an hour"
 	@echo "make bench          speed, as ratios to plain NumPy"
 	@echo "make bench-peers    time and dB of other tools on the same arrays, in an environment of their own"
 	@echo "make test-all       the tests on Python $(TESTED_VERSIONS), where installed"
@@ -53,6 +54,9 @@ bench-peers:
 	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet $$peer || echo "$$peer cannot be installed"; done
 	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq || echo "hqq cannot be installed"
 	.venv-peers/bin/python tests/benchmarks/bench_peers.py
+
+certify: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly tests/test_certify.py -k all_shipped $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-test
 	@for script in $(filter-out %/bench_peers.py,$(wildcard tests/benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

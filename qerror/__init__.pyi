@@ -1,6 +1,7 @@
 # What `import qerror` offers, once: type checkers, editors and `_lazy.attach` read it.
 # fmt: off
 from . import casting as casting
+from . import certify as certify
 from . import checkpoints as checkpoints
 from . import densities as densities
 from . import errors as errors

@@ -30,7 +30,7 @@ LINES = (
     ("limits",),
     ("files",),
     ("checkpoints",),
-    ("evidence", "literature"),
+    ("evidence", "literature", "certify"),
     ("tables", "symbolic", "plotting", "testing", "training"),
     ("cli", "__main__"),
 )
@@ -42,9 +42,9 @@ BESIDE = {
     "__main__": {"cli"},
 }
 # What is imported inside of functions: by the command line, whose help should not wait for them.
-ON_DEMAND = {"qerror.cli.commands", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
+ON_DEMAND = {"qerror.cli.commands", "qerror.certify", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
 # Loaded by nobody who only says `import qerror`.
-HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich")
+HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich", "flint")
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
 # Hosts that the project may point at: papers, licences, format descriptions, and where the data come from.
 HOSTS = {
@@ -145,7 +145,7 @@ def test_every_room_has_its_line_and_says_what_it_is_for():
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_package_imports_only_declared_dependencies(path):
     declared = {re.split(r"[<>=~! ]", text)[0] for text in pyproject()["project"]["dependencies"]}
-    extras = {"training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}}
+    extras = {"training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}, "certify": {"flint"}}
     optional = set().union(*(extras[part] for part in path.parts if part in extras))
     known = sys.stdlib_module_names | declared | optional | {"qerror"}
     assert {name.split(".")[0] for name, _ in imports(path)} <= known
@@ -209,6 +209,22 @@ def test_training_without_torch_says_what_to_install():
         "except ImportError as error: print(error)"
     )
     assert run(code).startswith("qerror.training needs PyTorch: pip install 'qerror[torch]'")
+
+
+def test_certify_without_flint_says_what_to_install():
+    code = (
+        "import sys; sys.modules['flint'] = None\n"
+        "import qerror\n"
+        "from qerror.certify import Certificate\n"
+        "try: qerror.certify.certify\n"
+        "except ImportError as error: print(error)"
+    )
+    assert run(code).startswith("qerror.certify needs python-flint: pip install 'qerror[certify]'")
+
+
+def test_the_checker_of_certificates_stands_alone():
+    used = {name.split(".")[0] for name, _ in imports(PACKAGE / "certify" / "checker.py")}
+    assert used - sys.stdlib_module_names == {"flint"}
 
 
 def test_unknown_attribute():

@@ -9,6 +9,7 @@ import qerror as qe
 
 from ..files import example_checkpoint
 from ..grids.block_formats import as_format
+from .certification import certify
 from .derive import derive
 from .fitting import fit
 from .group import OneLineErrors
@@ -52,6 +53,7 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
         "qerror table --grids int4 e2m1 -o scales.h",
         "qerror audit",
         "qerror verify --n 1e6",
+        "qerror certify int8 -o proof.json",
     ),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -230,6 +232,7 @@ qerror_command.add_command(audit)
 qerror_command.add_command(figures)
 qerror_command.add_command(verify)
 qerror_command.add_command(derive)
+qerror_command.add_command(certify)
 
 
 def _print_levels(grid: qe.Grid, rows: list[dict[str, Any]]) -> None:

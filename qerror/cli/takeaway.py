@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .rows import audit_rows
     epilog=examples(
         "qerror table --grids int4 e2m1 --densities gaussian student-t:df=5",
         "qerror table --grids int8 --rounding nearest stochastic -o scales.json",
+        "qerror table --certified --grids e4m3fn",
     ),
 )
 @click.option("--grids", metavar="GRID...", multiple=True, help="Default: every format of up to 8 bits.")
@@ -39,6 +41,7 @@ from .rows import audit_rows
     type=click.Path(path_type=Path),
     help="Write .json, .csv, .safetensors, .h (C header) or .py (Python module) instead of printing.",
 )
+@click.option("--certified", is_flag=True, help="The shipped rows with 30 proven digits of scale and error.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def table(
     grids: tuple[str, ...],
@@ -47,9 +50,15 @@ def table(
     model: Any,
     shift: Any,
     output: Path | None,
+    certified: bool,
     as_json: bool,
 ) -> None:
     """Optimal scales of many formats on many densities, as a table or as a file for other programs."""
+    if certified:
+        if output is not None or model != "exact" or shift != 0:
+            raise ValueError("--certified prints rows of the shipped table: leave --output, --model and --shift out")
+        _certified(grids, densities, rounding, as_json)
+        return
     if output is not None:
         check_path(output)
     options = {"model": model, "rounding": rounding, "shift": shift, "progress": with_progress}
@@ -63,6 +72,30 @@ def table(
         click.echo(repr(found))
     else:
         click.echo(f"{len(found.rows)} scales written to {plain(str(output))}")
+
+
+def _certified(grids: Sequence[str], densities: Sequence[str], roundings: Sequence[Any], as_json: bool) -> None:
+    shipped = qe.load_table()
+    asked = itertools.product(grids or shipped.grids, densities or shipped.densities, roundings)
+    found = [shipped.certified(grid, density, rounding=rounding) for grid, density, rounding in asked]
+    rows = [
+        {
+            **{key: getattr(one.row, key) for key in ("grid", "density", "rounding")},
+            **{key: getattr(one, key) for key in ("scale", "mse", "unique", "copies", "scale_digits", "mse_digits")},
+        }
+        for one in found
+    ]
+    if as_json:
+        print_json("table", rows, model=shipped.model, shift=shipped.shift)
+        return
+    for row in rows:
+        click.echo(f"{row['grid']} on {row['density']}, {row['rounding']}: {_words(row)}")
+        click.echo(f"  scale {row['scale']}\n  MSE   {row['mse']}")
+
+
+def _words(row: dict[str, Any]) -> str:
+    beside = f", {row['copies']} copies within 1e-12" if row["copies"] else ""
+    return f"{'unique' if row['unique'] else 'tied'}{beside}; the table's scale has {row['scale_digits']} right digits"
 
 
 @click.command(epilog=examples("qerror audit", "qerror audit --json"))

@@ -62,38 +62,55 @@ def density(name: str | Density) -> Density:
         return name
     if not isinstance(name, str):
         raise ValueError(f"density must be a Density or a name such as 'gaussian:std=2', got {name!r}")
+    return _made(described(name))
+
+
+def described(name: str) -> dict[str, Any]:
+    """What a name says, as plain data: "family" and its keywords; "of" has the parts of a mixture or a rectifier.
+
+    Raises
+    ------
+    ValueError
+        For an unknown family, an unknown, missing or malformed parameter; their values are not looked at.
+
+    Examples
+    --------
+    >>> described("rectified(t:df=5)")
+    {'family': 'rectified', 'of': {'family': 'student-t', 'df': 5.0}}
+    """
     text = name.strip()
     composed = re.fullmatch(r"\s*(mixture|rectified)\s*\((.*)\)\s*", text, re.IGNORECASE | re.DOTALL)
     if composed:
         inner = _split(composed[2], ";")
         return _mixture(inner, text) if composed[1].lower() == "mixture" else _rectified(inner, text)
     family, _, said = text.partition(":")
-    return _build(family, _parameters(said, text))
+    return _family(family, _parameters(said, text))
 
 
-def _mixture(parts: list[str], text: str) -> Density:
+def _mixture(parts: list[str], text: str) -> dict[str, Any]:
     terms = [re.fullmatch(r"\s*([^*]+)\*(.*)", part, re.DOTALL) for part in parts]
     if not all(terms):
         example = "'mixture(0.9*gaussian; 0.1*gaussian:std=10)'"
         raise ValueError(f"a mixture is written as weight*name; weight*name, as in {example}, got {text!r}")
-    return Mixture([density(term[2]) for term in terms if term], [_value("weight", term[1]) for term in terms if term])
+    found = [(_value("weight", term[1]), described(term[2])) for term in terms if term]
+    return {"family": "mixture", "weights": [w for w, _ in found], "of": [part for _, part in found]}
 
 
-def _rectified(parts: list[str], text: str) -> Density:
+def _rectified(parts: list[str], text: str) -> dict[str, Any]:
     if len(parts) != 1:
         raise ValueError(f"rectified takes one density, as in 'rectified(gaussian:mean=1)', got {text!r}")
-    return Rectified(density(parts[0]))
+    return {"family": "rectified", "of": described(parts[0])}
 
 
-def _build(family: str, parameters: dict[str, Any]) -> Density:
+def _family(family: str, parameters: dict[str, Any]) -> dict[str, Any]:
     key = family.strip().lower().replace("_", "-")
     key = _ALIASES.get(key, key)
     if key == "uniform" and parameters.keys() == {"a", "b"}:
-        return Uniform.from_bounds(**parameters)
+        return {"family": key, **parameters}
     if key not in _FAMILIES:
         hint = suggest(key, [*_FAMILIES, *_ALIASES, "mixture", "rectified"]) or "; known: " + ", ".join(_FAMILIES)
         raise ValueError(f"unknown density {family!r}{hint}")
-    build, required, optional = _FAMILIES[key]
+    _, required, optional = _FAMILIES[key]
     for given in parameters:
         if given not in (*required, *optional):
             takes = ", ".join((*required, *optional)) + (" or a, b" if key == "uniform" else "")
@@ -101,7 +118,18 @@ def _build(family: str, parameters: dict[str, Any]) -> Density:
     for needed in required:
         if needed not in parameters:
             raise ValueError(f"{key} needs {needed}, as in {_EXAMPLES.get(needed, _EXAMPLES['counts'])!r}")
-    return build(**parameters)
+    return {"family": key, **parameters}
+
+
+def _made(said: dict[str, Any]) -> Density:
+    family, parameters = said["family"], {key: value for key, value in said.items() if key != "family"}
+    if family == "mixture":
+        return Mixture([_made(part) for part in said["of"]], said["weights"])
+    if family == "rectified":
+        return Rectified(_made(said["of"]))
+    if "a" in parameters:
+        return Uniform.from_bounds(**parameters)
+    return _FAMILIES[family][0](**parameters)
 
 
 def _parameters(said: str, text: str) -> dict[str, Any]:

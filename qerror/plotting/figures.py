@@ -7,7 +7,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from .._check import suggest
-from . import blocks, coded, floating, limits, models, tensors, uniform
+from . import blocks, certificates, coded, floating, limits, models, tensors, uniform
 from .style import style
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -32,6 +32,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "tensors_theory": tensors.theory_against_data,
     "tensors_rules": tensors.rules_on_tensors,
     "tensors_report": tensors.tensors_report,
+    "certificates_pieces": certificates.pieces_of_scales,
     "models_error": models.model_errors,
     "models_lost": models.lost_by_models,
     "models_simulated": models.predictions_and_simulations,

@@ -1,0 +1,133 @@
+"""Cover all scales with pieces that `checker` can prove: what a certificate consists of, found by division."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import NamedTuple
+
+from flint import arb, arb_poly
+
+from .certificate import OpenError
+from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
+
+# Relative length of the pieces that the search begins with, and how narrow it lets them become.
+_RATIO = Fraction(3, 2)
+_NARROWEST = 1e-11
+_MOST = 20_000
+# Pieces of the walk to the tails: 254 octaves of levels need 450.
+_MOST_STEPS = 1000
+
+
+class Piece(NamedTuple):
+    """Scales from `low` to `high`, the Taylor model of the MSE there, and of which kind the piece is."""
+
+    low: Fraction
+    high: Fraction
+    model: arb_poly
+    smooth: bool
+    kind: str = ""
+
+
+def piece(problem: Problem, low: Fraction, high: Fraction, order: int) -> Piece:
+    """The model between two scales."""
+    return Piece(low, high, *problem.model(ball((low + high) / 2), ball((high - low) / 2), order))
+
+
+def short_decimal(low: Fraction, high: Fraction) -> Fraction:
+    """A decimal of few digits between two positive numbers."""
+    power = math.floor(math.log10(float(high - low))) + 1
+    while True:
+        unit = Fraction(10) ** power
+        found = math.ceil(low / unit) * unit
+        if found <= high:
+            return found
+        power -= 1
+
+
+def decimal_text(number: Fraction) -> str:
+    """A number with finitely many decimals, as 12e-7."""
+    power = 0
+    while number.denominator != 1:
+        number *= 10
+        power -= 1
+    digits = str(number.numerator)
+    stripped = digits.rstrip("0")
+    power += len(digits) - len(stripped)
+    return f"{stripped}e{power}" if power else stripped
+
+
+class Covering:
+    """Pieces from one tail to the other, and the least MSE that was seen."""
+
+    def __init__(self, problem: Problem, order: int) -> None:
+        self.problem, self.order = problem, order
+        self.least = problem.power
+        self.pieces: list[Piece] = []
+        self.done: list[Piece] = []
+        self._walk()
+        self._divide()
+
+    @property
+    def limit(self) -> arb:
+        """What pieces of kind x must exceed."""
+        return self.least * (1 + ball(WITHIN))
+
+    def _add(self, low: Fraction, high: Fraction) -> None:
+        new = piece(self.problem, low, high, self.order)
+        for x in EIGHTHS:
+            value = new.model(x.mid()).upper()
+            if value < self.least:
+                self.least = value
+        self.pieces.append(new)
+
+    def _walk(self) -> None:
+        """From a scale in the middle up and down, until the lemmas of the tails hold."""
+        levels = self.problem.levels
+        rms, far = float(self.problem.power.sqrt()), float(max(map(abs, levels)))
+        start = _rounded(Fraction(rms * 3 / far))
+        below = above = start
+        self.last = "z" if 0 in levels else "p"
+        for kind in ("s", self.last):
+            while not self.problem.loss_bound(kind, ball(below if kind == "s" else above)) > self.limit:
+                if kind == "s":
+                    low, high = _rounded(below / _RATIO), below
+                    below = low
+                else:
+                    low, high = above, _rounded(above * _RATIO)
+                    above = high
+                self._add(low, high)
+                if len(self.pieces) > _MOST_STEPS:
+                    raise OpenError(f"the error falls on and on towards the scale {float(low):g}: nothing to prove")
+
+    def _divide(self) -> None:
+        """Give each piece a kind, or divide it."""
+        while self.pieces:
+            one = self.pieces.pop()
+            kind = self._kind(one)
+            if kind:
+                self.done.append(one._replace(kind=kind))
+                continue
+            if float(one.high / one.low) - 1 < _NARROWEST or len(self.done) + len(self.pieces) > _MOST:
+                raise OpenError(f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open")
+            third = (one.high - one.low) * Fraction(2, 5)
+            cut = short_decimal(one.low + third, one.high - third)
+            self._add(one.low, cut)
+            self._add(cut, one.high)
+        self.done.sort()
+
+    def _kind(self, one: Piece) -> str:
+        if excluded(one.model, self.limit):
+            return "x"
+        if monotone(one.model):
+            return "m"
+        if one.smooth and convex(one.model):
+            slope = one.model.derivative()
+            left, right = slope(arb(-1)), slope(arb(1))
+            if left > 0 or right < 0 or (left < 0 and right > 0):
+                return "v"
+        return ""
+
+
+def _rounded(number: Fraction) -> Fraction:
+    return short_decimal(number * Fraction(99, 100), number * Fraction(101, 100))

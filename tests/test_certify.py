@@ -1,0 +1,755 @@
+"""Certificates: what is proven is true, every family and rounding is covered, the checker refuses what is not so."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import qerror as qe
+from qerror.cli.commands import qerror_command
+
+flint = pytest.importorskip("flint", reason="python-flint is not installed")
+mpmath = pytest.importorskip("mpmath")
+
+from flint import arb, arb_series  # noqa: E402
+
+from qerror.certify import (  # noqa: E402
+    Certificate,
+    OpenError,
+    certify,
+    certify_block_error,
+    certify_codebook,
+    certify_pair,
+    checker,
+    verify,
+)
+from qerror.certify.plane import _Plane  # noqa: E402
+from qerror.certify.shipped import PACKAGED, certificates  # noqa: E402
+from qerror.certify.statement import density_data  # noqa: E402
+from qerror.search.densities.objective import Objective  # noqa: E402
+
+SHARED = Path(os.environ.get("QERROR_DATA", Path(__file__).parent.parent.parent / "shared" / "data")).parent
+DEVELOPMENT = SHARED / "reference" / "certified_dev.json"
+
+# float64 sums against balls: the promise of `quantization_error`, relative, and what is left of cancelled terms.
+ERROR_RTOL, ERROR_ATOL = 1e-12, 1e-15
+# Relative, of Lloyd-Max levels in float64.
+LEVEL_RTOL = 4e-14
+# Of the 1 % at the ends of `interval_1pct`.
+INTERVAL_RTOL = 1e-9
+
+# Made by another program for proofs in ball arithmetic, which shares no code with this one (density of variance 1).
+KNOWN = [
+    ("gaussian", "af4", "nearest", "2.82618014690409441395689050311", "0.0107005264587865138144523898134042713"),
+    ("gaussian", "e4m3fn", "nearest", "0.0203771871585866268231459065122", "0.000698749480250332636296646146416452024"),
+    ("laplace", "e5m2", "nearest", "0.00102840416203921170383635093545", "0.00278019127535220089070351749043761479"),
+    ("uniform", "e2m2", "nearest", "0.412624673947553541463286805789", "0.00221691564518652174857316449775292064"),
+    (
+        "logistic",
+        "e5m2",
+        "stochastic",
+        "0.000404618277507871444538299751155",
+        "0.00559238786855402288441273910740211582",
+    ),
+    ("uniform", "nf4", "stochastic", "1.52983054088331255308839544698", "0.0136310120861269749378702235635073761"),
+]
+
+FAMILIES = [
+    "gaussian",
+    "laplace",
+    "logistic",
+    "uniform",
+    "student-t:df=3",
+    "student-t:df=4.5",
+    "generalized-gaussian:beta=0.5",
+    "generalized-gaussian:beta=1.5",
+]
+COMPOSED = [
+    "gaussian:mean=0.3,std=0.7",
+    "laplace:mean=-0.4,std=2",
+    "uniform:a=-1,b=2",
+    "generalized-gaussian:beta=0.8,mean=0.2",
+    "mixture(0.9*logistic;0.1*student-t:df=5,std=3,mean=1)",
+    "rectified(gaussian:mean=0.2)",
+    "rectified(mixture(1*laplace:mean=1;2*gaussian:mean=-1))",
+    "histogram:counts=[1,4,3,0,1],edges=[-2,-1,0,0.5,1,3]",
+]
+
+
+def middle(text: str) -> float:
+    return float(arb(text).mid())
+
+
+@pytest.fixture(autouse=True)
+def _precision() -> Any:
+    with checker.arithmetic(160):
+        yield
+
+
+# -- the statements ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("density", "grid", "rounding", "scale", "mse"), KNOWN)
+def test_known_optima(density: str, grid: str, rounding: str, scale: str, mse: str) -> None:
+    """To 30 digits, and the intervals are no wider than half a unit of the last."""
+    proven = certify(density, grid, rounding=rounding)
+    assert proven.unique
+    for text, known in ((proven.scale, scale), (proven.mse, mse)):
+        # Both have a unit of their last digit, known ones up to 4 units.
+        digits = len(known.split("e")[0].replace(".", "").lstrip("0"))
+        unit = 10.0 ** (math.floor(math.log10(float(known))) - digits + 1)
+        assert arb(text).overlaps(arb(f"[{known} +/- {5 * unit:.2e}]"))
+        assert not arb(text).overlaps(arb(f"[{known} +/- {5 * unit:.2e}]") * (1 + arb("1e-28")))
+        assert arb(text).rel_accuracy_bits() > 95
+
+
+@pytest.mark.skipif(not DEVELOPMENT.is_file(), reason="QERROR_DATA has no certified values beside it")
+def test_certified_values_made_by_others() -> None:
+    """Eight at random on each run."""
+    entries = json.loads(DEVELOPMENT.read_text(encoding="utf-8"))["entries"]
+    assert len(entries) == 482
+    for entry in random.sample(entries, 8):
+        proven = certify(entry["density"], entry["grid"], rounding=entry["rounding"])
+        assert arb(proven.scale).overlaps(arb(entry["scale"])), entry
+        assert arb(proven.mse).overlaps(arb(entry["mse"])), entry
+        assert proven.unique
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("density", [*FAMILIES, *COMPOSED])
+def test_every_density_is_proven_and_verified(density: str, rounding: str) -> None:
+    for grid, shift in (("e2m1", 0.0), ("uint3", -0.5), ("int2_midrise", 0.25)):
+        try:
+            proven = certify(density, grid, rounding=rounding, shift=shift)
+        except OpenError:
+            # Stochastic rounding on a point mass beside z: the error has a kink at its minimum, which no lemma covers.
+            assert density.startswith("rectified")
+            assert rounding == "stochastic"
+            continue
+        verify(json.loads(proven.to_json()))
+        best = qe.optimal_scale(qe.density(density), grid, rounding=rounding, shift=shift)
+        assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
+        assert best.error.mse >= middle(proven.mse) * (1 - ERROR_RTOL)
+
+
+@pytest.mark.parametrize("density", [*FAMILIES, *COMPOSED])
+def test_the_error_is_that_of_the_library(density: str) -> None:
+    """At random scales and shifts, and inside of Taylor models; two routes that share nothing."""
+    rng = np.random.default_rng(20)
+    for rounding in ("nearest", "stochastic"):
+        for grid in ("int4", "e3m2", "uint3", "binary", "nf4"):
+            shift, scale = float(rng.normal(0, 0.3)), float(np.exp(rng.normal(-1, 1)))
+            problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
+            model, _ = problem.model(checker.ball(scale), checker.ball(scale / 50), 10)
+            for x in (-1.0, 0.0, 0.7):
+                at = scale * (1 + x / 50)
+                error = qe.quantization_error(qe.density(density), grid, at, shift, rounding=rounding).mse
+                found = model(arb(x))
+                assert abs(error - float(found.mid())) <= float(found.rad()) + ERROR_RTOL * error + ERROR_ATOL
+
+
+# Densities of variance 1 for u >= 0, written for mpmath.
+PDFS = {
+    "gaussian": lambda u: mpmath.npdf(u),
+    "laplace": lambda u: mpmath.exp(-mpmath.sqrt(2) * u) / mpmath.sqrt(2),
+    "logistic": lambda u: mpmath.pi / mpmath.sqrt(48) * mpmath.sech(mpmath.pi / mpmath.sqrt(12) * u) ** 2,
+    "uniform": lambda u: 1 / mpmath.sqrt(12),
+    "student-t:df=3": lambda u: 2 / mpmath.pi / (1 + u * u) ** 2,
+    "student-t:df=4.5": lambda u: _student(u, mpmath.mpf(4.5)),
+    "generalized-gaussian:beta=0.5": lambda u: _exponential_power(u, mpmath.mpf(0.5)),
+    "generalized-gaussian:beta=1.5": lambda u: _exponential_power(u, mpmath.mpf(1.5)),
+}
+
+
+def _student(u: Any, df: Any) -> Any:
+    return (1 + u * u / (df - 2)) ** (-(df + 1) / 2) / mpmath.sqrt(df - 2) / mpmath.beta(0.5, df / 2)
+
+
+def _exponential_power(u: Any, beta: Any) -> Any:
+    alpha = mpmath.sqrt(mpmath.gamma(1 / beta) / mpmath.gamma(3 / beta))
+    return beta / (2 * alpha * mpmath.gamma(1 / beta)) * mpmath.exp(-((u / alpha) ** beta))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name: str) -> None:
+    """P(T > u), E[(T - u)_+], E[T^2; T > u] and the Taylor series of the pdf; quadrature of mpmath over y = log(x)."""
+    said, pdf = density_data(name), PDFS[name]
+    family = checker.FAMILIES[said["family"]](**{key: said[key] for key in said if key in ("df", "beta")})
+    with mpmath.workdps(25):
+        for u in (mpmath.mpf("0.4"), mpmath.mpf("1.3")):
+            at = arb(mpmath.nstr(u, 30))
+            mass, over = family.tails(at)
+            end = mpmath.log(mpmath.sqrt(3)) if name == "uniform" else mpmath.mpf(60)
+            points = mpmath.linspace(mpmath.log(u), end, 30)
+            for found, weigh in (
+                (mass, lambda x: 1),
+                (over, lambda x, u=u: x - u),
+                (family.second(at), lambda x: x * x),
+            ):
+                expected = mpmath.quad(lambda y, w=weigh: w(mpmath.exp(y)) * pdf(mpmath.exp(y)) * mpmath.exp(y), points)
+                assert abs(mpmath.mpf(found.str(25, radius=False)) / expected - 1) < 1e-18
+            series = family.pdf(arb_series([at, 1], prec=4))
+            for i, coefficient in enumerate(mpmath.taylor(pdf, u, 3)):
+                assert abs(mpmath.mpf(series[i].str(25, radius=False)) - coefficient) < 1e-12
+
+
+def test_many_digits() -> None:
+    proven = certify("laplace", "int3", digits=300)
+    verify(proven.content)
+    # Laplace on the binary grid: the scale is E|x| = 1 / sqrt(2), the error 1 - 1 / 2.
+    binary = certify("laplace", "binary", digits=100)
+    assert arb(binary.scale).contains(1 / arb(2).sqrt()) or arb(binary.scale).overlaps(1 / arb(2).sqrt())
+    assert arb(binary.mse).contains(Fraction(1, 2).numerator / arb(2))
+    assert len(proven.scale) > 300
+
+
+# -- what cannot be proven -----------------------------------------------------------------------------------------
+
+
+def test_no_least_error_is_said() -> None:
+    """Values below 0 and levels above: the best scale is none at all."""
+    with pytest.raises(OpenError, match="falls on and on towards the scale"):
+        certify("uniform:a=-2,b=-1", "uint4")
+
+
+@pytest.mark.parametrize(
+    ("density", "words"),
+    [
+        (qe.from_pdf(lambda x: np.exp(-np.abs(x)) / 2, (-np.inf, np.inf)), "density must be made of Gaussian"),
+        (qe.Gaussian(std=[1.0, 2.0]), r"density must have shape \(\), got \(2,\)"),
+        ("gausian", "did you mean 'gaussian'"),
+    ],
+)
+def test_densities_without_proof(density: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        certify(density, "int4")
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="rounding must be 'nearest' or 'stochastic', got 'up'"):
+        certify("gaussian", "int4", rounding="up")
+    with pytest.raises(ValueError, match="digits must be an integer from 6 to 1000, got 3"):
+        certify("gaussian", "int4", digits=3)
+
+
+# -- the checker ---------------------------------------------------------------------------------------------------
+
+
+def test_files(tmp_path: Path) -> None:
+    """Saved, loaded, and verified by the checker alone, in a Python that finds no qerror."""
+    proven = certify("student-t:df=5", "e2m1", rounding="stochastic")
+    proven.save(tmp_path / "proof.json")
+    assert Certificate.load(tmp_path / "proof.json") == proven
+    wrong = json.loads(proven.to_json()) | {"unique": False}
+    (tmp_path / "wrong.json").write_text(json.dumps(wrong), encoding="utf-8")
+    command = [sys.executable, "-I", checker.__file__, "proof.json", "wrong.json"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    first, second = ran.stdout.splitlines()
+    assert first.startswith("proof.json: proven: 15 levels")
+    assert second == "wrong.json: NOT PROVEN: unique must be True"
+    assert ran.returncode == 1
+    with pytest.raises(ValueError, match="is no certificate"):
+        Certificate.load(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("density", "grid", "limit"), [("gaussian", "int4", 600), ("gaussian", "int8", 3000), ("laplace", "e5m2", 16000)]
+)
+def test_certificates_are_small(density: str, grid: str, limit: int) -> None:
+    assert len(certificates()[grid, density, "nearest"].to_json()) < limit
+
+
+def moved(number: str, by: float) -> str:
+    """A decimal of the same form, relatively moved."""
+    digits, _, power = number.partition("e")
+    return f"{round(Fraction(digits) * (1 + Fraction(by)))}e{power}"
+
+
+def changed(content: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(content), **fields}
+
+
+def wrong_roots(content: dict[str, Any]) -> Any:
+    roots = content["roots"]
+    for i, root in enumerate(roots):
+        for by in (1e-12, -1e-12, 1e-30, 0.01, -0.5):
+            yield f"root {by}", changed(content, roots=[*roots[:i], moved(root, by), *roots[i + 1 :]])
+        yield "root dropped", changed(content, roots=roots[:i] + roots[i + 1 :])
+        yield "root twice", changed(content, roots=[*roots, root])
+        finer = root.replace("e-", "0e-")
+        yield "a root ten times larger", changed(content, roots=[*roots[:i], finer, *roots[i + 1 :]])
+
+
+def wrong_kinds(content: dict[str, Any]) -> Any:
+    kinds = content["kinds"]
+    for i, kind in enumerate(kinds):
+        # A piece that is excluded by its values may be by its slope, too: that is no hole.
+        others = "sxmvzpq" if i in (0, len(kinds) - 1) else "xmszpq" if kind == "v" else "szpq"
+        for other in set(others) - {kind}:
+            yield f"{kind} -> {other}", changed(content, kinds=kinds[:i] + other + kinds[i + 1 :])
+        yield f"{kind} dropped", changed(content, kinds=kinds[:i] + kinds[i + 1 :])
+
+
+def wrong_cuts(content: dict[str, Any]) -> Any:
+    cuts, kinds = content["cuts"].split(), content["kinds"]
+    for i, cut in enumerate(cuts):
+        yield "cut dropped", changed(content, cuts=" ".join(cuts[:i] + cuts[i + 1 :]))
+        yield "cut negative", changed(content, cuts=" ".join([*cuts[:i], f"-{cut}", *cuts[i + 1 :]]))
+        if i:
+            yield "cuts swapped", changed(content, cuts=" ".join([*cuts[: i - 1], cut, cuts[i - 1], *cuts[i + 1 :]]))
+        if kinds[i] == "v":
+            # What is beside it would have to hold its root.
+            rest = " ".join(cuts[: i - 1] + cuts[i:])
+            yield "v dropped", changed(content, cuts=rest, kinds=kinds[:i] + kinds[i + 1 :])
+    yield "no first piece", changed(content, cuts=" ".join(cuts[1:]), kinds=kinds[1:])
+    yield "no last piece", changed(content, cuts=" ".join(cuts[:-1]), kinds=kinds[:-1])
+    first, last = kinds.index("v"), kinds.rindex("v")
+    yield "first piece too long", changed(content, cuts=" ".join(cuts[first - 1 :]), kinds="s" + kinds[first:])
+    yield "last piece too long", changed(content, cuts=" ".join(cuts[: last + 1]), kinds=kinds[: last + 1] + kinds[-1])
+
+
+def other_problems(content: dict[str, Any]) -> Any:
+    levels, density = content["levels"], content["density"]
+    for i, level in enumerate(levels):
+        for by in (1e-9, -1e-6):
+            yield f"level {by}", changed(content, levels=[*levels[:i], level + by, *levels[i + 1 :]])
+        yield "level dropped", changed(content, levels=levels[:i] + levels[i + 1 :])
+    yield "levels reversed", changed(content, levels=levels[::-1])
+    yield "level more", changed(content, levels=[*levels, levels[-1] + 1])
+    for key in density.keys() - {"family"}:
+        for value in (density[key] + 1e-9, "x"):
+            yield f"{key} = {value}", changed(content, density={**density, key: value})
+    for family in checker.FAMILIES.keys() - {density["family"]}:
+        shape = {"student-t": {"df": 3}, "generalized-gaussian": {"beta": 1}}.get(family, {})
+        yield family, changed(content, density={"family": family, "mean": 0, "std": 1, **shape})
+    yield "shift", changed(content, shift=1e-12)
+    yield "rounding", changed(content, rounding="nearest" if content["rounding"] == "stochastic" else "stochastic")
+
+
+def other_claims(content: dict[str, Any], rng: random.Random) -> Any:
+    for key in ("scale", "mse"):
+        text = content[key]
+        for _ in range(20):
+            place = rng.choice([i for i in range(text.index(" ")) if text[i].isdigit()])
+            digit = str((int(text[place]) + rng.randint(1, 9)) % 10)
+            yield f"digit of {key}", changed(content, **{key: text[:place] + digit + text[place + 1 :]})
+        yield f"wide {key}", changed(content, **{key: text.replace("+/- 5.1e", "+/- 99e")})
+        yield f"narrow {key}", changed(content, **{key: text.replace("5.1e-", "1e-1")})
+    yield "unique", changed(content, unique=not content["unique"])
+    yield "minimum more", changed(content, minima=[[content["scale"], content["mse"]]])
+    for fields in ({"digits": 31}, {"bits": 16}, {"order": 2}, {"schema": 2}, {"format": "x"}, {"more": 0}):
+        yield f"{fields}", changed(content, **fields)
+    for key in content:
+        yield f"without {key}", {k: v for k, v in content.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("density", "grid", "rounding"),
+    [
+        ("gaussian", "e3m0", "nearest"),
+        ("student-t:df=5", "int3", "stochastic"),
+        ("generalized-gaussian:beta=0.5", "e2m1", "nearest"),
+    ],
+)
+def test_mutations_are_refused(density: str, grid: str, rounding: str) -> None:
+    """More than 150 a certificate; the exception is the checker's own or that of malformed JSON."""
+    content = certify(density, grid, rounding=rounding).content
+    verify(content)
+    survived, tried = [], 0
+    for what, mutant in itertools.chain(
+        wrong_roots(content),
+        wrong_kinds(content),
+        wrong_cuts(content),
+        other_problems(content),
+        other_claims(content, random.Random(20)),
+    ):
+        tried += 1
+        try:
+            verify(mutant)
+        except (ValueError, KeyError, TypeError):
+            continue
+        survived.append(what)
+    assert survived == []
+    assert tried > 150
+
+
+# -- the shipped table ---------------------------------------------------------------------------------------------
+
+# Digits of the table's scales where the minimum stands alone; on flat minima (generalized Gaussians of shape 0.5 in
+# floating formats of 8 bits) float64 has no more.
+SCALE_DIGITS = 6
+# 254 octaves of positive levels: each takes a minute, and these are left to do.
+LONG = ("e8m0",)
+UNPROVEN = {
+    ("e8m0", f"generalized-gaussian:beta={beta}", rounding)
+    for beta in (0.5, 1.5)
+    for rounding in ("nearest", "stochastic")
+}
+PARTS = 40
+
+
+def shipped() -> dict[tuple[str, str, str], Certificate]:
+    return certificates()
+
+
+def check_row(key: tuple[str, str, str], proven: Certificate) -> None:
+    """The certificate is about what the key names, and it holds."""
+    grid, density, rounding = key
+    content = proven.content
+    assert content["levels"] == qe.grid(grid).levels.tolist()
+    assert content["density"] == density_data(density)
+    assert (content["shift"], content["rounding"], content["digits"]) == (0, rounding, 30)
+    verify(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_a_fresh_tenth_of_the_shipped_certificates(part: int) -> None:
+    """A tenth of each quarter, so that two cores share the work."""
+    rows = [(key, proven) for key, proven in shipped().items() if key[0] not in LONG][part::4]
+    for key, proven in random.sample(rows, round(len(rows) / 10)):
+        check_row(key, proven)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(PARTS))
+def test_all_shipped_certificates(part: int) -> None:
+    """`make certify`."""
+    for key, proven in list(shipped().items())[part::PARTS]:
+        check_row(key, proven)
+
+
+def test_every_row_but_four_is_certified() -> None:
+    table = qe.load_table()
+    keys = [(row.grid, row.density, row.rounding) for row in table.rows]
+    assert [*shipped()] == [key for key in keys if key not in UNPROVEN]
+    assert PACKAGED.stat().st_size < 1_000_000
+    rows = [table.certified(*key[:2], rounding=key[2]) for key in shipped()]
+    # Powers of two over 254 octaves: copies that 200 bits cannot tell apart.
+    assert {row.row.grid for row in rows if not row.unique} <= {"e8m0"}
+    # What is called EXACT keeps its word; e8m0 on Student's t of 3, SCANNED, is 1.15e-12 above the least.
+    assert min(row.mse_digits for row in rows if row.row.status == "EXACT") >= 12
+    assert min(row.mse_digits for row in rows) >= 11
+    # Where float64 sees copies an octave apart as one, the scale of the row may be that of any of them.
+    for row in rows:
+        assert row.scale_digits >= (0 if row.copies else SCALE_DIGITS), row
+
+
+# -- samples and codebooks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", ["int2", "e2m1", "nf4", "int3_midrise", "uint4"])
+def test_samples_are_proven_in_fractions(grid: str) -> None:
+    rng = np.random.default_rng(20)
+    for size in (1, 2, 9, 40):
+        sample = qe.Empirical(np.abs(rng.standard_t(3, size)).astype(np.float32), weights=rng.integers(1, 4, size))
+        proven = certify(sample, grid, shift=0.125)
+        verify(json.loads(proven.to_json()))
+        best = qe.optimal_scale(sample, grid, shift=0.125)
+        assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=1e-12, abs_tol=1e-18)
+
+
+def test_wrong_proofs_of_samples_are_refused() -> None:
+    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3").content
+    verify(content)
+    cuts, scale = content["cuts"].split(), Fraction(content["scale"])
+    mutants = [changed(content, cuts=" ".join(cuts[:i] + cuts[i + 1 :])) for i in (0, len(cuts) // 2, len(cuts) - 1)]
+    mutants += [changed(content, cuts=" ".join(cuts[::-1])), changed(content, cuts=f"{cuts[0]} {cuts[-1]}")]
+    mutants += [changed(content, scale=str(scale * (1 + Fraction(1, 10**12)))), changed(content, unique=False)]
+    mutants += [changed(content, mse=str(Fraction(content["mse"]) * f)) for f in (2, 1 - Fraction(1, 10**15))]
+    mutants += [changed(content, shift=1e-9), changed(content, rounding="stochastic"), changed(content, kinds="x")]
+    for place in range(5):
+        values = list(content["density"]["values"])
+        values[place] += 1e-9
+        mutants.append(changed(content, density={**content["density"], "values": values}))
+    mutants += [changed(content, levels=[*content["levels"][:-1], 2.999])]
+    for mutant in mutants:
+        with pytest.raises(ValueError):  # noqa: PT011
+            verify(mutant)
+
+
+# Max (1960) and Paez and Glisson (1972), as `tests/reference/known_answers.py` has them, and closed forms.
+@pytest.mark.parametrize(
+    ("density", "count", "levels", "mse"),
+    [
+        ("gaussian", 8, ("0.2450941789", "0.7560052812", "1.3439092785", "2.1519457045"), "0.0345477607885"),
+        ("laplace", 2, ("0.70710678118654752440084436210484903928",), "0.5"),
+        ("uniform", 3, ("0", "1.154700538379251529018297561003914911295"), "0.1111111111111111111111111"),
+    ],
+)
+def test_known_codebooks(density: str, count: int, levels: tuple[str, ...], mse: str) -> None:
+    proven = certify_codebook(density, count)
+    assert proven.optimal
+    assert len(proven.levels) == count
+    for found, known in zip((*proven.levels[-len(levels) :], proven.mse), (*levels, mse), strict=True):
+        assert abs(arb(found) - arb(known)) < arb(10) ** -min(28, len(known) - 2)
+
+
+@pytest.mark.parametrize("density", FAMILIES)
+@pytest.mark.parametrize("count", [2, 5, 16, 64])
+def test_codebooks_of_float64_are_right_to_their_last_digits(density: str, count: int) -> None:
+    """Laplace with an even number of levels, too, where the whole problem is singular and its half is not."""
+    proven = certify_codebook(density, count)
+    levels = np.array([middle(level) for level in proven.levels])
+    assert proven.optimal == (not density.startswith("student") and "beta=0.5" not in density)
+    found = qe.lloyd_max(qe.density(density), count).levels
+    if density.endswith("beta=0.5") and count % 2 == 0:
+        # A cusp this sharp takes a level of its own: the symmetric codebook is stationary, and beaten.
+        assert qe.quantization_error(qe.density(density), qe.Grid(found), 1.0).mse < middle(proven.mse)
+        return
+    np.testing.assert_allclose(found, levels, rtol=LEVEL_RTOL, atol=1e-15)
+    np.testing.assert_array_equal(found, -found[::-1])
+    mse = qe.quantization_error(qe.density(density), qe.Grid(levels), 1.0).mse
+    assert math.isclose(mse, middle(proven.mse), rel_tol=ERROR_RTOL)
+
+
+def test_codebooks_of_other_densities_are_refused() -> None:
+    with pytest.raises(ValueError, match="density must be one of the symmetric families"):
+        certify_codebook("rectified(gaussian)", 4)
+
+
+# -- float64 held against it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [*FAMILIES, "generalized-gaussian:beta=2.5", "mixture(3*laplace;1*gaussian:std=5)"])
+def test_the_slack_of_float64_proofs_covers_their_sums(density: str) -> None:
+    """B and C of the search, at random scales, against balls: within `Objective.noise`, which proofs allow for."""
+    rng, member = np.random.default_rng(20), qe.density(density)
+    for name, shift in (("int2", 0.0), ("e2m1", 0.0), ("nf4", 0.7), ("e3m2", 0.0), ("int8", 0.0)):
+        grid = qe.grid(name)
+        objective = Objective(member, grid, np.array([shift]), "nearest", "exact")
+        scales = np.exp(rng.uniform(-1.2, 1.8, 12)) / grid.absmax * float(member.std)
+        b, c = objective._sums(np.zeros(scales.size, np.intp), scales)
+        problem = checker.Problem(density_data(member), grid.levels.tolist(), shift, "nearest")
+        for s, found in zip(scales.tolist(), objective.power - 2 * scales * b + scales**2 * c, strict=True):
+            mse = problem.model(checker.ball(s), arb(0), 3)[0][0]
+            # The last sum rounds three times more, by an ulp of its largest term.
+            rounded = 4 * np.finfo(float).eps * float(objective.power[0])
+            assert abs(float((checker.ball(float(found)) - mse).mid())) <= objective.noise[0] + rounded
+
+
+def held(problem: checker.Problem, best: qe.ScaleResult, proven: Certificate) -> None:
+    """The answer of the search, against the proof: error, scale, interval."""
+    least = arb(proven.mse)
+    assert abs(arb(best.error.mse) / least - 1) < 1e-12
+    at = problem.model(checker.ball(best.scale), arb(0), 3)[0][0]
+    assert at / least - 1 < 1e-12
+    for end in best.interval_1pct:
+        if 0 < end < math.inf:
+            there = problem.model(checker.ball(float(end)), arb(0), 3)[0][0]
+            assert abs(there / least - arb("1.01")) < INTERVAL_RTOL
+
+
+def random_pair(rng: random.Random) -> tuple[str, str, str]:
+    """A density and a grid that no table has."""
+    shape = rng.choice(["gaussian", "laplace", "logistic", "student-t:df=", "generalized-gaussian:beta="])
+    if shape.endswith("="):
+        shape += repr(round(rng.uniform(2.5, 12) if "df" in shape else rng.uniform(0.4, 5), 3))
+    grid = rng.choice([name for bits in range(2, 7) for name in qe.formats(bits)])
+    return shape, grid, rng.choice(["nearest", "stochastic"])
+
+
+def test_answers_of_float64_at_random() -> None:
+    """Four random pairs on each run, and four rows of the table; `make nightly` has 500 and all."""
+    rng = random.Random()
+    rows = [key for key in shipped() if key[0] not in LONG]
+    pairs = [(key[1], key[0], key[2]) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]
+    for pair in pairs:
+        compare(*pair)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(PARTS))
+def test_all_answers_of_float64(part: int) -> None:
+    rows = [(key[1], key[0], key[2]) for key in shipped() if key[0] not in LONG]
+    rng = random.Random(20)
+    for pair in [*rows, *(random_pair(rng) for _ in range(500))][part::PARTS]:
+        compare(*pair)
+
+
+def compare(density: str, grid: str, rounding: str) -> None:
+    proven = shipped().get((grid, density, rounding)) or certify(density, grid, rounding=rounding)
+    best = qe.optimal_scale(qe.density(density), grid, rounding=rounding)
+    problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), 0.0, rounding)
+    held(problem, best, proven)
+    if len(proven.minima) == 1:
+        assert abs(arb(best.scale) / arb(proven.scale) - 1) < 10.0**-SCALE_DIGITS, (density, grid, rounding)
+
+
+# -- scale and shift -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("density", "grid"),
+    [
+        ("gaussian", "int4"),
+        ("laplace", "int3"),
+        ("laplace:mean=2,std=3", "int2"),
+        ("logistic", "uint2"),
+        ("student-t:df=5", "int3"),
+        ("gaussian", "e1m2"),
+    ],
+)
+def test_scale_and_shift_together(density: str, grid: str) -> None:
+    proven = certify_pair(density, grid)
+    best = qe.optimal_scale(qe.density(density), grid, shift="optimal")
+    assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
+    # A uniform grid that is best beside the middle of a Laplace density is so on either side.
+    assert len(proven.optima) == (2 if density.startswith("laplace") else 1)
+    near = [(s, z) for s, z in proven.optima if abs(middle(z) - best.shift) < 1e-6 * best.scale]
+    assert len(near) == 1
+    assert math.isclose(middle(near[0][0]), best.scale, rel_tol=1e-8)
+    for scale, shift in proven.optima:
+        there = qe.quantization_error(qe.density(density), grid, middle(scale), middle(shift)).mse
+        assert math.isclose(there, middle(proven.mse), rel_tol=ERROR_RTOL)
+
+
+def test_max_1960_with_a_free_shift() -> None:
+    """Two's complement, shifted by half a step, is the symmetric quantizer: published step 0.5860, MSE 0.03744."""
+    proven, symmetric = certify_pair("gaussian", "int3"), certify("gaussian", "int3_midrise")
+    assert proven.optima[0][0] == symmetric.scale
+    assert proven.mse == symmetric.mse
+    assert (2 * arb(proven.optima[0][1])).overlaps(arb(proven.optima[0][0]))
+
+
+@pytest.mark.parametrize("s", [0.05, 0.2, 0.7, 1.5, 4.0, 30.0])
+def test_bounds_for_small_and_large_scales(s: float) -> None:
+    """Below every error at that scale, whatever the shift; and not for nothing."""
+    for name in ("gaussian", "laplace", "student-t:df=5"):
+        said = density_data(name)
+        family = checker.FAMILIES[said["family"]](**{key: said[key] for key in said if key == "df"})
+        for grid in ("int2", "e2m1", "int4"):
+            plane = _Plane(family, qe.grid(grid))
+            shifts = np.linspace(-10, 10, 201) * s
+            least = np.min(qe.quantization_error(qe.density(name), grid, s, shifts).mse)
+            assert float(plane.small(s).mid()) <= least
+            assert float(plane.large(s).mid()) <= least
+        assert float(_Plane(family, qe.grid("int2")).large(30.0).mid()) > 0.35
+        assert float(_Plane(family, qe.grid("int2")).small(0.01).mid()) > 0.9
+
+
+def test_pairs_of_other_densities_are_refused() -> None:
+    with pytest.raises(ValueError, match="density must be a symmetric family on the whole line"):
+        certify_pair("uniform", "int3")
+
+
+# -- blocks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("density", "form", "scale"),
+    [
+        ("gaussian", "mxfp4", 1.0),
+        ("laplace", "nvfp4", 0.01),
+        ("student-t:df=5", "int4_g32_e4m3fn", 0.02),
+        ("mixture(9*logistic;1*gaussian:std=4,mean=0.5)", "e2m1_g8_e4m3fn", 0.03),
+        ("uniform:a=-1,b=2", qe.BlockFormat("int3_midrise", 4, "e4m3fn", rule="up", constant=0.9), 0.01),
+    ],
+)
+def test_expected_errors_of_blocks(density: str, form: Any, scale: float) -> None:
+    """Against the errors of the library, which integrate a density of scaled values instead."""
+    proven = certify_block_error(density, form, scale)
+    error = qe.quantization_error(qe.density(density), form, scale).mse
+    assert math.isclose(float(error), middle(proven), rel_tol=ERROR_RTOL)
+    assert arb(proven).rel_accuracy_bits() > 95
+
+
+def test_blocks_of_one_value() -> None:
+    """Each value is the largest of its block: with scales 1 and 2 on levels -1, 0, 1, thresholds of M at 1.5 alone."""
+    form = qe.BlockFormat(qe.Grid([-1, 0, 1]), 1, qe.Grid([1, 2]))
+    x = mpmath.mpf
+    with mpmath.workdps(40):
+        near = [
+            mpmath.quad(lambda t, q=q: (t - q) ** 2 / 6, [a, b]) for q, a, b in ((0, 0, x("0.5")), (1, x("0.5"), 1.5))
+        ]
+        far = [mpmath.quad(lambda t, q=q: (t - q) ** 2 / 6, [a, b]) for q, a, b in ((2, 1.5, 3),)]
+        expected = mpmath.nstr(2 * (sum(near) + sum(far)), 35)
+    assert arb(certify_block_error("uniform:a=-3,b=3", form)).overlaps(arb(f"[{expected} +/- 1e-33]"))
+
+
+def test_block_formats_without_enclosure() -> None:
+    for form, words in (("int4_g128", "stored, unsigned scales"), ("int4", "unknown")):
+        with pytest.raises(ValueError, match=words):
+            certify_block_error("gaussian", form)
+    with pytest.raises(ValueError, match="density must have no point masses"):
+        certify_block_error("rectified(gaussian)", "mxfp4")
+
+
+# -- the commands --------------------------------------------------------------------------------------------------
+
+
+def run(*args: Any, status: int = 0) -> str:
+    result = CliRunner().invoke(qerror_command, [str(arg) for arg in args])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_command_proves_and_checks(tmp_path: Path) -> None:
+    path = tmp_path / "proof.json"
+    said = run("certify", "e2m1", "--density", "laplace", "--rounding", "stochastic", "-o", path)
+    proven = certify("laplace", "e2m1", rounding="stochastic")
+    assert said.splitlines() == [
+        "e2m1 on laplace, stochastic rounding, shift 0: proven",
+        f"scale  {proven.scale}  the only best",
+        f"MSE    {proven.mse}",
+        f"certificate written to {path}",
+    ]
+    assert Certificate.load(path) == proven
+    assert proven.scale in run("certify", "--check", path)
+    path.write_text(path.read_text(encoding="utf-8").replace('"unique":true', '"unique":false'), encoding="utf-8")
+    assert run("certify", "--check", path, status=1) == f"{path}: not proven: unique must be True\n"
+    (row,) = json.loads(run("certify", "--check", path, "--json", status=1))["rows"]
+    assert row == {"file": str(path), "proven": False, "error": "unique must be True"}
+    (row,) = json.loads(run("certify", "int3", "--json"))["rows"]
+    assert row["scale"] == certify("gaussian", "int3").scale
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("certify", "give one GRID to prove, or --check"),
+        ("certify int4 --check proof.json", "give one GRID to prove, or --check"),
+        ("certify int44", "unknown grid 'int44'"),
+        ("certify --check nothing.json", "is no certificate"),
+        ("certify int4 --digits 2", "digits must be an integer from 6 to 1000, got 2"),
+        ("table --certified --shift mean", "leave --output, --model and --shift out"),
+        ("table --certified --grids int4 --densities gaussian:std=2", "the table has no density 'gaussian:std=2'"),
+    ],
+)
+def test_commands_refuse(words: str, message: str) -> None:
+    assert message in run(*words.split(), status=2)
+
+
+def test_command_prints_the_certified_table() -> None:
+    words = "table --certified --grids e5m2 int4 --densities gaussian"
+    said = run(*words.split()).splitlines()
+    row = qe.load_table().certified("e5m2", "gaussian")
+    assert said[0].startswith(
+        "e5m2 on gaussian, nearest: unique, 13 copies within 1e-12; the table's scale has 0 right"
+    )
+    assert said[1:3] == [f"  scale {row.scale}", f"  MSE   {row.mse}"]
+    assert len(said) == 6
+    rows = json.loads(run(*words.split(), "--json"))["rows"]
+    assert rows[0]["scale"] == row.scale
+    assert rows[1]["copies"] == 0
+
+
+def test_rows_without_certificate_are_said() -> None:
+    other = qe.scale_table(["int4"], ["gaussian"], shift="mean")
+    with pytest.raises(
+        ValueError, match="there is no certificate of int4 on gaussian, nearest, model exact, shift mean"
+    ):
+        other.certified("int4", "gaussian")
