@@ -205,6 +205,14 @@ def _values(tag: str, stored: NDArray[Any], size: int) -> NDArray[Any]:
     return stored.astype(np.float64 if tag == "F64" else np.float32, copy=False)
 
 
+def values_of_codes(tag: str) -> NDArray[np.float32]:
+    """The value of every bit pattern of a type of 8 or 16 bits."""
+    if tag in _GRID_OF_FLOAT8:
+        return _float8_values(tag)
+    every = np.arange(1 << 16, dtype=np.uint16)
+    return _widen_bfloat16(every) if tag == "BF16" else every.view(np.float16).astype(np.float32)
+
+
 def _check_real(info: TensorInfo, path: Any) -> None:
     if not is_real(info.dtype):
         raise _no_numbers(info, path, "F64, F32, F16, BF16, F8_*, F6_* and F4")

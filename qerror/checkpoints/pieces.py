@@ -1,0 +1,360 @@
+"""Fitting rows of one tensor: read once, every format and rule on them, and what remains of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import shown
+from .._threads import num_threads, thread_map
+from ..casting.block_scales import tensor_scale_of
+from ..casting.cast import quantize
+from ..files.elements import TensorInfo, packed_bits
+from ..files.mapping import Checkpoint
+from ..grids.formats import grid as as_grid
+from ..results import FitResult, Status
+from ..tensors.arguments import resolve_format
+from ..tensors.fitting import evaluate, fit
+from .moments import Moments, joined, moments_of
+from .patterns import Patterns, count_patterns, countable
+from .recipe import Cut, Recipe, cut, piece_options, piece_weights
+
+_UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
+# What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece, and for an element of a
+# group that is larger than one (measured with every rule, format and layout).
+_PIECE_COST = 180e6
+_ELEMENT_COST = 60.0
+# Interpreter, NumPy and SciPy.
+BASE_MEMORY = 150e6
+DEFAULT_MEMORY = 1e9
+
+Weigher = Callable[[TensorInfo], "NDArray[Any] | None"]
+
+
+@dataclasses.dataclass
+class FormatPart:
+    """What one format costs on some rows.
+
+    Attributes
+    ----------
+    mse : dict of str to float
+        By rule: the sum of squared errors, weighted.
+    power, weight : float
+        Sums of squares and of weights.
+    groups : int
+    unusual : dict of str to dict of str to int
+        By rule: how many groups have a status that needs words.
+    arrays : dict of str to ndarray
+        Of the first rule: scale, shift, and where there are such zero_point, tensor_scale and codes.
+    wanted : tuple of str
+        The rules that were asked for ("optimal" is measured in any case), and "given".
+    """
+
+    mse: dict[str, float]
+    power: float
+    weight: float
+    groups: int
+    unusual: dict[str, dict[str, int]]
+    arrays: dict[str, NDArray[Any]]
+    wanted: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Part:
+    """Rows `begin` to `end` of a tensor, fitted: the moments of their values, and what each format costs."""
+
+    name: str
+    begin: int
+    end: int
+    moments: Moments
+    formats: dict[str, FormatPart]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+    """What a worker needs to fit rows of any tensor of a checkpoint.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    recipe : Recipe
+    largest : callable
+        Name of a tensor -> largest magnitude of those that share its tensor scale.
+    weigh : callable, optional
+        TensorInfo -> weights of its elements, or None.
+    given : mapping, optional
+        NAME.scale and NAME.shift to compare with.
+    memory : float
+        Bytes that a worker may use.
+    """
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    largest: Callable[[str], float]
+    weigh: Weigher | None = None
+    given: Mapping[str, NDArray[Any]] | None = None
+    memory: float = DEFAULT_MEMORY
+
+    def rows(self, name: str, begin: int, end: int, progress: Callable[[int], None] | None = None) -> Part:
+        """Fit rows `begin` to `end` (in pieces, by threads); `progress` hears of the bytes that are done."""
+        info = self.checkpoint.info(name)
+        how = cut(info, self.recipe)
+        weights = self.weigh(info) if self.weigh else None
+        bits = bits_of(info)
+
+        def work(rows: tuple[int, int]) -> Part:
+            found = self._piece(info, how, rows, weights)
+            if progress:
+                progress((rows[1] - rows[0]) * how.row_size * bits // 8)
+            return found
+
+        pieces = how.pieces(begin, end)
+        self.check_memory(info, how)
+        cost = max(_PIECE_COST, how.step * how.row_size * _ELEMENT_COST)
+        at_most = max(1, int((self.memory - BASE_MEMORY) / cost))
+        if how.leading:
+            parts = thread_map(work, pieces, at_most=min(at_most, num_threads()))
+            part = joined_parts(parts)
+        else:
+            part = Part(name, begin, end, Moments(0.0, 0.0, 0.0, 0.0, 0.0), {})
+        if how.whole:
+            whole = self._whole(info, how, weights, progress if not how.leading else None)
+            part = Part(name, begin, end, whole.moments, {**part.formats, **whole.formats})
+        ordered = {grid: part.formats[grid] for grid in self.recipe.grids}
+        return dataclasses.replace(part, formats=ordered)
+
+    def check_memory(self, info: TensorInfo, how: Cut) -> None:
+        """Refuse a tensor whose groups do not fit into what a worker may use."""
+        counted = countable(info.dtype) and self.weigh is None and not self._needs_all()
+        one = how.step * how.row_size if how.leading else 0
+        if how.whole and not counted:
+            one = max(one, info.size)
+        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST)
+        if needed > self.memory:
+            size = f"{info.size / 1e6:.0f} million values"
+            raise MemoryError(
+                f"{shown(info.name, 60)}: groups that reach over {size} take about {needed / 1e9:.1f} GB; "
+                f"allow them, as in --memory {math.ceil(needed / 1e9)}GB, or give scales to rows or blocks"
+            )
+
+    def _needs_all(self) -> bool:
+        return any(self._of_whole(rule) for rule in self.recipe.every_rule) or self.given is not None
+
+    @staticmethod
+    def _of_whole(rule: str) -> bool:
+        """Whether a rule reads more than the values and how often each is there."""
+        return "family=auto" in rule.replace(" ", "")
+
+    def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
+        begin, end = (row * how.row_size for row in rows)
+        values = self.checkpoint.part(info.name, begin, end).reshape(how.shape(info, rows[1] - rows[0]))
+        formats = {}
+        for grid in self.recipe.grids:
+            if grid in how.whole:
+                continue
+            options = piece_options(self.recipe, grid, info, how.leading)
+            options |= self._shared(info.name, grid)
+            own = piece_weights(weights, info, how, rows)
+            formats[grid] = self._fit(info, grid, values, options, own, how, rows)
+        return Part(info.name, *rows, moments_of(values), formats)
+
+    def _shared(self, name: str, grid: str) -> dict[str, float]:
+        """The tensor scale, where the format has one."""
+        full = self.recipe.full_scale(grid)
+        if full is None:
+            return {}
+        options = self.recipe.of(grid)
+        form = resolve_format(grid, *(options.get(key) for key in ("axis", "block_size", "scale_format")))
+        return {"tensor_scale": tensor_scale_of(self.largest(name), form.grid, full)}
+
+    def _fit(
+        self,
+        info: TensorInfo,
+        grid: str,
+        values: NDArray[Any],
+        options: dict[str, Any],
+        weights: NDArray[Any] | None,
+        how: Cut,
+        rows: tuple[int, int],
+    ) -> FormatPart:
+        recipe, mse, unusual = self.recipe, {}, {}
+        weight = float(values.size if weights is None else np.broadcast_to(weights, values.shape).sum())
+        power, groups, arrays = 0.0, 0, {}
+        for rule in recipe.every_rule:
+            found = fit(values, grid, rule=rule, weights=weights, measure=False, **options)
+            total = found.total
+            mse[rule], unusual[rule] = float(total.mse) * weight, _unusual(found)
+            if rule == recipe.rules[0]:
+                power, groups = float(total.power) * weight, int(np.size(found.scale))
+                arrays = _arrays(found)
+                if recipe.codes:
+                    arrays["codes"] = found.quantize(values)
+            del found
+        if self.given is not None and f"{info.name}.scale" in self.given:
+            mse["given"] = weight * self._given(info, grid, values, options, weights, how, rows)
+        wanted = (*recipe.rules, *(["given"] if "given" in mse else []))
+        return FormatPart(mse, power, weight, groups, unusual, arrays, wanted)
+
+    def _given(
+        self,
+        info: TensorInfo,
+        grid: str,
+        values: NDArray[Any],
+        options: dict[str, Any],
+        weights: NDArray[Any] | None,
+        how: Cut,
+        rows: tuple[int, int],
+    ) -> float:
+        assert self.given is not None
+        layout = {key: options[key] for key in ("axis", "block_size", "block_axis", "scale_format") if key in options}
+        pair = [self.given[f"{info.name}.scale"], self.given.get(f"{info.name}.shift", 0.0)]
+        if how.leading:
+            groups = self.recipe.groups(grid, info.shape)
+            full = [np.broadcast_to(np.asarray(each), groups.scale_shape) for each in pair]
+            own = [each.reshape(-1, *groups.scale_shape[how.leading :]) for each in full]
+            unit = max(1, how.rows // len(own[0]))
+            pair = [each[rows[0] // unit : -(-rows[1] // unit)] for each in own]
+        scale, shift = pair
+        return float(evaluate(values, grid, scale, shift, weights=weights, measure=False, **layout).total.mse)
+
+    def _whole(
+        self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
+    ) -> Part:
+        """Formats with groups over all rows: from the counts of bit patterns, or all values at once."""
+        if countable(info.dtype) and weights is None and not self._needs_all() and info.size > _SORTED:
+            counts = count_patterns(self.checkpoint, info, progress)
+            formats = {}
+            for grid in how.whole:
+                layout = self.recipe.groups(grid, info.shape)
+                if not layout.whole:
+                    return self._all_values(info, how, weights, progress)
+                formats[grid] = self.from_patterns(counts, grid)
+                if self.recipe.codes:
+                    formats[grid].arrays["codes"] = self._codes(info, grid, formats[grid].arrays)
+            return Part(info.name, 0, how.rows, counts.moments(), formats)
+        return self._all_values(info, how, weights, progress)
+
+    def _all_values(
+        self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
+    ) -> Part:
+        values = self.checkpoint[info.name]
+        formats = {}
+        for grid in how.whole:
+            options = self.recipe.of(grid) | self._shared(info.name, grid)
+            whole = dataclasses.replace(how, leading=0)
+            formats[grid] = self._fit(info, grid, values, options, weights, whole, (0, how.rows))
+        if progress:
+            progress(info.size * bits_of(info) // 8)
+        return Part(info.name, 0, how.rows, moments_of(values), formats)
+
+    def from_patterns(self, counts: Patterns, grid: str) -> FormatPart:
+        """One scale for all values, from how often each of them is there: the same to the bit as from the values."""
+        options, mse, unusual = self.recipe.of(grid), {}, {}
+        arrays: dict[str, NDArray[Any]] = {}
+        power, weight = 0.0, float(counts.size)
+        for rule in self.recipe.every_rule:
+            found = fit_patterns(counts, grid, rule, options)
+            total = found.total
+            mse[rule], unusual[rule] = float(total.mse) * weight, _unusual(found)
+            if rule == self.recipe.rules[0]:
+                power, arrays = float(total.power) * weight, _arrays(found)
+        return FormatPart(mse, power, weight, 1, unusual, arrays, self.recipe.rules)
+
+    def _codes(self, info: TensorInfo, grid: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        """Codes of a tensor with one scale, piece by piece."""
+        form, step = as_grid(grid), 1 << 20
+        at = {"shift": float(arrays["shift"])}
+        if "zero_point" in arrays:
+            at = {"zero_point": int(arrays["zero_point"])}
+        parts = [(start, min(start + step, info.size)) for start in range(0, info.size, step)]
+        done = thread_map(
+            lambda part: quantize(self.checkpoint.part(info.name, *part), form, float(arrays["scale"]), **at), parts
+        )
+        return np.concatenate(done).reshape(info.shape)
+
+
+# Up to here values are sorted rather than counted (see `qerror.samples.intake`).
+_SORTED = 1 << 14
+
+
+def fit_patterns(counts: Patterns, grid: str, rule: str, options: Mapping[str, Any]) -> FitResult:
+    """`qerror.fit` of all values with one scale, from how often each of them is there."""
+    shift = options.get("shift", 0.0)
+    # Symmetric grids see magnitudes only; so does the search in `fit`.
+    folded = rule == "optimal" and not isinstance(shift, str) and not np.any(shift)
+    folded = folded and "zero_point" not in options and resolve_format(grid, None, None, None).grid.half is not None
+    values, weights = counts.values(folded=folded)
+    if counts.size <= _SORTED:
+        return fit(np.repeat(values, weights.astype(np.intp)), grid, rule=rule, measure=False, **options)
+    return fit(values, grid, rule=rule, weights=weights, measure=False, **options)
+
+
+def bits_of(info: TensorInfo) -> int:
+    """Bits of an element in the file; of blocks with scales about those of a code."""
+    try:
+        return packed_bits(info.dtype)
+    except KeyError:
+        return 8
+
+
+def largest_magnitude(checkpoint: Checkpoint, info: TensorInfo) -> float:
+    """The largest |x| of a tensor, piece by piece; nan where one is NaN."""
+    step = 1 << 20
+
+    def work(begin: int) -> float:
+        part = checkpoint.part(info.name, begin, min(begin + step, info.size))
+        return float(max(abs(float(part.max())), abs(float(part.min())))) if not np.isnan(part).any() else math.nan
+
+    found = thread_map(work, range(0, info.size, step))
+    return math.nan if any(map(math.isnan, found)) else max(found, default=0.0)
+
+
+def joined_parts(parts: Sequence[Part]) -> Part:
+    """Parts of one tensor, in their order, as one."""
+    formats = {}
+    for grid in parts[0].formats:
+        mine = [part.formats[grid] for part in parts]
+        rules = [rule for rule in mine[0].mse if all(rule in each.mse for each in mine)]
+        formats[grid] = FormatPart(
+            {rule: math.fsum(each.mse[rule] for each in mine) for rule in rules},
+            math.fsum(each.power for each in mine),
+            math.fsum(each.weight for each in mine),
+            sum(each.groups for each in mine),
+            {rule: _summed([each.unusual.get(rule, {}) for each in mine]) for rule in mine[0].unusual},
+            {name: _concatenated([each.arrays[name] for each in mine], name) for name in mine[0].arrays},
+            mine[0].wanted,
+        )
+    moments = joined(part.moments for part in parts)
+    return Part(parts[0].name, parts[0].begin, parts[-1].end, moments, formats)
+
+
+def _summed(tables: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: sum(table.get(name, 0) for table in tables) for name in names}
+
+
+def _concatenated(arrays: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
+    """One after the other, flat; what the whole tensor has once stays so."""
+    if name == "tensor_scale" or len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate([array.reshape(-1) for array in arrays])
+
+
+def _unusual(result: FitResult) -> dict[str, int]:
+    status = np.atleast_1d(np.asarray(result.status, object))
+    counts = {one.name: int(np.count_nonzero(status == one)) for one in _UNUSUAL}
+    return {one: count for one, count in counts.items() if count}
+
+
+def _arrays(found: FitResult) -> dict[str, NDArray[Any]]:
+    arrays = {"scale": np.asarray(found.scale), "shift": np.asarray(found.shift)}
+    if found.zero_point is not None:
+        arrays["zero_point"] = np.asarray(found.zero_point)
+    if found.tensor_scale is not None:
+        arrays["tensor_scale"] = np.asarray(found.tensor_scale)
+    return arrays

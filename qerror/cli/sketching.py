@@ -1,0 +1,1 @@
+"""The commands `qerror scan` and `ask`."""
