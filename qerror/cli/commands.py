@@ -15,7 +15,7 @@ COMMANDS = {
     "collect": ("fitting", "collect", "Put the parts together that `qerror fit -o DIR --shard i/n` made."),
     "compare": ("computing", "compare", "Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements."),
     "demo": ("computing", "demo", "Optimal scales of the common formats: for a Gaussian, a Laplace density and a real trained tensor."),
-    "derive": ("derive", "derive", ""),
+    "derive": ("derive", "derive", "Derive an error, or the scale that makes it smallest, step by step from the definition."),
     "error": ("computing", "error", "Error of GRID at given scales, and how many dB the best scale would gain."),
     "figures": ("takeaway", "figures", "Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs."),
     "fit": ("fitting", "fit", "Fit scales to the tensors of MODEL, however large it is."),

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def fit(
                 progress=lambda tensor, size: heard(tensor, size, total),
             )
         )
-    _show(name, recipe, done, work.checkpoint.skipped, as_json, options)
+    show(name, recipe.grids, done, work.checkpoint.skipped, as_json, options)
     if output is not None and not as_json:
         click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
     return _status(done)
@@ -196,9 +196,8 @@ def collect(folder: Path, as_json: bool) -> int:
 def _collect(folder: Path, as_json: bool) -> int:
     done, plan = collect_parts(folder)
     asked = plan["asked"]["recipe"]
-    recipe = Recipe(tuple(asked["grids"]), tuple(asked["rules"]), asked["options"])
     model = plan["model"] if isinstance(plan["model"], str) else tuple(plan["model"])
-    _show(model_name(model), recipe, done, plan["no_tensors"], as_json, asked["options"])
+    show(model_name(model), asked["grids"], done, plan["no_tensors"], as_json, asked["options"])
     if not as_json:
         count = len({fit.info.name for fit in done if fit.mse})
         click.echo(f"scales of {count} tensors written to {plain(str(folder))}")
@@ -237,7 +236,7 @@ def _check(
     recipe.check()
 
 
-def _said(options: dict[str, Any]) -> dict[str, Any]:
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not the usual ones, in words."""
     words = {"axis": "axis", "block_size": "blocks of", "zero_point": "zero point", "scale_format": "scales"}
     said = {words[key]: options[key] for key in words if key in options}
@@ -246,25 +245,28 @@ def _said(options: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _show(
+def show(
     name: str,
-    recipe: Recipe,
+    grids: Sequence[str],
     done: list[TensorFit],
     foreign: Mapping[str, str],
     as_json: bool,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
+    command: str = "fit",
 ) -> None:
+    """Print what was found, as a table or as JSON."""
     if as_json:
         found = report(done, dict(foreign))
-        print_json("fit", found["rows"], grid=", ".join(recipe.grids), **options, total=found["total"], left_out=found["left_out"])
+        rest = {key: found[key] for key in ("total", "left_out")}
+        print_json(command, found["rows"], grid=", ".join(grids), **options, **rest)
         return
-    title = ", ".join([plain(name), *recipe.grids, *(f"{key} {value}" for key, value in _said(options).items())])
+    title = ", ".join([plain(name), *grids, *(f"{key} {value}" for key, value in _said(options).items())])
     total = totals(done)
     if total:
         rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
         # Of several rules each one's SQNR is the best less what it loses.
         sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
-        several = len(recipe.grids) > 1
+        several = len(grids) > 1
         columns = ("tensor", "grid", *_COLUMNS[1:]) if several else _COLUMNS
         rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
         print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])

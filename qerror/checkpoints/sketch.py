@@ -1,0 +1,319 @@
+"""Sketches: what a checkpoint's tensors hold, read once and kept small, from which any format is answered.
+
+The file is a .safetensors file. Its metadata has ``qerror_sketch``: JSON with ``version`` (1), ``qerror``, ``source`` and
+``tensors``, for each of which ``shape``, ``dtype``, ``kind`` ("patterns" or "bins"), and for bins ``bits``, ``least`` and
+``greatest``. The content of tensor NAME is NAME.KEYS, U8: zlib-compressed byte planes (all lowest bytes first) of little
+endian columns of 8 bytes, one after the other: the gaps between the ascending keys (bit patterns, or leading bits) and
+the counts; of bins also the sums of r and of r^2 (see `qerror.checkpoints.bins`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import plain, shown
+from .._version import __version__
+from ..files.checkpoint import Where, open_checkpoint
+from ..files.elements import TensorInfo, is_shape
+from ..files.headers import parse_json
+from ..files.scales import open_scales
+from ..grids.block_formats import BlockFormat, as_format
+from ..results import Status
+from ..samples.empirical import Empirical
+from .bins import BITS, Bins, count_bins
+from .fitting import TensorFit, select_tensors, stored_size, tensor_fits
+from .moments import Moments
+from .patterns import Patterns, count_patterns, countable
+from .pieces import Fitting, Part
+from .recipe import Recipe
+from .tasks import absolute, model_name
+
+_VERSION = 1
+_COLUMNS = {"patterns": 2, "bins": 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSketch:
+    """What a tensor holds: how often each bit pattern is there, or float32 values by their leading bits."""
+
+    info: TensorInfo
+    content: Patterns | Bins
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that is asked is answered as from the values."""
+        return isinstance(self.content, Patterns)
+
+    def moments(self) -> Moments:
+        """Number, mean and central moments of the values."""
+        return self.content.moments()
+
+    def density(self) -> Empirical:
+        """The values as a distribution: themselves, or the means of their bins.
+
+        Everything that reads a density reads it: `qerror.fit_density`, `qerror.optimal_scale`, histograms.
+        """
+        if isinstance(self.content, Patterns):
+            return Empirical(*self.content.values())
+        return Empirical(*self.content.means())
+
+    def merged(self, other: TensorSketch) -> TensorSketch:
+        """The sketch of both tensors' values (parts of one, or several): exactly, in any order."""
+        rows = (self.info.shape[0] + other.info.shape[0],) if self.info.shape and other.info.shape else (2,)
+        same = self.info.shape[1:] == other.info.shape[1:]
+        shape = (*rows, *self.info.shape[1:]) if same else (self.info.size + other.info.size,)
+        info = TensorInfo(self.info.name, shape, self.info.dtype)
+        one, two = self.content, other.content
+        if isinstance(one, Patterns) and isinstance(two, Patterns):
+            return TensorSketch(info, one.merged(two))
+        if isinstance(one, Bins) and isinstance(two, Bins):
+            return TensorSketch(info, one.merged(two))
+        raise ValueError(f"sketches must be of one kind to be merged, got {self.info.dtype} and {other.info.dtype}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketch(Mapping[str, TensorSketch]):
+    """Sketches of a checkpoint's tensors by name, and what was left out of it with the reason."""
+
+    source: str
+    tensors: Mapping[str, TensorSketch]
+    left_out: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> TensorSketch:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def ask(
+        self,
+        grid: str | Sequence[str],
+        *,
+        rule: str | Sequence[str] = "optimal",
+        shift: float | str = 0.0,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> list[TensorFit]:
+        """One scale for each tensor in each format, without the data.
+
+        Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others. Of
+        float32 tensors rule "optimal" alone: `mse` is an upper bound of the error at the scale, `optimum` a lower bound of
+        the least one.
+
+        Raises
+        ------
+        ValueError
+            For block formats, whose blocks a sketch does not know, and for other rules on float32 tensors.
+        """
+        grids = (grid,) if isinstance(grid, str) else tuple(grid)
+        rules = (rule,) if isinstance(rule, str) else tuple(rule)
+        for each in grids:
+            if isinstance(as_format(each), BlockFormat):
+                raise ValueError(f"grid must be a grid, got the block format {each}: a sketch does not know what lies in a block")
+        recipe = Recipe(grids, rules, {"shift": shift} if shift else {})
+        recipe.check()
+        infos = [each.info for each in self.tensors.values()]
+        chosen = select_tensors(infos, include=include, exclude=exclude, one_dimensional=True)
+        out = []
+        for info, _ in chosen:
+            try:
+                out += _answers(self.tensors[info.name], recipe, shift)
+            except ValueError as error:
+                out.append(TensorFit(info, failed=str(error)))
+        return out
+
+    def joined(self, others: Sequence[Sketch]) -> Sketch:
+        """The sketch of a checkpoint that was scanned in parts, each tensor in one of them."""
+        tensors, left = dict(self.tensors), dict(self.left_out)
+        for other in others:
+            twice = next((name for name in other if name in tensors), None)
+            if twice is not None:
+                raise ValueError(f"tensor {shown(twice, 60)} is in two of the sketches; give each once")
+            tensors.update(other.tensors)
+            left.update(other.left_out)
+        return Sketch(", ".join([self.source, *(other.source for other in others)]), tensors, left)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a sketch; it appears whole or not at all."""
+        tables = {}
+        for name, each in self.tensors.items():
+            content = each.content
+            kind = "patterns" if isinstance(content, Patterns) else "bins"
+            tables[name] = {"shape": list(each.info.shape), "dtype": each.info.dtype, "kind": kind}
+            if isinstance(content, Bins):
+                tables[name] |= {"bits": content.bits, "least": content.least, "greatest": content.greatest}
+        about = {"version": _VERSION, "qerror": __version__, "source": self.source, "tensors": tables}
+        about |= {"left_out": dict(self.left_out)}
+        with open_scales(path, {"qerror_sketch": json.dumps(about)}) as sink:
+            for name, each in self.tensors.items():
+                sink.add(f"{name}.KEYS", _packed(each.content))
+
+
+def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[TensorFit]:
+    content, info = sketch.content, sketch.info
+    if isinstance(content, Patterns):
+        # Nothing is read: what `Fitting` needs of a checkpoint is in the sketch.
+        fitting = Fitting(None, recipe, lambda name: 0.0)  # type: ignore[arg-type]
+        formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
+        return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
+    if recipe.rules != ("optimal",) or isinstance(shift, str):
+        raise ValueError("rule must be 'optimal' with a given shift for float32 tensors in a sketch; `qerror fit` has others")
+    out = []
+    for name in recipe.grids:
+        found = content.bracket(_grid(name), float(shift))
+        unusual = {} if found.status == Status.EXACT else {"optimal": {found.status: 1}}
+        moments = content.moments()
+        out.append(
+            TensorFit(
+                *(info, "", "", moments.kurtosis, (found.scale,) * 3, 1, content.power()),
+                *({"optimal": found.upper}, found.lower, unusual, name),
+            )
+        )
+    return out
+
+
+def _grid(name: str) -> Any:
+    return as_format(name)
+
+
+def _packed(content: Patterns | Bins) -> NDArray[np.uint8]:
+    if isinstance(content, Patterns):
+        columns = [content.codes.astype(np.int64), content.counts]
+    else:
+        columns = [content.keys, content.counts, content.first, content.second]
+    columns[0] = np.diff(columns[0], prepend=0)
+    planes = [np.ascontiguousarray(column, "<i8").view(np.uint8).reshape(-1, 8).T for column in columns]
+    return np.frombuffer(zlib.compress(np.concatenate(planes).tobytes(), 9), np.uint8)
+
+
+def _unpacked(content: NDArray[np.uint8], columns: int, most: int) -> list[NDArray[np.int64]]:
+    """The columns of a tensor; `most` bounds the keys, so that a damaged file takes no endless memory."""
+    stream = zlib.decompressobj()
+    planes = stream.decompress(content.tobytes(), 8 * columns * most + 1)
+    if not stream.eof or stream.unconsumed_tail or len(planes) % (8 * columns):
+        raise ValueError("its compressed tables do not end where they should")
+    table = np.frombuffer(planes, np.uint8).reshape(columns, 8, -1)
+    out = [np.ascontiguousarray(plane.T).view("<i8").ravel().astype(np.int64) for plane in table]
+    if not out[0].size:
+        raise ValueError("a table is empty")
+    gaps = out[0]
+    if (gaps < 0).any() or (gaps[1:] <= 0).any() or gaps.max(initial=0) > most:
+        raise ValueError("keys are not ascending")
+    out[0] = np.cumsum(gaps)
+    if out[0][-1] >= most or (out[1] <= 0).any() or any((column < 0).any() for column in out):
+        raise ValueError("keys or counts are impossible")
+    return out
+
+
+def scan(
+    model: Where,
+    *,
+    bits: int = BITS,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    one_dimensional: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Sketch:
+    """Read a checkpoint once, and keep of each tensor what any format can be answered from.
+
+    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits. Other
+    tensors are left out.
+
+    Parameters
+    ----------
+    model : path-like or sequence
+        As in `qerror.files.open_checkpoint`.
+    bits : int
+        Leading bits of float32, 14 to 20: a bracket of the best error is 16 times narrower for 2 more.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> sketch = scan(qe.files.example_checkpoint(), include=["layers.0.*"])
+    >>> found, = sketch.ask("int4", include=["*.weight"])
+    >>> found.optimum <= found.mse["optimal"] <= found.optimum * 1.001
+    True
+    """
+    if not 14 <= bits <= 20:
+        raise ValueError(f"bits must be from 14 to 20, got {bits}")
+    with open_checkpoint(model) as checkpoint:
+        chosen = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=one_dimensional)
+        left, tensors = dict(checkpoint.skipped), {}
+        total = sum(stored_size(info) for info, reason in chosen if not reason)
+        for info, reason in chosen:
+            known = countable(info.dtype) or info.dtype == "F32"
+            if reason or not known:
+                left[info.name] = reason or f"element type {info.dtype}"
+                continue
+            heard = None if progress is None else (lambda size, name=info.name: progress(name, size, total))
+            try:
+                if countable(info.dtype):
+                    content: Patterns | Bins = count_patterns(checkpoint, info, heard)
+                    content.values()
+                else:
+                    content = count_bins(checkpoint, info, bits, heard)
+            except ValueError as error:
+                left[info.name] = str(error)
+                continue
+            tensors[info.name] = TensorSketch(info, content)
+    return Sketch(model_name(absolute(model)), tensors, left)
+
+
+def load_sketch(path: str | os.PathLike[str]) -> Sketch:
+    """Read a sketch that `Sketch.save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is none, of a later version, or damaged.
+    """
+    with open_checkpoint(path) as file:
+        try:
+            about = parse_json(file.metadata["qerror_sketch"])
+            version = about["version"]
+        except (KeyError, ValueError, TypeError):
+            raise ValueError(f"{shown(path)} is no sketch; `qerror scan MODEL -o SKETCH` makes one") from None
+        if version != _VERSION:
+            raise ValueError(f"{shown(path)} has version {shown(version, 20)}, and this qerror reads {_VERSION}; update it")
+        try:
+            tensors = {str(name): _tensor(file, str(name), table) for name, table in about["tensors"].items()}
+            left = {str(name): str(reason) for name, reason in about["left_out"].items()}
+            return Sketch(str(about["source"]), tensors, left)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
+            reason = plain(str(error), 100)
+            raise ValueError(f"{shown(path)} is a damaged sketch ({reason}); scan again") from None
+
+
+def _tensor(file: Any, name: str, table: Mapping[str, Any]) -> TensorSketch:
+    shape, dtype, kind = tuple(table["shape"]), table["dtype"], table["kind"]
+    if not is_shape(shape) or not (countable(dtype) if kind == "patterns" else dtype == "F32"):
+        raise ValueError(f"tensor {shown(name, 30)} has an impossible shape or type")
+    info = TensorInfo(name, shape, dtype)
+    bits = 16 if kind == "patterns" else table["bits"]
+    if not isinstance(bits, int) or not 8 <= bits <= 20:
+        raise ValueError("bits are impossible")
+    columns = _unpacked(file.bits(f"{name}.KEYS"), _COLUMNS[kind], 1 << bits)
+    if int(columns[1].sum()) != info.size:
+        raise ValueError(f"the counts of {shown(name, 30)} are not its {info.size} elements")
+    if kind == "patterns":
+        if dtype.startswith("F8") and columns[0][-1] > 255:
+            raise ValueError("a pattern of 8 bits has more")
+        return TensorSketch(info, Patterns(dtype, columns[0].astype(np.uint16), columns[1]))
+    most = (1 << (32 - bits)) - 1
+    if (columns[2] > columns[1] * most).any() or (columns[3] > columns[1] * most**2).any():
+        raise ValueError("sums of bins are too large")
+    # Infinity and NaN are no values of a sketch.
+    if (columns[0] >> (bits - 9) & 255 == 255).any():
+        raise ValueError("bins hold values that are not finite")
+    return TensorSketch(info, Bins(bits, *columns, float(table["least"]), float(table["greatest"])))
