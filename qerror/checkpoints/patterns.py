@@ -79,6 +79,13 @@ def countable(dtype: str) -> bool:
     return dtype in _NARROW
 
 
+def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
+    """Count the bit patterns of some elements."""
+    total = np.bincount(bits, minlength=1 << packed_bits(dtype))
+    codes = np.flatnonzero(total)
+    return Patterns(dtype, codes.astype(np.uint16), total[codes])
+
+
 def count_patterns(
     checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None, begin: int = 0, end: int = -1
 ) -> Patterns:

@@ -14,14 +14,14 @@ from .._check import shown
 from .._threads import num_threads, thread_map
 from ..casting.block_scales import tensor_scale_of
 from ..casting.cast import quantize
-from ..files.elements import TensorInfo, packed_bits
+from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
 from ..grids.formats import grid as as_grid
 from ..results import FitResult, Status
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import evaluate, fit
 from .moments import Moments, joined, moments_of
-from .patterns import Patterns, count_patterns, countable
+from .patterns import Patterns, count_patterns, countable, patterns_of
 from .recipe import Cut, Recipe, cut, piece_options, piece_weights
 
 _UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
@@ -152,8 +152,10 @@ class Fitting:
 
     def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
         begin, end = (row * how.row_size for row in rows)
-        values = self.checkpoint.part(info.name, begin, end).reshape(how.shape(info, rows[1] - rows[0]))
-        formats = {}
+        shape = how.shape(info, rows[1] - rows[0])
+        bits = self.checkpoint.part_bits(info.name, begin, end) if countable(info.dtype) else None
+        values = self.checkpoint.part(info.name, begin, end) if bits is None else values_of_bits(info.dtype, bits)
+        values, formats = values.reshape(shape), {}
         for grid in self.recipe.grids:
             if grid in how.whole:
                 continue
@@ -161,7 +163,9 @@ class Fitting:
             options |= self._shared(info.name, grid)
             own = piece_weights(weights, info, how, rows)
             formats[grid] = self._fit(info, grid, values, options, own, how, rows)
-        return Part(info.name, *rows, moments_of(values), formats)
+        # What is not finite has been refused.
+        moments = moments_of(values) if bits is None else patterns_of(info.dtype, bits).moments()
+        return Part(info.name, *rows, moments, formats)
 
     def _shared(self, name: str, grid: str) -> dict[str, float]:
         """The tensor scale, where the format has one."""

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .._check import plain, suggest
+from .._text import plain, suggest
 
 
 class OneLineErrors(click.Group):

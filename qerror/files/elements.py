@@ -213,6 +213,11 @@ def values_of_codes(tag: str) -> NDArray[np.float32]:
     return _widen_bfloat16(every) if tag == "BF16" else every.view(np.float16).astype(np.float32)
 
 
+def values_of_bits(tag: str, bits: NDArray[Any]) -> NDArray[np.float32]:
+    """What stored elements of a type of 8 or 16 bits stand for, from their bits."""
+    return _values(tag, bits.view(np.float16) if tag == "F16" else bits, bits.size)
+
+
 def _check_real(info: TensorInfo, path: Any) -> None:
     if not is_real(info.dtype):
         raise _no_numbers(info, path, "F64, F32, F16, BF16, F8_*, F6_* and F4")
