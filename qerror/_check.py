@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._text import listed as listed
+from ._text import listing
 from ._text import near_names as near_names
 from ._text import plain as plain
 from ._text import shown as shown
@@ -205,7 +206,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """
     if isinstance(value, str) and value in choices:
         return value
-    raise ValueError(f"{name} must be {_listing(choices)}, got {shown(value)}")
+    raise ValueError(f"{name} must be {listing(choices)}, got {shown(value)}")
 
 
 def as_rng(rng: Any) -> np.random.Generator:

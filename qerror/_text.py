@@ -17,7 +17,7 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
     "; did you mean 'gaussian'?"
     """
     near = near_names(name.lower(), candidates)
-    return f"; did you mean {_listing(near)}?" if near else ""
+    return f"; did you mean {listing(near)}?" if near else ""
 
 
 def near_names(name: str, candidates: Iterable[str]) -> list[str]:
@@ -34,7 +34,8 @@ def near_names(name: str, candidates: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, short, n=3, cutoff=0.6) if len(name) <= 200 else []
 
 
-def _listing(words: Sequence[str]) -> str:
+def listing(words: Sequence[str]) -> str:
+    """Words in quotes, the last one after "or"."""
     quoted = [repr(word) for word in words]
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
 

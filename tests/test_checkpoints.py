@@ -385,11 +385,15 @@ def damaged_files(folder):
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     yield write("lfs.safetensors", pointer, "is a Git LFS pointer, not the file itself; run `git lfs pull`")
     yield write(
-        "words.txt", b"just words, many of them", r"is no .safetensors, .npy, .npz, .gguf or .onnx file \(it begins with b'just wor"
+        "words.txt",
+        b"just words, many of them",
+        r"is no .safetensors, .npy, .npz, .gguf or .onnx file \(it begins with b'just wor",
     )
     yield write("tiny", b"abc", "is no .safetensors, .npy, .npz, .gguf or .onnx file")
     index = json.dumps({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}).encode()
-    yield write("index.json", index, "2 of 2 files that .* names are not there, such as 'part-1.safetensors'; fetch them")
+    yield write(
+        "index.json", index, "2 of 2 files that .* names are not there, such as 'part-1.safetensors'; fetch them"
+    )
     with zipfile.ZipFile(folder / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     yield folder / "other.zip", "is a zip file, but not one of numpy.savez; unpack it first"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +82,8 @@ class Bins:
         sums = np.zeros((3, keys.size), np.int64)
         for row, name in zip(sums, ("counts", "first", "second"), strict=True):
             np.add.at(row, place, np.concatenate([getattr(self, name), getattr(other, name)]))
-        ends = min(self.least, other.least), max(self.greatest, other.greatest)
-        return Bins(self.bits, keys, *sums, *ends)
+        least, greatest = min(self.least, other.least), max(self.greatest, other.greatest)
+        return Bins(self.bits, keys, sums[0], sums[1], sums[2], least, greatest)
 
     @property
     def _ends(self) -> tuple[Floats, Floats]:
@@ -159,8 +159,8 @@ class Bins:
     def undecided(self, grid: Grid, shift: float = 0.0) -> NDArray[np.bool_]:
         """Bins whose values may go to one or another level at a scale that may be the best.
 
-        A scale is out where the lower bound of its error is above the least upper bound: u^2 (L - U) = (A - U) u^2 - h(u)
-        with a convex h in u = 1/s, so a chord of h proves it for all scales of an interval.
+        A scale is out where the lower bound of its error is above the least upper bound: u^2 (L - U) = (A - U) u^2
+        - h(u) with a convex h in u = 1/s, so a chord of h proves it for all scales of an interval.
         """
         power = self.power(shift)
         (above, excess), (below, spread) = self._bounds()
@@ -187,7 +187,7 @@ class Bins:
 
 
 def _best(sample: Empirical, grid: Grid, shift: float) -> tuple[float, float, Status]:
-    values, weights = sample.atoms or (np.zeros(1), np.ones(1))
+    values, weights = sample.atoms
     found = fit(values, grid, weights=weights, shift=shift, measure=False)
     return float(found.scale), float(found.total.mse), found.status.item() if np.ndim(found.status) else found.status
 
@@ -235,7 +235,7 @@ def count_bins(
     total = np.zeros((3, 1 << bits), np.int64)
     ends = [np.inf, -np.inf]
 
-    def work(start: int) -> tuple[Floats, ...]:
+    def work(start: int) -> tuple[Any, ...]:
         last = min(start + _STEP, info.size)
         word = checkpoint.part_bits(info.name, start, last)
         value = word.view(np.float32)
@@ -246,7 +246,7 @@ def count_bins(
             )
         key, rest = (word >> np.uint32(low)).astype(np.intp), (word & np.uint32((1 << low) - 1)).astype(np.float64)
         # Sums of up to 2^20 integers below 2^32 are exact in float64.
-        sums = [np.bincount(key, w, 1 << bits) for w in (None, rest, rest * rest)]
+        sums: list[Any] = [np.bincount(key, w, 1 << bits) for w in (None, rest, rest * rest)]
         if progress:
             progress(4 * (last - start))
         return (*sums, np.array([value.min(), value.max()], np.float64))
@@ -258,7 +258,8 @@ def count_bins(
                 row += more.astype(np.int64)
             ends = [min(ends[0], pair[0]), max(ends[1], pair[1])]
     keys = np.flatnonzero(total[0])
-    return Bins(bits, keys, *total[:, keys], float(ends[0]), float(ends[1]))
+    counts, first, second = total[:, keys]
+    return Bins(bits, keys, counts, first, second, float(ends[0]), float(ends[1]))
 
 
 def exact_best(
@@ -276,7 +277,8 @@ def exact_best(
 
     def work(start: int) -> NDArray[np.uint32]:
         word = checkpoint.part_bits(info.name, start, min(start + _STEP, info.size))
-        return word[wanted[word >> np.uint32(low)]]
+        some: NDArray[np.uint32] = word[wanted[word >> np.uint32(low)]]
+        return some
 
     found = thread_map(work, range(0, info.size, _STEP))
     raw, times = np.unique(np.concatenate(found), return_counts=True)
@@ -284,5 +286,5 @@ def exact_best(
     x = np.concatenate([values[~open_], raw.view(np.float32).astype(np.float64)])
     weights = np.concatenate([mass[~open_], times / bins.size])
     sample = fit(x, grid, weights=weights, shift=shift, measure=False)
-    status = sample.status.item() if np.ndim(sample.status) else sample.status
+    status: Status = sample.status.item() if np.ndim(sample.status) else sample.status
     return float(sample.scale), float(sample.total.mse) + bins.within(~open_), status

@@ -81,7 +81,9 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     return done, plan
 
 
-def _tensors(folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]) -> Iterator[tuple[TensorInfo, Part | str]]:
+def _tensors(
+    folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]
+) -> Iterator[tuple[TensorInfo, Part | str]]:
     """Each tensor with its parts as one, or why it could not be fitted."""
     of: dict[str, list[Task]] = {}
     for task in tasks:

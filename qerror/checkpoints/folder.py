@@ -62,9 +62,8 @@ class Folder:
         if known is None and self.path.exists() and not self.path.is_dir():
             raise ValueError(f"-o must name a folder or a file ending in .safetensors or .json, got {shown(self.path)}")
         if known is not None and known["asked"] != json.loads(json.dumps(job.asked())):
-            raise ValueError(
-                f"{shown(self.path)} holds another fit ({_difference(known['asked'], job.asked())}); name another folder"
-            )
+            other = _difference(known["asked"], job.asked())
+            raise ValueError(f"{shown(self.path)} holds another fit ({other}); name another folder")
         self.parts.mkdir(parents=True, exist_ok=True)
         self.claims.mkdir(exist_ok=True)
         plan = {
@@ -87,9 +86,13 @@ class Folder:
             if not isinstance(found["tasks"], list) or "asked" not in found:
                 raise KeyError
         except FileNotFoundError:
-            raise ValueError(f"{shown(self.path)} holds no fit; `qerror fit MODEL --grid ... -o DIR` makes one") from None
+            raise ValueError(
+                f"{shown(self.path)} holds no fit; `qerror fit MODEL --grid ... -o DIR` makes one"
+            ) from None
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{shown(file)} is damaged; delete it and run the fit again, which keeps the parts") from None
+            raise ValueError(
+                f"{shown(file)} is damaged; delete it and run the fit again, which keeps the parts"
+            ) from None
         return found
 
     def done(self, task: Task) -> bool:
@@ -121,7 +124,9 @@ class Folder:
                 if not self._stale(claim):
                     return False
                 # One of several who see this gets it away. At worst a task is done twice, to the same bytes.
-                gone = claim.with_name(f"{claim.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.gone")
+                gone = claim.with_name(
+                    f"{claim.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.gone"
+                )
                 with contextlib.suppress(FileNotFoundError):
                     claim.rename(gone)
                     gone.unlink()
@@ -171,7 +176,9 @@ class Folder:
             return _as_part(parse_json(metadata["qerror_part"]), arrays, list(tensors))
         except (KeyError, ValueError, TypeError) as error:
             reason = plain(str(error), 60)
-            raise ValueError(f"{shown(self.parts / task.file)} is damaged ({reason}); delete it and run the fit again") from None
+            raise ValueError(
+                f"{shown(self.parts / task.file)} is damaged ({reason}); delete it and run the fit again"
+            ) from None
 
 
 class SharedLargest(Largest):
@@ -205,11 +212,9 @@ def _as_tables(task: Task, part: Part | str) -> tuple[dict[str, Any], dict[str, 
         return {**where, "failed": part}, {}
     formats, arrays = {}, {}
     for number, (grid, found) in enumerate(part.formats.items()):
-        table = {key: value for key, value in dataclasses.asdict(dataclasses.replace(found, arrays={})).items()}
+        table = dataclasses.asdict(dataclasses.replace(found, arrays={}))
         formats[grid] = {key: value for key, value in table.items() if key != "arrays"}
-        for name, array in found.arrays.items():
-            # As they are kept: scales in the precision of the file that they will be in.
-            arrays[f"{number}.{name}"] = array
+        arrays |= {f"{number}.{name}": array for name, array in found.arrays.items()}
     return {**where, "moments": list(part.moments), "formats": formats}, arrays
 
 

@@ -17,8 +17,8 @@ NANNY_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESH
 def keep_freed_memory() -> bool:
     """Undo what Dask's nanny sets for the allocator; whether that was needed and done.
 
-    With MALLOC_TRIM_THRESHOLD_ set glibc no longer adapts the size from which it maps memory anew for each array: the same
-    work then takes twice the time, most of it in page faults. Set while the process runs it counts from then on.
+    With MALLOC_TRIM_THRESHOLD_ set glibc no longer adapts the size from which it maps memory anew for each array: the
+    same work then takes twice the time, most of it in page faults. Set while the process runs it counts from then on.
     """
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         return False

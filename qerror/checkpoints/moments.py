@@ -15,7 +15,7 @@ from .._threads import chunk_slices
 class Moments(NamedTuple):
     """Number of values, their mean, and the sums of powers 2, 3 and 4 of their distance from it."""
 
-    count: float
+    number: float
     mean: float
     second: float
     third: float
@@ -24,7 +24,7 @@ class Moments(NamedTuple):
     @property
     def kurtosis(self) -> float:
         """Excess kurtosis (a Gaussian has 0); nan where all values are equal."""
-        return self.count * self.fourth / self.second**2 - 3 if self.second > 0 else math.nan
+        return self.number * self.fourth / self.second**2 - 3 if self.second > 0 else math.nan
 
 
 def moments_of(values: NDArray[np.floating], weights: NDArray[np.float64] | None = None) -> Moments:
@@ -68,16 +68,16 @@ def joined(parts: Iterable[Moments]) -> Moments:
     """
     total = Moments(0.0, 0.0, 0.0, 0.0, 0.0)
     for part in parts:
-        total = _two(total, part) if total.count else part
+        total = _two(total, part) if total.number else part
     return total
 
 
 def _two(one: Moments, two: Moments) -> Moments:
-    count = one.count + two.count
+    count = one.number + two.number
     apart = two.mean - one.mean
-    a, b = one.count / count, two.count / count
+    a, b = one.number / count, two.number / count
     mean = one.mean + apart * b
-    cross = apart * apart * one.count * b
+    cross = apart * apart * one.number * b
     second = one.second + two.second + cross
     third = one.third + two.third + cross * apart * (a - b) + 3 * apart * (a * two.second - b * one.second)
     fourth = one.fourth + two.fourth + cross * apart**2 * (a * a - a * b + b * b)

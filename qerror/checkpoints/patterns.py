@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ class Patterns:
         values = np.abs(values) if folded else values
         # Both zeros are one value.
         distinct, place = np.unique(values, return_inverse=True)
-        return distinct, np.bincount(place, self.counts.astype(np.float64), distinct.size)
+        times: NDArray[Any] = np.bincount(place, self.counts.astype(np.float64), distinct.size)
+        return distinct, times
 
     def moments(self) -> Moments:
         """Moments of all values."""
@@ -87,7 +89,11 @@ def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
 
 
 def count_patterns(
-    checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None, begin: int = 0, end: int = -1
+    checkpoint: Checkpoint,
+    info: TensorInfo,
+    progress: Callable[[int], None] | None = None,
+    begin: int = 0,
+    end: int = -1,
 ) -> Patterns:
     """Count the bit patterns of a tensor, or of its elements `begin` to `end`."""
     bits = packed_bits(info.dtype)

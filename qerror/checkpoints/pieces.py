@@ -272,7 +272,7 @@ class Fitting:
     def _codes(self, info: TensorInfo, grid: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Codes of a tensor with one scale, piece by piece."""
         form, step = as_grid(grid), 1 << 20
-        at = {"shift": float(arrays["shift"])}
+        at: dict[str, Any] = {"shift": float(arrays["shift"])}
         if "zero_point" in arrays:
             at = {"zero_point": int(arrays["zero_point"])}
         parts = [(start, min(start + step, info.size)) for start in range(0, info.size, step)]

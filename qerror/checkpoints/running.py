@@ -154,9 +154,7 @@ def _one(
     return True
 
 
-def compute(
-    work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None
-) -> Part | str:
+def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None) -> Part | str:
     """The answer of a task, or why there is none."""
     info = work.checkpoint.info(task.name)
     fitting = work.fitting(largest)
@@ -225,6 +223,6 @@ def check_complete(folder: Folder, tasks: Sequence[Task]) -> None:
     if gone:
         names = listed(dict.fromkeys(task.name for task in gone[:3]), room=110)
         raise ValueError(
-            f"{shown(folder.path)} has {len(tasks) - len(gone)} of {len(tasks)} parts; of {names} some are missing: run the "
-            "same fit again (or its --shard), which makes only these"
+            f"{shown(folder.path)} has {len(tasks) - len(gone)} of {len(tasks)} parts; of {names} some are missing: "
+            "run the same fit again (or its --shard), which makes only these"
         )

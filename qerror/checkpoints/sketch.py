@@ -1,10 +1,11 @@
 """Sketches: what a checkpoint's tensors hold, read once and kept small, from which any format is answered.
 
-The file is a .safetensors file. Its metadata has ``qerror_sketch``: JSON with ``version`` (1), ``qerror``, ``source`` and
-``tensors``, for each of which ``shape``, ``dtype``, ``kind`` ("patterns" or "bins"), and for bins ``bits``, ``least`` and
-``greatest``. The content of tensor NAME is NAME.KEYS, U8: zlib-compressed byte planes (all lowest bytes first) of little
-endian columns of 8 bytes, one after the other: the gaps between the ascending keys (bit patterns, or leading bits) and
-the counts; of bins also the sums of r and of r^2 (see `qerror.checkpoints.bins`).
+The file is a .safetensors file. Its metadata has ``qerror_sketch``: JSON with ``version`` (1), ``qerror``, ``source``,
+``left_out`` (name to reason) and ``tensors``, for each of which ``shape``, ``dtype``, ``kind`` ("patterns" or "bins"),
+and for bins ``bits``, ``least`` and ``greatest``. The content of tensor NAME is NAME.KEYS, U8: zlib-compressed byte
+planes (all lowest bytes first) of little-endian columns of 8 bytes, one after the other: the gaps between the ascending
+keys (bit patterns, or leading bits) and the counts; of bins also the sums of r and of r^2 (see
+`qerror.checkpoints.bins`).
 """
 
 from __future__ import annotations
@@ -107,9 +108,9 @@ class Sketch(Mapping[str, TensorSketch]):
     ) -> list[TensorFit]:
         """One scale for each tensor in each format, without the data.
 
-        Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others. Of
-        float32 tensors rule "optimal" alone: `mse` is an upper bound of the error at the scale, `optimum` a lower bound of
-        the least one.
+        Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others.
+        Of float32 tensors rule "optimal" alone: `mse` is an upper bound of the error at the scale, `optimum` a lower
+        bound of the least one.
 
         Raises
         ------
@@ -120,7 +121,9 @@ class Sketch(Mapping[str, TensorSketch]):
         rules = (rule,) if isinstance(rule, str) else tuple(rule)
         for each in grids:
             if isinstance(as_format(each), BlockFormat):
-                raise ValueError(f"grid must be a grid, got the block format {each}: a sketch does not know what lies in a block")
+                raise ValueError(
+                    f"grid must be a grid, got the block format {each}: a sketch does not know what lies in a block"
+                )
         recipe = Recipe(grids, rules, {"shift": shift} if shift else {})
         recipe.check()
         infos = [each.info for each in self.tensors.values()]
@@ -146,7 +149,7 @@ class Sketch(Mapping[str, TensorSketch]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a sketch; it appears whole or not at all."""
-        tables = {}
+        tables: dict[str, dict[str, Any]] = {}
         for name, each in self.tensors.items():
             content = each.content
             kind = "patterns" if isinstance(content, Patterns) else "bins"
@@ -168,11 +171,15 @@ def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[T
         formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
         return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
     if recipe.rules != ("optimal",) or isinstance(shift, str):
-        raise ValueError("rule must be 'optimal' with a given shift for float32 tensors in a sketch; `qerror fit` has others")
+        raise ValueError(
+            "rule must be 'optimal' with a given shift for float32 tensors in a sketch; `qerror fit` has others"
+        )
     out = []
     for name in recipe.grids:
         found = content.bracket(_grid(name), float(shift))
-        unusual = {} if found.status == Status.EXACT else {"optimal": {found.status: 1}}
+        unusual: dict[str, dict[Status, int]] = {}
+        if found.status != Status.EXACT:
+            unusual["optimal"] = {found.status: 1}
         moments = content.moments()
         out.append(
             TensorFit(
@@ -227,8 +234,8 @@ def scan(
 ) -> Sketch:
     """Read a checkpoint once, and keep of each tensor what any format can be answered from.
 
-    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits. Other
-    tensors are left out.
+    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits.
+    Other tensors are left out.
 
     Parameters
     ----------
@@ -259,8 +266,9 @@ def scan(
             heard = None if progress is None else (lambda size, name=info.name: progress(name, size, total))
             try:
                 if countable(info.dtype):
-                    content: Patterns | Bins = count_patterns(checkpoint, info, heard)
-                    content.values()
+                    counted = count_patterns(checkpoint, info, heard)
+                    counted.values()
+                    content: Patterns | Bins = counted
                 else:
                     content = count_bins(checkpoint, info, bits, heard)
             except ValueError as error:
@@ -285,7 +293,9 @@ def load_sketch(path: str | os.PathLike[str]) -> Sketch:
         except (KeyError, ValueError, TypeError):
             raise ValueError(f"{shown(path)} is no sketch; `qerror scan MODEL -o SKETCH` makes one") from None
         if version != _VERSION:
-            raise ValueError(f"{shown(path)} has version {shown(version, 20)}, and this qerror reads {_VERSION}; update it")
+            raise ValueError(
+                f"{shown(path)} has version {shown(version, 20)}, and this qerror reads {_VERSION}; update it"
+            )
         try:
             tensors = {str(name): _tensor(file, str(name), table) for name, table in about["tensors"].items()}
             left = {str(name): str(reason) for name, reason in about["left_out"].items()}
@@ -316,4 +326,6 @@ def _tensor(file: Any, name: str, table: Mapping[str, Any]) -> TensorSketch:
     # Infinity and NaN are no values of a sketch.
     if (columns[0] >> (bits - 9) & 255 == 255).any():
         raise ValueError("bins hold values that are not finite")
-    return TensorSketch(info, Bins(bits, *columns, float(table["least"]), float(table["greatest"])))
+    keys, counts, first, second = columns
+    ends = float(table["least"]), float(table["greatest"])
+    return TensorSketch(info, Bins(bits, keys, counts, first, second, *ends))

@@ -126,7 +126,9 @@ class Work:
             for begin in range(0, how.rows, step):
                 end = min(begin + step, how.rows)
                 mark = self.fingerprint(info, begin, end, stamps)
-                tasks.append(Task(info.name, begin, end, per_row * (end - begin), part_name(info.name, begin, end, mark)))
+                tasks.append(
+                    Task(info.name, begin, end, per_row * (end - begin), part_name(info.name, begin, end, mark))
+                )
         return tasks, failed
 
     def fingerprint(self, info: TensorInfo, begin: int, end: int, stamps: Sequence[str]) -> str:
@@ -172,8 +174,10 @@ class Weights:
             return None
         found = np.asarray(self._file[key], np.float64)
         if key.endswith(".in_sum2"):
-            # Sums over tokens: of a mean only the ratios within a tensor matter, but for experts, who see different ones.
-            counts = np.asarray(self._file[f"{info.name}.counts"], np.float64) if f"{info.name}.counts" in self._file else 1
+            # Sums over tokens: experts see different ones, elsewhere only ratios matter.
+            counts = (
+                np.asarray(self._file[f"{info.name}.counts"], np.float64) if f"{info.name}.counts" in self._file else 1
+            )
             found = found / np.maximum(counts, 1) if np.ndim(counts) else found
             found = found.reshape(found.shape if found.ndim < 2 or len(info.shape) < 3 else (found.shape[0], 1, -1))
             found = found.reshape(-1) if len(info.shape) < 3 else found
@@ -184,8 +188,8 @@ class Weights:
             fits = False
         if not fits:
             raise ValueError(
-                f"weights of shape {found.shape} for {shown(info.name, 60)} in {shown(self._path)} must broadcast to its "
-                f"shape {info.shape}: one for each column"
+                f"weights of shape {found.shape} for {shown(info.name, 60)} in {shown(self._path)} must broadcast to "
+                f"its shape {info.shape}: one for each column"
             )
         return found
 

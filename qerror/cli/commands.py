@@ -11,19 +11,51 @@ from .options import examples
 # Where each command is, and the first sentence of its help.
 COMMANDS = {
     "ask": ("sketching", "ask", "Answer from the SKETCH that `qerror scan` made, without the model."),
-    "audit": ("takeaway", "audit", "Recompute the published constants: which digits are right, and how many dB each constant loses."),
+    "audit": (
+        "takeaway",
+        "audit",
+        "Recompute the published constants: which digits are right, and how many dB each constant loses.",
+    ),
     "collect": ("fitting", "collect", "Put the parts together that `qerror fit -o DIR --shard i/n` made."),
-    "compare": ("computing", "compare", "Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements."),
-    "demo": ("computing", "demo", "Optimal scales of the common formats: for a Gaussian, a Laplace density and a real trained tensor."),
-    "derive": ("derive", "derive", "Derive an error, or the scale that makes it smallest, step by step from the definition."),
+    "compare": (
+        "computing",
+        "compare",
+        "Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements.",
+    ),
+    "demo": (
+        "computing",
+        "demo",
+        "Optimal scales of the common formats: for a Gaussian, a Laplace density and a real trained tensor.",
+    ),
+    "derive": (
+        "derive",
+        "derive",
+        "Derive an error, or the scale that makes it smallest, step by step from the definition.",
+    ),
     "error": ("computing", "error", "Error of GRID at given scales, and how many dB the best scale would gain."),
-    "figures": ("takeaway", "figures", "Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs."),
+    "figures": (
+        "takeaway",
+        "figures",
+        "Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs.",
+    ),
     "fit": ("fitting", "fit", "Fit scales to the tensors of MODEL, however large it is."),
-    "formats": ("computing", "formats", "List every named format, or the levels, codes and thresholds of format NAME (of its elements)."),
+    "formats": (
+        "computing",
+        "formats",
+        "List every named format, or the levels, codes and thresholds of format NAME (of its elements).",
+    ),
     "scale": ("computing", "scale", "Optimal scale of each GRID, with its error."),
     "scan": ("sketching", "scan", "Read MODEL once and write a SKETCH of it that answers for any format."),
-    "table": ("takeaway", "table", "Optimal scales of many formats on many densities, as a table or as a file for other programs."),
-    "verify": ("verification", "verify", "Challenge the predicted errors by simulations; exit status 1 if one is rejected."),
+    "table": (
+        "takeaway",
+        "table",
+        "Optimal scales of many formats on many densities, as a table or as a file for other programs.",
+    ),
+    "verify": (
+        "verification",
+        "verify",
+        "Challenge the predicted errors by simulations; exit status 1 if one is rejected.",
+    ),
 }
 
 

@@ -137,9 +137,7 @@ def fit(
     status is 1.
     """
     options = {key: value for key, value in layout.items() if value is not None}
-    recipe = Recipe(
-        tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, together
-    )
+    recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, together)
     place = absolute(model[0] if len(model) == 1 else model)
     job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), memory)
     folder = _folder(output, shard, engine)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .._check import plain
-from ..checkpoints.bins import BITS, exact_best
+from ..checkpoints.bins import BITS, Bins, exact_best
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..checkpoints.sketch import scan as scan_model
@@ -106,7 +106,7 @@ def ask(
 def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float) -> TensorFit:
     """The exact answer for a float32 tensor."""
     content = sketch[fit.info.name].content
-    if sketch[fit.info.name].exact or not fit.mse:
+    if not isinstance(content, Bins) or not fit.mse:
         return fit
     info = checkpoint.info(fit.info.name)
     if (info.shape, info.dtype) != (fit.info.shape, fit.info.dtype):

@@ -182,11 +182,12 @@ def decode(tensor: StoredTensor, path: Any) -> NDArray[Any]:
         If the elements are integers, truth values or complex.
     """
     _check_real(tensor.info, path)
-    return _values(tensor.info.dtype, tensor.load(), tensor.info.size).reshape(tensor.info.shape)
+    values: NDArray[Any] = _values(tensor.info.dtype, tensor.load(), tensor.info.size)
+    return values.reshape(tensor.info.shape)
 
 
 def decode_part(tensor: StoredTensor, path: Any, begin: int, end: int) -> NDArray[Any]:
-    """The same for elements `begin` to `end` in C order, from their bytes alone where the file has them side by side."""
+    """The same for elements `begin` to `end` in C order, from their bytes alone where these lie side by side."""
     _check_real(tensor.info, path)
     bits = _PACKED_BITS.get(tensor.info.dtype)
     # Four elements of 6 bits, two of 4: what starts within a byte is taken from the byte's first element on.
@@ -199,7 +200,8 @@ def _values(tag: str, stored: NDArray[Any], size: int) -> NDArray[Any]:
     if tag in _GRID_OF_FLOAT8:
         return _float8_values(tag)[stored]
     if tag in _PACKED_BITS:
-        return _packed_values(tag)[_unpacked(stored, _PACKED_BITS[tag])[:size]]
+        values: NDArray[Any] = _packed_values(tag)[_unpacked(stored, _PACKED_BITS[tag])[:size]]
+        return values
     if tag == "BF16":
         return _widen_bfloat16(stored)
     return stored.astype(np.float64 if tag == "F64" else np.float32, copy=False)
@@ -260,8 +262,8 @@ def _no_numbers(info: TensorInfo, path: Any, wanted: str) -> ValueError:
         )
     if info.dtype == "|V1":
         return ValueError(
-            f"tensor {shown(info.name, 60)} of {shown(path)} has elements of one byte whose type NumPy's files do not say "
-            "(seven types of ml_dtypes are stored so); save it with safetensors, or as float32"
+            f"tensor {shown(info.name, 60)} of {shown(path)} has elements of one byte whose type NumPy's files do not "
+            "say (seven types of ml_dtypes are stored so); save it with safetensors, or as float32"
         )
     return ValueError(
         f"tensor {shown(info.name, 30)} of {shown(path)} has element type {plain(info.dtype, 20)}, "

@@ -24,10 +24,10 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 def quantized_names(tensors: Iterable[TensorInfo]) -> frozenset[str]:
     """Names of the tensors that are codes of a quantized weight, its scales, or what else belongs to them.
 
-    Known are compressed-tensors (weight_packed, weight_scale, weight_global_scale), ModelOpt (weight_scale_2), DeepSeek's
-    blocks (weight_scale_inv), GPT-OSS (NAME_blocks and NAME_scales), GPTQ and AWQ (qweight, scales), bitsandbytes
-    (weight.absmax), torchao (_weight_qdata) and files of `qerror fit --codes` (NAME.codes and NAME.scale). A weight in a
-    float type of 16 bits or more is none, whatever lies beside it.
+    Known are compressed-tensors (weight_packed, weight_scale, weight_global_scale), ModelOpt (weight_scale_2),
+    DeepSeek's blocks (weight_scale_inv), GPT-OSS (NAME_blocks and NAME_scales), GPTQ and AWQ (qweight, scales),
+    bitsandbytes (weight.absmax), torchao (_weight_qdata) and files of `qerror fit --codes` (NAME.codes and NAME.scale).
+    A weight in a float type of 16 bits or more is none, whatever lies beside it.
 
     Examples
     --------

@@ -130,7 +130,9 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
             if twice is not None:
                 one, two = (file.name if file else "" for file in (tensors[twice].file, part._stored[twice].file))
                 places = f"{shown(PurePosixPath(one).name, 40)} and {shown(PurePosixPath(two).name, 40)}"
-                raise ValueError(f"tensor {shown(twice, 40)} is in {places} of {shown(path)}; name the files that you mean")
+                raise ValueError(
+                    f"tensor {shown(twice, 40)} is in {places} of {shown(path)}; name the files that you mean"
+                )
             tensors.update(part._stored)
             skipped.update(part.skipped)
             metadata.update(part.metadata)

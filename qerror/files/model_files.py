@@ -57,18 +57,7 @@ def find_files(path: Any) -> Model:
         return _behind_url(path)
     file = Path(path)
     try:
-        if file.is_dir():
-            return _in_folder(file)
-        if not file.exists() and glob.has_magic(str(path)):
-            return _matching(str(path))
-        if not file.exists():
-            raise _missing(file)
-        with file.open("rb") as stream:
-            start = stream.read(1)
-        if start == b"{" and file.stat().st_size <= _LONGEST_INDEX:
-            found = _index(file, LocalFile(file))
-            if found is not None:
-                return found
+        return _on_disk(file)
     except OSError as error:
         raise ValueError(f"{shown(file)} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -76,7 +65,19 @@ def find_files(path: Any) -> Model:
         if isinstance(error, UnicodeError) or "null byte" in str(error) or "null character" in str(error):
             raise ValueError(f"path must be the name of a file, got {shown(file)}") from None
         raise
-    return Model(file, (LocalFile(file),), single=True)
+
+
+def _on_disk(file: Path) -> Model:
+    if file.is_dir():
+        return _in_folder(file)
+    if not file.exists():
+        if glob.has_magic(str(file)):
+            return _matching(str(file))
+        raise _missing(file)
+    with file.open("rb") as stream:
+        start = stream.read(1)
+    found = _index(file, LocalFile(file)) if start == b"{" and file.stat().st_size <= _LONGEST_INDEX else None
+    return Model(file, (LocalFile(file),), single=True) if found is None else found
 
 
 def _missing(file: Path) -> ValueError:
@@ -99,7 +100,7 @@ def _several(paths: Iterable[Any]) -> Model:
 
 
 def _matching(pattern: str) -> Model:
-    names = sorted(glob.glob(pattern, recursive=True))
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - a Path has no patterns from the root
     if not names:
         raise ValueError(f"no file matches {shown(pattern)}; check the pattern")
     return Model(pattern, _several(names).files)
@@ -111,7 +112,9 @@ def _in_folder(folder: Path) -> Model:
     # Of the same tensors those that are no pickles.
     chosen = [name for name in indices if name.endswith(".safetensors" + _INDEX)] or indices
     if len(chosen) > 1:
-        raise ValueError(f"{shown(folder)} has several indices, {listed(chosen[:4], room=110)}; name the one that you mean")
+        raise ValueError(
+            f"{shown(folder)} has several indices, {listed(chosen[:4], room=110)}; name the one that you mean"
+        )
     if chosen:
         found = _index(folder, LocalFile(folder / chosen[0]))
         if found is None:
@@ -138,8 +141,12 @@ def _index(path: Path | str, source: Source) -> Model | None:
         return None
     bad = next((name for name in files if PurePosixPath(name).name != name or "\\" in name or name in ("", "..")), None)
     if bad is not None:
-        raise ValueError(f"the index {shown(source.name)} names {shown(bad, 60)}, which is no file beside it; fetch it again")
-    base = source.name[: -len(PurePosixPath(source.name.partition("?")[0]).name)] if isinstance(source, RemoteFile) else ""
+        raise ValueError(
+            f"the index {shown(source.name)} names {shown(bad, 60)}, which is no file beside it; fetch it again"
+        )
+    base = (
+        source.name[: -len(PurePosixPath(source.name.partition("?")[0]).name)] if isinstance(source, RemoteFile) else ""
+    )
     beside: Sequence[Source] = [RemoteFile(base + name) for name in files]
     if isinstance(source, LocalFile):
         beside = [LocalFile(source.path.parent / name) for name in files]

@@ -112,7 +112,9 @@ def read_npz(source: Source, archive: zipfile.ZipFile) -> tuple[dict[str, Stored
             skipped[member.filename] = kinds.get(start, "no NumPy array")
         for name, record in zip(_names(member.filename.removesuffix(".npy")), records, strict=False):
             if name in tensors:
-                raise ValueError(f"{shown(source.name)} has twice the name {shown(name)}; save it again with other names")
+                raise ValueError(
+                    f"{shown(source.name)} has twice the name {shown(name)}; save it again with other names"
+                )
             load = functools.partial(_load_member, archive, member, record, where)
             tensors[name] = StoredTensor(_info(name, record), load, None, source)
     return tensors, skipped

@@ -95,7 +95,9 @@ def _beside(file: Source, info: TensorInfo, place: dict[str, str]) -> StoredTens
     try:
         start, available = int(place.get("offset") or 0), data.size
     except (ValueError, OSError):
-        raise ValueError(f"{shown(file.name)} needs {shown(name, 60)} beside it, which is not there; fetch it") from None
+        raise ValueError(
+            f"{shown(file.name)} needs {shown(name, 60)} beside it, which is not there; fetch it"
+        ) from None
     needed = stored_bytes(info.dtype, info.size)
     if start < 0 or start + needed > available:
         raise ValueError(f"{shown(data.name)} is truncated: {shown(info.name, 40)} ends behind it; fetch it again")

@@ -122,7 +122,8 @@ def _check_places(file: Source, places: dict[str, tuple[TensorInfo, int, int]], 
         expected = end
     if expected > available:
         raise ValueError(
-            f"{shown(file.name)} is truncated: its tensors need {expected} bytes and {available} are there; fetch it again"
+            f"{shown(file.name)} is truncated: its tensors need {expected} bytes and {available} are there; "
+            "fetch it again"
         )
     if expected < available:
         raise _broken(file, f"{available - expected} bytes follow its last tensor")
@@ -136,7 +137,7 @@ def _all(content: _Content, info: TensorInfo, begin: int, end: int) -> NDArray[A
 
 
 def _some(file: Source, tag: str, start: int, begin: int, end: int) -> NDArray[Any]:
-    """Stored elements `begin` to `end` of a tensor that starts at a byte; packed types as the bytes that they are in."""
+    """Stored elements `begin` to `end` of a tensor that starts at a byte; of packed types the bytes that have them."""
     dtype, bits = numpy_dtype(tag), packed_bits(tag)
     stored = file.read(start + begin * bits // 8, start - (-end * bits // 8))
     return stored if dtype is None else stored.view(dtype)

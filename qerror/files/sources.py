@@ -140,7 +140,7 @@ class RemoteFile:
         return io.BytesIO(self.whole().tobytes())
 
 
-class _words:  # noqa: N801 - a context manager that reads like a function
+class _words:
     """Turn what a remote file system raises into one line that names the URL."""
 
     def __init__(self, url: str) -> None:

@@ -1,6 +1,5 @@
 """Files that are not read: what they are, and what their owner can do."""
 
-from .._check import shown
 from .sources import Source
 
 # How a file of another kind begins, and what its owner can do.
@@ -10,8 +9,8 @@ _FOREIGN = {
     b"\x1f\x8b": "compressed with gzip; unpack it first",
 }
 PICKLED = (
-    "a pickle, which is never loaded because it can run any code; with pip install 'qerror[torch]' its tensors are read "
-    "without running any, or load it in a place that you trust and save them with safetensors.torch.save_file"
+    "a pickle, which is never loaded because it can run any code; with pip install 'qerror[torch]' its tensors are "
+    "read without running any, or load it in a place that you trust and save them with safetensors.torch.save_file"
 )
 _TEXTS = {
     b"<!DOCTYPE": "a web page: the download was answered with one; fetch the file itself",

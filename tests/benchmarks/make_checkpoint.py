@@ -1,7 +1,7 @@
 """Make a checkpoint of made-up weights, sharded with an index: `python make_checkpoint.py FOLDER [LAYERS]`.
 
-Shapes are Llama's; five layers take 2.705 GB in bfloat16. Values are Student's t with 8 degrees of freedom, times a gain
-of each row and each column, as trained weights have them.
+Shapes are Llama's; five layers take 2.705 GB in bfloat16. Values are Student's t with 8 degrees of freedom, times a
+gain of each row and each column, as trained weights have them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ LAYERS = 5
 _POOL = 1 << 22
 
 
-def make_checkpoint(folder: Path, layers: int = LAYERS, *, hidden: int = HIDDEN, wide: int = WIDE, vocabulary: int = VOCABULARY) -> int:
+def make_checkpoint(
+    folder: Path, layers: int = LAYERS, *, hidden: int = HIDDEN, wide: int = WIDE, vocabulary: int = VOCABULARY
+) -> int:
     """Write the shards and their index; return the bytes of the tensors."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -27,7 +29,12 @@ def make_checkpoint(folder: Path, layers: int = LAYERS, *, hidden: int = HIDDEN,
     shards = [{"model.embed_tokens.weight": (vocabulary, hidden)}]
     for layer in range(layers):
         name, small = f"model.layers.{layer}", hidden // 4
-        attention = {"q_proj": (hidden, hidden), "k_proj": (small, hidden), "v_proj": (small, hidden), "o_proj": (hidden, hidden)}
+        attention = {
+            "q_proj": (hidden, hidden),
+            "k_proj": (small, hidden),
+            "v_proj": (small, hidden),
+            "o_proj": (hidden, hidden),
+        }
         mlp = {"gate_proj": (wide, hidden), "up_proj": (wide, hidden), "down_proj": (hidden, wide)}
         shards.append(
             {f"{name}.self_attn.{key}.weight": shape for key, shape in attention.items()}

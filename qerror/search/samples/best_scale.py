@@ -144,7 +144,7 @@ def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
 
 
 def _by_itself(cells: Cells, scale: Array, row: Index) -> None:
-    """B / C at the scale in place of the same from where the search began, which depends on the rows beside this one."""
+    """B / C at the scale in place of the sum from where the search began, which depends on the rows beside this one."""
     b, c, _ = cells.evaluate(row, scale[row])
     good = (b > 0) & (c > 0)
     scale[row[good]] = b[good] / c[good]
