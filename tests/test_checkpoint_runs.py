@@ -147,7 +147,9 @@ def test_several_formats_are_those_one_by_one(model: Path) -> None:
         for grid in ("int4", "mxfp4", "e2m1")
         for fit in qe.checkpoints.fit(model, grid, rule=["minmax", "ocp", "optimal"], include=["*.q_*"])
     ]
-    assert {(f.info.name, f.grid): f for f in both} == {(f.info.name, f.grid): f for f in alone}
+    # Moments are added up in other parts where a format needs the whole tensor.
+    one, two = ({(f.info.name, f.grid): (f.mse, f.scales, f.power, f.groups) for f in fits} for fits in (both, alone))
+    assert one == two
     out = run("fit", model, "--grid", "int4", "--grid", "e2m1", "--include", "*.q_*").stdout
     assert "format" in out.splitlines()[1]
 

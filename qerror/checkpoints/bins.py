@@ -31,8 +31,6 @@ BITS = 20
 _STEP = 1 << 20
 # What sums of float64 may be off by, of A.
 _ROUNDING = 64 * np.finfo(np.float64).eps
-# An interval of scales that may hold the best is divided until its ends are this near: finer than the bins.
-_NARROW = 2.0**-14
 
 Floats = NDArray[np.float64]
 
@@ -177,13 +175,12 @@ class Bins:
             lower = np.asarray(quantization_error(below, grid, s, shift).mse) - spread
             return np.asarray((power - lower + 2 * _ROUNDING * power) / s**2)
 
-        open_ = np.zeros(self.keys.size, np.bool_)
-        low, high = np.minimum(near, far), np.maximum(near, far)
-        for one, two in _possible(gap, power - goal, *ends):
-            for level in grid.thresholds:
-                first, last = sorted((one * level, two * level))
-                open_ |= (high >= first * (1 - 1e-12) - 1e-300) & (low <= last * (1 + 1e-12) + 1e-300)
-        return open_
+        narrow = 2.0 ** (7 - self.bits)
+        scales = np.array(_possible(gap, power - goal, *ends, narrow)).reshape(-1, 2, 1)
+        met = np.sort((scales * grid.thresholds).transpose(0, 2, 1).reshape(-1, 2), axis=1)
+        # A little more on both sides, for roundings.
+        met += np.array([-1.0, 1.0]) * (1e-12 * np.abs(met) + 1e-300)
+        return _meeting(np.minimum(near, far), np.maximum(near, far), met)
 
 
 def _best(sample: Empirical, grid: Grid, shift: float) -> tuple[float, float, Status]:
@@ -192,8 +189,24 @@ def _best(sample: Empirical, grid: Grid, shift: float) -> tuple[float, float, St
     return float(found.scale), float(found.total.mse), found.status.item() if np.ndim(found.status) else found.status
 
 
-def _possible(gap: Callable[[Floats], Floats], rest: float, low: float, high: float) -> list[tuple[float, float]]:
-    """Intervals of scales where rest u^2 <= h(u) is possible, from chords of h, all others being proven out."""
+def _meeting(low: Floats, high: Floats, ranges: Floats) -> NDArray[np.bool_]:
+    """Which bins, from `low` to `high`, have a value in one of the ranges (n, 2)."""
+    order = np.argsort(low)
+    first = np.searchsorted(high[order], ranges[:, 0], side="left")
+    behind = np.searchsorted(low[order], ranges[:, 1], side="right")
+    change = np.zeros(low.size + 1, np.int64)
+    some = behind > first
+    np.add.at(change, first[some], 1)
+    np.add.at(change, behind[some], -1)
+    out = np.zeros(low.size, np.bool_)
+    out[order] = np.cumsum(change[:-1]) > 0
+    return out
+
+
+def _possible(
+    gap: Callable[[Floats], Floats], rest: float, low: float, high: float, narrow: float
+) -> list[tuple[float, float]]:
+    """Intervals of scales, a quarter of a bin wide, where chords of h leave rest u^2 <= h(u) possible; no others have it."""
     scale = np.geomspace(low, high, 65)
     value = gap(scale)
     left, right = scale[:-1], scale[1:]
@@ -205,9 +218,9 @@ def _possible(gap: Callable[[Floats], Floats], rest: float, low: float, high: fl
         slope = (h_left - h_right) / (u2 - u1)
         u = np.clip(slope / (2 * rest), u1, u2)
         maybe = rest * u * u <= h_right + slope * (u - u1)
-        narrow = right <= left * (1 + _NARROW)
-        kept += list(zip(left[maybe & narrow], right[maybe & narrow], strict=True))
-        go = maybe & ~narrow
+        ends = right <= left * (1 + narrow)
+        kept += list(zip(left[maybe & ends], right[maybe & ends], strict=True))
+        go = maybe & ~ends
         left, right, h_left, h_right = left[go], right[go], h_left[go], h_right[go]
         middle = np.sqrt(left * right)
         inner = gap(middle) if middle.size else middle
