@@ -206,7 +206,7 @@ def _meeting(low: Floats, high: Floats, ranges: Floats) -> NDArray[np.bool_]:
 def _possible(
     gap: Callable[[Floats], Floats], rest: float, low: float, high: float, narrow: float
 ) -> list[tuple[float, float]]:
-    """Intervals of scales, a quarter of a bin wide, where chords of h leave rest u^2 <= h(u) possible; no others have it."""
+    """Intervals of scales where chords of h leave rest u^2 <= h(u) possible, up to `narrow` wide; no others have it."""
     scale = np.geomspace(low, high, 65)
     value = gap(scale)
     left, right = scale[:-1], scale[1:]

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from .._check import plain, shown
 
+# Bytes at the beginning of a remote file that are fetched together.
+_START = 64
+
 
 class Source(Protocol):
     """A file that can be read in ranges of bytes."""
@@ -124,6 +127,16 @@ class RemoteFile:
         """These bytes and no others."""
         if begin == end:
             return np.empty(0, np.uint8)
+        if end <= min(_START, self.size):
+            # What a file is and how long its header is are two questions to one answer.
+            return self._start[begin:end]
+        return self._fetched(begin, end)
+
+    @functools.cached_property
+    def _start(self) -> NDArray[np.uint8]:
+        return self._fetched(0, min(_START, self.size))
+
+    def _fetched(self, begin: int, end: int) -> NDArray[np.uint8]:
         fs, path = self._place
         with _words(self.url):
             content = np.frombuffer(fs.cat_file(path, start=begin, end=end), np.uint8)
