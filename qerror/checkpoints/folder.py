@@ -210,7 +210,8 @@ def _as_tables(task: Task, part: Part | str) -> tuple[dict[str, Any], dict[str, 
     where = {"tensor": task.name, "begin": task.begin, "end": task.end}
     if isinstance(part, str):
         return {**where, "failed": part}, {}
-    formats, arrays = {}, {}
+    formats: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for number, (grid, found) in enumerate(part.formats.items()):
         table = dataclasses.asdict(dataclasses.replace(found, arrays={}))
         formats[grid] = {key: value for key, value in table.items() if key != "arrays"}

@@ -197,10 +197,12 @@ def decode_part(tensor: StoredTensor, path: Any, begin: int, end: int) -> NDArra
 
 def _values(tag: str, stored: NDArray[Any], size: int) -> NDArray[Any]:
     """What stored elements stand for; of packed ones the first `size`."""
+    values: NDArray[Any]
     if tag in _GRID_OF_FLOAT8:
-        return _float8_values(tag)[stored]
+        values = _float8_values(tag)[stored]
+        return values
     if tag in _PACKED_BITS:
-        values: NDArray[Any] = _packed_values(tag)[_unpacked(stored, _PACKED_BITS[tag])[:size]]
+        values = _packed_values(tag)[_unpacked(stored, _PACKED_BITS[tag])[:size]]
         return values
     if tag == "BF16":
         return _widen_bfloat16(stored)
