@@ -49,6 +49,7 @@ HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safet
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
 # Hosts that the project may point at: papers, licences, format descriptions, and where the data come from.
 HOSTS = {
+    "127.0.0.1",
     "arxiv.org",
     "archive.ics.uci.edu",
     "doi.org",

@@ -30,7 +30,7 @@ BITS = 20
 # Values that are added up in float64 without rounding: sums of 2^20 squares of up to 16 bits are below 2^53.
 _STEP = 1 << 20
 # What sums of float64 may be off by, of A.
-_ROUNDING = 64 * np.finfo(np.float64).eps
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +111,7 @@ class Bins:
         # About the near end: both sums are of one sign, so nothing cancels but what the shift takes away.
         base = near - shift
         squares = base**2 * self.counts + 2 * base * ulp * self.first + ulp**2 * self.second
-        return float(np.sort(squares).sum() / self.size)
+        return float(np.sort(squares).sum()) / self.size
 
     def moments(self) -> Moments:
         """Moments of the values, those beyond the second from the bins' means (1e-10 of them at 18 bits)."""

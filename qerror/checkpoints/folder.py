@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +184,12 @@ class Folder:
 class SharedLargest(Largest):
     """Largest magnitudes that are written down, so that of many workers one reads a tensor for its own."""
 
-    def __init__(self, own: Largest, folder: Folder, marks: Mapping[str, str]) -> None:
+    def __init__(self, own: Largest, folder: Folder, mark: Callable[[str], str]) -> None:
         self.__dict__.update(own.__dict__)
-        self._folder, self._marks = folder, marks
+        self._folder, self._mark = folder, mark
 
     def _find(self, name: str) -> float:
-        file = self._folder.parts / f"{self._marks[name]}.largest.json"
+        file = self._folder.parts / f"{self._mark(name)}.largest.json"
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             return float(parse_json(file.read_bytes())["largest"])
         found = super()._find(name)

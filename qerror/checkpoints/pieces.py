@@ -20,15 +20,16 @@ from ..grids.formats import grid as as_grid
 from ..results import FitResult, Status
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import evaluate, fit
+from .bins import count_bins, exact_best
 from .moments import Moments, joined, moments_of
 from .patterns import Patterns, count_patterns, countable, patterns_of
-from .recipe import Cut, Recipe, cut, piece_options, piece_weights
+from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights
 
 _UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
-# What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece, and for an element of a
-# group that is larger than one (measured with every rule, format and layout).
-_PIECE_COST = 180e6
-_ELEMENT_COST = 60.0
+# What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece (measured: 10 to 75 MB),
+# and for an element of a group that is larger than one (11 of float32, more of float64 and with weights).
+_PIECE_COST = 80e6
+_ELEMENT_COST = 24.0
 # Interpreter, NumPy and SciPy.
 BASE_MEMORY = 150e6
 DEFAULT_MEMORY = 1e9
@@ -116,9 +117,9 @@ class Fitting:
         pieces = how.pieces(begin, end)
         self.check_memory(info, how)
         cost = max(_PIECE_COST, how.step * how.row_size * _ELEMENT_COST)
-        at_most = max(1, int((self.memory - BASE_MEMORY) / cost))
+        at_most = max(1, int(min((self.memory - BASE_MEMORY) / cost, num_threads())))
         if how.leading:
-            parts = thread_map(work, pieces, at_most=min(at_most, num_threads()))
+            parts = thread_map(work, pieces, at_most=at_most)
             part = joined_parts(parts)
         else:
             part = Part(name, begin, end, Moments(0.0, 0.0, 0.0, 0.0, 0.0), {})
@@ -135,12 +136,20 @@ class Fitting:
         if how.whole and not counted:
             one = max(one, info.size)
         needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST)
-        if needed > self.memory:
+        if needed > self.memory and not (one == info.size and self._binned(info, how)):
             size = f"{info.size / 1e6:.0f} million values"
             raise MemoryError(
                 f"{shown(info.name, 60)}: groups that reach over {size} take about {needed / 1e9:.1f} GB; "
                 f"allow them, as in --memory {math.ceil(needed / 1e9)}GB, or give scales to rows or blocks"
             )
+
+    def _binned(self, info: TensorInfo, how: Cut) -> bool:
+        """Whether the best scale of all values can be found without having them in memory: see `bins`."""
+        alone = all(self.recipe.groups(grid, info.shape).whole for grid in how.whole)
+        known = {"shift", "block_axis"}.issuperset(self.recipe.options) and not self.recipe.codes
+        given = not isinstance(self.recipe.options.get("shift", 0.0), str)
+        plain_ = self.weigh is None and self.given is None and self.recipe.rules == ("optimal",)
+        return alone and known and given and plain_ and info.dtype == "F32"
 
     def _needs_all(self) -> bool:
         return any(self._of_whole(rule) for rule in self.recipe.every_rule) or self.given is not None
@@ -241,7 +250,24 @@ class Fitting:
                 if self.recipe.codes:
                     formats[grid].arrays["codes"] = self._codes(info, grid, formats[grid].arrays)
             return Part(info.name, 0, how.rows, counts.moments(), formats)
+        if BASE_MEMORY + info.size * _ELEMENT_COST > self.memory and self._binned(info, how):
+            return self._by_bins(info, how, progress)
         return self._all_values(info, how, weights, progress)
+
+    def _by_bins(self, info: TensorInfo, how: Cut, progress: Callable[[int], None] | None) -> Part:
+        bins, formats = count_bins(self.checkpoint, info, progress=progress), {}
+        shift = float(self.recipe.options.get("shift", 0.0))
+        for name in how.whole:
+            scale, mse, status = exact_best(self.checkpoint, info, bins, as_grid(name), shift)
+            unusual = {status.name: 1} if status in _UNUSUAL else {}
+            arrays = {"scale": np.asarray(scale), "shift": np.asarray(shift)}
+            sums = {"optimal": mse * info.size}, bins.power() * info.size, float(info.size)
+            formats[name] = FormatPart(*sums, 1, {"optimal": unusual}, arrays, self.recipe.rules)
+        moments = joined(
+            moments_of(self.checkpoint.part(info.name, begin, min(begin + PIECE, info.size)))
+            for begin in range(0, info.size, PIECE)
+        )
+        return Part(info.name, 0, how.rows, moments, formats)
 
     def _all_values(
         self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None

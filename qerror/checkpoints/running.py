@@ -70,19 +70,10 @@ def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[
         "no_tensors": dict(work.checkpoint.skipped),
         "failed": failed,
         "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in work.selected if not reason},
-        "marks": _marks(work),
     }
     folder = Folder(path, job.stale_after)
     folder.prepare(job, tasks, about)
     return folder, work, tasks, failed
-
-
-def _marks(work: Work) -> dict[str, str]:
-    """Names of the files with the largest magnitudes of tensors, where tensor scales need them."""
-    if all(work.job.recipe.full_scale(grid) is None for grid in work.job.recipe.grids):
-        return {}
-    infos = [info for info, reason in work.selected if not reason]
-    return {info.name: work.fingerprint(info, 0, -1, [work.checkpoint.stamp(info.name)]) for info in infos}
 
 
 def run(
@@ -134,8 +125,12 @@ def _here(folder: Folder, work: Work, left: list[Task], heard: Callable[[str, in
 
 
 def _largest(work: Work, folder: Folder) -> SharedLargest:
-    marks = _marks(work)
-    return SharedLargest(work.largest(), folder, marks)
+    """Finds largest magnitudes in files of the folder, named like parts."""
+
+    def mark(name: str) -> str:
+        return work.fingerprint(work.checkpoint.info(name), 0, -1, [work.checkpoint.stamp(name)])
+
+    return SharedLargest(work.largest, folder, mark)
 
 
 def _one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -89,25 +90,26 @@ class Work:
     selected: tuple[tuple[TensorInfo, str], ...]
     weigh: Weights | None
 
-    @property
+    @functools.cached_property
     def names(self) -> list[str]:
         """The tensors to fit."""
         return [info.name for info, reason in self.selected if not reason]
 
+    @functools.cached_property
     def largest(self) -> Largest:
         """Finds the largest magnitudes that tensor scales follow from."""
         return Largest(self.checkpoint, self.names, self.job.recipe)
 
     def fitting(self, largest: Any = None) -> Fitting:
         """Fits rows of any of the tensors."""
-        found = self.largest() if largest is None else largest
+        found = self.largest if largest is None else largest
         return Fitting(self.checkpoint, self.job.recipe, found, self.weigh, None, self.job.memory)
 
     def tasks(self) -> tuple[list[Task], dict[str, str]]:
         """All tasks in the order of the tensors, and why others cannot be fitted at all."""
         tasks: list[Task] = []
         failed: dict[str, str] = {}
-        fitting, largest = self.fitting(), self.largest()
+        fitting, largest = self.fitting(), self.largest
         scaled = any(self.job.recipe.full_scale(grid) is not None for grid in self.job.recipe.grids)
         for info, reason in self.selected:
             if reason:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from .._check import shown
 from ..files.checkpoint import Where
 from .collecting import collect
 from .fitting import TensorFit, fit_tensors, stored_size
@@ -30,7 +32,7 @@ def fit(
     codes: bool = False,
     shard: str | tuple[int, int] | None = None,
     executor: Executor | None = None,
-    memory: float = DEFAULT_MEMORY,
+    memory: float | None = None,
     stale_after: float = 60.0,
     progress: Callable[[str, int, int], None] | None = None,
     **options: Any,
@@ -62,7 +64,7 @@ def fit(
     executor : concurrent.futures.Executor, optional
         Does the tasks; its workers must reach the checkpoint and the folder. Of Dask: ``client.get_executor()``.
     memory : float
-        Bytes that a worker may use. Results do not depend on it.
+        Bytes that a worker may use. None: 1e9 with `output`, else any. Results do not depend on it, but for roundings.
     stale_after : float
         Seconds after which the task of a worker that shows no life is taken over.
     progress : callable, optional
@@ -78,9 +80,9 @@ def fit(
     Examples
     --------
     >>> import qerror as qe
-    >>> found = fit(qe.files.example_checkpoint(), "int4", include=["layers.*"], axis=0)
+    >>> found = fit(qe.files.example_checkpoint(), "int4", include=["layers.*.weight"], axis=0)
     >>> [fit.info.name for fit in found if fit.mse]
-    ['layers.0.weight', 'layers.2.weight', 'layers.4.weight']
+    ['layers.0.weight', 'layers.1.weight', 'layers.2.weight']
     """
     grids = (grid,) if isinstance(grid, str) else tuple(grid)
     rules = (rule,) if isinstance(rule, str) else tuple(rule)
@@ -92,7 +94,7 @@ def fit(
         tuple(exclude),
         one_dimensional,
         None if weights is None else str(absolute(weights)),
-        float(memory),
+        _bytes(memory, output is None),
         stale_after,
     )
     if output is None:
@@ -105,3 +107,11 @@ def fit(
         return list(found)
     run(job, output, shard=Shard.parse(shard), executor=executor, progress=progress)
     return [] if shard is not None else collect(output)[0]
+
+
+def _bytes(memory: float | None, alone: bool) -> float:
+    if memory is None:
+        return math.inf if alone else DEFAULT_MEMORY
+    if not memory > 0:
+        raise ValueError(f"memory must be a positive number of bytes, got {shown(memory)}")
+    return float(memory)

@@ -1,6 +1,7 @@
 """The commands `qerror fit` and `collect`: scales of a whole checkpoint, and what each rule loses on it."""
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from .._check import plain, shown
 from ..checkpoints.collecting import collect as collect_parts
 from ..checkpoints.engines import dask_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
+from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.recipe import Recipe
 from ..checkpoints.report import report, row, totals
 from ..checkpoints.running import Shard, run
@@ -31,13 +33,18 @@ _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
 
-def _parse_memory(ctx: click.Context, param: click.Parameter, value: str) -> float:
+def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read 500MB, 1.5 GB or a number of bytes."""
+    if value is None:
+        return None
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)i?B?\s*", value, re.IGNORECASE)
     try:
-        return float(match[1]) * _UNITS[match[2].upper()] if match else float("nan") ** float(value)
+        size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
     except ValueError:
-        raise ValueError(f"--memory must be a size such as 500MB or 4GB, got {value!r}") from None
+        size = 0.0
+    if not size > 0:
+        raise ValueError(f"--memory must be a size such as 500MB or 4GB, got {value!r}")
+    return size
 
 
 @click.command(
@@ -105,9 +112,7 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str) -> flo
     "--memory",
     metavar="SIZE",
     callback=_parse_memory,
-    default="1GB",
-    show_default=True,
-    help="What a process may use; the results do not depend on it.",
+    help="What a process may use; the results do not depend on it.  [default: 1GB with -o DIR]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def fit(
@@ -124,7 +129,7 @@ def fit(
     codes: bool,
     shard: str | None,
     engine: str | None,
-    memory: float,
+    memory: float | None,
     as_json: bool,
     **layout: Any,
 ) -> int:
@@ -139,8 +144,9 @@ def fit(
     options = {key: value for key, value in layout.items() if value is not None}
     recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, together)
     place = absolute(model[0] if len(model) == 1 else model)
-    job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), memory)
     folder = _folder(output, shard, engine)
+    room = memory or (math.inf if folder is None else DEFAULT_MEMORY)
+    job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), room)
     _check(recipe, options, output if folder is None else None, scales, folder)
     if folder is not None:
         with contextlib.ExitStack() as stack:
@@ -170,7 +176,7 @@ def fit(
                 given=given,
                 weigh=work.weigh,
                 sink=sink,
-                memory=memory,
+                memory=room,
                 progress=lambda tensor, size: heard(tensor, size, total),
             )
         )

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .._text import plain, suggest
+from .._text import near_names, plain, suggest
 
 
 class OneLineErrors(click.Group):
@@ -45,11 +45,11 @@ class OneLineErrors(click.Group):
         return None
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Find a command, or name those that are spelled like it."""
+        """Find a command, or name the one that is spelled most like it."""
         command = self.find(cmd_name) or super().get_command(ctx, cmd_name)
         if command is None:
             names = self.list_commands(ctx)
-            hint = suggest(cmd_name, names) or f"; there are {', '.join(names)}"
+            hint = suggest(cmd_name, near_names(cmd_name, names)[:1]) or f"; there are {', '.join(names)}"
             raise click.UsageError(f"there is no command {cmd_name!r}{hint}")
         return command
 
