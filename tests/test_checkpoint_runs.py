@@ -297,6 +297,15 @@ def test_another_input_is_fitted_anew_and_another_plan_is_refused(model: Path, t
     assert "holds another fit (axis 0, not None)" in words
 
 
+def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
+    safetensors.numpy.save_file({"w": np.ones((4, 8), np.float32)}, tmp_path / "m.safetensors")
+    job = tasks.Job(str(tmp_path / "m.safetensors"), Recipe(("int4",), options={"axis": 0}))
+    _, _, (task,), _ = running.prepare(job, tmp_path / "run")
+    os.utime(tmp_path / "m.safetensors", (1, 1))
+    with pytest.raises(ValueError, match="'w' has changed since the work was planned, or this worker has another"):
+        running.work_on(job, str(tmp_path / "run"), task)
+
+
 KILLED = """
 import os, signal, sys
 from qerror.checkpoints import running, fit

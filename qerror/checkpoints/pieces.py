@@ -109,7 +109,12 @@ class Fitting:
         bits = bits_of(info)
 
         def work(rows: tuple[int, int]) -> Part:
-            found = self._piece(info, how, rows, weights)
+            try:
+                found = self._piece(info, how, rows, weights)
+            except ValueError as error:
+                # What is said of NaN counts within the piece.
+                where = f"rows {rows[0]} to {rows[1]}: " if (rows[0], rows[1]) != (0, how.rows) else ""
+                raise ValueError(f"{where}{error}") from None
             if progress:
                 progress((rows[1] - rows[0]) * how.row_size * bits // 8)
             return found

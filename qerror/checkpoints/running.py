@@ -145,6 +145,11 @@ def _one(
         if not own:
             return False
         if not folder.done(task):
+            if not work.knows(task):
+                raise ValueError(
+                    f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another "
+                    "version of qerror; run the fit again"
+                )
             folder.write(task, compute(work, largest, task, heard))
     return True
 

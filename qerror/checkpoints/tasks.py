@@ -109,8 +109,7 @@ class Work:
         """All tasks in the order of the tensors, and why others cannot be fitted at all."""
         tasks: list[Task] = []
         failed: dict[str, str] = {}
-        fitting, largest = self.fitting(), self.largest
-        scaled = any(self.job.recipe.full_scale(grid) is not None for grid in self.job.recipe.grids)
+        fitting = self.fitting()
         for info, reason in self.selected:
             if reason:
                 continue
@@ -123,15 +122,28 @@ class Work:
             per_row = max(1, stored_size(info) // how.rows)
             # Formats with one scale for all rows see them in one task.
             step = how.rows if how.whole else max(1, TASK_BYTES // (per_row * how.step)) * how.step
-            members = largest.members(info.name) if scaled else (info.name,)
-            stamps = [self.checkpoint.stamp(name) for name in members]
+            stamps = self._stamps(info.name)
             for begin in range(0, how.rows, step):
                 end = min(begin + step, how.rows)
                 mark = self.fingerprint(info, begin, end, stamps)
-                tasks.append(
-                    Task(info.name, begin, end, per_row * (end - begin), part_name(info.name, begin, end, mark))
-                )
+                file = part_name(info.name, begin, end, mark)
+                tasks.append(Task(info.name, begin, end, per_row * (end - begin), file))
         return tasks, failed
+
+    @functools.cached_property
+    def _scaled(self) -> bool:
+        """Whether a format has a tensor scale."""
+        return any(self.job.recipe.full_scale(grid) is not None for grid in self.job.recipe.grids)
+
+    def _stamps(self, name: str) -> list[str]:
+        """Of the files with what a tensor's answer follows from."""
+        members = self.largest.members(name) if self._scaled else (name,)
+        return [self.checkpoint.stamp(each) for each in members]
+
+    def knows(self, task: Task) -> bool:
+        """Whether this process sees the input, the plan and the version that a task was made for."""
+        mark = self.fingerprint(self.checkpoint.info(task.name), task.begin, task.end, self._stamps(task.name))
+        return part_name(task.name, task.begin, task.end, mark) == task.file
 
     def fingerprint(self, info: TensorInfo, begin: int, end: int, stamps: Sequence[str]) -> str:
         """A short text that differs where the plan, the input or the version does."""
