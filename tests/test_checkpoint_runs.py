@@ -245,6 +245,45 @@ def test_pieces_hold_whole_groups(
         np.testing.assert_array_equal(found.bits("w.codes").view(np.int8), own.quantize(x))
 
 
+def test_a_rule_that_pools_all_groups_sees_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1)
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((40, 64)), rng.laplace(size=(40, 64))]).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    (fit,) = qe.checkpoints.fit(tmp_path / "w.npy", "int4", axis=0, rule="analytic:family=auto")
+    own = qe.fit(x, "int4", axis=0, rule="analytic:family=auto")
+    assert fit.mse["analytic:family=auto"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+
+
+def test_given_scales_are_cut_like_their_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1)
+    x = np.random.default_rng(0).standard_normal((75, 40)).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    for layout, options in (
+        (("--axis", 0), {"axis": 0}),
+        (("--block", 32, "--block-axis", 0), {"block_size": 32, "block_axis": 0}),
+    ):
+        scale = qe.fit(x, "int4", rule="minmax", **options).scale.astype(np.float32)
+        np.savez(tmp_path / "s.npz", **{"w.scale": scale})
+        found = json.loads(
+            run("fit", tmp_path / "w.npy", "--grid", "int4", *layout, "--scales", tmp_path / "s.npz", "--json").stdout
+        )
+        own = qe.evaluate(x, "int4", scale, **options)
+        assert found["rows"][0]["mse"]["given"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+
+
+def test_a_nan_beside_a_shared_tensor_scale_is_named(tmp_path: Path) -> None:
+    bad = np.ones((2, 16), np.float32)
+    bad[1, 3] = np.nan
+    good = np.ones((2, 16), np.float32)
+    safetensors.numpy.save_file({"l.q.w": bad, "l.k.w": good, "m.q.w": good}, tmp_path / "m.safetensors")
+    result = run("fit", tmp_path / "m.safetensors", "--grid", "nvfp4", "--together", "*.{q,k}.w", status=1)
+    words = result.stderr.splitlines()
+    assert "not fitted: l.k.w: 'l.q.w', which shares the tensor scale, has NaN; leave it out or mend it" in words
+    assert any(line.startswith("not fitted: l.q.w: x must be finite, got 1 NaN of 32 values") for line in words)
+    assert "m.q.w" in result.stdout
+
+
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     x = np.random.default_rng(4).gamma(2.0, size=1000)
     whole = moments_of(x)

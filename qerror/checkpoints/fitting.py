@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed, plain
+from .._check import listed, plain, shown
 from ..files.elements import TensorInfo, is_real
 from ..files.layouts import quantized_names
 from ..files.mapping import Checkpoint
@@ -179,10 +179,12 @@ class Largest:
         return self._groups.get(name, (name,))
 
     def __call__(self, name: str) -> float:
-        """The largest magnitude; nan where a value is NaN."""
+        """The largest magnitude; nan where a value of the tensor itself is NaN."""
         for each in self.members(name):
             if each not in self._known:
                 self._known[each] = self._find(each)
+            if math.isnan(self._known[each]) and each != name and not math.isnan(self._known.get(name, 0.0)):
+                raise ValueError(f"{shown(each, 60)}, which shares the tensor scale, has NaN; leave it out or mend it")
         return float(np.max([self._known[each] for each in self.members(name)]))
 
     def _find(self, name: str) -> float:

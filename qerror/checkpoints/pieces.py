@@ -157,12 +157,7 @@ class Fitting:
         return alone and known and given and plain_ and info.dtype == "F32"
 
     def _needs_all(self) -> bool:
-        return any(self._of_whole(rule) for rule in self.recipe.every_rule) or self.given is not None
-
-    @staticmethod
-    def _of_whole(rule: str) -> bool:
-        """Whether a rule reads more than the values and how often each is there."""
-        return "family=auto" in rule.replace(" ", "")
+        return self.recipe.pooled or self.given is not None
 
     def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
         begin, end = (row * how.row_size for row in rows)
@@ -188,7 +183,9 @@ class Fitting:
             return {}
         options = self.recipe.of(grid)
         form = resolve_format(grid, *(options.get(key) for key in ("axis", "block_size", "scale_format")))
-        return {"tensor_scale": tensor_scale_of(self.largest(name), form.grid, full)}
+        largest = self.largest(name)
+        # A NaN is refused where the values are looked at.
+        return {} if math.isnan(largest) else {"tensor_scale": tensor_scale_of(largest, form.grid, full)}
 
     def _fit(
         self,
@@ -235,7 +232,7 @@ class Fitting:
             groups = self.recipe.groups(grid, info.shape)
             full = [np.broadcast_to(np.asarray(each), groups.scale_shape) for each in pair]
             own = [each.reshape(-1, *groups.scale_shape[how.leading :]) for each in full]
-            unit = max(1, how.rows // len(own[0]))
+            unit = groups.tile[0] if how.leading == 1 else 1
             pair = [each[rows[0] // unit : -(-rows[1] // unit)] for each in own]
         scale, shift = pair
         return float(evaluate(values, grid, scale, shift, weights=weights, measure=False, **layout).total.mse)

@@ -51,6 +51,11 @@ class Recipe:
         """The rules, and the optimum that they are compared with."""
         return (*self.rules, *({"optimal"} - set(self.rules)))
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a rule looks at all groups of a tensor for each of them."""
+        return any("family=auto" in rule.replace(" ", "") for rule in self.rules)
+
     def of(self, grid: str) -> dict[str, Any]:
         """The options for one of the formats."""
         own = isinstance(as_format(grid), BlockFormat) and len(self.grids) > 1
@@ -129,6 +134,8 @@ def cut(info: TensorInfo, recipe: Recipe) -> Cut:
     >>> cut(TensorInfo("w", (4, 1024, 8192), "BF16"), Recipe(("int4_g128",))).step
     128
     """
+    if recipe.pooled:
+        return Cut(1, info.size, 1, 0, recipe.grids)
     layouts = {grid: recipe.groups(grid, info.shape) for grid in recipe.grids}
     divided = {grid: _leading(groups) for grid, groups in layouts.items()}
     whole = tuple(grid for grid, (leading, _) in divided.items() if leading == 0)
