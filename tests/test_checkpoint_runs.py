@@ -284,6 +284,24 @@ def test_a_nan_beside_a_shared_tensor_scale_is_named(tmp_path: Path) -> None:
     assert "m.q.w" in result.stdout
 
 
+def test_progress_names_the_tensor_and_moves_within_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1024)
+    for output in (None, tmp_path / "run", tmp_path / "run"):
+        heard: list[tuple[str, int, int]] = []
+
+        def listen(name: str, size: int, total: int, heard: list[tuple[str, int, int]] = heard) -> None:
+            heard.append((name, size, total))
+
+        qe.checkpoints.fit(model, "int4", axis=0, rule="minmax", output=output, progress=listen)
+        assert {name for name, _, _ in heard} == {f"l.{n}.{name}.weight" for n in (1, 2) for name in LAYERS}
+        (total,) = {said[2] for said in heard}
+        assert sum(size for _, size, _ in heard) == total == 2 * ((96 + 32 + 32) * 64 * 2 + 250 * 64 * 4)
+        if not (tmp_path / "run").exists():
+            assert len(heard) > 30
+
+
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     x = np.random.default_rng(4).gamma(2.0, size=1000)
     whole = moments_of(x)

@@ -19,7 +19,7 @@ from ..files.mapping import Checkpoint
 from ..files.scales import ScaleSink
 from ..results import Status
 from .moments import Moments
-from .pieces import DEFAULT_MEMORY, Fitting, Part, Weigher, bits_of, largest_magnitude
+from .pieces import Fitting, Part, Weigher, bits_of, largest_magnitude
 from .recipe import Recipe, cut, grouped_names
 
 QUANTIZED = "quantized, not fitted"
@@ -114,13 +114,17 @@ def _reason(info: TensorInfo, one_dimensional: bool) -> str:
 def fit_tensors(
     checkpoint: Checkpoint,
     selected: Iterable[tuple[TensorInfo, str]],
-    recipe: Recipe,
+    grid: str | Sequence[str],
+    rules: Sequence[str],
     *,
     given: Mapping[str, NDArray[Any]] | None = None,
     weigh: Weigher | None = None,
     sink: ScaleSink | None = None,
-    memory: float = DEFAULT_MEMORY,
+    codes: bool = False,
+    together: Sequence[str] = (),
+    memory: float = math.inf,
     progress: Callable[[str, int], None] | None = None,
+    **options: Any,
 ) -> Iterator[TensorFit]:
     """Fit the tensors of a checkpoint one after the other, in pieces of about a million values.
 
@@ -129,7 +133,9 @@ def fit_tensors(
     checkpoint : Checkpoint
     selected : iterable of (TensorInfo, str)
         What `select_tensors` returns.
-    recipe : Recipe
+    grid : str or sequence of str
+    rules : sequence of str
+        The first one's scales are described and written.
     given : mapping of str to ndarray, optional
         NAME.scale and NAME.shift of scales to compare with, as the rule "given".
     weigh : callable, optional
@@ -137,16 +143,23 @@ def fit_tensors(
     sink : ScaleSink, optional
         Takes NAME.scale, NAME.shift, where there are such NAME.zero_point and NAME.tensor_scale, and with `codes`
         NAME.codes, of the first format.
+    codes : bool
+    together : sequence of str
+        Patterns of tensors that share a tensor scale.
     memory : float
         Bytes that this process may use.
     progress : callable, optional
         Hears a tensor's name, and how many bytes of it were done since it was last called.
+    **options
+        Of `qerror.fit`.
 
     Yields
     ------
     TensorFit
         One for each format; a tensor that cannot be fitted (NaN, no such axis) says so in `failed`, the rest goes on.
     """
+    grids = (grid,) if isinstance(grid, str) else tuple(grid)
+    recipe = Recipe(grids, tuple(rules), options, codes, tuple(together))
     chosen = list(selected)
     largest = Largest(checkpoint, [info.name for info, reason in chosen if not reason], recipe)
     fitting = Fitting(checkpoint, recipe, largest, weigh, given, memory)

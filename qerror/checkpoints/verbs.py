@@ -103,8 +103,16 @@ def fit(
         work = open_work(job)
         total = sum(stored_size(info) for info, reason in work.selected if not reason)
         heard = None if progress is None else (lambda name, size: progress(name, size, total))
-        found = fit_tensors(work.checkpoint, work.selected, recipe, weigh=work.weigh, memory=job.memory, progress=heard)
-        return list(found)
+        with work.checkpoint:
+            found = fit_tensors(
+                *(work.checkpoint, work.selected, grids, rules),
+                weigh=work.weigh,
+                together=together,
+                memory=job.memory,
+                progress=heard,
+                **recipe.options,
+            )
+            return list(found)
     run(job, output, shard=Shard.parse(shard), executor=executor, progress=progress)
     return [] if shard is not None else collect(output)[0]
 

@@ -172,12 +172,15 @@ def fit(
         heard = stack.enter_context(byte_progress())
         done = list(
             fit_tensors(
-                *(work.checkpoint, work.selected, recipe),
+                *(work.checkpoint, work.selected, recipe.grids, recipe.rules),
                 given=given,
                 weigh=work.weigh,
                 sink=sink,
                 memory=room,
+                codes=codes,
+                together=together,
                 progress=lambda tensor, size: heard(tensor, size, total),
+                **options,
             )
         )
     show(name, recipe.grids, done, work.checkpoint.skipped, as_json, options)
