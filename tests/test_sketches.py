@@ -104,6 +104,16 @@ def test_float32_is_bracketed_and_settled(model: Path, grid: str, bits: int) -> 
     assert float(qe.evaluate(x, grid, scale).total.mse) == pytest.approx(least, rel=1e-11)
 
 
+@pytest.mark.parametrize("rule", ["minmax", "ocp", "signed_absmax"])
+def test_rules_of_the_ends_of_float32(model: Path, rule: str) -> None:
+    (fit,) = scan(model, include=["single"]).ask("int4", rule=[rule, "optimal"])
+    own = qe.fit(read_tensor(model, "single"), "int4", rule=rule)
+    mse = float(own.total.mse)
+    assert fit.scales[0] == float(own.scale)
+    assert mse * (1 - 1e-12) <= fit.mse[rule] <= mse * (1 + 1e-6)
+    assert list(fit.mse) == [rule, "optimal"]
+
+
 def test_a_second_look_reads_few_values(model: Path) -> None:
     content = scan(model, include=["single"])["single"].content
     assert isinstance(content, Bins)
@@ -181,8 +191,8 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
     run("scan", model, "-o", tmp_path / "s.safetensors")
     words = run("ask", tmp_path / "s.safetensors", "--grid", "mxfp4", status=2).stderr
     assert "the block format mxfp4: a sketch does not know what lies in a block" in words
-    result = run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--rule", "minmax", status=1)
-    assert "not fitted: single: rule must be 'optimal'" in result.stderr
+    result = run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--rule", "octav", status=1)
+    assert "not fitted: single: rule must be optimal, minmax, ocp, signed_absmax, at a given shift" in result.stderr
     assert (
         "is no sketch; `qerror scan MODEL -o SKETCH` makes one" in run("ask", model, "--grid", "int4", status=2).stderr
     )

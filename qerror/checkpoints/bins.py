@@ -130,6 +130,8 @@ class Bins:
         (above, excess), (below, spread) = self._bounds()
         slack = _ROUNDING * power
         if scale is not None:
+            # A negative scale turns the grid around.
+            grid, scale = (Grid(-grid.levels[::-1]), -scale) if scale < 0 else (grid, scale)
             upper, lower = (float(quantization_error(s, grid, scale, shift).mse) for s in (above, below))
             return Bracket(scale, max(0.0, lower - spread - slack), upper + excess + slack, Status.GIVEN)
         found, bound = (_best(sample, grid, shift) for sample in (above, below))

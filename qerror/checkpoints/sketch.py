@@ -29,6 +29,7 @@ from ..files.scales import open_scales
 from ..grids.block_formats import BlockFormat, as_format
 from ..results import Status
 from ..samples.empirical import Empirical
+from ..tensors.fitting import fit
 from .bins import BITS, Bins, count_bins
 from .fitting import TensorFit, select_tensors, stored_size, tensor_fits
 from .moments import Moments
@@ -39,6 +40,8 @@ from .tasks import absolute, model_name
 
 _VERSION = 1
 _COLUMNS = {"patterns": 2, "bins": 4}
+# Rules that read the ends of the values alone.
+_FROM_ENDS = ("minmax", "ocp", "signed_absmax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +112,8 @@ class Sketch(Mapping[str, TensorSketch]):
         """One scale for each tensor in each format, without the data.
 
         Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others.
-        Of float32 tensors rule "optimal" alone: `mse` is an upper bound of the error at the scale, `optimum` a lower
-        bound of the least one.
+        Of float32 tensors rule "optimal" and those that read the ends of the values alone (minmax, ocp, signed_absmax):
+        `mse` is an upper bound of the error at the scale, `optimum` a lower bound of the least one.
 
         Raises
         ------
@@ -170,24 +173,27 @@ def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[T
         fitting = Fitting(None, recipe, lambda name: 0.0)  # type: ignore[arg-type]
         formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
         return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
-    if recipe.rules != ("optimal",) or isinstance(shift, str):
+    if isinstance(shift, str) or not set(recipe.rules) <= {"optimal", *_FROM_ENDS}:
+        known = ", ".join(_FROM_ENDS)
         raise ValueError(
-            "rule must be 'optimal' with a given shift for float32 tensors in a sketch; `qerror fit` has others"
+            f"rule must be optimal, {known}, at a given shift, for float32 tensors; `qerror fit` has others"
         )
-    out = []
-    for name in recipe.grids:
-        found = content.bracket(_grid(name), float(shift))
-        unusual: dict[str, dict[Status, int]] = {}
-        if found.status != Status.EXACT:
-            unusual["optimal"] = {found.status: 1}
-        moments = content.moments()
-        out.append(
-            TensorFit(
-                *(info, "", "", moments.kurtosis, (found.scale,) * 3, 1, content.power()),
-                *({"optimal": found.upper}, found.lower, unusual, name),
-            )
-        )
-    return out
+    return [_bracketed(info, content, recipe, grid, float(shift)) for grid in recipe.grids]
+
+
+def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: float) -> TensorFit:
+    """Bounds for one format: of the error at each rule's scale from above, of the least error from below."""
+    best, ends = bins.bracket(_grid(name), shift), np.array([bins.least, bins.greatest])
+    mse, scales = {"optimal": best.upper}, {"optimal": best.scale}
+    for rule in recipe.rules:
+        if rule != "optimal":
+            scales[rule] = float(fit(ends, name, rule=rule, shift=shift, measure=False).scale)
+            mse[rule] = bins.bracket(_grid(name), shift, scales[rule]).upper
+    unusual = {} if best.status == Status.EXACT else {"optimal": {best.status: 1}}
+    wanted = {rule: mse[rule] for rule in recipe.rules}
+    scale = scales[recipe.rules[0]]
+    kurtosis = bins.moments().kurtosis
+    return TensorFit(info, "", "", kurtosis, (scale,) * 3, 1, bins.power(), wanted, best.lower, unusual, name)
 
 
 def _grid(name: str) -> Any:
