@@ -18,7 +18,7 @@ from ..files.elements import TensorInfo
 from ..files.scales import ScaleSink, open_scales
 from .fitting import TensorFit, stored_arrays, tensor_fits
 from .folder import Folder
-from .pieces import Part, joined_parts
+from .parts import Part, joined_parts
 from .recipe import Recipe
 from .report import finite, report
 from .running import check_complete

@@ -19,7 +19,8 @@ from ..files.mapping import Checkpoint
 from ..files.scales import ScaleSink
 from ..results import Status
 from .moments import Moments
-from .pieces import Fitting, Part, Weigher, bits_of, largest_magnitude
+from .parts import Part
+from .pieces import Fitting, Weigher, bits_of, largest_magnitude
 from .recipe import Recipe, cut, grouped_names
 
 QUANTIZED = "quantized, not fitted"

@@ -29,7 +29,7 @@ from ..files.scales import open_scales
 from ..files.sources import LocalFile
 from .fitting import Largest
 from .moments import Moments
-from .pieces import FormatPart, Part
+from .parts import FormatPart, Part
 from .tasks import Job, Task, describe
 
 _PLAN = "plan.json"

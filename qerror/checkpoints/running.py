@@ -15,7 +15,7 @@ import numpy as np
 from .._check import listed, shown
 from .folder import Folder, SharedLargest
 from .malloc import keep_freed_memory
-from .pieces import Part
+from .parts import Part
 from .tasks import Job, Task, Work, open_work, work_of
 
 Progress = Callable[[str, int, int], None]
@@ -151,6 +151,8 @@ def _one(
                     "version of qerror; run the fit again"
                 )
             folder.write(task, compute(work, largest, task, heard))
+        elif heard:
+            heard(task.name, task.size)
     return True
 
 
