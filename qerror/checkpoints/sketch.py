@@ -181,7 +181,9 @@ def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: f
         if rule != "optimal":
             scales[rule] = float(fit(ends, name, rule=rule, shift=shift, measure=False).scale)
             mse[rule] = bins.bracket(_grid(name), shift, scales[rule]).upper
-    unusual = {} if best.status == Status.EXACT else {"optimal": {best.status: 1}}
+    unusual: dict[str, dict[Status, int]] = {}
+    if best.status != Status.EXACT:
+        unusual["optimal"] = {best.status: 1}
     wanted = {rule: mse[rule] for rule in recipe.rules}
     scale = scales[recipe.rules[0]]
     kurtosis = bins.moments().kurtosis
