@@ -188,8 +188,9 @@ class Ranges(SimpleHTTPRequestHandler):
         self.send_header("ETag", f'"{len(content)}-{file.stat().st_mtime_ns}"')
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        self.wfile.write(part)
+        # Counted before the client can have it.
         self.sent.append(len(part))
+        self.wfile.write(part)
 
     def do_HEAD(self) -> None:
         file = Path(self.translate_path(self.path))
