@@ -55,7 +55,7 @@ class TensorSketch:
     def density(self) -> Empirical:
         """The values as a distribution: themselves, or the means of their bins.
 
-        Everything that reads a density reads it: `qerror.fit_density`, `qerror.optimal_scale`, histograms.
+        Everything that reads a density reads it: `qerror.optimal_scale`, `qerror.quantization_error`, quantiles, plots.
         """
         if isinstance(self.content, Patterns):
             return Empirical(*self.content.values())
