@@ -393,8 +393,9 @@ def start(code: str, *args: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code, *map(str, args)])
 
 
-@pytest.mark.parametrize("code", [KILLED, KILLED_WRITING], ids=["between", "within a write"])
-@pytest.mark.parametrize("shard", ["", "1/2"])
+@pytest.mark.parametrize(
+    ("code", "shard"), [(KILLED, ""), (KILLED_WRITING, "1/2")], ids=["between", "within a write of a shard"]
+)
 def test_a_killed_run_is_taken_up_where_it_was(model: Path, tmp_path: Path, code: str, shard: str) -> None:
     qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "whole")
     process = start(code, model, tmp_path / "run", shard)
