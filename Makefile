@@ -13,12 +13,13 @@ TESTED_VERSIONS := 3.11 3.12 3.13
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-training nightly certify bench bench-peers test-all clean
+.PHONY: help demo test test-training test-interop nightly certify bench bench-peers test-all clean
 
 help:
 	@echo "make demo           optimal scales and their errors for every common format"
 	@echo "make test           ruff, mypy --strict and pytest"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
+	@echo "make test-interop   GGUF, ONNX, URLs and Dask, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
 	@echo "make certify        verify every certificate of the shipped table: half an hour"
 	@echo "make bench          speed, as ratios to plain NumPy"
@@ -43,6 +44,11 @@ test-training:
 	@$(MAKE) --no-print-directory VENV=.venv-training .venv-training/.installed-torch
 	@.venv-training/bin/python -c 'import torch; print("torch", torch.__version__)'
 	.venv-training/bin/python -m pytest -n auto --maxprocesses 4 -k training $(PYTEST_ARGS)
+
+# What the extras bring, in an environment of its own: `make test` shows that the rest does without them.
+test-interop:
+	@$(MAKE) --no-print-directory VENV=.venv-interop .venv-interop/.installed-interop
+	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
@@ -95,4 +101,8 @@ $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
+	@touch $@
+
+$(VENV)/.installed-interop: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test,remote,gguf,onnx,dask]'
 	@touch $@

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import qerror as qe
-from qerror.cli.commands import qerror_command
+from qerror.cli.commands import COMMANDS, qerror_command
 from qerror.cli.render import _known, _number
 from qerror.files import example_checkpoint, list_tensors, read_tensor
 
@@ -285,6 +286,21 @@ def test_help_has_examples_and_every_example_runs():
 
 def test_version():
     assert run("--version").stdout == f"qerror, version {qe.__version__}\n"
+
+
+def test_commands_are_found_without_being_imported():
+    """Help and version load nothing that takes time; what the table says is what each command says."""
+    for words in ("--help", "--version"):
+        code = (
+            "import sys; from qerror.cli.commands import qerror_command\n"
+            f"try: qerror_command(['{words}'])\n"
+            "finally: print(*[m for m in ('numpy', 'scipy', 'rich', 'sympy') if m in sys.modules], file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr.split() == []
+    for name, (_, _, said) in COMMANDS.items():
+        command = qerror_command.get_command(click.Context(qerror_command), name)
+        assert said == command.get_short_help_str(limit=1000).rstrip(".") + ".", name
 
 
 def test_console_script_is_declared():

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "qerror"
 # The rooms of the package, lowest first: a module imports from its own room or from a line above. Rooms of one line use
 # one another only where BESIDE says so.
 LINES = (
-    ("_version", "_lazy", "_types", "_check", "_threads", "_files", "results"),
+    ("_version", "_lazy", "_types", "_text", "_check", "_threads", "_files", "results"),
     ("grids",),
     ("casting",),
     ("densities",),
@@ -35,6 +35,7 @@ LINES = (
     ("cli", "__main__"),
 )
 BESIDE = {
+    "_check": {"_text"},
     "_threads": {"_check"},
     "_files": {"_check"},
     "tensors": {"rules"},
@@ -48,6 +49,7 @@ HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safet
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
 # Hosts that the project may point at: papers, licences, format descriptions, and where the data come from.
 HOSTS = {
+    "127.0.0.1",
     "arxiv.org",
     "archive.ics.uci.edu",
     "doi.org",

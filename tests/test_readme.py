@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from qerror.checkpoints import scan
 from qerror.cli.commands import qerror_command
 from qerror.files import example_checkpoint
 from qerror.literature import Verdict, audit
@@ -39,6 +40,7 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(example_checkpoint(), "model.safetensors")
+    scan("model.safetensors", include=["*.weight"]).save("model.sketch.safetensors")
     result = CliRunner().invoke(qerror_command, shlex.split(line)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert result.stdout

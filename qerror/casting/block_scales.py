@@ -28,7 +28,11 @@ def own_tensor_scale(x: NDArray[Any], grid: Grid, full_scale: float) -> float:
     >>> own_tensor_scale(np.array([3.0, -1344.0]), grid("e2m1"), 448.0)
     0.5
     """
-    largest = max(abs(float(x.max())), abs(float(x.min()))) if x.size else 0.0
+    return tensor_scale_of(max(abs(float(x.max())), abs(float(x.min()))) if x.size else 0.0, grid, full_scale)
+
+
+def tensor_scale_of(largest: float, grid: Grid, full_scale: float) -> float:
+    """The same of the largest magnitude alone: of a tensor in parts, or of several that share it."""
     if not largest:
         return 1.0
     # NaN and infinity stay what they are, for the caller to see.

@@ -1,31 +1,34 @@
-"""Scales for whole checkpoints, tensor by tensor: what each rule loses, and where the scales go."""
+"""What a fit says of each tensor and of all of them; tensors one after the other, in this process."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed, plain
-from .._threads import chunk_slices
-from ..files.checkpoint import Checkpoint
-from ..files.elements import TensorInfo
+from .._check import listed, plain, shown
+from ..files.elements import TensorInfo, is_real
+from ..files.layouts import quantized_names
+from ..files.mapping import Checkpoint
 from ..files.scales import ScaleSink
-from ..results import ErrorTerms, FitResult, Status
-from ..tensors.fitting import evaluate, fit
+from ..results import Status
+from .moments import Moments
+from .parts import Part
+from .pieces import Fitting, Weigher, bits_of, largest_magnitude
+from .recipe import Recipe, cut, grouped_names
 
-_UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
-_REAL = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0")
+QUANTIZED = "quantized, not fitted"
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorFit:
-    """What one tensor costs under each rule, or why it was not fitted.
+    """What one tensor costs in one format under each rule, or why it was not fitted.
 
     Attributes
     ----------
@@ -45,6 +48,7 @@ class TensorFit:
         MSE of rule "optimal".
     unusual : dict of str to dict of Status to int
         By rule: how many groups are degenerate, fallen back or unconverged, where there are such.
+    grid : str
     """
 
     info: TensorInfo
@@ -57,6 +61,7 @@ class TensorFit:
     mse: Mapping[str, float] = dataclasses.field(default_factory=dict)
     optimum: float = math.nan
     unusual: Mapping[str, Mapping[Status, int]] = dataclasses.field(default_factory=dict)
+    grid: str = ""
 
 
 def select_tensors(
@@ -67,6 +72,8 @@ def select_tensors(
     one_dimensional: bool = False,
 ) -> list[tuple[TensorInfo, str]]:
     """Which tensors to fit: each that the patterns name, with the reason where it is left out.
+
+    Codes of quantized weights and their scales are no weights: they are left out as such.
 
     Parameters
     ----------
@@ -93,11 +100,12 @@ def select_tensors(
     if not named:
         known = listed(info.name for info in every[:3]) or "none at all"
         raise ValueError(f"include and exclude leave none of {len(every)} tensors ({known}, ...)")
-    return [(info, _reason(info, one_dimensional)) for info in named]
+    quantized = quantized_names(every)
+    return [(info, QUANTIZED if info.name in quantized else _reason(info, one_dimensional)) for info in named]
 
 
 def _reason(info: TensorInfo, one_dimensional: bool) -> str:
-    if info.dtype not in _REAL:
+    if not is_real(info.dtype):
         return f"element type {plain(info.dtype, 40)}"
     if info.size == 0:
         return "no elements"
@@ -107,123 +115,146 @@ def _reason(info: TensorInfo, one_dimensional: bool) -> str:
 def fit_tensors(
     checkpoint: Checkpoint,
     selected: Iterable[tuple[TensorInfo, str]],
-    grid: str,
+    grid: str | Sequence[str],
     rules: Sequence[str],
     *,
     given: Mapping[str, NDArray[Any]] | None = None,
+    weigh: Weigher | None = None,
     sink: ScaleSink | None = None,
     codes: bool = False,
+    together: Sequence[str] = (),
+    memory: float = math.inf,
+    progress: Callable[[str, int], None] | None = None,
     **options: Any,
 ) -> Iterator[TensorFit]:
-    """Fit the tensors of a checkpoint one after the other.
+    """Fit the tensors of a checkpoint one after the other, in pieces of about a million values.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     selected : iterable of (TensorInfo, str)
         What `select_tensors` returns.
-    grid : str
+    grid : str or sequence of str
     rules : sequence of str
         The first one's scales are described and written.
     given : mapping of str to ndarray, optional
         NAME.scale and NAME.shift of scales to compare with, as the rule "given".
+    weigh : callable, optional
+        TensorInfo -> the weights of its elements or None.
     sink : ScaleSink, optional
         Takes NAME.scale, NAME.shift, where there are such NAME.zero_point and NAME.tensor_scale, and with `codes`
-        NAME.codes.
+        NAME.codes, of the first format.
     codes : bool
+    together : sequence of str
+        Patterns of tensors that share a tensor scale.
+    memory : float
+        Bytes that this process may use.
+    progress : callable, optional
+        Hears a tensor's name, and how many bytes of it were done since it was last called.
     **options
         Of `qerror.fit`.
 
     Yields
     ------
     TensorFit
-        A tensor that cannot be fitted (NaN, no such axis) says so in `failed`; the rest goes on.
+        One for each format; a tensor that cannot be fitted (NaN, no such axis) says so in `failed`, the rest goes on.
     """
-    for info, reason in selected:
+    grids = (grid,) if isinstance(grid, str) else tuple(grid)
+    recipe = Recipe(grids, tuple(rules), options, codes, tuple(together))
+    chosen = list(selected)
+    largest = Largest(checkpoint, [info.name for info, reason in chosen if not reason], recipe)
+    fitting = Fitting(checkpoint, recipe, largest, weigh, given, memory)
+    for info, reason in chosen:
         if reason:
             yield TensorFit(info, skipped=reason)
             continue
         try:
-            values = checkpoint[info.name]
-            yield _fit_one(info, values, grid, rules, given or {}, sink, codes, options)
-        except ValueError as error:
+            heard = None if progress is None else functools.partial(progress, info.name)
+            part = fitting.rows(info.name, 0, cut(info, recipe).rows, heard)
+            found = tensor_fits(info, part)
+        except (ValueError, MemoryError) as error:
             yield TensorFit(info, failed=str(error))
+            continue
+        if sink is not None:
+            _write(sink, info, part, recipe)
+        yield from found
 
 
-def _fit_one(
-    info: TensorInfo,
-    values: NDArray[Any],
-    grid: str,
-    rules: Sequence[str],
-    given: Mapping[str, NDArray[Any]],
-    sink: ScaleSink | None,
-    codes: bool,
-    options: Mapping[str, Any],
-) -> TensorFit:
-    totals: dict[str, ErrorTerms] = {}
-    first = fit(values, grid, rule=rules[0], measure=False, **options)
-    totals[rules[0]] = first.total
-    scales = (float(np.min(first.scale)), float(np.median(first.scale)), float(np.max(first.scale)))
-    groups, unusual = int(np.size(first.scale)), {rules[0]: _unusual(first)}
-    if sink is None:
-        # The scales of small blocks take as much memory as the tensor: no rule's are kept.
-        del first
-    for rule in (*rules[1:], *({"optimal"} - set(rules))):
-        other = fit(values, grid, rule=rule, measure=False, **options)
-        totals[rule], unusual[rule] = other.total, _unusual(other)
-        del other
-    mse = {rule: float(totals[rule].mse) for rule in rules}
-    if f"{info.name}.scale" in given:
-        mse["given"] = _given(info, values, grid, given, options)
-    power, optimum = float(totals[rules[0]].power), float(totals["optimal"].mse)
-    unusual = {rule: unusual[rule] for rule in rules if unusual[rule]}
-    result = TensorFit(info, "", "", _kurtosis(values), scales, groups, power, mse, optimum, unusual)
-    if sink is not None:
-        _write(sink, info, values, first, codes)
-    return result
+class Largest:
+    """The largest magnitude of a tensor, or of those that share its tensor scale; each tensor is read once for it."""
+
+    def __init__(self, checkpoint: Checkpoint, names: Sequence[str], recipe: Recipe) -> None:
+        self._checkpoint = checkpoint
+        self._groups = grouped_names(names, recipe.together)
+        self._known: dict[str, float] = {}
+
+    def members(self, name: str) -> tuple[str, ...]:
+        """The tensors that share a scale with this one, itself among them."""
+        return self._groups.get(name, (name,))
+
+    def __call__(self, name: str) -> float:
+        """The largest magnitude; nan where a value of the tensor itself is NaN."""
+        for each in self.members(name):
+            if each not in self._known:
+                self._known[each] = self._find(each)
+            if math.isnan(self._known[each]) and each != name and not math.isnan(self._known.get(name, 0.0)):
+                raise ValueError(f"{shown(each, 60)}, which shares the tensor scale, has NaN; leave it out or mend it")
+        return float(np.max([self._known[each] for each in self.members(name)]))
+
+    def _find(self, name: str) -> float:
+        return largest_magnitude(self._checkpoint, self._checkpoint.info(name))
 
 
-def _unusual(result: FitResult) -> dict[Status, int]:
-    status = np.atleast_1d(np.asarray(result.status, object))
-    counts = {one: int(np.count_nonzero(status == one)) for one in _UNUSUAL}
-    return {one: count for one, count in counts.items() if count}
+def tensor_fits(info: TensorInfo, part: Part) -> list[TensorFit]:
+    """What is said of a fitted tensor, one of each format."""
+    out, kurtosis = [], _kurtosis(part.moments)
+    for grid, found in part.formats.items():
+        scale = found.arrays["scale"]
+        scales = (float(np.min(scale)), float(np.median(scale)), float(np.max(scale)))
+        mse = {rule: total / found.weight for rule, total in found.mse.items()}
+        optimum = mse["optimal"]
+        wanted = {rule: value for rule, value in mse.items() if rule in found.wanted}
+        unusual = {
+            rule: {Status[name]: count for name, count in counts.items()}
+            for rule, counts in found.unusual.items()
+            if counts and rule in wanted
+        }
+        power = found.power / found.weight
+        out.append(TensorFit(info, "", "", kurtosis, scales, found.groups, power, wanted, optimum, unusual, grid))
+    return out
 
 
-def _given(
-    info: TensorInfo, values: NDArray[Any], grid: str, given: Mapping[str, NDArray[Any]], options: Mapping[str, Any]
-) -> float:
-    layout = {key: options[key] for key in ("axis", "block_size", "block_axis", "scale_format") if key in options}
-    shift = given.get(f"{info.name}.shift", 0.0)
-    scale = given[f"{info.name}.scale"]
-    return float(evaluate(values, grid, scale, shift, measure=False, **layout).total.mse)
+def _kurtosis(moments: Moments) -> float:
+    return moments.kurtosis
 
 
-def _write(sink: ScaleSink, info: TensorInfo, values: NDArray[Any], fit: FitResult, codes: bool) -> None:
+def stored_arrays(info: TensorInfo, part: Part, recipe: Recipe, grid: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and content of what is written of a tensor in one format."""
     kind = np.float64 if info.dtype == "F64" else np.float32
+    arrays = part.formats[grid].arrays
+    shape = recipe.groups(grid, info.shape).scale_shape
     for name in ("scale", "shift", "tensor_scale"):
-        value = getattr(fit, name)
-        if value is not None:
-            sink.add(f"{info.name}.{name}", np.asarray(value, kind))
-    if fit.zero_point is not None:
-        sink.add(f"{info.name}.zero_point", np.asarray(fit.zero_point, np.int64))
-    if codes:
-        sink.add(f"{info.name}.codes", fit.quantize(values))
+        if name in arrays:
+            whole = np.asarray(arrays[name], kind)
+            yield f"{info.name}.{name}", whole if name == "tensor_scale" else whole.reshape(shape)
+    if "zero_point" in arrays:
+        yield f"{info.name}.zero_point", np.asarray(arrays["zero_point"], np.int64).reshape(shape)
+    if "codes" in arrays:
+        yield f"{info.name}.codes", arrays["codes"].reshape(info.shape)
 
 
-def _kurtosis(values: NDArray[Any]) -> float:
-    """Excess kurtosis, in float64 and without a copy of the tensor."""
-    flat = values.reshape(-1)
-    parts = chunk_slices(flat.size)
-    mean = sum(float(flat[part].sum(dtype=np.float64)) for part in parts) / flat.size
-    second = fourth = 0.0
-    for part in parts:
-        square = np.square(flat[part].astype(np.float64) - mean)
-        second, fourth = second + float(square.sum()), fourth + float(np.einsum("i,i->", square, square))
-    return flat.size * fourth / second**2 - 3 if second > 0 else math.nan
+def _write(sink: ScaleSink, info: TensorInfo, part: Part, recipe: Recipe) -> None:
+    for name, array in stored_arrays(info, part, recipe, recipe.grids[0]):
+        sink.add(name, array)
+
+
+def stored_size(info: TensorInfo) -> int:
+    """Bytes of a tensor in its file, about."""
+    return -(-info.size * bits_of(info) // 8)
 
 
 def checkpoint_total(fits: Iterable[TensorFit]) -> TensorFit | None:
-    """All fitted tensors as one, each value counting the same; None without any.
+    """All fitted tensors of one format as one, each value counting the same; None without any.
 
     A rule that some tensor lacks ("given" scales) has no total.
     """
@@ -242,4 +273,5 @@ def checkpoint_total(fits: Iterable[TensorFit]) -> TensorFit | None:
         power=mean(fit.power for fit in done),
         mse={rule: mean(fit.mse[rule] for fit in done) for rule in rules},
         optimum=mean(fit.optimum for fit in done),
+        grid=done[0].grid,
     )

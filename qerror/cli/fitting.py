@@ -1,28 +1,50 @@
-"""The command `qerror fit`: scales of a whole checkpoint, and what each rule loses on it."""
+"""The commands `qerror fit` and `collect`: scales of a whole checkpoint, and what each rule loses on it."""
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 import qerror as qe
 
 from .._check import plain, shown
-from ..checkpoints.fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
-from ..files import open_checkpoint
+from ..checkpoints.collecting import collect as collect_parts
+from ..checkpoints.engines import dask_executor
+from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
+from ..checkpoints.pieces import DEFAULT_MEMORY
+from ..checkpoints.recipe import Recipe
+from ..checkpoints.report import report, row, totals
+from ..checkpoints.running import Shard, run
+from ..checkpoints.tasks import Job, absolute, model_name, open_work
 from ..files.scales import check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
 from .group import OptionalWords
 from .options import examples, shift_option
-from .render import print_json, print_table, with_progress
+from .render import byte_progress, print_json, print_table
 
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
+_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
+
+
+def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read 500MB, 1.5 GB or a number of bytes."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)i?B?\s*", value, re.IGNORECASE)
+    try:
+        size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    except ValueError:
+        size = 0.0
+    if not size > 0:
+        raise ValueError(f"--memory must be a size such as 500MB or 4GB, got {value!r}")
+    return size
 
 
 @click.command(
@@ -31,11 +53,18 @@ _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
         "qerror fit model.safetensors --grid int4 --axis 0",
         "qerror fit model.safetensors --grid int4 --block 32 --rule minmax --rule octav --rule optimal",
         "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
+        "qerror fit MODEL_DIR --grid int4_g128 --rule minmax -o RUN     (again: goes on where it was interrupted)",
+        "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8       (one of 8 machines; then qerror collect RUN)",
     ),
 )
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL...", nargs=-1, required=True)
 @click.option(
-    "--grid", metavar="GRID", required=True, help="A format (int4, e2m1, ...) or block format (mxfp4, nvfp4)."
+    "--grid",
+    "grids",
+    metavar="GRID",
+    required=True,
+    multiple=True,
+    help="A format (int4, e2m1, ...) or block format (mxfp4, nvfp4). Several are fitted in one reading.",
 )
 @click.option("--axis", metavar="N", type=int, help="The axis that keeps its own scales: 0 for output channels.")
 @click.option("--block", "block_size", metavar="N", type=click.IntRange(min=1), help="Elements that share a scale.")
@@ -67,68 +96,154 @@ _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
 @click.option("--include-1d", is_flag=True, help="Also biases, norms and other tensors of one dimension.")
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write .safetensors or .json.")
+@click.option(
+    "--weights", metavar="FILE", help="Importance of the columns: NAME or NAME.weights of each tensor, or an imatrix."
+)
+@click.option(
+    "--together", metavar="GLOB", multiple=True, help="Tensors that share a tensor scale: '*.{q,k,v}_proj.weight'."
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Write a .safetensors or .json file, or a folder whose work can be resumed."
+)
 @click.option("--codes", is_flag=True, help="Write the quantized tensors too, as NAME.codes.")
+@click.option("--shard", metavar="i/n", help="Begin with this part of the work; others do the rest. Needs a folder.")
+@click.option("--engine", metavar="ENGINE", help="dask:ADDRESS runs the work on a Dask cluster. Needs a folder.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=_parse_memory,
+    help="What a process may use; the results do not depend on it.  [default: 1GB with -o DIR]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def fit(
-    file: Path,
-    grid: str,
+    model: tuple[str, ...],
+    grids: tuple[str, ...],
     rules: tuple[str, ...],
     scales: Path | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     include_1d: bool,
-    output: Path | None,
+    weights: str | None,
+    together: tuple[str, ...],
+    output: str | None,
     codes: bool,
+    shard: str | None,
+    engine: str | None,
+    memory: float | None,
     as_json: bool,
     **layout: Any,
 ) -> int:
-    """Fit scales to the tensors of FILE, one tensor in memory at a time.
+    """Fit scales to the tensors of MODEL, however large it is.
 
-    Without --axis and --block a tensor has one scale. "lost dB" is what a rule's mean squared error lies above that
-    of the best scales with all else the same. -o writes NAME.scale and NAME.shift for every tensor,
-    and NAME.zero_point and NAME.tensor_scale where there are such. With a tensor that cannot be fitted (NaN), the rest
-    goes on and the exit status is 1.
+    MODEL is a file, several, a folder with an index or shards, a pattern, or a URL. Without --axis and --block a tensor
+    has one scale. "lost dB" is what a rule's mean squared error lies above that of the best scales with all else the
+    same. -o writes NAME.scale and NAME.shift for every tensor, and NAME.zero_point and NAME.tensor_scale where there
+    are such. With a tensor that cannot be fitted (NaN), or that is quantized already, the rest goes on and the exit
+    status is 1.
     """
-    rules = tuple(dict.fromkeys(rules or ("optimal",)))
     options = {key: value for key, value in layout.items() if value is not None}
-    _check(grid, rules, options, output, scales, codes)
+    recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, together)
+    place = absolute(model[0] if len(model) == 1 else model)
+    folder = _folder(output, shard, engine)
+    room = memory or (math.inf if folder is None else DEFAULT_MEMORY)
+    job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), room)
+    _check(recipe, options, output if folder is None else None, scales, folder)
+    if folder is not None:
+        with contextlib.ExitStack() as stack:
+            executor = stack.enter_context(dask_executor(engine)) if engine else None
+            progress = stack.enter_context(byte_progress())
+            run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
+        if shard is not None:
+            click.echo(f"all parts are there; qerror collect {plain(str(folder))} puts them together")
+            return 0
+        return _collect(folder, as_json)
     given = None if scales is None else read_scales(scales)
-    with open_checkpoint(file) as checkpoint, contextlib.ExitStack() as stack:
-        selected = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=include_1d)
-        if given is not None and not any(f"{info.name}.scale" in given for info, reason in selected if not reason):
-            such = shown(selected[0][0].name)
+    with contextlib.ExitStack() as stack:
+        work = open_work(job)
+        stack.callback(work.checkpoint.close)
+        if given is not None and not any(f"{name}.scale" in given for name in work.names):
+            such = shown(work.selected[0][0].name)
             raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")
-        metadata = {"made_by": f"qerror {qe.__version__}", "source": file.name, "grid": grid, "rule": rules[0]}
+        name = model_name(place)
+        metadata = {"made_by": f"qerror {qe.__version__}", "source": name, "grid": grids[0], "rule": recipe.rules[0]}
         metadata |= {key: str(value) for key, value in options.items()}
         sink = None if output is None else stack.enter_context(open_scales(output, metadata))
-        watched = with_progress(selected, lambda item: item[0].size)
-        done = list(fit_tensors(checkpoint, watched, grid, rules, given=given, sink=sink, codes=codes, **options))
-    title = ", ".join([plain(file.name), grid, *(f"{key} {value}" for key, value in _said(options).items())])
-    _show(title, grid, done, checkpoint.skipped, as_json, options)
+        total = sum(stored_size(info) for info, reason in work.selected if not reason)
+        heard = stack.enter_context(byte_progress())
+        done = list(
+            fit_tensors(
+                *(work.checkpoint, work.selected, recipe.grids, recipe.rules),
+                given=given,
+                weigh=work.weigh,
+                sink=sink,
+                memory=room,
+                codes=codes,
+                together=together,
+                progress=lambda tensor, size: heard(tensor, size, total),
+                **options,
+            )
+        )
+    show(name, recipe.grids, done, work.checkpoint.skipped, as_json, options)
     if output is not None and not as_json:
-        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(str(output))}")
-    return 1 if any(fit.failed for fit in done) else 0
+        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
+    return _status(done)
+
+
+@click.command(epilog=examples("qerror collect RUN"))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
+def collect(folder: Path, as_json: bool) -> int:
+    """Put the parts together that `qerror fit -o DIR --shard i/n` made.
+
+    Writes scales-*.safetensors with an index, in a folder of its own for each of several formats, and report.json.
+    """
+    return _collect(folder, as_json)
+
+
+def _collect(folder: Path, as_json: bool) -> int:
+    done, plan = collect_parts(folder)
+    asked = plan["asked"]["recipe"]
+    model = plan["model"] if isinstance(plan["model"], str) else tuple(plan["model"])
+    show(model_name(model), asked["grids"], done, plan["no_tensors"], as_json, asked["options"])
+    if not as_json:
+        count = len({fit.info.name for fit in done if fit.mse})
+        click.echo(f"scales of {count} tensors written to {plain(str(folder))}")
+    return _status(done)
+
+
+def _status(done: list[TensorFit]) -> int:
+    return 1 if any(fit.failed or fit.skipped == QUANTIZED for fit in done) else 0
+
+
+def _folder(output: str | None, shard: str | None, engine: str | None) -> Path | None:
+    """The folder of the run, if it has one: what ends like a file is a file unless it is there as a folder."""
+    if output is None or (Path(output).suffix and not output.endswith("/") and not Path(output).is_dir()):
+        if shard is not None or engine is not None:
+            word = "--shard" if shard is not None else "--engine"
+            raise ValueError(f"{word} needs a folder in which the parts are shared: -o DIR")
+        return None
+    return Path(output)
 
 
 def _check(
-    grid: str, rules: Sequence[str], options: dict[str, Any], output: Path | None, scales: Path | None, codes: bool
+    recipe: Recipe, options: dict[str, Any], output: str | None, scales: Path | None, folder: Path | None
 ) -> None:
     """Refuse what no tensor could change, before the first one is read."""
     if output is not None:
-        check_output(output)
-        if len(rules) > 1 or scales is not None:
+        check_output(Path(output))
+        if len(recipe.rules) > 1 or len(recipe.grids) > 1 or scales is not None:
             raise ValueError("-o writes the scales of one rule, got several columns; leave out -o or give one --rule")
-    elif codes:
+    elif folder is not None:
+        if scales is not None:
+            raise ValueError("--scales compares in a table; leave out -o")
+    elif recipe.codes:
         raise ValueError("--codes needs a file to write to: -o FILE")
-    trial = {**options, "axis": None} if "axis" in options else options
     if "axis" in options and "block_size" in options:
         raise ValueError(f"give --axis or --block, not both; got {options['axis']} and {options['block_size']}")
-    for rule in rules:
-        qe.fit(np.array([[-1.0, 0.5, 1.0]]), grid, rule=rule, **{**trial, "block_axis": -1})
+    recipe.check()
 
 
-def _said(options: dict[str, Any]) -> dict[str, Any]:
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are not the usual ones, in words."""
     words = {"axis": "axis", "block_size": "blocks of", "zero_point": "zero point", "scale_format": "scales"}
     said = {words[key]: options[key] for key in words if key in options}
@@ -137,35 +252,39 @@ def _said(options: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _show(
-    title: str,
-    grid: str,
+def show(
+    name: str,
+    grids: Sequence[str],
     done: list[TensorFit],
     foreign: Mapping[str, str],
     as_json: bool,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
+    command: str = "fit",
 ) -> None:
-    total = checkpoint_total(done)
-    rows = [_row(fit) for fit in done if fit.mse]
+    """Print what was found, as a table or as JSON."""
     if as_json:
-        left_out = [
-            {"tensor": fit.info.name, "skipped": fit.skipped, "failed": fit.failed} for fit in done if not fit.mse
-        ]
-        left_out += [{"tensor": name, "skipped": reason, "failed": ""} for name, reason in foreign.items()]
-        print_json("fit", rows, grid=grid, **options, total=_row(total) if total else None, left_out=left_out)
+        found = report(done, dict(foreign))
+        rest = {key: found[key] for key in ("total", "left_out")}
+        print_json(command, found["rows"], grid=", ".join(grids), **options, **rest)
         return
+    title = ", ".join([plain(name), *grids, *(f"{key} {value}" for key, value in _said(options).items())])
+    total = totals(done)
     if total:
         rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
         # Of several rules each one's SQNR is the best less what it loses.
         sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
-        print_table(title, [*rows, _row(total)], [*_COLUMNS, sqnr, *(f"lost {rule}" for rule in rules)])
+        several = len(grids) > 1
+        columns = ("tensor", "grid", *_COLUMNS[1:]) if several else _COLUMNS
+        rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
+        print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])
     _show_unusual(done)
     left: dict[str, list[str]] = {}
-    for name, reason in [*((fit.info.name, fit.skipped) for fit in done if fit.skipped), *foreign.items()]:
-        left.setdefault(reason, []).append(plain(name))
+    for each, reason in [*((fit.info.name, fit.skipped) for fit in done if fit.skipped), *foreign.items()]:
+        left.setdefault(reason, []).append(plain(each))
     for reason, names in left.items():
         hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
-        click.echo(f"left out, {reason}{hint}: {', '.join(names)}")
+        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
+        click.echo(f"{said}: {', '.join(names)}")
     for fit in done:
         if fit.failed:
             click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
@@ -180,31 +299,3 @@ def _show_unusual(done: list[TensorFit]) -> None:
         tensors = sum(map(bool, counts))
         where = f"{sum(counts)} of {groups} groups, in {tensors} tensor{'s' if tensors > 1 else ''}"
         click.echo(f"{rule}: {status.name}, {where} ({status})")
-
-
-def _row(fit: TensorFit) -> dict[str, Any]:
-    first = next(iter(fit.mse.values()))
-    return {
-        "tensor": fit.info.name,
-        "shape": "x".join(map(str, fit.info.shape)) or "scalar",
-        "dtype": fit.info.dtype,
-        "kurtosis": None if math.isnan(fit.kurtosis) else fit.kurtosis,
-        "groups": fit.groups,
-        "scales": None if math.isnan(fit.scales[1]) else list(fit.scales),
-        "mse": dict(fit.mse),
-        "unusual": {rule: {one.name: n for one, n in counts.items()} for rule, counts in fit.unusual.items()},
-        "sqnr_db": _decibels(fit.power, first),
-        "optimal_sqnr_db": _decibels(fit.power, fit.optimum),
-        **{f"lost {rule}": _lost(mse, fit.optimum) for rule, mse in fit.mse.items()},
-    }
-
-
-def _decibels(power: float, mse: float) -> float:
-    """10 log10(power / mse); nan where both are 0."""
-    if mse == 0:
-        return math.inf if power > 0 else math.nan
-    return 10 * math.log10(power / mse) if power > 0 else -math.inf
-
-
-def _lost(mse: float, optimum: float) -> float:
-    return 0.0 if mse <= optimum else _decibels(mse, optimum)

@@ -1,12 +1,13 @@
 """How commands fail: one line that says what is wrong, exit status 2, no traceback."""
 
+import importlib
 import itertools
 import sys
 from typing import Any, NoReturn
 
 import click
 
-from .._check import plain, suggest
+from .._text import near_names, plain, suggest
 
 
 class OneLineErrors(click.Group):
@@ -39,14 +40,57 @@ class OneLineErrors(click.Group):
             _fail(f"{name}: {error.strerror or error}; check its permissions and the space left")
         sys.exit(status if isinstance(status, int) else 0)
 
+    def find(self, name: str) -> click.Command | None:
+        """A command from elsewhere."""
+        return None
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """Find a command, or name those that are spelled like it."""
-        command = super().get_command(ctx, cmd_name)
+        """Find a command, or name the one that is spelled most like it."""
+        command = self.find(cmd_name) or super().get_command(ctx, cmd_name)
         if command is None:
             names = self.list_commands(ctx)
-            hint = suggest(cmd_name, names) or f"; there are {', '.join(names)}"
+            hint = suggest(cmd_name, near_names(cmd_name, names)[:1]) or f"; there are {', '.join(names)}"
             raise click.UsageError(f"there is no command {cmd_name!r}{hint}")
         return command
+
+
+class LazyCommands(OneLineErrors):
+    """Commands that are imported when they are called; their names and first sentences are known without."""
+
+    def __init__(self, *args: Any, places: dict[str, tuple[str, str, str]], **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted({*self._places, *super().list_commands(ctx)})
+
+    def find(self, name: str) -> click.Command | None:
+        """Import a command."""
+        if name not in self._places:
+            return None
+        module, attribute, _ = self._places[name]
+        found: click.Command = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them as click does, without importing one."""
+        limit = formatter.width - 6 - max(map(len, self._places))
+        rows = [(name, shortened(said, limit)) for name, (_, _, said) in sorted(self._places.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def shortened(text: str, limit: int) -> str:
+    """The first sentence, or as many of its words as there is room for."""
+    if len(text.rstrip(".")) <= limit:
+        return text.rstrip(".")
+    words, out = text.split(), ""
+    for word in words:
+        if len(out) + len(word) + 4 > limit:
+            break
+        out += f"{word} "
+    return out.rstrip() + "..."
 
 
 class ManyValues(click.Command):

@@ -1,5 +1,6 @@
 """Printing: aligned tables whose every digit is right, JSON with all digits, progress on a terminal."""
 
+import contextlib
 import json
 import math
 import sys
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import Progress
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import qerror as qe
 
 from .._check import plain
+from ..checkpoints.report import finite
 
 T = TypeVar("T")
 
@@ -169,15 +172,7 @@ def print_legend(rows: Iterable[dict[str, Any]]) -> None:
 def print_json(command: str, rows: Sequence[dict[str, Any]], **parameters: Any) -> None:
     """Print rows with all digits, and what they were computed from; inf and nan become null."""
     content = {"command": command, "version": qe.__version__, **parameters, "rows": rows}
-    click.echo(json.dumps(_finite(content), indent=2, allow_nan=False))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    click.echo(json.dumps(finite(content), indent=2, allow_nan=False))
 
 
 def with_progress(items: Sequence[T], size: Callable[[T], float] = lambda item: 1.0) -> Iterator[T]:
@@ -188,3 +183,21 @@ def with_progress(items: Sequence[T], size: Callable[[T], float] = lambda item: 
         for item in items:
             yield item
             progress.advance(task, size(item))
+
+
+@contextlib.contextmanager
+def byte_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that moves with bytes, names the tensor and the time left; on a terminal only.
+
+    What it gives is called with a tensor's name, the bytes done since, and those in all.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+
+        def heard(tensor: str, size: int, total: int) -> None:
+            # Names come from files: brackets in them are no markup.
+            progress.update(task, description=escape(plain(tensor, 48)), total=total, advance=size)
+
+        yield heard

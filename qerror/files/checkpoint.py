@@ -3,157 +3,55 @@
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
-from .._check import listed, near_names, shown
-from .elements import StoredTensor, TensorInfo, decode, stored_bits
+from .._check import shown
+from .elements import TensorInfo
+from .gguf import read_gguf
+from .mapping import Checkpoint
+from .model_files import Model, find_files
 from .npy import MAGIC, read_npy, read_npz
+from .onnx import read_onnx
+from .pytorch import read_pytorch
 from .safetensors import looks_like_safetensors, read_safetensors
-from .unsupported import PICKLED, first_bytes, foreign_kind
+from .sources import LocalFile, Source
+from .unsupported import PICKLED, first_bytes, foreign_kind, is_pickle
+
+__all__ = ["Checkpoint", "example_checkpoint", "list_tensors", "open_checkpoint", "read_tensor"]
+
+Where = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-class Checkpoint(Mapping[str, NDArray[Any]]):
-    """The tensors of one open file, by name; made by `open_checkpoint`.
+def open_checkpoint(path: Where) -> Checkpoint:
+    """Open a checkpoint: a file, a folder, an index of shards, several files, or a URL.
 
-    ``checkpoint[name]`` is the exact values in float32 (float64 for F64), read-only where they are a view of the
-    file. Arrays stay valid after the checkpoint is closed.
+    Only headers are read until a tensor is asked for. The content decides what kind of file it is, not the name.
+    Tensors of .safetensors and .npy files are memory maps; those of .npz archives are read one at a time. Code in
+    pickles never runs: PyTorch's files are read by ``torch.load(weights_only=True)`` where PyTorch is installed.
 
-    Attributes
+    Parameters
     ----------
-    path : Path
-    tensors : tuple of TensorInfo
-    metadata : mapping of str to str
-        What a .safetensors file says of itself; empty for NumPy's files.
-    skipped : mapping of str to str
-        Members of an .npz archive that are no arrays, with the reason why they were left out.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        tensors: Mapping[str, StoredTensor],
-        metadata: Mapping[str, str] | None = None,
-        close: Callable[[], None] | None = None,
-        skipped: Mapping[str, str] | None = None,
-    ) -> None:
-        self.path = path
-        self.metadata = MappingProxyType(dict(metadata or {}))
-        self.skipped = MappingProxyType(dict(skipped or {}))
-        self._infos = {name: tensor.info for name, tensor in tensors.items()}
-        self.tensors = tuple(self._infos.values())
-        self._stored: Mapping[str, StoredTensor] | None = tensors
-        self._close = close
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return decode(self._find(name), self.path)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._infos
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._infos)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __repr__(self) -> str:
-        return f"<Checkpoint {shown(self.path)}: {len(self)} tensors>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file. Closing twice is no error."""
-        self._stored = None
-        if self._close is not None:
-            self._close()
-
-    def info(self, name: str) -> TensorInfo:
-        """Shape and element type of one tensor."""
-        return self._find(name).info
-
-    def bits(self, name: str) -> NDArray[Any]:
-        """Stored elements of one tensor as unsigned integers, without a copy where the file is mapped.
-
-        A bfloat16 or float16 tensor has at most 65 536 different values; its bit patterns can be counted
-        without widening them. ``bits(name).view(numpy.float16)`` is an F16 tensor as it stands in the file.
-
-        Returns
-        -------
-        ndarray of uint8, uint16, uint32 or uint64, in the tensor's shape
-            Packed types (F4, F6) come as their bytes, one-dimensional.
-
-        Raises
-        ------
-        ValueError
-            If there is no such tensor, or its elements are no machine words (texts, complex numbers).
-        """
-        return stored_bits(self._find(name), self.path)
-
-    def _find(self, name: str) -> StoredTensor:
-        if self._stored is None:
-            raise ValueError(f"the checkpoint {shown(self.path)} is closed; open it again")
-        if name not in self._stored:
-            raise _MissingTensorError(self.path, name, self._infos)
-        return self._stored[name]
-
-
-class _MissingTensorError(ValueError, KeyError):
-    """No tensor of that name; a KeyError too, because a mapping's `get` lives on it.
-
-    The words are made when they are read: looking for near names takes far longer than finding that there is none.
-    """
-
-    def __init__(self, path: Path, name: object, names: Collection[str]) -> None:
-        super().__init__()
-        self._path, self._name, self._names = path, name, names
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._path, self._name, self._names)
-
-    def __str__(self) -> str:
-        """Name the nearest tensors: those that contain the text, then those that are spelled like it."""
-        text, names = str(self._name), list(self._names)
-        near = [known for known in names if text.lower() in known.lower()][:3] if text else []
-        near += [known for known in near_names(text, names) if known not in near]
-        if near:
-            hint = f"near it are {listed(near[:4], room=110)}"
-        elif len(names) <= 5:
-            hint = f"it has {listed(names) or 'none at all'}"
-        else:
-            ends = f"{shown(names[0], 40)} to {shown(names[-1], 40)}"
-            hint = f"it has {len(names)} tensors, {ends}; list_tensors names them"
-        return f"tensor {shown(self._name)} is not in {shown(self._path)}; {hint}"
-
-
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a .safetensors, .npy or .npz file. Only headers are read until a tensor is asked for.
-
-    The content decides what kind of file it is, not the name. Tensors of .safetensors and .npy files are memory
-    maps; those of .npz archives are read one at a time. Pickles are never loaded. Members of an archive that are no
-    arrays are left out and named in `Checkpoint.skipped`.
+    path : path-like, or a sequence of them
+        A .safetensors, .npy or .npz file; with the extra of its name a .gguf or .onnx file, with torch a .pt file; an
+        index as in model.safetensors.index.json; a folder that has an index or such files; a pattern with * and ?; a
+        URL (extra "remote": https, s3, gs, ...), of which only the bytes that are needed are fetched.
 
     Returns
     -------
     Checkpoint
         A mapping from tensor names to arrays, to be used in a ``with`` statement. The tensor of a .npy file has the
         file's name without its ending; of several behind one another, as repeated calls of np.save or Equinox write
-        them, the next are NAME.1, NAME.2 and so on.
+        them, the next are NAME.1, NAME.2 and so on. What is no tensor is named in `Checkpoint.skipped`.
 
     Raises
     ------
     ValueError
-        If there is no such file, or it is of another kind, truncated or damaged.
+        If there is no such file, or it is of another kind, truncated or damaged; if a tensor is in two files, or an
+        index names one that its file has not.
 
     Examples
     --------
@@ -162,25 +60,58 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     >>> weight.dtype
     dtype('float32')
     """
-    file = Path(path)
+    model = find_files(path)
+    if len(model.files) == 1 and model.single:
+        return _open_one(model.files[0])
+    parts: list[Checkpoint] = []
+    try:
+        for file in model.files:
+            parts.append(_open_one(file))
+        _check_index(model, parts)
+        return Checkpoint.joined(model.path, parts)
+    except BaseException:
+        for part in parts:
+            part.close()
+        raise
+
+
+def _check_index(model: Model, parts: Sequence[Checkpoint]) -> None:
+    """Every tensor that an index names must be in the file that it names."""
+    found = {Path(file.name).name: part for file, part in zip(model.files, parts, strict=True)}
+    for name, file in model.index.items():
+        if name not in found[Path(file).name]:
+            raise ValueError(
+                f"the index of {shown(model.path)} names tensor {shown(name, 60)}, which {shown(file, 60)} has not; "
+                "fetch both again"
+            )
+
+
+def _open_one(file: Source) -> Checkpoint:
+    path = file.path if isinstance(file, LocalFile) else file.name
     start = first_bytes(file)
     if looks_like_safetensors(start):
         tensors, metadata = read_safetensors(file)
-        return Checkpoint(file, tensors, metadata)
+        return Checkpoint(path, tensors, metadata)
     if start.startswith(MAGIC):
-        return Checkpoint(file, read_npy(file))
+        return Checkpoint(path, read_npy(file))
     if start.startswith(b"PK\x03\x04"):
-        return _open_archive(file)
-    raise ValueError(f"{shown(file)} is {foreign_kind(file, start)}")
+        return _open_archive(file, path)
+    if start.startswith(b"GGUF"):
+        return Checkpoint(path, *read_gguf(file))
+    if is_pickle(start):
+        return Checkpoint(path, *_pytorch(file))
+    if file.name.lower().endswith(".onnx") and start:
+        return Checkpoint(path, *read_onnx(file))
+    raise ValueError(f"{shown(file.name)} is {foreign_kind(file, start)}")
 
 
-def list_tensors(path: str | os.PathLike[str]) -> tuple[TensorInfo, ...]:
+def list_tensors(path: Where) -> tuple[TensorInfo, ...]:
     """Name, shape and element type of every tensor in a file, from its headers alone.
 
     Parameters
     ----------
     path : path-like
-        A .safetensors, .npy or .npz file.
+        As in `open_checkpoint`.
 
     Raises
     ------
@@ -196,13 +127,13 @@ def list_tensors(path: str | os.PathLike[str]) -> tuple[TensorInfo, ...]:
         return checkpoint.tensors
 
 
-def read_tensor(path: str | os.PathLike[str], name: str | None = None) -> NDArray[Any]:
+def read_tensor(path: Where, name: str | None = None) -> NDArray[Any]:
     """Read one tensor of a file, exactly.
 
     Parameters
     ----------
     path : path-like
-        A .safetensors, .npy or .npz file.
+        As in `open_checkpoint`.
     name : str, optional
         May be left out where the file has only one tensor.
 
@@ -239,19 +170,28 @@ def example_checkpoint() -> Path:
     return Path(__file__).parent.parent / "data" / "digits_mlp.safetensors"
 
 
-def _open_archive(file: Path) -> Checkpoint:
+def _open_archive(file: Source, path: Path | str) -> Checkpoint:
     """Open a zip file: NumPy's, unless its members show it to be PyTorch's."""
     try:
-        archive = zipfile.ZipFile(file)
+        # Of a path the archive closes the file itself.
+        archive = zipfile.ZipFile(file.path if isinstance(file, LocalFile) else file.open())
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error):
-        raise ValueError(f"{shown(file)} is a truncated or damaged zip file; fetch it again") from None
+        raise ValueError(f"{shown(file.name)} is a truncated or damaged zip file; fetch it again") from None
     try:
         if any(member.endswith(".pkl") for member in archive.namelist()):
-            raise ValueError(f"{shown(file)} is {PICKLED}")
+            archive.close()
+            return Checkpoint(path, *_pytorch(file))
         tensors, skipped = read_npz(file, archive)
         if not tensors and skipped:
-            raise ValueError(f"{shown(file)} is a zip file, but not one of numpy.savez; unpack it first")
-        return Checkpoint(file, tensors, close=archive.close, skipped=skipped)
+            raise ValueError(f"{shown(file.name)} is a zip file, but not one of numpy.savez; unpack it first")
+        return Checkpoint(path, tensors, close=archive.close, skipped=skipped)
     except BaseException:
         archive.close()
         raise
+
+
+def _pytorch(file: Source) -> tuple[Any, ...]:
+    found = read_pytorch(file)
+    if found is None:
+        raise ValueError(f"{shown(file.name)} is {PICKLED}")
+    return found

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._check import plain, shown
 from ..grids.formats import grid
+from .sources import Source
 
 # Element types by the names of the safetensors format: NumPy's type of one stored element, little-endian.
 # None: elements of less than a byte, packed.
@@ -41,6 +42,7 @@ _NUMPY_DTYPES: dict[str, str | None] = {
     "BOOL": "?",
 }
 _PACKED_BITS = {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
+_GRID_OF_PACKED = {"F6_E2M3": "e2m3", "F6_E3M2": "e3m2", "F4": "e2m1"}
 _GRID_OF_FLOAT8 = {
     "F8_E4M3": "e4m3fn",
     "F8_E5M2": "e5m2",
@@ -48,6 +50,10 @@ _GRID_OF_FLOAT8 = {
     "F8_E5M2FNUZ": "e5m2fnuz",
     "F8_E8M0": "e8m0",
 }
+# Names of the types of GGUF whose blocks of codes have scales beside them.
+_GGUF_BLOCKS = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP4|NVFP4")
+REAL = frozenset({"F64", "F32", "F16", "BF16", *_GRID_OF_FLOAT8, *_GRID_OF_PACKED})
+"""Types of safetensors whose elements are real numbers."""
 _TAG_OF_KIND = {
     np.dtype(text).newbyteorder("="): tag
     for tag, text in _NUMPY_DTYPES.items()
@@ -79,10 +85,31 @@ class TensorInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of an open file, with the call that fetches its stored elements."""
+    """One tensor of an open file, with the calls that fetch its stored elements.
+
+    Attributes
+    ----------
+    info : TensorInfo
+    load : callable
+        All elements, in the tensor's shape.
+    read : callable, optional
+        Elements begin to end, flat in C order, from their bytes alone; None where a file has all or nothing.
+    file : Source, optional
+        The file that holds it.
+    """
 
     info: TensorInfo
     load: Callable[[], NDArray[Any]]
+    read: Callable[[int, int], NDArray[Any]] | None = None
+    file: Source | None = None
+
+    def part(self, begin: int, end: int) -> NDArray[Any]:
+        """Elements `begin` to `end`, flat; of packed types the bytes that they are in."""
+        if self.read is not None:
+            return self.read(begin, end)
+        whole = self.load()
+        bits = _PACKED_BITS.get(self.info.dtype)
+        return whole.reshape(-1)[begin:end] if bits is None else whole[begin * bits // 8 : -(-end * bits // 8)]
 
 
 def numpy_dtype(tag: str) -> np.dtype[Any] | None:
@@ -95,6 +122,23 @@ def stored_bytes(tag: str, size: int) -> int:
     """Bytes that `size` elements take."""
     dtype = numpy_dtype(tag)
     return -(-size * _PACKED_BITS[tag] // 8) if dtype is None else size * dtype.itemsize
+
+
+def packed_bits(tag: str) -> int:
+    """Bits that an element takes in a file."""
+    dtype = numpy_dtype(tag)
+    return _PACKED_BITS[tag] if dtype is None else 8 * dtype.itemsize
+
+
+def is_real(tag: str) -> bool:
+    """Whether elements of this type stand for real numbers by themselves: floats, and blocks of GGUF with their scales.
+
+    Examples
+    --------
+    >>> is_real("BF16"), is_real("F4"), is_real("Q4_K"), is_real("I8")
+    (True, True, True, False)
+    """
+    return tag in REAL or bool(_GGUF_BLOCKS.fullmatch(tag))
 
 
 def dtype_tag(dtype: np.dtype[Any]) -> str:
@@ -127,7 +171,7 @@ def as_array(
     return aligned.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def decode(tensor: StoredTensor, path: Path) -> NDArray[Any]:
+def decode(tensor: StoredTensor, path: Any) -> NDArray[Any]:
     """Fetch a tensor's stored elements and turn them into the numbers that they stand for.
 
     Every result is exact: float64 for F64, float32 for all narrower types. F64 and F32 are not copied.
@@ -135,22 +179,55 @@ def decode(tensor: StoredTensor, path: Path) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the elements are integers, truth values, complex or packed ones.
+        If the elements are integers, truth values or complex.
     """
-    info = tensor.info
+    _check_real(tensor.info, path)
+    values: NDArray[Any] = _values(tensor.info.dtype, tensor.load(), tensor.info.size)
+    return values.reshape(tensor.info.shape)
+
+
+def decode_part(tensor: StoredTensor, path: Any, begin: int, end: int) -> NDArray[Any]:
+    """The same for elements `begin` to `end` in C order, from their bytes alone where these lie side by side."""
+    _check_real(tensor.info, path)
+    bits = _PACKED_BITS.get(tensor.info.dtype)
+    # Four elements of 6 bits, two of 4: what starts within a byte is taken from the byte's first element on.
+    start = begin if bits is None else begin - begin % 4
+    return _values(tensor.info.dtype, tensor.part(start, end), end - start)[begin - start :]
+
+
+def _values(tag: str, stored: NDArray[Any], size: int) -> NDArray[Any]:
+    """What stored elements stand for; of packed ones the first `size`."""
     values: NDArray[Any]
-    if info.dtype in _GRID_OF_FLOAT8:
-        values = _float8_values(info.dtype)[tensor.load()]
-    elif info.dtype == "BF16":
-        values = _widen_bfloat16(tensor.load())
-    elif info.dtype in ("F64", "F32", "F16"):
-        values = tensor.load().astype(np.float64 if info.dtype == "F64" else np.float32, copy=False)
-    else:
-        raise _no_numbers(info, path, "F64, F32, F16, BF16 and F8_*")
-    return values
+    if tag in _GRID_OF_FLOAT8:
+        values = _float8_values(tag)[stored]
+        return values
+    if tag in _PACKED_BITS:
+        values = _packed_values(tag)[_unpacked(stored, _PACKED_BITS[tag])[:size]]
+        return values
+    if tag == "BF16":
+        return _widen_bfloat16(stored)
+    return stored.astype(np.float64 if tag == "F64" else np.float32, copy=False)
 
 
-def stored_bits(tensor: StoredTensor, path: Path) -> NDArray[Any]:
+def values_of_codes(tag: str) -> NDArray[np.float32]:
+    """The value of every bit pattern of a type of 8 or 16 bits."""
+    if tag in _GRID_OF_FLOAT8:
+        return _float8_values(tag)
+    every = np.arange(1 << 16, dtype=np.uint16)
+    return _widen_bfloat16(every) if tag == "BF16" else every.view(np.float16).astype(np.float32)
+
+
+def values_of_bits(tag: str, bits: NDArray[Any]) -> NDArray[np.float32]:
+    """What stored elements of a type of 8 or 16 bits stand for, from their bits."""
+    return _values(tag, bits.view(np.float16) if tag == "F16" else bits, bits.size)
+
+
+def _check_real(info: TensorInfo, path: Any) -> None:
+    if not is_real(info.dtype):
+        raise _no_numbers(info, path, "F64, F32, F16, BF16, F8_*, F6_* and F4")
+
+
+def stored_bits(tensor: StoredTensor, path: Any) -> NDArray[Any]:
     """Fetch a tensor's stored elements as unsigned integers.
 
     Raises
@@ -158,19 +235,37 @@ def stored_bits(tensor: StoredTensor, path: Path) -> NDArray[Any]:
     ValueError
         If the elements are not machine words of up to 64 bits.
     """
-    if tensor.info.dtype not in _NUMPY_DTYPES or tensor.info.dtype in ("C64", "C128"):
-        raise _no_numbers(tensor.info, path, "F4 to F64, BF16, I8 to I64, U8 to U64 and BOOL")
-    stored = tensor.load()
+    _check_words(tensor.info, path)
+    return _as_words(tensor.load())
+
+
+def part_bits(tensor: StoredTensor, path: Any, begin: int, end: int) -> NDArray[Any]:
+    """The same for elements `begin` to `end` in C order, from their bytes alone."""
+    _check_words(tensor.info, path)
+    return _as_words(tensor.part(begin, end))
+
+
+def _check_words(info: TensorInfo, path: Any) -> None:
+    if info.dtype not in _NUMPY_DTYPES or info.dtype in ("C64", "C128"):
+        raise _no_numbers(info, path, "F4 to F64, BF16, I8 to I64, U8 to U64 and BOOL")
+
+
+def _as_words(stored: NDArray[Any]) -> NDArray[Any]:
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     bits: NDArray[Any] = native.view(f"u{native.itemsize}")
     return bits
 
 
-def _no_numbers(info: TensorInfo, path: Path, wanted: str) -> ValueError:
+def _no_numbers(info: TensorInfo, path: Any, wanted: str) -> ValueError:
     if info.dtype == "object":
         return ValueError(
             f"tensor {shown(info.name)} of {shown(path)} holds pickled Python objects, which are never loaded because "
             "they can run any code; save it again as an array of numbers"
+        )
+    if info.dtype == "|V1":
+        return ValueError(
+            f"tensor {shown(info.name, 60)} of {shown(path)} has elements of one byte whose type NumPy's files do not "
+            "say (seven types of ml_dtypes are stored so); save it with safetensors, or as float32"
         )
     return ValueError(
         f"tensor {shown(info.name, 30)} of {shown(path)} has element type {plain(info.dtype, 20)}, "
@@ -196,5 +291,27 @@ def _float8_values(tag: str) -> NDArray[np.float32]:
         values[0x80] = -0.0
     if tag == "F8_E5M2":
         values[[0x7C, 0xFC]] = np.inf, -np.inf
+    values.setflags(write=False)
+    return values
+
+
+def _unpacked(content: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Codes of less than a byte, the first one in the lowest bits: of 4 bits two a byte, of 6 bits four in three."""
+    if bits == 4:
+        codes = np.stack([content & 15, content >> 4], axis=-1)
+        return codes.reshape(-1)
+    whole = np.concatenate([content, np.zeros(-content.size % 3, np.uint8)]).reshape(-1, 3).astype(np.uint32)
+    word = whole[:, 0] | whole[:, 1] << 8 | whole[:, 2] << 16
+    return (word[:, None] >> np.arange(0, 24, 6, dtype=np.uint32) & 63).astype(np.uint8).reshape(-1)
+
+
+@functools.cache
+def _packed_values(tag: str) -> NDArray[np.float32]:
+    """Value of each code of a packed type."""
+    form = grid(_GRID_OF_PACKED[tag])
+    values = np.zeros(1 << form.bits, dtype=np.float32)
+    values[form.codes] = form.levels
+    # The sign bit alone is minus zero.
+    values[values.size >> 1] = -0.0
     values.setflags(write=False)
     return values

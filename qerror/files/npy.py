@@ -6,10 +6,11 @@ import functools
 import io
 import itertools
 import math
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import IO, Any
 
 import numpy as np
@@ -17,11 +18,15 @@ from numpy.typing import NDArray
 
 from .._check import plain, shown
 from .elements import StoredTensor, TensorInfo, as_array, dtype_tag, is_shape
+from .sources import LocalFile, Source
 
 MAGIC = b"\x93NUMPY"
 # NumPy's own limit: a longer header is not parsed.
 _LONGEST_HEADER = 10_000
 _VERSIONS = {(1, 0), (2, 0), (3, 0)}
+# What ml_dtypes' float8_e5m2 calls itself, which NumPy alone does not know; bfloat16 says only that it has two bytes.
+_E5M2 = re.compile(rb"(['\"]descr['\"]: ['\"])<f1(['\"])")
+_BFLOAT16 = np.dtype("V2")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class _Record:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+    tag: str
     begin: int
     end: int
 
@@ -39,7 +45,7 @@ class _Record:
         return as_array(content[self.begin : self.end], self.dtype, self.shape, self.fortran)
 
 
-def read_npy(path: Path) -> dict[str, StoredTensor]:
+def read_npy(source: Source) -> dict[str, StoredTensor]:
     """Read the headers of a .npy file, and map it.
 
     Its tensor has the name of the file without its ending. Files of several arrays, one behind the other, as repeated
@@ -50,16 +56,32 @@ def read_npy(path: Path) -> dict[str, StoredTensor]:
     ValueError
         If a header is damaged, the file shorter than the headers say, or something else follows the arrays.
     """
-    with path.open("rb") as file:
-        records = list(_records(file, path.stat().st_size, shown(path)))
-    content: NDArray[np.uint8] = np.memmap(path, np.uint8, "r")
+    with source.open() as file:
+        records = list(_records(file, source.size, shown(source.name)))
+    content: NDArray[np.uint8] = source.whole() if isinstance(source, LocalFile) else np.empty(0, np.uint8)
+    stem = PurePosixPath(source.name.partition("?")[0].replace("\\", "/")).stem
     return {
-        name: StoredTensor(_info(name, record), functools.partial(record.elements, content))
-        for name, record in zip(_names(path.stem), records, strict=False)
+        name: StoredTensor(_info(name, record), _loader(source, record, content), _reader(source, record), source)
+        for name, record in zip(_names(stem), records, strict=False)
     }
 
 
-def read_npz(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def _loader(source: Source, record: _Record, content: NDArray[np.uint8]) -> Callable[[], NDArray[Any]]:
+    if isinstance(source, LocalFile):
+        return functools.partial(record.elements, content)
+    moved = dataclasses.replace(record, begin=0, end=record.end - record.begin)
+    return lambda: moved.elements(source.read(record.begin, record.end))
+
+
+def _reader(source: Source, record: _Record) -> Callable[[int, int], NDArray[Any]] | None:
+    """Reads some elements; None where they do not lie side by side."""
+    if (record.fortran and len(record.shape) > 1) or record.dtype.hasobject:
+        return None
+    size = record.dtype.itemsize
+    return lambda begin, end: source.read(record.begin + size * begin, record.begin + size * end).view(record.dtype)
+
+
+def read_npz(source: Source, archive: zipfile.ZipFile) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Read the headers of every array in an .npz archive.
 
     Returns
@@ -77,7 +99,7 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, StoredTens
     tensors: dict[str, StoredTensor] = {}
     skipped: dict[str, str] = {}
     for member in archive.infolist():
-        where, start, records = f"member {shown(member.filename)} of {shown(path)}", None, []
+        where, start, records = f"member {shown(member.filename)} of {shown(source.name)}", None, []
         try:
             with _one_error(where), archive.open(member) as file:
                 start = file.read(len(MAGIC))
@@ -90,9 +112,11 @@ def read_npz(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, StoredTens
             skipped[member.filename] = kinds.get(start, "no NumPy array")
         for name, record in zip(_names(member.filename.removesuffix(".npy")), records, strict=False):
             if name in tensors:
-                raise ValueError(f"{shown(path)} has twice the name {shown(name)}; save it again with other names")
+                raise ValueError(
+                    f"{shown(source.name)} has twice the name {shown(name)}; save it again with other names"
+                )
             load = functools.partial(_load_member, archive, member, record, where)
-            tensors[name] = StoredTensor(_info(name, record), load)
+            tensors[name] = StoredTensor(_info(name, record), load, None, source)
     return tensors, skipped
 
 
@@ -102,7 +126,7 @@ def _names(first: str) -> Iterator[str]:
 
 
 def _info(name: str, record: _Record) -> TensorInfo:
-    return TensorInfo(name, record.shape, dtype_tag(record.dtype))
+    return TensorInfo(name, record.shape, record.tag)
 
 
 def _records(file: IO[bytes], size: int, where: str) -> Iterator[_Record]:
@@ -115,7 +139,7 @@ def _records(file: IO[bytes], size: int, where: str) -> Iterator[_Record]:
             raise _DamagedError(
                 f"{where} has {size - place} bytes behind its last array that are none; fetch it or save it again"
             )
-        shape, fortran, dtype = _parse(head, where)
+        shape, fortran, dtype, tag = _parse(head, where)
         begin = place + len(head)
         # Where pickled objects end is known to pickle alone.
         place = size if dtype.hasobject else begin + math.prod(shape) * dtype.itemsize
@@ -123,7 +147,7 @@ def _records(file: IO[bytes], size: int, where: str) -> Iterator[_Record]:
             raise _DamagedError(
                 f"{where} is truncated: it needs {place - begin} bytes of data and has {size - begin}; fetch it again"
             )
-        yield _Record(shape, fortran, dtype, begin, place)
+        yield _Record(shape, fortran, dtype, tag, begin, place)
 
 
 def _header(file: IO[bytes]) -> bytes:
@@ -133,9 +157,10 @@ def _header(file: IO[bytes]) -> bytes:
     return head + file.read(min(int.from_bytes(head[8:], "little"), _LONGEST_HEADER))
 
 
-def _parse(head: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type of one array."""
-    file = io.BytesIO(head)
+def _parse(head: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], str]:
+    """Shape, order, type of the stored elements of one array, and what they are."""
+    known, e5m2 = _E5M2.subn(rb"\1|u1\2", head, count=1)
+    file = io.BytesIO(known)
     with _one_error(where):
         version = np.lib.format.read_magic(file)
         if version not in _VERSIONS:
@@ -145,7 +170,9 @@ def _parse(head: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any
         shape, fortran, dtype = read(file)
         if not is_shape(shape):
             raise ValueError(f"no array can have the shape {shown(shape, 40)}")
-    return shape, fortran, dtype
+    if dtype == _BFLOAT16 and dtype.fields is None:
+        return shape, fortran, np.dtype("<u2"), "BF16"
+    return shape, fortran, dtype, "F8_E5M2" if e5m2 else dtype_tag(dtype)
 
 
 def _load_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, record: _Record, where: str) -> NDArray[Any]:

@@ -3,15 +3,15 @@
 import functools
 import math
 import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._check import shown
-from .elements import StoredTensor, TensorInfo, as_array, is_shape, numpy_dtype, stored_bytes
+from .elements import StoredTensor, TensorInfo, as_array, is_shape, numpy_dtype, packed_bits, stored_bytes
 from .headers import parse_json
+from .sources import LocalFile, Source
 
 # The format's own limit: a longer header is refused by every reader.
 _LONGEST_HEADER = 100_000_000
@@ -22,10 +22,10 @@ def looks_like_safetensors(start: bytes) -> bool:
     return len(start) >= 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LONGEST_HEADER
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Read the header of a .safetensors file and map its tensors.
+def read_safetensors(file: Source) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Read the header of a .safetensors file.
 
-    Only the header is read; the tensors are views of one read-only memory map.
+    Only the header is read; the tensors are views of one read-only memory map, or ranges of bytes of a remote file.
 
     Returns
     -------
@@ -38,83 +38,110 @@ def read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
     ValueError
         If the file is truncated or its header breaks the format.
     """
-    header, start = _read_header(path)
+    header, start = _read_header(file)
     metadata = header.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _broken(path, "its '__metadata__' is not a table of texts")
-    places = {name: _read_entry(path, name, entry) for name, entry in header.items()}
+        raise _broken(file, "its '__metadata__' is not a table of texts")
+    places = {name: _read_entry(file, name, entry) for name, entry in header.items()}
     places = dict(sorted(places.items(), key=lambda item: item[1][1:]))
-    _check_places(path, places, path.stat().st_size - start)
-    # np.memmap refuses an empty file region, and a file without data has nothing to map.
-    size = path.stat().st_size
-    content: NDArray[np.uint8] = np.memmap(path, np.uint8, "r") if size > start else np.empty(size, np.uint8)
+    _check_places(file, places, file.size - start)
+    content = _Content(file)
     tensors = {
-        name: StoredTensor(info, functools.partial(_view, content, info, start + begin, start + end))
+        name: StoredTensor(
+            info,
+            functools.partial(_all, content, info, start + begin, start + end),
+            functools.partial(_some, file, info.dtype, start + begin),
+            file,
+        )
         for name, (info, begin, end) in places.items()
     }
     return tensors, metadata
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        if 8 + length > size:
-            raise ValueError(
-                f"{shown(path)} is truncated: its header should have {length} bytes and the whole file has {size}; "
-                "fetch it again"
-            )
-        text = file.read(length)
+class _Content:
+    """One map of a file that all its tensors share, made when the first one is asked for."""
+
+    def __init__(self, file: Source) -> None:
+        self._file = file
+
+    @functools.cached_property
+    def mapped(self) -> NDArray[np.uint8] | None:
+        """The bytes of a file that can be mapped."""
+        return self._file.whole() if isinstance(self._file, LocalFile) else None
+
+    def bytes(self, begin: int, end: int) -> NDArray[np.uint8]:
+        """Some of the bytes."""
+        return self._file.read(begin, end) if self.mapped is None else np.asarray(self.mapped[begin:end])
+
+
+def _read_header(file: Source) -> tuple[dict[str, Any], int]:
+    size = file.size
+    length = struct.unpack("<Q", file.read(0, 8).tobytes())[0]
+    if 8 + length > size:
+        raise ValueError(
+            f"{shown(file.name)} is truncated: its header should have {length} bytes and the whole file has {size}; "
+            "fetch it again"
+        )
+    text = file.read(8, 8 + length).tobytes()
     try:
         header = parse_json(text)
     except ValueError as error:
-        raise _broken(path, f"its header is not valid JSON ({error})") from None
+        raise _broken(file, f"its header is not valid JSON ({error})") from None
     if not isinstance(header, dict):
-        raise _broken(path, "its header is not a JSON object")
+        raise _broken(file, "its header is not a JSON object")
     return header, 8 + length
 
 
-def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+def _read_entry(file: Source, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
     """Check one entry of the header: a known type, a shape, and a range of bytes of just their size."""
     try:
         tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         sound = is_shape([*shape]) and is_shape([begin]) and is_shape([end])
     except (TypeError, KeyError, ValueError):
-        raise _broken(path, f"the entry of tensor {shown(name)} lacks a dtype, shape or data_offsets") from None
+        raise _broken(file, f"the entry of tensor {shown(name)} lacks a dtype, shape or data_offsets") from None
     if not sound:
         what = f"shape {shown(shape, 30)} or data_offsets {shown([begin, end], 30)} of tensor {shown(name, 30)}"
-        raise _broken(path, f"{what} are no counts")
+        raise _broken(file, f"{what} are no counts")
     try:
         expected = stored_bytes(tag, math.prod(shape))
     except (KeyError, TypeError):
-        raise _broken(path, f"tensor {shown(name)} has the unknown element type {shown(tag, 40)}") from None
+        raise _broken(file, f"tensor {shown(name)} has the unknown element type {shown(tag, 40)}") from None
     if end - begin != expected:
         what = f"tensor {shown(name, 30)} ({tag}, shape {shown(shape, 20)})"
-        raise _broken(path, f"{what} needs {expected} bytes, not {end - begin}")
+        raise _broken(file, f"{what} needs {expected} bytes, not {end - begin}")
     return TensorInfo(name, tuple(shape), tag), begin, end
 
 
-def _check_places(path: Path, places: dict[str, tuple[TensorInfo, int, int]], available: int) -> None:
+def _check_places(file: Source, places: dict[str, tuple[TensorInfo, int, int]], available: int) -> None:
     """Tensors must fill the rest of the file end to end: anything else is damage, or hides data."""
     expected = 0
     for name, (_, begin, end) in places.items():
         if begin != expected:
-            raise _broken(path, f"tensor {shown(name, 40)} starts at byte {begin} of the data, not at {expected}")
+            raise _broken(file, f"tensor {shown(name, 40)} starts at byte {begin} of the data, not at {expected}")
         expected = end
     if expected > available:
         raise ValueError(
-            f"{shown(path)} is truncated: its tensors need {expected} bytes and {available} are there; fetch it again"
+            f"{shown(file.name)} is truncated: its tensors need {expected} bytes and {available} are there; "
+            "fetch it again"
         )
     if expected < available:
-        raise _broken(path, f"{available - expected} bytes follow its last tensor")
+        raise _broken(file, f"{available - expected} bytes follow its last tensor")
 
 
-def _view(content: NDArray[np.uint8], info: TensorInfo, begin: int, end: int) -> NDArray[Any]:
-    """Stored elements as a view of the mapped file; packed types as their bytes."""
+def _all(content: _Content, info: TensorInfo, begin: int, end: int) -> NDArray[Any]:
+    """Stored elements in the tensor's shape; packed types as their bytes."""
     dtype = numpy_dtype(info.dtype)
-    return np.asarray(content[begin:end]) if dtype is None else as_array(content[begin:end], dtype, info.shape)
+    stored = content.bytes(begin, end)
+    return stored if dtype is None else as_array(stored, dtype, info.shape)
 
 
-def _broken(path: Path, what: str) -> ValueError:
-    return ValueError(f"{shown(path)} is no sound .safetensors file: {what}; fetch it again or save it anew")
+def _some(file: Source, tag: str, start: int, begin: int, end: int) -> NDArray[Any]:
+    """Stored elements `begin` to `end` of a tensor that starts at a byte; of packed types the bytes that have them."""
+    dtype, bits = numpy_dtype(tag), packed_bits(tag)
+    stored = file.read(start + begin * bits // 8, start - (-end * bits // 8))
+    return stored if dtype is None else stored.view(dtype)
+
+
+def _broken(file: Source, what: str) -> ValueError:
+    return ValueError(f"{shown(file.name)} is no sound .safetensors file: {what}; fetch it again or save it anew")

@@ -20,7 +20,7 @@ from .._files import atomic_open
 from .checkpoint import open_checkpoint
 from .elements import dtype_tag
 from .headers import parse_json
-from .unsupported import first_bytes
+from .model_files import find_files
 
 _ENDINGS = (".safetensors", ".json")
 
@@ -116,7 +116,7 @@ def read_scales(path: str | os.PathLike[str]) -> Mapping[str, NDArray[Any]]:
     file = Path(path)
     if file.suffix != ".json":
         return open_checkpoint(file)
-    first_bytes(file)
+    find_files(file)
     try:
         tensors = parse_json(file.read_bytes())["tensors"]
         return {name: _numbers(name, values) for name, values in tensors.items()}

@@ -36,6 +36,9 @@ def sorted_rows(
         weight = None if weight is None else np.moveaxis(weight, kept, range(len(kept))).reshape(values.shape)
     elif weight is None and values.size >= _COUNTED:
         codes = half_codes(values)
+        if codes is None:
+            values = _narrowed(values)
+            codes = half_codes(values)
         if codes is not None:
             return _counted(codes, values), shape
     rows = values.reshape(values.shape[0] if kept else 1, -1)
@@ -106,6 +109,21 @@ def half_codes(values: NDArray[Any]) -> NDArray[np.uint16] | None:
     if any(halves[part, low].any() for part in chunk_slices(len(halves), _CHUNK)):
         return None
     return halves[:, high]
+
+
+def _narrowed(values: NDArray[Any]) -> NDArray[Any]:
+    """float32 values that float16 holds, as float16; others as they are."""
+    if values.dtype != np.float32:
+        return values
+    flat = np.ascontiguousarray(values).reshape(-1)
+    out = np.empty(flat.shape, np.float16)
+    with np.errstate(over="ignore"):
+        for part in chunk_slices(flat.size, _COUNTED):
+            out[part] = flat[part]
+            # Most others differ at once; what is not finite is looked at where all values are.
+            if not np.array_equal(out[part], flat[part]):
+                return values
+    return out
 
 
 def _counted(codes: NDArray[np.uint16], values: NDArray[Any]) -> Rows:

@@ -89,7 +89,8 @@ class Rows:
         def of(part: tuple[slice, slice]) -> Array:
             x, weights = self.values[part], None if self.weights is None else self.weights[part]
             if centre is None:
-                out: Array = x.sum(axis=1, dtype=np.float64) if weights is None else (x * weights).sum(axis=1)
+                # Cast first: sums in another type are buffered, across the ends of rows.
+                out: Array = (x.astype(np.float64) if weights is None else x * weights).sum(axis=1)
                 return out
             square = np.square(x - centre[part[0], None])
             out = square.sum(axis=1) if weights is None else np.einsum("ij,ij->i", square, weights)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import check_choice, check_finite, check_shift, shown
+from .._check import check_choice, check_finite, check_positive, check_shift, shown
 from .._types import Array
 from ..casting.block_scales import own_tensor_scale
 from ..grids.block_formats import BlockFormat, as_format
@@ -61,11 +61,21 @@ class Format:
     full_scale: float | None
     form: BlockFormat | None = None
 
-    def stored(self, values: NDArray[Any]) -> Stored | None:
+    def stored(self, values: NDArray[Any], tensor_scale: float | None = None) -> Stored | None:
         """The scales that a tensor can be given; None for all positive numbers."""
+        if tensor_scale is not None:
+            if self.full_scale is None:
+                raise ValueError(
+                    f"tensor_scale must be left out where block scales have no second one, got {shown(tensor_scale)}; "
+                    "scale_format='e4m3fn' and nvfp4 have it"
+                )
+            if np.size(tensor_scale) != 1:
+                raise ValueError(f"tensor_scale must be one number, got {shown(tensor_scale)}")
+            tensor_scale = float(np.reshape(check_positive("tensor_scale", tensor_scale), ()))
         if self.scale_format is None:
             return None
-        unit = 1.0 if self.full_scale is None else own_tensor_scale(values, self.grid, self.full_scale)
+        unit = 1.0 if self.full_scale is None else tensor_scale
+        unit = own_tensor_scale(values, self.grid, self.full_scale or 1.0) if unit is None else unit
         if not np.isfinite(unit):
             check_finite("x", values)
         return Stored(self.scale_format, unit)

@@ -37,6 +37,7 @@ def fit(
     sign: Literal["positive", "either"] = "positive",
     weights: ArrayLike | None = None,
     scale_format: str | Grid | None = None,
+    tensor_scale: float | None = None,
     measure: bool | None = None,
 ) -> FitResult:
     """Choose a scale for each group of a tensor.
@@ -78,6 +79,8 @@ def fit(
         nothing, rules of block formats what these say, others the nearest. 0 only with block formats and their rules,
         where such a block becomes 0.
         "e4m3fn" multiplies a float32 `tensor_scale` = max|x| / (448 max|l|), as NVFP4 does.
+    tensor_scale : float, optional
+        In place of that one: of a part of a tensor, or where several tensors share it (q, k and v in one kernel).
     measure : bool, optional
         Whether to measure `error`, `clipped_fraction` and `excess_db` now, or when they are first asked for: until then
         x must stay unchanged. None: now for tensors of up to 262 144 elements (a rule such as minmax is many times
@@ -122,15 +125,15 @@ def fit(
     chosen_rule = as_rule(rule)
     signed = form.form is not None and form.form.signed
     either = either or (signed and chosen_rule is optimal)
-    stored = form.stored(tensor.values)
+    stored = form.stored(tensor.values, tensor_scale)
     plan = Plan(form.grid, chosen_rule, rule_label(rule), policy, zero_point, stored, either, form.form)
     plan = with_family(plan, tensor)
-    tensor_scale = None if stored is None or form.full_scale is None else stored.unit
+    unit = None if stored is None or form.full_scale is None else stored.unit
     chosen, best = choose(tensor, plan), None
     if plan.rule is not optimal:
         negative = any((part.scale < 0).any() for part in chosen)
         best = dataclasses.replace(plan, rule=optimal, either_sign=either or negative or signed)
-    return _result(tensor, plan, chosen, best, tensor_scale, measure)
+    return _result(tensor, plan, chosen, best, unit, measure)
 
 
 def evaluate(

@@ -128,6 +128,8 @@ def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
     scale[hidden] = 0.6 * cells.largest_scale[hidden]
     if cells.grid.float_spec is not None:
         _halve(cells, scale, best.live)
+    if not cells.short:
+        _by_itself(cells, scale, np.flatnonzero(seen))
     # Where hardly any error is left, the rounding of prefix sums would show.
     # Where sums resolve hardly any of the power, nothing is proven but that no error is the least.
     unseen = hidden | (best.live & (cells.noise > _SEEN * cells.power))
@@ -139,6 +141,13 @@ def _scales(cells: Cells, best: branch_and_bound.Best) -> RowScales:
     status[best.proven & ~unseen] = Status.EXACT
     status[~best.live] = Status.DEGENERATE if bool((cells.grid.levels == 0).any()) else Status.DEGENERATE_NONE
     return RowScales(scale, status)
+
+
+def _by_itself(cells: Cells, scale: Array, row: Index) -> None:
+    """B / C at the scale in place of the sum from where the search began, which depends on the rows beside this one."""
+    b, c, _ = cells.evaluate(row, scale[row])
+    good = (b > 0) & (c > 0)
+    scale[row[good]] = b[good] / c[good]
 
 
 def _settle(cells: Cells, best: branch_and_bound.Best, scale: Array, bare: Index) -> None:

@@ -1,0 +1,228 @@
+"""What is asked of every tensor of a checkpoint: formats, rules, layout; and how a tensor is cut for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import listed
+from ..files.elements import TensorInfo
+from ..grids.block_formats import BlockFormat, as_format
+from ..tensors.arguments import resolve_format
+from ..tensors.fitting import fit
+from ..tensors.groups import Groups, make_groups
+
+# Elements fitted together: results do not depend on how a tensor is divided into tasks because it is always cut here.
+PIECE = 1 << 20
+_LAYOUT = ("axis", "block_size", "scale_format")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is asked of every tensor.
+
+    Attributes
+    ----------
+    grids, rules : tuple of str
+        The first rule's scales are described and written.
+    options : dict
+        Of `qerror.fit`: axis, block_size, block_axis, shift, zero_point, scale_format, sign. The first, second and last
+        but one are for the grids among the formats only: block formats bring their own.
+    codes : bool
+        Whether the quantized tensors are wanted, too.
+    together : tuple of str
+        Patterns of names: tensors that match one alike, but for [...] and {a,b} in it, share their tensor scale.
+    """
+
+    grids: tuple[str, ...]
+    rules: tuple[str, ...] = ("optimal",)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    codes: bool = False
+    together: tuple[str, ...] = ()
+
+    @property
+    def every_rule(self) -> tuple[str, ...]:
+        """The rules, and the optimum that they are compared with."""
+        return (*self.rules, *({"optimal"} - set(self.rules)))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a rule looks at all groups of a tensor for each of them."""
+        return any("family=auto" in rule.replace(" ", "") for rule in self.rules)
+
+    def of(self, grid: str) -> dict[str, Any]:
+        """The options for one of the formats."""
+        own = isinstance(as_format(grid), BlockFormat) and len(self.grids) > 1
+        return {key: value for key, value in self.options.items() if not (own and key in _LAYOUT)}
+
+    def full_scale(self, grid: str) -> float | None:
+        """What the largest block scale becomes where the format has a tensor scale."""
+        options = self.of(grid)
+        return resolve_format(grid, *(options.get(key) for key in _LAYOUT)).full_scale
+
+    def groups(self, grid: str, shape: tuple[int, ...]) -> Groups:
+        """The groups of a tensor of this shape."""
+        options = self.of(grid)
+        form = resolve_format(grid, *(options.get(key) for key in _LAYOUT))
+        return make_groups(shape, options.get("axis"), form.block_size, options.get("block_axis", -1))
+
+    def check(self) -> None:
+        """Refuse what no tensor could change, before the first one is read."""
+        if not self.grids or not self.rules:
+            raise ValueError(f"grid and rule must name at least one each, got {listed(self.grids) or 'none'}")
+        for grid in self.grids:
+            options = self.of(grid)
+            trial = {**options, "axis": None} if "axis" in options else options
+            for rule in self.rules:
+                fit(np.array([[-1.0, 0.5, 1.0]]), grid, rule=rule, **{**trial, "block_axis": -1})
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for the fingerprint of what is computed."""
+        return {
+            "grids": list(self.grids),
+            "rules": list(self.rules),
+            "options": dict(sorted(self.options.items())),
+            "codes": self.codes,
+            "together": list(self.together),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How a tensor is cut into pieces that are fitted by themselves.
+
+    Attributes
+    ----------
+    rows, row_size : int
+        Slices along the leading axes, and the elements of one.
+    step : int
+        Rows of a piece: about a million elements, whole blocks.
+    leading : int
+        How many axes `rows` counts.
+    whole : tuple of str
+        Formats with groups that reach over all rows: these see the tensor as one.
+    """
+
+    rows: int
+    row_size: int
+    step: int
+    leading: int
+    whole: tuple[str, ...]
+
+    def pieces(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """Rows of the pieces between two rows; `begin` is a multiple of `step`."""
+        return [(row, min(row + self.step, end)) for row in range(begin, end, self.step)]
+
+    def shape(self, info: TensorInfo, rows: int) -> tuple[int, ...]:
+        """Shape of some rows."""
+        return (rows, *info.shape[self.leading :])
+
+
+def cut(info: TensorInfo, recipe: Recipe) -> Cut:
+    """Cut a tensor along its first axes, where no group crosses.
+
+    Examples
+    --------
+    >>> cut(TensorInfo("w", (64, 8192), "BF16"), Recipe(("int4",), options={"axis": 0})).pieces(0, 64)[:2]
+    [(0, 64)]
+    >>> cut(TensorInfo("w", (4, 1024, 8192), "BF16"), Recipe(("int4_g128",))).step
+    128
+    """
+    if recipe.pooled:
+        return Cut(1, info.size, 1, 0, recipe.grids)
+    layouts = {grid: recipe.groups(grid, info.shape) for grid in recipe.grids}
+    divided = {grid: _leading(groups) for grid, groups in layouts.items()}
+    whole = tuple(grid for grid, (leading, _) in divided.items() if leading == 0)
+    some = [found for found in divided.values() if found[0]]
+    if not some:
+        return Cut(1, info.size, 1, 0, whole)
+    leading = min(axes for axes, _ in some)
+    unit = math.lcm(*(block for axes, block in some if axes == leading))
+    # What is cut along more axes is cut along fewer, too.
+    rows = math.prod(info.shape[:leading])
+    row_size = info.size // rows
+    step = max(1, PIECE // (row_size * unit)) * unit
+    return Cut(rows, row_size, step, leading, whole)
+
+
+def _leading(groups: Groups) -> tuple[int, int]:
+    """How many of the first axes can be cut, and into parts of how many rows: (0, 1) where none."""
+    free = next((axis for axis, size in enumerate(groups.tile) if size > 1), len(groups.tile))
+    if free and not groups.whole:
+        return free, 1
+    if groups.shape and groups.tile[0] < groups.shape[0]:
+        return 1, groups.tile[0]
+    return 0, 1
+
+
+def piece_options(recipe: Recipe, grid: str, info: TensorInfo, leading: int) -> dict[str, Any]:
+    """Options of `fit` for rows whose leading axes have become one."""
+    options = recipe.of(grid)
+    lost = leading - 1
+    if options.get("axis") is not None and lost > 0:
+        axes = np.lib.array_utils.normalize_axis_tuple(options["axis"], len(info.shape))
+        options["axis"] = tuple(sorted({max(0, axis - lost) for axis in axes}))
+    at = options.get("block_axis", -1)
+    if at > 0 and lost > 0:
+        options["block_axis"] = at - lost
+    return options
+
+
+def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows: tuple[int, int]) -> Any:
+    """The part of a tensor's weights that belongs to some rows; as it is where all rows have the same."""
+    if weights is None or not cut.leading:
+        return weights
+    if weights.ndim <= len(info.shape) - cut.leading:
+        return weights
+    full = np.broadcast_to(weights, info.shape).reshape((cut.rows, *info.shape[cut.leading :]))
+    return full[rows[0] : rows[1]]
+
+
+def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Of each name that a pattern matches all names that it matches alike.
+
+    Examples
+    --------
+    >>> names = ["l.0.q_proj.w", "l.0.k_proj.w", "l.1.q_proj.w"]
+    >>> grouped_names(names, ["*.{q,k,v}_proj.w"])["l.0.q_proj.w"]
+    ('l.0.q_proj.w', 'l.0.k_proj.w')
+    """
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    compiled = [(pattern, re.compile(_expression(pattern), re.DOTALL)) for pattern in patterns]
+    for name in names:
+        for pattern, expression in compiled:
+            match = expression.fullmatch(name)
+            if match:
+                groups.setdefault((pattern, match.groups()), []).append(name)
+                break
+    return {name: tuple(members) for members in groups.values() for name in members}
+
+
+def _expression(pattern: str) -> str:
+    """A pattern as a regular expression whose groups are what * and ? stand for."""
+    out, at = "", 0
+    while at < len(pattern):
+        mark = pattern[at]
+        closing = {"[": "]", "{": "}"}.get(mark)
+        end = pattern.find(closing, at) if closing else -1
+        if mark == "*":
+            out += "(.*)"
+        elif mark == "?":
+            out += "(.)"
+        elif mark == "[" and end > at + 1:
+            inside = pattern[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
+            out += "[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]"
+            at = end
+        elif mark == "{" and end > at:
+            out += "(?:" + "|".join(map(re.escape, pattern[at + 1 : end].split(","))) + ")"
+            at = end
+        else:
+            out += re.escape(mark)
+        at += 1
+    return out

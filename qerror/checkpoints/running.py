@@ -1,0 +1,230 @@
+"""Running tasks: in this process, by processes that share a folder and nothing else, or by any executor."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from typing import Any
+
+import numpy as np
+
+from .._check import listed, shown
+from .folder import Folder, SharedLargest
+from .malloc import keep_freed_memory
+from .parts import Part
+from .tasks import Job, Task, Work, open_work, work_of
+
+Progress = Callable[[str, int, int], None]
+# Tasks that an executor is given ahead of its workers.
+_AHEAD = 256
+# How often a task is tried again whose worker died.
+_TRIES = 3
+# Seconds between two looks at the claims of others.
+_PATIENCE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, counted from 1: where a process begins; what others leave it takes over, too."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str | tuple[int, int] | None) -> Shard:
+        """Read i/n.
+
+        Examples
+        --------
+        >>> Shard.parse("3/8")
+        Shard(index=3, count=8)
+        """
+        try:
+            one, two = (1, 1) if text is None else text.split("/") if isinstance(text, str) else text
+            index, count = int(one), int(two)
+            sound = 1 <= index <= count
+        except (ValueError, TypeError):
+            sound = False
+        if not sound:
+            raise ValueError(f"shard must be i/n with 1 <= i <= n, as in 1/8, got {shown(text)}")
+        return cls(index, count)
+
+    def order(self, tasks: Sequence[Task]) -> list[Task]:
+        """Largest first: the own ones, then those of the others, their last ones first."""
+        ranked = sorted(tasks, key=lambda task: -task.size)
+        own = ranked[self.index - 1 :: self.count]
+        mine = set(own)
+        return own + [task for task in reversed(ranked) if task not in mine]
+
+
+def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[Task], dict[str, str]]:
+    """Open the checkpoint, plan the tasks and write the plan."""
+    work = open_work(job)
+    tasks, failed = work.tasks()
+    about = {
+        "left_out": [[info.name, reason] for info, reason in work.selected if reason],
+        "no_tensors": dict(work.checkpoint.skipped),
+        "failed": failed,
+        "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in work.selected if not reason},
+    }
+    folder = Folder(path, job.stale_after)
+    folder.prepare(job, tasks, about)
+    return folder, work, tasks, failed
+
+
+def run(
+    job: Job,
+    path: str | os.PathLike[str],
+    *,
+    shard: Shard | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Folder:
+    """Do all tasks whose answers are not in the folder yet.
+
+    Parameters
+    ----------
+    job : Job
+    path : path-like
+    shard : Shard, optional
+        Where to begin. In any case what is missing in the end is done, but for what others are at: that is waited for.
+    executor : concurrent.futures.Executor, optional
+        Does the tasks: of processes, of Dask (client.get_executor()), or of anything else that can reach both the
+        checkpoint and the folder.
+    progress : callable, optional
+        Hears a tensor's name, how many bytes of it were done since, and how many bytes there are in all.
+    """
+    folder, work, tasks, _ = prepare(job, path)
+    total = sum(task.size for task in tasks)
+    heard = (lambda name, size: progress(name, size, total)) if progress else None
+    order = (shard or Shard()).order(tasks)
+    left = [task for task in order if not folder.done(task)]
+    for task in order:
+        if heard and folder.done(task):
+            heard(task.name, task.size)
+    if executor is None:
+        _here(folder, work, left, heard)
+    else:
+        _by_executor(executor, job, folder, left, heard)
+    folder.clear()
+    return folder
+
+
+def _here(folder: Folder, work: Work, left: list[Task], heard: Callable[[str, int], None] | None) -> None:
+    """One task after the other in this process; those that others claim are looked after in the end."""
+    largest = _largest(work, folder)
+    while left:
+        busy = [task for task in left if not _one(folder, work, largest, task, heard)]
+        if busy == left:
+            time.sleep(_PATIENCE)
+        left = busy
+
+
+def _largest(work: Work, folder: Folder) -> SharedLargest:
+    """Finds largest magnitudes in files of the folder, named like parts."""
+
+    def mark(name: str) -> str:
+        return work.fingerprint(work.checkpoint.info(name), 0, -1, [work.checkpoint.stamp(name)])
+
+    return SharedLargest(work.largest, folder, mark)
+
+
+def _one(
+    folder: Folder, work: Work, largest: SharedLargest, task: Task, heard: Callable[[str, int], None] | None = None
+) -> bool:
+    """Do a task unless it is done; False where another worker is at it."""
+    if folder.done(task):
+        if heard:
+            heard(task.name, task.size)
+        return True
+    with folder.claimed(task) as own:
+        if not own:
+            return False
+        if not folder.done(task):
+            if not work.knows(task):
+                raise ValueError(
+                    f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another "
+                    "version of qerror; run the fit again"
+                )
+            folder.write(task, compute(work, largest, task, heard))
+        elif heard:
+            heard(task.name, task.size)
+    return True
+
+
+def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None) -> Part | str:
+    """The answer of a task, or why there is none."""
+    info = work.checkpoint.info(task.name)
+    fitting = work.fitting(largest)
+    try:
+        part = fitting.rows(task.name, task.begin, task.end, heard and functools.partial(heard, task.name))
+    except ValueError as error:
+        return str(error)
+    kind = np.float64 if info.dtype == "F64" else np.float32
+    for found in part.formats.values():
+        for name in {"scale", "shift", "tensor_scale"} & found.arrays.keys():
+            found.arrays[name] = np.asarray(found.arrays[name], kind)
+    return part
+
+
+def work_on(job: Job, path: str, task: Task) -> bool:
+    """Do one task in a worker of an executor; False where another is at it."""
+    keep_freed_memory()
+    work = work_of(job)
+    folder = Folder(path, job.stale_after)
+    return _one(folder, work, _largest(work, folder), task)
+
+
+def _by_executor(
+    executor: Executor, job: Job, folder: Folder, left: list[Task], heard: Callable[[str, int], None] | None
+) -> None:
+    """Hand tasks out, a few ahead of the workers; those whose worker died are handed out again."""
+    where, tries = str(folder.path.resolve()), dict.fromkeys(left, 0)
+    running: dict[Future[bool], Task] = {}
+    while left or running:
+        while left and len(running) < _AHEAD:
+            task = left.pop(0)
+            tries[task] += 1
+            running[executor.submit(work_on, job, where, task)] = task
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        busy = 0
+        for future in finished:
+            task = running.pop(future)
+            try:
+                done = future.result()
+            except (ValueError, MemoryError):
+                raise
+            except Exception:
+                # A worker that died; what is there when it comes to it counts as done.
+                if tries[task] >= _TRIES:
+                    raise
+                done = folder.done(task)
+            if done or folder.done(task):
+                if heard:
+                    heard(task.name, task.size)
+            else:
+                tries[task] -= 1
+                busy += 1
+                left.append(task)
+        if busy == len(finished) and not running:
+            time.sleep(_PATIENCE)
+
+
+def missing(folder: Folder, tasks: Sequence[Task]) -> list[Task]:
+    """Tasks without an answer."""
+    return [task for task in tasks if not folder.done(task)]
+
+
+def check_complete(folder: Folder, tasks: Sequence[Task]) -> None:
+    """Refuse a folder with answers missing."""
+    gone = missing(folder, tasks)
+    if gone:
+        names = listed(dict.fromkeys(task.name for task in gone[:3]), room=110)
+        raise ValueError(
+            f"{shown(folder.path)} has {len(tasks) - len(gone)} of {len(tasks)} parts; of {names} some are missing: "
+            "run the same fit again (or its --shard), which makes only these"
+        )

@@ -1,0 +1,278 @@
+"""Sketches: what a checkpoint's tensors hold, read once and kept small, from which any format is answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._check import plain, shown
+from .._version import __version__
+from ..files.checkpoint import Where, open_checkpoint
+from ..files.elements import TensorInfo
+from ..files.headers import parse_json
+from ..files.scales import open_scales
+from ..grids.block_formats import BlockFormat, as_format
+from ..results import Status
+from ..samples.empirical import Empirical
+from ..tensors.fitting import fit
+from .bins import BITS, Bins, count_bins
+from .fitting import TensorFit, select_tensors, stored_size, tensor_fits
+from .moments import Moments
+from .parts import Part
+from .patterns import Patterns, count_patterns, countable
+from .pieces import Fitting
+from .recipe import Recipe
+from .sketch_tables import packed, unpacked
+from .tasks import absolute, model_name
+
+_VERSION = 1
+# Rules that read the ends of the values alone.
+_FROM_ENDS = ("minmax", "ocp", "signed_absmax")
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSketch:
+    """What a tensor holds: how often each bit pattern is there, or float32 values by their leading bits."""
+
+    info: TensorInfo
+    content: Patterns | Bins
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that is asked is answered as from the values."""
+        return isinstance(self.content, Patterns)
+
+    def moments(self) -> Moments:
+        """Number, mean and central moments of the values."""
+        return self.content.moments()
+
+    def density(self) -> Empirical:
+        """The values as a distribution: themselves, or the means of their bins.
+
+        Everything that reads a density reads it: `qerror.optimal_scale`, `qerror.quantization_error`, quantiles, plots.
+        """
+        if isinstance(self.content, Patterns):
+            return Empirical(*self.content.values())
+        return Empirical(*self.content.means())
+
+    def merged(self, other: TensorSketch) -> TensorSketch:
+        """The sketch of both tensors' values (parts of one, or several): exactly, in any order."""
+        rows = (self.info.shape[0] + other.info.shape[0],) if self.info.shape and other.info.shape else (2,)
+        same = self.info.shape[1:] == other.info.shape[1:]
+        shape = (*rows, *self.info.shape[1:]) if same else (self.info.size + other.info.size,)
+        info = TensorInfo(self.info.name, shape, self.info.dtype)
+        one, two = self.content, other.content
+        if isinstance(one, Patterns) and isinstance(two, Patterns):
+            return TensorSketch(info, one.merged(two))
+        if isinstance(one, Bins) and isinstance(two, Bins):
+            return TensorSketch(info, one.merged(two))
+        raise ValueError(f"sketches must be of one kind to be merged, got {self.info.dtype} and {other.info.dtype}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketch(Mapping[str, TensorSketch]):
+    """Sketches of a checkpoint's tensors by name, and what was left out of it with the reason."""
+
+    source: str
+    tensors: Mapping[str, TensorSketch]
+    left_out: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> TensorSketch:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def ask(
+        self,
+        grid: str | Sequence[str],
+        *,
+        rule: str | Sequence[str] = "optimal",
+        shift: float | str = 0.0,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> list[TensorFit]:
+        """One scale for each tensor in each format, without the data.
+
+        Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others.
+        Of float32 tensors rule "optimal" and those that read the ends of the values alone (minmax, ocp, signed_absmax):
+        `mse` is an upper bound of the error at the scale, `optimum` a lower bound of the least one.
+
+        Raises
+        ------
+        ValueError
+            For block formats, whose blocks a sketch does not know, and for other rules on float32 tensors.
+        """
+        grids = (grid,) if isinstance(grid, str) else tuple(grid)
+        rules = (rule,) if isinstance(rule, str) else tuple(rule)
+        for each in grids:
+            if isinstance(as_format(each), BlockFormat):
+                raise ValueError(
+                    f"grid must be a grid, got the block format {each}: a sketch does not know what lies in a block"
+                )
+        recipe = Recipe(grids, rules, {"shift": shift} if shift else {})
+        recipe.check()
+        infos = [each.info for each in self.tensors.values()]
+        chosen = select_tensors(infos, include=include, exclude=exclude, one_dimensional=True)
+        out = []
+        for info, _ in chosen:
+            try:
+                out += _answers(self.tensors[info.name], recipe, shift)
+            except ValueError as error:
+                out.append(TensorFit(info, failed=str(error)))
+        return out
+
+    def joined(self, others: Sequence[Sketch]) -> Sketch:
+        """The sketch of a checkpoint that was scanned in parts, each tensor in one of them."""
+        tensors, left = dict(self.tensors), dict(self.left_out)
+        for other in others:
+            twice = next((name for name in other if name in tensors), None)
+            if twice is not None:
+                raise ValueError(f"tensor {shown(twice, 60)} is in two of the sketches; give each once")
+            tensors.update(other.tensors)
+            left.update(other.left_out)
+        return Sketch(", ".join([self.source, *(other.source for other in others)]), tensors, left)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a sketch; it appears whole or not at all."""
+        tables: dict[str, dict[str, Any]] = {}
+        for name, each in self.tensors.items():
+            content = each.content
+            kind = "patterns" if isinstance(content, Patterns) else "bins"
+            tables[name] = {"shape": list(each.info.shape), "dtype": each.info.dtype, "kind": kind}
+            if isinstance(content, Bins):
+                tables[name] |= {"bits": content.bits, "least": content.least, "greatest": content.greatest}
+        about = {"version": _VERSION, "qerror": __version__, "source": self.source, "tensors": tables}
+        about |= {"left_out": dict(self.left_out)}
+        with open_scales(path, {"qerror_sketch": json.dumps(about)}) as sink:
+            for name, each in self.tensors.items():
+                sink.add(f"{name}.KEYS", packed(each.content))
+
+
+def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[TensorFit]:
+    content, info = sketch.content, sketch.info
+    if isinstance(content, Patterns):
+        # Nothing is read: what `Fitting` needs of a checkpoint is in the sketch.
+        fitting = Fitting(None, recipe, lambda name: 0.0)  # type: ignore[arg-type]
+        formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
+        return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
+    if isinstance(shift, str) or not set(recipe.rules) <= {"optimal", *_FROM_ENDS}:
+        known = ", ".join(_FROM_ENDS)
+        raise ValueError(
+            f"rule must be optimal, {known}, at a given shift, for float32 tensors; `qerror fit` has others"
+        )
+    return [_bracketed(info, content, recipe, grid, float(shift)) for grid in recipe.grids]
+
+
+def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: float) -> TensorFit:
+    """Bounds for one format: of the error at each rule's scale from above, of the least error from below."""
+    best, ends = bins.bracket(_grid(name), shift), np.array([bins.least, bins.greatest])
+    mse, scales = {"optimal": best.upper}, {"optimal": best.scale}
+    for rule in recipe.rules:
+        if rule != "optimal":
+            scales[rule] = float(fit(ends, name, rule=rule, shift=shift, measure=False).scale)
+            mse[rule] = bins.bracket(_grid(name), shift, scales[rule]).upper
+    unusual: dict[str, dict[Status, int]] = {}
+    if best.status != Status.EXACT:
+        unusual["optimal"] = {best.status: 1}
+    wanted = {rule: mse[rule] for rule in recipe.rules}
+    scale = scales[recipe.rules[0]]
+    kurtosis = bins.moments().kurtosis
+    return TensorFit(info, "", "", kurtosis, (scale,) * 3, 1, bins.power(), wanted, best.lower, unusual, name)
+
+
+def _grid(name: str) -> Any:
+    return as_format(name)
+
+
+def scan(
+    model: Where,
+    *,
+    bits: int = BITS,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    one_dimensional: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Sketch:
+    """Read a checkpoint once, and keep of each tensor what any format can be answered from.
+
+    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits.
+    Other tensors are left out.
+
+    Parameters
+    ----------
+    model : path-like or sequence
+        As in `qerror.files.open_checkpoint`.
+    bits : int
+        Leading bits of float32, 14 to 20: a bracket of the best error is 16 times narrower for 2 more.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> sketch = scan(qe.files.example_checkpoint(), include=["layers.0.*"])
+    >>> found, = sketch.ask("int4", include=["*.weight"])
+    >>> found.optimum <= found.mse["optimal"] <= found.optimum * 1.001
+    True
+    """
+    if not 14 <= bits <= 20:
+        raise ValueError(f"bits must be from 14 to 20, got {bits}")
+    with open_checkpoint(model) as checkpoint:
+        chosen = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=one_dimensional)
+        left, tensors = dict(checkpoint.skipped), {}
+        total = sum(stored_size(info) for info, reason in chosen if not reason)
+        for info, reason in chosen:
+            known = countable(info.dtype) or info.dtype == "F32"
+            if reason or not known:
+                left[info.name] = reason or f"element type {info.dtype}"
+                continue
+            heard = None if progress is None else (lambda size, name=info.name: progress(name, size, total))
+            try:
+                if countable(info.dtype):
+                    counted = count_patterns(checkpoint, info, heard)
+                    counted.values()
+                    content: Patterns | Bins = counted
+                else:
+                    content = count_bins(checkpoint, info, bits, heard)
+            except ValueError as error:
+                left[info.name] = str(error)
+                continue
+            tensors[info.name] = TensorSketch(info, content)
+    return Sketch(model_name(absolute(model)), tensors, left)
+
+
+def load_sketch(path: str | os.PathLike[str]) -> Sketch:
+    """Read a sketch that `Sketch.save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is none, of a later version, or damaged.
+    """
+    with open_checkpoint(path) as file:
+        try:
+            about = parse_json(file.metadata["qerror_sketch"])
+            version = about["version"]
+        except (KeyError, ValueError, TypeError):
+            raise ValueError(f"{shown(path)} is no sketch; `qerror scan MODEL -o SKETCH` makes one") from None
+        if version != _VERSION:
+            raise ValueError(
+                f"{shown(path)} has version {shown(version, 20)}, and this qerror reads {_VERSION}; update it"
+            )
+        try:
+            tensors = {
+                str(name): TensorSketch(*unpacked(file, str(name), table)) for name, table in about["tensors"].items()
+            }
+            left = {str(name): str(reason) for name, reason in about["left_out"].items()}
+            return Sketch(str(about["source"]), tensors, left)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
+            reason = plain(str(error), 100)
+            raise ValueError(f"{shown(path)} is a damaged sketch ({reason}); scan again") from None

@@ -1,0 +1,265 @@
+"""The work on a checkpoint as tasks: rows of a tensor, each with the name of the file that its answer goes to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import shown
+from .._version import __version__
+from ..files.checkpoint import open_checkpoint
+from ..files.elements import TensorInfo
+from ..files.mapping import Checkpoint
+from ..files.sources import is_url
+from .fitting import Largest, select_tensors, stored_size
+from .pieces import DEFAULT_MEMORY, Fitting
+from .recipe import Recipe, cut
+
+# Bytes of a tensor that one task reads, about: some seconds of work, so that little is lost with a worker.
+TASK_BYTES = 64 << 20
+# Of what changes the content of a part without changing what was asked.
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to be done with a checkpoint, in a form that goes to other processes.
+
+    Attributes
+    ----------
+    model : str or tuple of str
+        Where the checkpoint is, as `qerror.files.open_checkpoint` takes it.
+    recipe : Recipe
+    include, exclude, one_dimensional
+        As in `select_tensors`.
+    weights : str or None
+        A file of weights by tensor.
+    memory : float
+        Bytes that a worker may use.
+    stale_after : float
+        Seconds without a sign of life after which a worker's task is taken over.
+    """
+
+    model: str | tuple[str, ...]
+    recipe: Recipe
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    one_dimensional: bool = False
+    weights: str | None = None
+    memory: float = DEFAULT_MEMORY
+    stale_after: float = 60.0
+
+    def asked(self) -> dict[str, Any]:
+        """What decides about the numbers, as JSON."""
+        return {
+            "recipe": self.recipe.as_json(),
+            "include": list(self.include),
+            "exclude": list(self.exclude),
+            "one_dimensional": self.one_dimensional,
+            "weighted": self.weights is not None,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Rows `begin` to `end` of a tensor, their bytes in the file, and the name of the file that the answer goes to."""
+
+    name: str
+    begin: int
+    end: int
+    size: int
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """An open checkpoint, what is chosen of it, and what is left out with the reason."""
+
+    job: Job
+    checkpoint: Checkpoint
+    selected: tuple[tuple[TensorInfo, str], ...]
+    weigh: Weights | None
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The tensors to fit."""
+        return [info.name for info, reason in self.selected if not reason]
+
+    @functools.cached_property
+    def largest(self) -> Largest:
+        """Finds the largest magnitudes that tensor scales follow from."""
+        return Largest(self.checkpoint, self.names, self.job.recipe)
+
+    def fitting(self, largest: Any = None) -> Fitting:
+        """Fits rows of any of the tensors."""
+        found = self.largest if largest is None else largest
+        return Fitting(self.checkpoint, self.job.recipe, found, self.weigh, None, self.job.memory)
+
+    def tasks(self) -> tuple[list[Task], dict[str, str]]:
+        """All tasks in the order of the tensors, and why others cannot be fitted at all."""
+        tasks: list[Task] = []
+        failed: dict[str, str] = {}
+        fitting = self.fitting()
+        for info, reason in self.selected:
+            if reason:
+                continue
+            try:
+                how = cut(info, self.job.recipe)
+                fitting.check_memory(info, how)
+            except (ValueError, MemoryError) as error:
+                failed[info.name] = str(error)
+                continue
+            per_row = max(1, stored_size(info) // how.rows)
+            # Formats with one scale for all rows see them in one task.
+            step = how.rows if how.whole else max(1, TASK_BYTES // (per_row * how.step)) * how.step
+            stamps = self._stamps(info.name)
+            for begin in range(0, how.rows, step):
+                end = min(begin + step, how.rows)
+                mark = self.fingerprint(info, begin, end, stamps)
+                file = part_name(info.name, begin, end, mark)
+                tasks.append(Task(info.name, begin, end, per_row * (end - begin), file))
+        return tasks, failed
+
+    @functools.cached_property
+    def _scaled(self) -> bool:
+        """Whether a format has a tensor scale."""
+        return any(self.job.recipe.full_scale(grid) is not None for grid in self.job.recipe.grids)
+
+    def _stamps(self, name: str) -> list[str]:
+        """Of the files with what a tensor's answer follows from."""
+        members = self.largest.members(name) if self._scaled else (name,)
+        return [self.checkpoint.stamp(each) for each in members]
+
+    def knows(self, task: Task) -> bool:
+        """Whether this process sees the input, the plan and the version that a task was made for."""
+        mark = self.fingerprint(self.checkpoint.info(task.name), task.begin, task.end, self._stamps(task.name))
+        return part_name(task.name, task.begin, task.end, mark) == task.file
+
+    def fingerprint(self, info: TensorInfo, begin: int, end: int, stamps: Sequence[str]) -> str:
+        """A short text that differs where the plan, the input or the version does."""
+        weights = None if self.weigh is None else self.weigh.stamp
+        asked = {**self.job.asked(), "include": None, "exclude": None}
+        said = [_FORMAT, __version__, asked, info.name, info.shape, info.dtype, begin, end, list(stamps), weights]
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def part_name(name: str, begin: int, end: int, mark: str) -> str:
+    """Name of a part's file: readable, short, and different for every tensor.
+
+    Examples
+    --------
+    >>> part_name("layers/0.weight", 0, 64, "0123456789abcdef")
+    'layers_0.weight-0-64-0123456789abcdef.safetensors'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-120:]
+    return f"{plain}-{begin}-{end}-{mark}.safetensors"
+
+
+class Weights:
+    """Importance of the elements of tensors, from a file: NAME, NAME.weights, or an imatrix (NAME.in_sum2)."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open_checkpoint(path)
+        self._path = path
+        first = next(iter(self._file), None)
+        self.stamp = "" if first is None else self._file.stamp(first)
+
+    def names(self, tensors: Sequence[str]) -> list[str]:
+        """Those of the tensors that have weights."""
+        return [name for name in tensors if self._key(name)]
+
+    def _key(self, name: str) -> str | None:
+        return next((key for key in (f"{name}.weights", f"{name}.in_sum2", name) if key in self._file), None)
+
+    def __call__(self, info: TensorInfo) -> NDArray[Any] | None:
+        """Weights that broadcast to the tensor; None where the file has none for it."""
+        key = self._key(info.name)
+        if key is None:
+            return None
+        found = np.asarray(self._file[key], np.float64)
+        if key.endswith(".in_sum2"):
+            # Sums over tokens: experts see different ones, elsewhere only ratios matter.
+            counts = (
+                np.asarray(self._file[f"{info.name}.counts"], np.float64) if f"{info.name}.counts" in self._file else 1
+            )
+            found = found / np.maximum(counts, 1) if np.ndim(counts) else found
+            found = found.reshape(found.shape if found.ndim < 2 or len(info.shape) < 3 else (found.shape[0], 1, -1))
+            found = found.reshape(-1) if len(info.shape) < 3 else found
+        try:
+            np.broadcast_shapes(found.shape, info.shape)
+            fits = np.broadcast_shapes(found.shape, info.shape) == info.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"weights of shape {found.shape} for {shown(info.name, 60)} in {shown(self._path)} must broadcast to "
+                f"its shape {info.shape}: one for each column"
+            )
+        return found
+
+
+def open_work(job: Job) -> Work:
+    """Open the checkpoint of a job and choose its tensors.
+
+    Raises
+    ------
+    ValueError
+        As `open_checkpoint` and `select_tensors`; if the weights are of other tensors.
+    """
+    job.recipe.check()
+    checkpoint = open_checkpoint(job.model)
+    selected = select_tensors(
+        checkpoint.tensors, include=job.include, exclude=job.exclude, one_dimensional=job.one_dimensional
+    )
+    weigh = None
+    if job.weights is not None:
+        weigh = Weights(job.weights)
+        names = [info.name for info, reason in selected if not reason]
+        if names and not weigh.names(names):
+            raise ValueError(f"weights {shown(job.weights)} has none for any tensor to fit, such as {shown(names[0])}")
+    return Work(job, checkpoint, tuple(selected), weigh)
+
+
+def absolute(model: Any) -> str | tuple[str, ...]:
+    """A path or paths that other processes find from other folders; URLs as they are."""
+    if isinstance(model, str) and is_url(model):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return os.path.abspath(model)  # noqa: PTH100 - patterns with * stay, links are not followed
+    return tuple(str(absolute(each)) for each in model)
+
+
+def model_name(model: str | tuple[str, ...]) -> str:
+    """How a model is called in titles."""
+    if isinstance(model, str):
+        return Path(model.rstrip("/")).name
+    return ", ".join(Path(each.rstrip("/")).name for each in model)
+
+
+_held: dict[str, Work] = {}
+
+
+def work_of(job: Job) -> Work:
+    """`open_work`, once a process: workers get one task after the other of the same job."""
+    key = repr(job)
+    work = _held.get(key)
+    if work is None:
+        work = open_work(job)
+        _held.clear()
+        _held[key] = work
+    return work
+
+
+def describe(task: Task) -> Mapping[str, Any]:
+    """A task as JSON."""
+    return dataclasses.asdict(task)

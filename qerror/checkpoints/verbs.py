@@ -1,0 +1,125 @@
+"""`fit` for a whole checkpoint, from Python."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from .._check import shown
+from ..files.checkpoint import Where
+from .collecting import collect
+from .fitting import TensorFit, fit_tensors, stored_size
+from .pieces import DEFAULT_MEMORY
+from .recipe import Recipe
+from .running import Shard, run
+from .tasks import Job, absolute, open_work
+
+
+def fit(
+    model: Where,
+    grid: str | Sequence[str],
+    *,
+    rule: str | Sequence[str] = "optimal",
+    output: str | os.PathLike[str] | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    one_dimensional: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    together: Sequence[str] = (),
+    codes: bool = False,
+    shard: str | tuple[int, int] | None = None,
+    executor: Executor | None = None,
+    memory: float | None = None,
+    stale_after: float = 60.0,
+    progress: Callable[[str, int, int], None] | None = None,
+    **options: Any,
+) -> list[TensorFit]:
+    """Fit scales to the tensors of a checkpoint of any size.
+
+    The work is cut into tasks, rows of a tensor, that each read their own bytes and write one file into `output`. What
+    is there is not done again, so that the same call resumes an interrupted one, and several processes, on one machine
+    or many, share the work through the folder. The files that come out are the same to the byte, however it was done.
+
+    Parameters
+    ----------
+    model : path-like or sequence
+        As in `qerror.files.open_checkpoint`.
+    grid, rule : str or sequence of str
+        Formats and rules, by name. The first rule's scales are written.
+    output : path-like, optional
+        The folder of the run. None: nothing is written, and all is done in this process.
+    include, exclude, one_dimensional
+        Which tensors; see `select_tensors`.
+    weights : path-like, optional
+        A file with the importance of a tensor's columns as NAME or NAME.weights, or an imatrix in GGUF.
+    together : sequence of str
+        Patterns of tensors that share a tensor scale (NVFP4), as "*.{q,k,v}_proj.weight".
+    codes : bool
+        Whether to write the quantized tensors, too.
+    shard : str or pair of int, optional
+        "i/n": begin with every n-th task from the i-th, and do not put the parts together (see `collect`).
+    executor : concurrent.futures.Executor, optional
+        Does the tasks; its workers must reach the checkpoint and the folder. Of Dask: ``client.get_executor()``.
+    memory : float
+        Bytes that a worker may use. None: 1e9 with `output`, else any. Results do not depend on it, but for roundings.
+    stale_after : float
+        Seconds after which the task of a worker that shows no life is taken over.
+    progress : callable, optional
+        Called as progress(tensor, bytes done since, bytes in all).
+    **options
+        axis, block_size, block_axis, shift, zero_point, scale_format and sign of `qerror.fit`.
+
+    Returns
+    -------
+    list of TensorFit
+        One for each tensor and format. With `shard` empty.
+
+    Examples
+    --------
+    >>> import qerror as qe
+    >>> found = fit(qe.files.example_checkpoint(), "int4", include=["layers.*.weight"], axis=0)
+    >>> [fit.info.name for fit in found if fit.mse]
+    ['layers.0.weight', 'layers.1.weight', 'layers.2.weight']
+    """
+    grids = (grid,) if isinstance(grid, str) else tuple(grid)
+    rules = (rule,) if isinstance(rule, str) else tuple(rule)
+    recipe = Recipe(grids, rules, {k: v for k, v in options.items() if v is not None}, codes, tuple(together))
+    job = Job(
+        absolute(model),
+        recipe,
+        tuple(include),
+        tuple(exclude),
+        one_dimensional,
+        None if weights is None else str(absolute(weights)),
+        _bytes(memory, output is None),
+        stale_after,
+    )
+    if output is None:
+        if shard is not None or executor is not None:
+            raise ValueError("output must name a folder with shard or executor, which share the work through it")
+        work = open_work(job)
+        total = sum(stored_size(info) for info, reason in work.selected if not reason)
+        heard = None if progress is None else (lambda name, size: progress(name, size, total))
+        with work.checkpoint:
+            found = fit_tensors(
+                *(work.checkpoint, work.selected, grids, rules),
+                weigh=work.weigh,
+                together=together,
+                memory=job.memory,
+                progress=heard,
+                **recipe.options,
+            )
+            return list(found)
+    run(job, output, shard=Shard.parse(shard), executor=executor, progress=progress)
+    return [] if shard is not None else collect(output)[0]
+
+
+def _bytes(memory: float | None, alone: bool) -> float:
+    if memory is None:
+        return math.inf if alone else DEFAULT_MEMORY
+    if not memory > 0:
+        raise ValueError(f"memory must be a positive number of bytes, got {shown(memory)}")
+    return float(memory)

@@ -1,0 +1,124 @@
+"""The commands `qerror scan` and `ask`: a checkpoint read once, and answers for any format without it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .._check import plain
+from ..checkpoints.bins import BITS, Bins, exact_best
+from ..checkpoints.fitting import QUANTIZED, TensorFit
+from ..checkpoints.sketch import Sketch, load_sketch
+from ..checkpoints.sketch import scan as scan_model
+from ..files import Checkpoint, open_checkpoint
+from ..grids.formats import grid as as_grid
+from ..rules import RULES
+from .fitting import show
+from .group import ManyValues
+from .options import examples, shift_option
+from .render import byte_progress, with_progress
+
+
+@click.command(
+    epilog=examples(
+        "qerror scan MODEL_DIR -o model.sketch.safetensors",
+        "qerror ask model.sketch.safetensors --grid int4",
+    )
+)
+@click.argument("model", metavar="MODEL...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="SKETCH", required=True, help="The file to write, ending in .safetensors.")
+@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@click.option(
+    "--bits",
+    metavar="K",
+    type=click.IntRange(14, 20),
+    default=BITS,
+    show_default=True,
+    help="Leading bits that float32 values are counted by.",
+)
+def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude: tuple[str, ...], bits: int) -> int:
+    """Read MODEL once and write a SKETCH of it that answers for any format.
+
+    Of 16-bit and 8-bit floats it holds how often each value is there, so that answers are exact; of float32 counts and
+    sums by the leading bits, so that answers are proven bounds. It is about a ten-thousandth of the model's size.
+    """
+    if not output.endswith(".safetensors"):
+        raise ValueError(f"-o must end in .safetensors, got {output!r}")
+    with byte_progress() as progress:
+        place = model[0] if len(model) == 1 else model
+        found = scan_model(place, bits=bits, include=include, exclude=exclude, progress=progress)
+    found.save(output)
+    size = sum(each.info.size for each in found.values())
+    click.echo(f"{len(found)} tensors, {size} values, in {Path(output).stat().st_size} bytes: {plain(output)}")
+    _left_out(found)
+    return 1 if QUANTIZED in found.left_out.values() else 0
+
+
+@click.command(
+    cls=ManyValues,
+    epilog=examples(
+        "qerror ask model.sketch.safetensors --grid int4 --grid e2m1",
+        "qerror ask part-1.safetensors part-2.safetensors --grid int8 --rule minmax --rule optimal",
+        "qerror ask model.sketch.safetensors --grid int8 --exact MODEL_DIR",
+    ),
+)
+@click.argument("sketch", metavar="SKETCH...", nargs=-1, required=True)
+@click.option("--grid", "grids", metavar="GRID", multiple=True, required=True, help="One or more formats.")
+@click.option(
+    "--rule", "rules", metavar="RULE", multiple=True, help=f"One or more of {', '.join(RULES)}.  [default: optimal]"
+)
+@shift_option
+@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@click.option("--exact", metavar="MODEL", help="Settle float32 tensors with a look at the few values that decide.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
+def ask(
+    sketch: tuple[str, ...],
+    grids: tuple[str, ...],
+    rules: tuple[str, ...],
+    shift: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    exact: str | None,
+    as_json: bool,
+) -> int:
+    """Answer from the SKETCH that `qerror scan` made, without the model.
+
+    Each tensor has one scale. Of float32 tensors "lost dB" is how far the scale is from the best at most; the MSE is an
+    upper bound. --exact reads those values again that decide between the scales that are left.
+    """
+    first, *others = [load_sketch(path) for path in sketch]
+    whole = first.joined(others)
+    rules = tuple(dict.fromkeys(rules or ("optimal",)))
+    done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
+    if exact is not None:
+        with open_checkpoint(exact) as checkpoint:
+            done = [_settled(fit, whole, checkpoint, shift) for fit in with_progress(done, lambda fit: fit.info.size)]
+    options = {"shift": shift} if shift else {}
+    show(whole.source, list(dict.fromkeys(grids)), done, whole.left_out, as_json, options, command="ask")
+    if not as_json and exact is None and any(not whole[fit.info.name].exact for fit in done if fit.mse):
+        click.echo("float32: lost dB is a proven bound; --exact MODEL settles it")
+    return 1 if any(fit.failed for fit in done) else 0
+
+
+def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float) -> TensorFit:
+    """The exact answer for a float32 tensor."""
+    content = sketch[fit.info.name].content
+    if not isinstance(content, Bins) or not fit.mse:
+        return fit
+    info = checkpoint.info(fit.info.name)
+    if (info.shape, info.dtype) != (fit.info.shape, fit.info.dtype):
+        raise ValueError(f"--exact must name the model that was scanned; {plain(info.name)} is another there")
+    scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift))
+    unusual = {"optimal": {status: 1}} if status.name != "EXACT" else {}
+    return dataclasses.replace(fit, scales=(scale,) * 3, mse={"optimal": mse}, optimum=mse, unusual=unusual)
+
+
+def _left_out(found: Sketch) -> None:
+    left: dict[str, list[str]] = {}
+    for name, reason in found.left_out.items():
+        left.setdefault(reason, []).append(plain(name))
+    for reason, names in left.items():
+        click.echo(f"left out, {reason}: {', '.join(names)}")

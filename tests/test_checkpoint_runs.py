@@ -1,0 +1,524 @@
+"""Fits in a folder: the same bytes however they are made, resumed after any death, shared without a scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from click.testing import CliRunner, Result
+
+import qerror as qe
+from qerror.checkpoints import Recipe, folder, recipe, running, tasks
+from qerror.checkpoints.moments import joined, moments_of
+from qerror.checkpoints.recipe import cut
+from qerror.checkpoints.running import Shard
+from qerror.cli.commands import qerror_command
+from qerror.files import TensorInfo, open_checkpoint, read_tensor
+
+SUM_ORDER = 1e-12
+LAYERS = ("q_proj", "k_proj", "v_proj", "up_proj")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards with an index: eight weights in four types, norms."""
+    place = tmp_path_factory.mktemp("model")
+    rng, index = np.random.default_rng(7), {}
+    for number in (1, 2):
+        tensors: dict[str, Any] = {f"l.{number}.norm.weight": np.ones(64, np.float32)}
+        for name, rows in zip(LAYERS, (96, 32, 32, 250), strict=True):
+            x = rng.standard_t(6, (rows, 64)).astype(np.float32) * np.exp(0.3 * rng.standard_normal((rows, 1)))
+            tensors[f"l.{number}.{name}.weight"] = x.astype(np.float16 if name != "up_proj" else np.float32)
+        file = f"model-0000{number}-of-00002.safetensors"
+        safetensors.numpy.save_file(tensors, place / file)
+        index |= dict.fromkeys(tensors, file)
+    (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return place
+
+
+def results(path: Path) -> dict[str, bytes]:
+    """What a run leaves, but for its parts and its plan (which has the times of the input)."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.parent.name not in ("parts", "claims") and file.name != "plan.json"
+    }
+
+
+def parts(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (path / "parts").iterdir()}
+
+
+def run(*args: Any, status: int = 0) -> Result:
+    result = CliRunner().invoke(qerror_command, list(map(str, args)))
+    assert result.exit_code == status, (result.output, result.exception)
+    return result
+
+
+# -- the same bytes ----------------------------------------------------------------------------------------------------
+
+FITS: list[dict[str, Any]] = [
+    {"grid": "int8", "block_size": 32},
+    {"grid": "int4", "axis": 0, "rule": ["minmax", "optimal"], "codes": True},
+    {"grid": ["nvfp4", "int4"], "rule": "minmax", "together": ["*.{q,k,v}_proj.weight"]},
+]
+
+
+@pytest.mark.parametrize("options", FITS, ids=lambda o: str(o["grid"]))
+def test_any_division_and_any_engine_give_the_same_bytes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 2048)
+    whole = qe.checkpoints.fit(model, output=tmp_path / "whole", **options)
+    expected = results(tmp_path / "whole")
+    assert "report.json" in expected
+    monkeypatch.setattr(tasks, "TASK_BYTES", 4096)
+    again = qe.checkpoints.fit(model, output=tmp_path / "small", **options)
+    assert len(parts(tmp_path / "small")) > len(parts(tmp_path / "whole")) or options["grid"] != "int8"
+    assert results(tmp_path / "small") == expected
+    assert again == whole
+    with ThreadPoolExecutor(3) as executor:
+        qe.checkpoints.fit(model, output=tmp_path / "threads", executor=executor, **options)
+    assert results(tmp_path / "threads") == expected
+    for index in (2, 1):
+        assert qe.checkpoints.fit(model, output=tmp_path / "shards", shard=(index, 2), **options) == []
+    qe.checkpoints.collect(tmp_path / "shards")
+    assert results(tmp_path / "shards") == expected
+    monkeypatch.setenv("QERROR_NUM_THREADS", "1")
+    qe.checkpoints.fit(model, output=tmp_path / "one", **options)
+    assert results(tmp_path / "one") == expected
+
+
+def test_processes_of_an_executor(model: Path, tmp_path: Path) -> None:
+    expected = qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "here")
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        found = qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "there", executor=executor)
+    assert found == expected
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+
+
+@pytest.mark.parametrize("n", [64, 7, 1])
+@pytest.mark.parametrize(
+    ("grid", "layout"), [("int8", {"block_size": 128}), ("int8", {"axis": 0}), ("e4m3fn", {"axis": 0})], ids=str
+)
+def test_the_scales_of_rows_do_not_depend_on_the_rows_beside_them(n: int, grid: str, layout: dict[str, int]) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_t(5, (96 if grid == "int8" else 24, 1024)).astype(np.float32)
+    whole = qe.fit(x, grid, measure=False, **layout).scale
+    cut_up = [qe.fit(x[i : i + n], grid, measure=False, **layout).scale for i in range(0, len(x), n)]
+    np.testing.assert_array_equal(np.concatenate(cut_up), whole)
+
+
+# -- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_says_what_one_file_says(model: Path, tmp_path: Path) -> None:
+    args = ("fit", model, "--grid", "int4", "--axis", 0, "--rule", "minmax")
+    file = json.loads(run(*args, "--json").stdout)
+    run(*args, "-o", tmp_path / "s.safetensors")
+    there = json.loads(run(*args, "-o", tmp_path / "run", "--json").stdout)
+    assert there == json.loads((tmp_path / "run" / "report.json").read_text())
+    for one, two in zip(there["rows"], file["rows"], strict=True):
+        assert one["mse"] == two["mse"]
+        assert one["kurtosis"] == two["kurtosis"]
+        assert one["scales"] == pytest.approx(two["scales"], rel=1e-7)
+    with open_checkpoint(tmp_path / "run") as found, open_checkpoint(tmp_path / "s.safetensors") as expected:
+        assert set(found) == set(expected)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+        shape = found.info("l.1.up_proj.weight.scale").shape
+    assert shape == (250, 1)
+
+
+def test_several_formats_are_those_one_by_one(model: Path) -> None:
+    both = qe.checkpoints.fit(model, ["int4", "mxfp4", "e2m1"], rule=["minmax", "ocp", "optimal"], include=["*.q_*"])
+    alone = [
+        fit
+        for grid in ("int4", "mxfp4", "e2m1")
+        for fit in qe.checkpoints.fit(model, grid, rule=["minmax", "ocp", "optimal"], include=["*.q_*"])
+    ]
+    # Moments are added up in other parts where a format needs the whole tensor.
+    one, two = ({(f.info.name, f.grid): (f.mse, f.scales, f.power, f.groups) for f in fits} for fits in (both, alone))
+    assert one == two
+    out = run("fit", model, "--grid", "int4", "--grid", "e2m1", "--include", "*.q_*").stdout
+    assert "format" in out.splitlines()[1]
+
+
+def test_tensors_that_are_fused_share_their_tensor_scale(model: Path, tmp_path: Path) -> None:
+    names = [f"l.1.{name}.weight" for name in LAYERS[:3]]
+    run("fit", model, "--grid", "nvfp4", "--together", "*.{q,k,v}_proj.weight", "-o", tmp_path / "run")
+    joint = np.concatenate([read_tensor(model, name) for name in names])
+    expected = qe.fit(joint, "nvfp4")
+    assert expected.tensor_scale is not None
+    with open_checkpoint(tmp_path / "run") as found:
+        units = {name: float(found[f"{name}.tensor_scale"]) for name in [*names, "l.1.up_proj.weight"]}
+        scales = np.concatenate([found[f"{name}.scale"] for name in names])
+    assert {units[name] for name in names} == {expected.tensor_scale}
+    assert units["l.1.up_proj.weight"] != expected.tensor_scale
+    np.testing.assert_array_equal(scales, expected.scale.astype(np.float32))
+
+
+def test_weights_of_columns(model: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    importance = {"l.1.q_proj.weight": rng.uniform(0.5, 2, 64), "l.2.q_proj.weight.weights": rng.uniform(0.5, 2, 64)}
+    np.savez(tmp_path / "w.npz", **importance)
+    found = qe.checkpoints.fit(model, "int4", axis=0, weights=tmp_path / "w.npz", include=["*.q_*", "*.k_*"])
+    for fit in found:
+        name = fit.info.name
+        weights = importance.get(name, importance.get(f"{name}.weights"))
+        own = qe.fit(read_tensor(model, name), "int4", axis=0, weights=weights)
+        assert fit.mse["optimal"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+        assert fit.scales[0] == pytest.approx(own.scale.min(), rel=SUM_ORDER)
+    np.savez(tmp_path / "other.npz", other=np.ones(64))
+    with pytest.raises(ValueError, match=r"has none for any tensor to fit, such as 'l\.1\.k_proj\.weight'"):
+        qe.checkpoints.fit(model, "int4", weights=tmp_path / "other.npz", include=["*.k_*"])
+    np.savez(tmp_path / "short.npz", **{"l.1.q_proj.weight": np.ones(63)})
+    (failed,) = qe.checkpoints.fit(model, "int4", weights=tmp_path / "short.npz", include=["l.1.q_*"])
+    assert "must broadcast to its shape (96, 64): one for each column" in failed.failed
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<u2"])
+def test_one_scale_for_many_values_of_few_bits(tmp_path: Path, dtype: str) -> None:
+    """Counted, not sorted, and the same to the bit."""
+    x = np.random.default_rng(1).standard_t(6, (150, 200)).astype(np.float32)
+    stored = x.astype("<f2") if dtype == "<f2" else (x.view(np.uint32) >> 16).astype("<u2")
+    text = json.dumps(
+        {"w": {"dtype": "F16" if dtype == "<f2" else "BF16", "shape": [150, 200], "data_offsets": [0, 60000]}}
+    )
+    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text.encode() + stored.tobytes())
+    values = read_tensor(tmp_path / "m.safetensors")
+    for grid in ("int4", "int8", "e4m3fn", "nf4"):
+        (fit,) = qe.checkpoints.fit(tmp_path / "m.safetensors", grid)
+        own = qe.fit(values, grid)
+        assert fit.scales == (float(own.scale),) * 3
+        assert fit.mse["optimal"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+    run("fit", tmp_path / "m.safetensors", "--grid", "int4", "--codes", "-o", tmp_path / "c.safetensors")
+    codes = safetensors.numpy.load_file(tmp_path / "c.safetensors")["w.codes"]
+    np.testing.assert_array_equal(codes, qe.fit(values, "int4").quantize(values))
+
+
+LAYOUTS: list[tuple[tuple[int, ...], dict[str, Any], tuple[int, int]]] = [
+    ((64, 128), {"axis": 0}, (64, 1)),
+    ((64, 128), {"block_size": 32}, (64, 1)),
+    ((64, 128), {"block_size": 32, "block_axis": 0}, (64, 32)),
+    ((256, 128), {"block_size": (128, 128)}, (256, 128)),
+    ((3, 64, 128), {"axis": 0}, (3, 1)),
+    ((3, 64, 128), {"axis": (0, 1)}, (192, 1)),
+    ((3, 64, 128), {"block_size": 32}, (192, 1)),
+    ((64, 128), {"axis": 1}, (1, 1)),
+    ((64, 128), {}, (1, 1)),
+    ((64,), {"block_size": 16}, (64, 16)),
+]
+
+
+@pytest.mark.parametrize(("shape", "options", "expected"), LAYOUTS, ids=str)
+def test_pieces_hold_whole_groups(
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """What is put together of pieces is what the whole tensor gives."""
+    monkeypatch.setattr(recipe, "PIECE", 1)
+    how = cut(TensorInfo("w", shape, "F32"), Recipe(("int4",), options=options))
+    assert (how.rows, how.step) == expected
+    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    own = qe.fit(x, "int4", rule="minmax", **options)
+    fits = qe.checkpoints.fit(
+        tmp_path / "w.npy", "int4", rule="minmax", output=tmp_path / "run", one_dimensional=True, codes=True, **options
+    )
+    assert fits[0].mse["minmax"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+    with open_checkpoint(tmp_path / "run") as found:
+        np.testing.assert_array_equal(found["w.scale"], np.asarray(own.scale, np.float32))
+        np.testing.assert_array_equal(found.bits("w.codes").view(np.int8), own.quantize(x))
+
+
+def test_a_rule_that_pools_all_groups_sees_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1)
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((40, 64)), rng.laplace(size=(40, 64))]).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    (fit,) = qe.checkpoints.fit(tmp_path / "w.npy", "int4", axis=0, rule="analytic:family=auto")
+    own = qe.fit(x, "int4", axis=0, rule="analytic:family=auto")
+    assert fit.mse["analytic:family=auto"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+
+
+def test_given_scales_are_cut_like_their_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1)
+    x = np.random.default_rng(0).standard_normal((75, 40)).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    for layout, options in (
+        (("--axis", 0), {"axis": 0}),
+        (("--block", 32, "--block-axis", 0), {"block_size": 32, "block_axis": 0}),
+    ):
+        scale = qe.fit(x, "int4", rule="minmax", **options).scale.astype(np.float32)
+        np.savez(tmp_path / "s.npz", **{"w.scale": scale})
+        found = json.loads(
+            run("fit", tmp_path / "w.npy", "--grid", "int4", *layout, "--scales", tmp_path / "s.npz", "--json").stdout
+        )
+        own = qe.evaluate(x, "int4", scale, **options)
+        assert found["rows"][0]["mse"]["given"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
+
+
+def test_a_nan_beside_a_shared_tensor_scale_is_named(tmp_path: Path) -> None:
+    bad = np.ones((2, 16), np.float32)
+    bad[1, 3] = np.nan
+    good = np.ones((2, 16), np.float32)
+    safetensors.numpy.save_file({"l.q.w": bad, "l.k.w": good, "m.q.w": good}, tmp_path / "m.safetensors")
+    result = run("fit", tmp_path / "m.safetensors", "--grid", "nvfp4", "--together", "*.{q,k}.w", status=1)
+    words = result.stderr.splitlines()
+    assert "not fitted: l.k.w: 'l.q.w', which shares the tensor scale, has NaN; leave it out or mend it" in words
+    assert any(line.startswith("not fitted: l.q.w: x must be finite, got 1 NaN of 32 values") for line in words)
+    assert "m.q.w" in result.stdout
+
+
+def test_progress_names_the_tensor_and_moves_within_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1024)
+    for output in (None, tmp_path / "run", tmp_path / "run"):
+        heard: list[tuple[str, int, int]] = []
+
+        def listen(name: str, size: int, total: int, heard: list[tuple[str, int, int]] = heard) -> None:
+            heard.append((name, size, total))
+
+        qe.checkpoints.fit(model, "int4", axis=0, rule="minmax", output=output, progress=listen)
+        assert {name for name, _, _ in heard} == {f"l.{n}.{name}.weight" for n in (1, 2) for name in LAYERS}
+        (total,) = {said[2] for said in heard}
+        assert sum(size for _, size, _ in heard) == total == 2 * ((96 + 32 + 32) * 64 * 2 + 250 * 64 * 4)
+        if not (tmp_path / "run").exists():
+            assert len(heard) > 30
+
+
+def test_moments_of_parts_are_those_of_the_whole() -> None:
+    x = np.random.default_rng(4).gamma(2.0, size=1000)
+    whole = moments_of(x)
+    halves = [moments_of(part) for part in np.split(x, [1, 10, 700])]
+    np.testing.assert_allclose(joined(halves), whole, rtol=1e-12)
+    away = x - x.mean()
+    assert whole.kurtosis == pytest.approx((away**4).mean() / (away**2).mean() ** 2 - 3, rel=1e-12)
+
+
+def test_a_limit_of_memory_is_kept_or_said(model: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((2000, 2000)).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    args = ("fit", tmp_path / "w.npy", "--grid", "int4", "--memory", "235MB")
+    result = run(*args, "--rule", "octav", status=1)
+    assert "groups that reach over 4 million values take about 0.2 GB; allow them, as in --memory 1GB" in result.stderr
+    run(*args, "--axis", 0, "--rule", "minmax")
+    # The best scale of float32 values is found with few of them in memory.
+    little = json.loads(run(*args, "--json").stdout)["rows"][0]
+    much = json.loads(run(*args[:4], "--json").stdout)["rows"][0]
+    assert little["mse"]["optimal"] == pytest.approx(much["mse"]["optimal"], rel=1e-11)
+    assert little["scales"] == pytest.approx(much["scales"], rel=1e-11)
+    assert little["kurtosis"] == pytest.approx(much["kurtosis"], rel=1e-11)
+    assert "--memory must be a size" in run("fit", model, "--grid", "int4", "--memory", "lots", status=2).stderr
+
+
+# -- resuming, and what may die ----------------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_not_done_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run")
+    before = results(tmp_path / "run")
+    monkeypatch.setattr(running, "compute", lambda *args: pytest.fail("does it again"))
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run")
+    assert results(tmp_path / "run") == before
+
+
+def test_another_input_is_fitted_anew_and_another_plan_is_refused(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "m.safetensors"
+    copy.write_bytes((model / "model-00001-of-00002.safetensors").read_bytes())
+    run("fit", copy, "--grid", "int4", "--axis", 0, "-o", tmp_path / "run")
+    tensors = safetensors.numpy.load_file(copy)
+    safetensors.numpy.save_file({name: 2 * x for name, x in tensors.items()}, copy)
+    os.utime(copy, (1, 1))
+    run("fit", copy, "--grid", "int4", "--axis", 0, "-o", tmp_path / "run")
+    run("fit", copy, "--grid", "int4", "--axis", 0, "-o", tmp_path / "new")
+    assert results(tmp_path / "run") == results(tmp_path / "new")
+    words = run("fit", copy, "--grid", "int8", "--axis", 0, "-o", tmp_path / "run", status=2).stderr
+    assert "holds another fit (grids ['int4'], not ['int8']); name another folder" in words
+    words = run("fit", copy, "--grid", "int4", "-o", tmp_path / "run", status=2).stderr
+    assert "holds another fit (axis 0, not None)" in words
+
+
+def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
+    safetensors.numpy.save_file({"w": np.ones((4, 8), np.float32)}, tmp_path / "m.safetensors")
+    job = tasks.Job(str(tmp_path / "m.safetensors"), Recipe(("int4",), options={"axis": 0}))
+    _, _, (task,), _ = running.prepare(job, tmp_path / "run")
+    os.utime(tmp_path / "m.safetensors", (1, 1))
+    with pytest.raises(ValueError, match="'w' has changed since the work was planned, or this worker has another"):
+        running.work_on(job, str(tmp_path / "run"), task)
+
+
+KILLED = """
+import os, signal, sys
+from qerror.checkpoints import running, fit
+whole, calls = running.compute, []
+def compute(*args):
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*args)
+running.compute = compute
+fit(sys.argv[1], "int4", axis=0, output=sys.argv[2], shard=sys.argv[3] or None, stale_after=1.0)
+"""
+KILLED_WRITING = """
+import os, signal, sys
+from qerror.checkpoints import fit
+whole, calls = os.fsync, []
+def fsync(file):
+    calls.append(1)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(file)
+os.fsync = fsync
+fit(sys.argv[1], "int4", axis=0, output=sys.argv[2], shard=sys.argv[3] or None, stale_after=1.0)
+"""
+
+
+def start(code: str, *args: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)])
+
+
+@pytest.mark.parametrize(
+    ("code", "shard"), [(KILLED, ""), (KILLED_WRITING, "1/2")], ids=["between", "within a write of a shard"]
+)
+def test_a_killed_run_is_taken_up_where_it_was(model: Path, tmp_path: Path, code: str, shard: str) -> None:
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "whole")
+    process = start(code, model, tmp_path / "run", shard)
+    assert process.wait(60) == -signal.SIGKILL
+    visible = [name for name in parts(tmp_path / "run") if not name.startswith(".")]
+    assert len(visible) == 2
+    for name in visible:
+        safetensors.numpy.load_file(tmp_path / "run" / "parts" / name)
+    assert len(list((tmp_path / "run" / "claims").iterdir())) == 1
+    with pytest.raises(ValueError, match=r"has 2 of 8 parts; of 'l\.\d\."):
+        qe.checkpoints.collect(tmp_path / "run")
+    began = time.monotonic()
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run", stale_after=1.0)
+    # The dead one's claim was waited for, and no longer.
+    assert 0.2 < time.monotonic() - began < 30
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert {name: parts(tmp_path / "whole")[name] for name in visible} == {
+        n: parts(tmp_path / "run")[n] for n in visible
+    }
+    assert list((tmp_path / "run" / "claims").iterdir()) == []
+
+
+def test_two_processes_in_one_folder_both_finish(model: Path, tmp_path: Path) -> None:
+    code = "import sys; from qerror.checkpoints import fit; fit(sys.argv[1], 'int8', axis=0, output=sys.argv[2])"
+    qe.checkpoints.fit(model, "int8", axis=0, output=tmp_path / "whole")
+    both = [start(code, model, tmp_path / "run") for _ in range(2)]
+    seen = 0
+    while any(process.poll() is None for process in both):
+        for file in (tmp_path / "run" / "parts").glob("[!.]*.safetensors"):
+            safetensors.numpy.load_file(file)
+            seen += 1
+        time.sleep(0.02)
+    assert [process.returncode for process in both] == [0, 0]
+    assert seen
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert not [name for name in parts(tmp_path / "run") if name.startswith(".")]
+
+
+def test_a_shard_that_died_is_taken_over_by_the_others(model: Path, tmp_path: Path) -> None:
+    process = start(KILLED, model, tmp_path / "run", "1/2")
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run", shard="2/2", stale_after=1.0)
+    process.wait(60)
+    qe.checkpoints.collect(tmp_path / "run")
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "whole")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_a_full_disk_loses_nothing(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = folder.open_scales, []
+
+    def full(path: Path, *args: Any) -> Any:
+        calls.append(path)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device", str(path))
+        return whole(path, *args)
+
+    monkeypatch.setattr(folder, "open_scales", full)
+    args = ("fit", model, "--grid", "int4", "--axis", 0, "-o", tmp_path / "run")
+    (line,) = run(*args, status=2).stderr.splitlines()
+    assert "No space left on device; check its permissions and the space left" in line
+    assert len(parts(tmp_path / "run")) == 3
+    assert list((tmp_path / "run" / "claims").iterdir()) == []
+    monkeypatch.undo()
+    run(*args)
+    run("fit", model, "--grid", "int4", "--axis", 0, "-o", tmp_path / "new")
+    assert results(tmp_path / "run") == results(tmp_path / "new")
+
+
+def test_a_place_that_cannot_be_written_costs_one_line(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "run", "/proc/qerror-run"):
+        (line,) = run("fit", model, "--grid", "int4", "-o", place, status=2).stderr.splitlines()
+        assert line.startswith("qerror: ")
+    words = run("collect", tmp_path, status=2).stderr
+    assert "holds no fit; `qerror fit MODEL --grid ... -o DIR` makes one" in words
+
+
+def test_a_tensor_that_cannot_be_fitted_does_not_stop_a_run(tmp_path: Path) -> None:
+    bad = np.ones((2, 3), np.float32)
+    bad[1, 2] = np.nan
+    safetensors.numpy.save_file({"bad": bad, "good": np.ones((2, 4), np.float32)}, tmp_path / "m.safetensors")
+    result = run("fit", tmp_path / "m.safetensors", "--grid", "int4", "-o", tmp_path / "run", status=1)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("not fitted: bad: x must be finite, got 1 NaN of 6 values")
+    with open_checkpoint(tmp_path / "run") as found:
+        assert sorted(found) == ["good.scale", "good.shift"]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["left_out"][0]["failed"].startswith("x must be finite")
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"tasks": 3, "asked": {}}', '{"tasks": []}'])
+def test_a_damaged_plan_or_part_is_said(model: Path, tmp_path: Path, damage: str) -> None:
+    run("fit", model, "--grid", "int4", "--include", "*.k_*", "-o", tmp_path / "run")
+    part = next((tmp_path / "run" / "parts").iterdir())
+    content = part.read_bytes()
+    part.write_bytes(content[: len(content) // 2])
+    assert "fetch it again" in run("collect", tmp_path / "run", status=2).stderr
+    part.write_bytes(content.replace(b'\\"moments\\"', b'\\"momentz\\"'))
+    assert "is damaged" in run("collect", tmp_path / "run", status=2).stderr
+    (tmp_path / "run" / "plan.json").write_text(damage)
+    assert "plan.json' is damaged; delete it and run the fit again" in run("collect", tmp_path / "run", status=2).stderr
+
+
+BAD = [
+    (["--shard", "1/2"], "--shard needs a folder in which the parts are shared: -o DIR"),
+    (["--shard", "3/2", "-o", "run"], "shard must be i/n with 1 <= i <= n, as in 1/8, got '3/2'"),
+    (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
+    (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
+    (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
+    (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_bad_options_cost_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = run("fit", model, "--grid", "int4", *args, status=2).stderr.splitlines()
+    assert words in line
+
+
+def test_shards_begin_with_their_own_and_take_what_is_left() -> None:
+    every = [tasks.Task(f"t{i}", 0, 1, size, f"f{i}") for i, size in enumerate((5, 9, 1, 7))]
+    assert [task.size for task in Shard(1, 2).order(every)] == [9, 5, 1, 7]
+    assert [task.size for task in Shard(2, 2).order(every)] == [7, 1, 5, 9]
