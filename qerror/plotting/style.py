@@ -148,4 +148,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, title: str = ""
         "png": {"Software": maker, "Title": title},
     }
     with style(), atomic_open(path, "wb") as file:
+        # A layout settles with its second drawing: what is written does not depend on drawings before.
+        figure.draw_without_rendering()
         figure.savefig(file, format=kind, metadata=metadata[kind])
