@@ -58,7 +58,7 @@ PEERS := llmcompressor torchao ckwrap kmeans1d
 bench-peers:
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-torch
 	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet $$peer || echo "$$peer cannot be installed"; done
-	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq || echo "hqq cannot be installed"
+	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq termcolor || echo "hqq cannot be installed"
 	.venv-peers/bin/python tests/benchmarks/bench_peers.py
 
 certify: $(VENV)/.installed-test
