@@ -522,3 +522,17 @@ def test_shards_begin_with_their_own_and_take_what_is_left() -> None:
     every = [tasks.Task(f"t{i}", 0, 1, size, f"f{i}") for i, size in enumerate((5, 9, 1, 7))]
     assert [task.size for task in Shard(1, 2).order(every)] == [9, 5, 1, 7]
     assert [task.size for task in Shard(2, 2).order(every)] == [7, 1, 5, 9]
+
+
+def test_the_model_is_never_written_over(model: Path, tmp_path: Path) -> None:
+    place, link = tmp_path / "model.safetensors", tmp_path / "link.safetensors"
+    content = (model / "model-00001-of-00002.safetensors").read_bytes()
+    place.write_bytes(content)
+    link.symlink_to(place)
+    for args in (("fit", place, "--grid", "int4", "-o", link), ("scan", place, "-o", place)):
+        assert "-o must not be a file of the model itself, got" in run(*args, status=2).stderr
+    # An index of scales beside the shards would be taken for the model's.
+    words = run("fit", place, "--grid", "int4", "-o", tmp_path, status=2).stderr
+    assert "-o must not be the folder of the model itself" in words
+    assert place.read_bytes() == content
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.safetensors", "model.safetensors"]

@@ -8,11 +8,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._check import listed, shown
+from ..files.scales import check_apart
 from .folder import Folder, SharedLargest
 from .malloc import keep_freed_memory
 from .parts import Part
@@ -64,6 +66,7 @@ class Shard:
 def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[Task], dict[str, str]]:
     """Open the checkpoint, plan the tasks and write the plan."""
     work = open_work(job)
+    check_apart(Path(path), work.checkpoint.files)
     tasks, failed = work.tasks()
     about = {
         "left_out": [[info.name, reason] for info, reason in work.selected if reason],

@@ -20,7 +20,7 @@ from ..checkpoints.recipe import Recipe
 from ..checkpoints.report import report, row, totals
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, absolute, model_name, open_work
-from ..files.scales import check_output, open_scales, read_scales
+from ..files.scales import check_apart, check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
@@ -161,6 +161,8 @@ def fit(
     with contextlib.ExitStack() as stack:
         work = open_work(job)
         stack.callback(work.checkpoint.close)
+        if output is not None:
+            check_apart(Path(output), work.checkpoint.files)
         if given is not None and not any(f"{name}.scale" in given for name in work.names):
             such = shown(work.selected[0][0].name)
             raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")

@@ -12,6 +12,8 @@ from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..checkpoints.sketch import scan as scan_model
 from ..files import Checkpoint, open_checkpoint
+from ..files.model_files import find_files
+from ..files.scales import check_apart
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
 from .fitting import show
@@ -46,8 +48,9 @@ def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude:
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
+    place = model[0] if len(model) == 1 else model
+    check_apart(Path(output), find_files(place).files)
     with byte_progress() as progress:
-        place = model[0] if len(model) == 1 else model
         found = scan_model(place, bits=bits, include=include, exclude=exclude, progress=progress)
     found.save(output)
     size = sum(each.info.size for each in found.values())
