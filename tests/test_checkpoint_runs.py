@@ -464,6 +464,32 @@ def test_a_full_disk_loses_nothing(model: Path, tmp_path: Path, monkeypatch: pyt
     assert results(tmp_path / "run") == results(tmp_path / "new")
 
 
+def test_a_worker_that_cannot_write_is_not_asked_for_ever(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Path] = []
+
+    def full(path: Path, *args: Any) -> Any:
+        calls.append(path)
+        raise OSError(28, "No space left on device", str(path)) if len(calls) < 50 else MemoryError("for ever")
+
+    monkeypatch.setattr(folder, "open_scales", full)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(OSError, match="No space left on device"):
+        qe.checkpoints.fit(model, "int4", axis=0, include=["*.k_*"], output=tmp_path / "run", executor=executor)
+    assert len(calls) <= 2 * running._TRIES
+
+
+def test_a_worker_that_lives_on_reads_a_changed_file_anew(tmp_path: Path) -> None:
+    """Where tensors begin is known from the old header: the same shapes may be at other bytes."""
+    path, x = tmp_path / "m.safetensors", np.arange(1, 33, dtype=np.float32).reshape(4, 8)
+    with ThreadPoolExecutor(1) as executor:
+        for number, metadata in enumerate((None, {"made by": "another program"})):
+            safetensors.numpy.save_file({"w": (1 + number) * x}, path, metadata=metadata)
+            os.utime(path, (number, number))
+            found = qe.checkpoints.fit(path, "int4", axis=0, output=tmp_path / str(number), executor=executor)
+            assert found[0].mse == qe.checkpoints.fit(path, "int4", axis=0)[0].mse
+
+
 def test_a_place_that_cannot_be_written_costs_one_line(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "run", "/proc/qerror-run"):

@@ -177,7 +177,7 @@ def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], No
 def work_on(job: Job, path: str, task: Task) -> bool:
     """Do one task in a worker of an executor; False where another is at it."""
     keep_freed_memory()
-    work = work_of(job)
+    work = work_of(job, task)
     folder = Folder(path, job.stale_after)
     return _one(folder, work, _largest(work, folder), task)
 
@@ -199,21 +199,21 @@ def _by_executor(
             task = running.pop(future)
             try:
                 done = future.result()
+                # Where another one is at it nothing has been tried.
+                tries[task] -= not done
+                busy += not done
             except (ValueError, MemoryError):
                 raise
             except Exception:
-                # A worker that died; what is there when it comes to it counts as done.
-                if tries[task] >= _TRIES:
-                    raise
+                # A worker that died, or could not write; what is there all the same counts as done.
                 done = folder.done(task)
-            if done or folder.done(task):
-                if heard:
-                    heard(task.name, task.size)
-            else:
-                tries[task] -= 1
-                busy += 1
+                if not done and tries[task] >= _TRIES:
+                    raise
+            if not done:
                 left.append(task)
-        if busy == len(finished) and not running:
+            elif heard:
+                heard(task.name, task.size)
+        if busy == len(finished):
             time.sleep(_PATIENCE)
 
 

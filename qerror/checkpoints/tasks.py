@@ -246,18 +246,25 @@ def model_name(model: str | tuple[str, ...]) -> str:
     return ", ".join(Path(each.rstrip("/")).name for each in model)
 
 
-_held: dict[str, Work] = {}
+_held: dict[str, tuple[Work, list[str]]] = {}
 
 
-def work_of(job: Job) -> Work:
-    """`open_work`, once a process: workers get one task after the other of the same job."""
+def work_of(job: Job, task: Task) -> Work:
+    """`open_work`, once a process: workers get one task after the other of the same job.
+
+    Workers outlive a job. Where the files have changed since, what is known of them (where tensors begin) is worthless.
+    """
     key = repr(job)
-    work = _held.get(key)
-    if work is None:
+    work, stamps = _held.get(key, (None, []))
+    if work is None or stamps != _stamps(work) or not work.knows(task):
         work = open_work(job)
         _held.clear()
-        _held[key] = work
+        _held[key] = work, _stamps(work)
     return work
+
+
+def _stamps(work: Work) -> list[str]:
+    return [file.stamp for file in work.checkpoint.files]
 
 
 def describe(task: Task) -> Mapping[str, Any]:
