@@ -19,7 +19,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, folder, recipe, running, tasks
+from qerror.checkpoints import Recipe, folder, pieces, recipe, running, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
@@ -98,6 +98,30 @@ def test_any_division_and_any_engine_give_the_same_bytes(
     monkeypatch.setenv("QERROR_NUM_THREADS", "1")
     qe.checkpoints.fit(model, output=tmp_path / "one", **options)
     assert results(tmp_path / "one") == expected
+
+
+def test_weights_of_experts_are_cut_like_them_and_not_written_out() -> None:
+    info = TensorInfo("w", (3, 64, 128), "F32")
+    how = cut(info, Recipe(("int4_g32",)))
+    assert how.leading == 2
+    for shape in ((3, 1, 128), (1, 64, 1), (3, 64, 128)):
+        weights = np.random.default_rng(1).uniform(size=shape)
+        own = recipe.piece_weights(weights, info, how, (60, 70))
+        np.testing.assert_array_equal(own, np.broadcast_to(weights, info.shape).reshape(192, 128)[60:70])
+        assert own.base is None or own.base.size <= own.size
+
+
+@pytest.mark.parametrize(("options", "fits"), [({"axis": 0}, True), ({}, True), ({"axis": 1}, False)], ids=str)
+def test_memory_of_scales_along_columns_is_asked_for(options: dict[str, Any], fits: bool) -> None:
+    """All rows are read at once for them, also of types whose bit patterns could be counted."""
+    info = TensorInfo("w", (50_000, 40_000), "BF16")
+    asked = Recipe(("int4",), options=options)
+    fitting = pieces.Fitting(None, asked, lambda name: 1.0, memory=3e8)  # type: ignore[arg-type]
+    if fits:
+        fitting.check_memory(info, cut(info, asked))
+    else:
+        with pytest.raises(MemoryError, match="groups that reach over 2000 million values take about 48"):
+            fitting.check_memory(info, cut(info, asked))
 
 
 def test_processes_of_an_executor(model: Path, tmp_path: Path) -> None:
@@ -185,6 +209,20 @@ def test_weights_of_columns(model: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "short.npz", **{"l.1.q_proj.weight": np.ones(63)})
     (failed,) = qe.checkpoints.fit(model, "int4", weights=tmp_path / "short.npz", include=["l.1.q_*"])
     assert "must broadcast to its shape (96, 64): one for each column" in failed.failed
+
+
+def test_weights_that_have_changed_are_fitted_anew(model: Path, tmp_path: Path) -> None:
+    """In whichever of several files they are."""
+    (tmp_path / "w").mkdir()
+    rng, found = np.random.default_rng(0), []
+    for name in ("l.1.k_proj.weight", "l.2.k_proj.weight"):
+        np.save(tmp_path / "w" / f"{name}.npy", np.ones(64))
+    for _ in range(2):
+        found += [qe.checkpoints.fit(model, "int4", weights=tmp_path / "w", include=["*.k_*"], output=tmp_path / "run")]
+        np.save(tmp_path / "w" / "l.2.k_proj.weight.npy", rng.uniform(0.5, 2, 64))
+        os.utime(tmp_path / "w" / "l.2.k_proj.weight.npy", (1, 1))
+    assert found[0][0] == found[1][0]
+    assert found[0][1].mse != found[1][1].mse
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<u2"])

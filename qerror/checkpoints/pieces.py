@@ -98,9 +98,8 @@ class Fitting:
 
     def check_memory(self, info: TensorInfo, how: Cut) -> None:
         """Refuse a tensor whose groups do not fit into what a worker may use."""
-        counted = countable(info.dtype) and self.weigh is None and not self._needs_all()
         one = how.step * how.row_size if how.leading else 0
-        if how.whole and not counted:
+        if how.whole and not (self.weigh is None and self._counted(info, how)):
             one = max(one, info.size)
         needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST)
         if needed > self.memory and not (one == info.size and self._binned(info, how)):
@@ -118,8 +117,11 @@ class Fitting:
         plain_ = self.weigh is None and self.given is None and self.recipe.rules == ("optimal",)
         return alone and known and given and plain_ and info.dtype == "F32"
 
-    def _needs_all(self) -> bool:
-        return self.recipe.pooled or self.given is not None
+    def _counted(self, info: TensorInfo, how: Cut) -> bool:
+        """Whether the formats with one scale for all values are answered from counts of bit patterns."""
+        alone = all(self.recipe.groups(grid, info.shape).whole for grid in how.whole)
+        needs_all = self.recipe.pooled or self.given is not None
+        return alone and countable(info.dtype) and info.size > _SORTED and not needs_all
 
     def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
         begin, end = (row * how.row_size for row in rows)
@@ -203,13 +205,10 @@ class Fitting:
         self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
     ) -> Part:
         """Formats with groups over all rows: from the counts of bit patterns, or all values at once."""
-        if countable(info.dtype) and weights is None and not self._needs_all() and info.size > _SORTED:
+        if weights is None and self._counted(info, how):
             counts = count_patterns(self.checkpoint, info, progress)
             formats = {}
             for grid in how.whole:
-                layout = self.recipe.groups(grid, info.shape)
-                if not layout.whole:
-                    return self._all_values(info, how, weights, progress)
                 formats[grid] = self.from_patterns(counts, grid)
                 if self.recipe.codes:
                     formats[grid].arrays["codes"] = self._codes(info, grid, formats[grid].arrays)

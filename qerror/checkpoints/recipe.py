@@ -180,8 +180,8 @@ def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows
         return weights
     if weights.ndim <= len(info.shape) - cut.leading:
         return weights
-    full = np.broadcast_to(weights, info.shape).reshape((cut.rows, *info.shape[cut.leading :]))
-    return full[rows[0] : rows[1]]
+    # Only these rows are written out: with all of them a tensor would take 8 bytes an element.
+    return np.broadcast_to(weights, info.shape)[np.unravel_index(np.arange(*rows), info.shape[: cut.leading])]
 
 
 def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -171,8 +171,7 @@ class Weights:
     def __init__(self, path: str) -> None:
         self._file = open_checkpoint(path)
         self._path = path
-        first = next(iter(self._file), None)
-        self.stamp = "" if first is None else self._file.stamp(first)
+        self.stamp = sorted({self._file.stamp(name) for name in self._file})
 
     def names(self, tensors: Sequence[str]) -> list[str]:
         """Those of the tensors that have weights."""
@@ -196,7 +195,6 @@ class Weights:
             found = found.reshape(found.shape if found.ndim < 2 or len(info.shape) < 3 else (found.shape[0], 1, -1))
             found = found.reshape(-1) if len(info.shape) < 3 else found
         try:
-            np.broadcast_shapes(found.shape, info.shape)
             fits = np.broadcast_shapes(found.shape, info.shape) == info.shape
         except ValueError:
             fits = False
