@@ -104,6 +104,16 @@ def test_float32_is_bracketed_and_settled(model: Path, grid: str, bits: int) -> 
     assert float(qe.evaluate(x, grid, scale).total.mse) == pytest.approx(least, rel=1e-11)
 
 
+@pytest.mark.parametrize("bits", [14, 15, 16, 20])
+def test_sums_over_a_full_bin_are_exact_integers(tmp_path: Path, bits: int) -> None:
+    most, size = (1 << (32 - bits)) - 1, (1 << 18) - 1
+    x = np.full(size, 0x3F800000 | most, np.uint32).view(np.float32)
+    content = scan(write(tmp_path / "m.safetensors", w=x), bits=bits)["w"].content
+    assert isinstance(content, Bins)
+    assert (content.counts.tolist(), content.first.tolist()) == ([size], [size * most])
+    assert content.second.tolist() == [size * most**2]
+
+
 @pytest.mark.parametrize("rule", ["minmax", "ocp", "signed_absmax"])
 def test_rules_of_the_ends_of_float32(model: Path, rule: str) -> None:
     (fit,) = scan(model, include=["single"]).ask("int4", rule=[rule, "optimal"])
