@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import shown
 from .._threads import thread_map
 from ..errors.quantization import quantization_error
 from ..files.elements import TensorInfo
@@ -296,8 +297,10 @@ def exact_best(
         some: NDArray[np.uint32] = word[wanted[word >> np.uint32(low)]]
         return some
 
-    found = thread_map(work, range(0, info.size, _STEP))
-    raw, times = np.unique(np.concatenate(found), return_counts=True)
+    found = np.concatenate(thread_map(work, range(0, info.size, _STEP)))
+    if found.size != bins.counts[open_].sum():
+        raise ValueError(f"the values of {shown(info.name, 60)} have changed since they were counted; scan them again")
+    raw, times = np.unique(found, return_counts=True)
     values, mass = bins.means()
     x = np.concatenate([values[~open_], raw.view(np.float32).astype(np.float64)])
     weights = np.concatenate([mass[~open_], times / bins.size])

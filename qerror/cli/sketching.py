@@ -92,9 +92,11 @@ def ask(
     Each tensor has one scale. Of float32 tensors "lost dB" is how far the scale is from the best at most; the MSE is an
     upper bound. --exact reads those values again that decide between the scales that are left.
     """
+    rules = tuple(dict.fromkeys(rules or ("optimal",)))
+    if exact is not None and rules != ("optimal",):
+        raise ValueError(f"--exact settles rule optimal alone, got {', '.join(rules)}; leave out --rule or --exact")
     first, *others = [load_sketch(path) for path in sketch]
     whole = first.joined(others)
-    rules = tuple(dict.fromkeys(rules or ("optimal",)))
     done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
     if exact is not None:
         with open_checkpoint(exact) as checkpoint:
