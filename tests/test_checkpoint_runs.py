@@ -19,7 +19,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, folder, pieces, recipe, running, tasks
+from qerror.checkpoints import Recipe, collecting, folder, pieces, recipe, running, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
@@ -550,13 +550,50 @@ def test_a_tensor_that_cannot_be_fitted_does_not_stop_a_run(tmp_path: Path) -> N
     assert report["left_out"][0]["failed"].startswith("x must be finite")
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"tasks": 3, "asked": {}}', '{"tasks": []}'])
+def test_a_run_that_ends_leaves_the_shards_of_a_slow_collect_alone(model: Path, tmp_path: Path) -> None:
+    job = tasks.Job(str(model), Recipe(("int4",)), include=("*.k_*",))
+    running.run(job, tmp_path / "run")
+    half, dead = tmp_path / "run" / "parts" / ".run.1.part.safetensors", tmp_path / "run" / "claims" / "x"
+    for file, age in ((half, 3600), (dead, 3600)):
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+    running.run(job, tmp_path / "run")
+    assert (half.exists(), dead.exists()) == (True, False)
+    os.utime(half, (1, 1))
+    running.run(job, tmp_path / "run")
+    assert not half.exists()
+
+
+def test_collects_at_the_same_time_on_machines_with_the_same_numbers(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers number their processes alike: each collects to files of its own."""
+    monkeypatch.setattr(collecting, "_SHARD", 1)
+    run("fit", model, "--grid", "int4", "--include", "*.k_*", "-o", tmp_path / "run")
+    expected, finish = results(tmp_path / "run"), collecting._Shards.finish
+    inner: list[int] = []
+
+    def between(self: Any) -> None:
+        if not inner:
+            inner.append(1)
+            collecting.collect(tmp_path / "run")
+        finish(self)
+
+    monkeypatch.setattr(collecting._Shards, "finish", between)
+    collecting.collect(tmp_path / "run")
+    assert results(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"tasks": 3, "asked": {}}', '{"tasks": []}', '{"tasks": [], "asked": {"recipe": {}}}']
+)
 def test_a_damaged_plan_or_part_is_said(model: Path, tmp_path: Path, damage: str) -> None:
     run("fit", model, "--grid", "int4", "--include", "*.k_*", "-o", tmp_path / "run")
     part = next((tmp_path / "run" / "parts").iterdir())
     content = part.read_bytes()
     part.write_bytes(content[: len(content) // 2])
-    assert "fetch it again" in run("collect", tmp_path / "run", status=2).stderr
+    for words in ("is damaged (", "); delete it and run the fit again"):
+        assert words in run("collect", tmp_path / "run", status=2).stderr
     part.write_bytes(content.replace(b'\\"moments\\"', b'\\"momentz\\"'))
     assert "is damaged" in run("collect", tmp_path / "run", status=2).stderr
     (tmp_path / "run" / "plan.json").write_text(damage)
