@@ -362,6 +362,8 @@ def test_a_limit_of_memory_is_kept_or_said(model: Path, tmp_path: Path) -> None:
     assert little["mse"]["optimal"] == pytest.approx(much["mse"]["optimal"], rel=1e-11)
     assert little["scales"] == pytest.approx(much["scales"], rel=1e-11)
     assert little["kurtosis"] == pytest.approx(much["kurtosis"], rel=1e-11)
+    words = run("fit", model, "--grid", "int4", "--memory", "100MB", status=2).stderr
+    assert "memory must be 230MB at least, got 100MB" in words
     assert "--memory must be a size" in run("fit", model, "--grid", "int4", "--memory", "lots", status=2).stderr
 
 
@@ -606,6 +608,8 @@ BAD = [
     (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
     (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
     (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
+    (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
+    (["-o", "none/s.json"], "does not exist; make it first"),
     (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),
 ]
 

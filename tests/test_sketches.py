@@ -208,6 +208,9 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
         "is no sketch; `qerror scan MODEL -o SKETCH` makes one" in run("ask", model, "--grid", "int4", status=2).stderr
     )
     assert "-o must end in .safetensors" in run("scan", model, "-o", tmp_path / "s.bin", status=2).stderr
+    # Said before anything is read.
+    words = run("scan", tmp_path / "none.npy", "-o", tmp_path / "none" / "s.safetensors", status=2).stderr
+    assert "does not exist; make it first" in words
     bad = np.array([[1.0, np.nan, np.inf]], np.float32)
     write(tmp_path / "bad.safetensors", a=bad, b=bad.astype(np.float16), c=np.ones((2, 2), np.float32))
     left = scan(tmp_path / "bad.safetensors").left_out

@@ -30,7 +30,7 @@ from ..files.sources import LocalFile
 from .fitting import Largest
 from .moments import Moments
 from .parts import FormatPart, Part
-from .tasks import Job, Task, describe
+from .tasks import Job, Task
 
 _PLAN = "plan.json"
 _KEYS = {"model", "asked", "left_out", "no_tensors", "failed", "tensors", "tasks"}
@@ -74,7 +74,7 @@ class Folder:
             "model": job.model,
             "asked": job.asked(),
             **about,
-            "tasks": [describe(task) for task in tasks],
+            "tasks": [dataclasses.asdict(task) for task in tasks],
         }
         content = json.dumps(plan, indent=1)
         if known is None or json.dumps(known, indent=1) != content:

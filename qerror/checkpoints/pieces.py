@@ -33,7 +33,7 @@ _PIECE_COST = 80e6
 _ELEMENT_COST = 24.0
 # Interpreter, NumPy and SciPy.
 BASE_MEMORY = 150e6
-DEFAULT_MEMORY = 1e9
+LEAST_MEMORY, DEFAULT_MEMORY = BASE_MEMORY + _PIECE_COST, 1e9
 
 Weigher = Callable[[TensorInfo], "NDArray[Any] | None"]
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..files.elements import TensorInfo
 from ..files.mapping import Checkpoint
 from ..files.sources import is_url
 from .fitting import Largest, select_tensors, stored_size
-from .pieces import DEFAULT_MEMORY, Fitting
+from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
 from .recipe import Recipe, cut
 
 # Bytes of a tensor that one task reads, about: some seconds of work, so that little is lost with a worker.
@@ -214,6 +214,8 @@ def open_work(job: Job) -> Work:
     ValueError
         As `open_checkpoint` and `select_tensors`; if the weights are of other tensors.
     """
+    if job.memory < LEAST_MEMORY:
+        raise ValueError(f"memory must be {LEAST_MEMORY / 1e6:.0f}MB at least, got {job.memory / 1e6:.3g}MB")
     job.recipe.check()
     checkpoint = open_checkpoint(job.model)
     selected = select_tensors(
@@ -263,8 +265,3 @@ def work_of(job: Job, task: Task) -> Work:
 
 def _stamps(work: Work) -> list[str]:
     return [file.stamp for file in work.checkpoint.files]
-
-
-def describe(task: Task) -> Mapping[str, Any]:
-    """A task as JSON."""
-    return dataclasses.asdict(task)

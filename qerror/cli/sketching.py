@@ -13,10 +13,10 @@ from ..checkpoints.sketch import Sketch, load_sketch
 from ..checkpoints.sketch import scan as scan_model
 from ..files import Checkpoint, open_checkpoint
 from ..files.model_files import find_files
-from ..files.scales import check_apart
+from ..files.scales import check_apart, check_output
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
-from .fitting import show
+from .fitting import show, show_left_out
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, with_progress
@@ -48,6 +48,7 @@ def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude:
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
+    check_output(Path(output))
     place = model[0] if len(model) == 1 else model
     check_apart(Path(output), find_files(place).files)
     with byte_progress() as progress:
@@ -55,7 +56,7 @@ def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude:
     found.save(output)
     size = sum(each.info.size for each in found.values())
     click.echo(f"{len(found)} tensors, {size} values, in {Path(output).stat().st_size} bytes: {plain(output)}")
-    _left_out(found)
+    show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
 
@@ -119,11 +120,3 @@ def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: floa
     scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift))
     unusual = {"optimal": {status: 1}} if status.name != "EXACT" else {}
     return dataclasses.replace(fit, scales=(scale,) * 3, mse={"optimal": mse}, optimum=mse, unusual=unusual)
-
-
-def _left_out(found: Sketch) -> None:
-    left: dict[str, list[str]] = {}
-    for name, reason in found.left_out.items():
-        left.setdefault(reason, []).append(plain(name))
-    for reason, names in left.items():
-        click.echo(f"left out, {reason}: {', '.join(names)}")

@@ -36,7 +36,10 @@ class ScaleSink(Protocol):
 def check_output(path: Path) -> None:
     """Refuse a path whose ending names no kind of file, before anything is computed."""
     if path.suffix not in _ENDINGS:
-        raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {shown(path)}")
+        ends = " or ".join(_ENDINGS)
+        raise ValueError(f"-o must end in {ends}, got {shown(path)}; a folder with a dot in its name must end in /")
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"the folder of {shown(path)} does not exist; make it first")
 
 
 def check_apart(output: Path, files: Iterable[Source]) -> None:
