@@ -403,6 +403,33 @@ def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
         running.work_on(job, str(tmp_path / "run"), task)
 
 
+def test_a_file_that_is_replaced_while_it_is_read_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole = tmp_path / "m.safetensors", running.compute
+    safetensors.numpy.save_file({"w": np.ones((4, 8), np.float32)}, path)
+
+    def replaced(*args: Any) -> Any:
+        safetensors.numpy.save_file({"w": np.full((4, 8), 2, np.float32)}, path)
+        os.utime(path, (1, 1))
+        return whole(*args)
+
+    monkeypatch.setattr(running, "compute", replaced)
+    with pytest.raises(ValueError, match="'w' has changed since the work was planned"):
+        qe.checkpoints.fit(path, "int4", axis=0, output=tmp_path / "run")
+    assert parts(tmp_path / "run") == {}
+
+
+def test_python_goes_on_where_the_command_line_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fit", model, "--grid", "int4", "--axis", 0, "--include", "*.k_*", "-o", tmp_path / "run")
+    before = results(tmp_path / "run")
+    monkeypatch.setattr(running, "compute", lambda *args: pytest.fail("does it again"))
+    qe.checkpoints.fit(model, "int4", axis=0, include=["*.k_*"], output=tmp_path / "run")
+    assert results(tmp_path / "run") == before
+
+
 KILLED = """
 import os, signal, sys
 from qerror.checkpoints import running, fit

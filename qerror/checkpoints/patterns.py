@@ -88,9 +88,7 @@ def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
     return Patterns(dtype, codes.astype(np.uint16), total[codes])
 
 
-def count_patterns(
-    checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None
-) -> Patterns:
+def count_patterns(checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None) -> Patterns:
     """Count the bit patterns of a tensor."""
     bits = packed_bits(info.dtype)
 

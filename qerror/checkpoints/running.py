@@ -148,15 +148,22 @@ def _one(
         if not own:
             return False
         if not folder.done(task):
-            if not work.knows(task):
-                raise ValueError(
-                    f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another "
-                    "version of qerror; run the fit again"
-                )
-            folder.write(task, compute(work, largest, task, heard))
+            _check_known(work, task)
+            answer = compute(work, largest, task, heard)
+            # Once more: what was read while the file was replaced is of neither.
+            _check_known(work, task)
+            folder.write(task, answer)
         elif heard:
             heard(task.name, task.size)
     return True
+
+
+def _check_known(work: Work, task: Task) -> None:
+    if not work.knows(task):
+        raise ValueError(
+            f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another version of "
+            "qerror; run the fit again"
+        )
 
 
 def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None) -> Part | str:
