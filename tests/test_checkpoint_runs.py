@@ -111,16 +111,22 @@ def test_weights_of_experts_are_cut_like_them_and_not_written_out() -> None:
         assert own.base is None or own.base.size <= own.size
 
 
-@pytest.mark.parametrize(("options", "fits"), [({"axis": 0}, True), ({}, True), ({"axis": 1}, False)], ids=str)
-def test_memory_of_scales_along_columns_is_asked_for(options: dict[str, Any], fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("options", "codes", "needed"),
+    [({"axis": 0}, False, ""), ({"axis": 0}, True, ""), ({}, False, ""), ({"axis": 1}, False, "48"), ({}, True, "4")],
+    ids=str,
+)
+def test_memory_of_scales_along_columns_and_of_codes_is_asked_for(
+    options: dict[str, Any], codes: bool, needed: str
+) -> None:
     """All rows are read at once for them, also of types whose bit patterns could be counted."""
     info = TensorInfo("w", (50_000, 40_000), "BF16")
-    asked = Recipe(("int4",), options=options)
+    asked = Recipe(("int4",), options=options, codes=codes)
     fitting = pieces.Fitting(None, asked, lambda name: 1.0, memory=3e8)  # type: ignore[arg-type]
-    if fits:
+    if not needed:
         fitting.check_memory(info, cut(info, asked))
     else:
-        with pytest.raises(MemoryError, match="groups that reach over 2000 million values take about 48"):
+        with pytest.raises(MemoryError, match=f"groups that reach over 2000 million values take about {needed}"):
             fitting.check_memory(info, cut(info, asked))
 
 
@@ -635,6 +641,7 @@ BAD = [
     (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
     (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
     (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
+    (["--together", "[z-a].w"], "together must hold patterns with * ? [abc] {a,b}, got '[z-a].w' (bad character range"),
     (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
     (["-o", "none/s.json"], "does not exist; make it first"),
     (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),

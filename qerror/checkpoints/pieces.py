@@ -31,6 +31,8 @@ _UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.U
 # and for an element of a group that is larger than one (11 of float32, more of float64 and with weights).
 _PIECE_COST = 80e6
 _ELEMENT_COST = 24.0
+# For the code of an element: one byte or two, as pieces and as a whole.
+_CODE_COST = 2.0
 # Interpreter, NumPy and SciPy.
 BASE_MEMORY = 150e6
 LEAST_MEMORY, DEFAULT_MEMORY = BASE_MEMORY + _PIECE_COST, 1e9
@@ -101,7 +103,9 @@ class Fitting:
         one = how.step * how.row_size if how.leading else 0
         if how.whole and not (self.weigh is None and self._counted(info, how)):
             one = max(one, info.size)
-        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST)
+        # Codes of a tensor with one scale are put together in one task.
+        codes = info.size * _CODE_COST if how.whole and self.recipe.codes else 0.0
+        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST) + codes
         if needed > self.memory and not (one == info.size and self._binned(info, how)):
             size = f"{info.size / 1e6:.0f} million values"
             raise MemoryError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed
+from .._check import listed, shown
 from ..files.elements import TensorInfo
 from ..grids.block_formats import BlockFormat, as_format
 from ..tensors.arguments import resolve_format
@@ -194,7 +194,7 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
     ('l.0.q_proj.w', 'l.0.k_proj.w')
     """
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    compiled = [(pattern, re.compile(_expression(pattern), re.DOTALL)) for pattern in patterns]
+    compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
     for name in names:
         for pattern, expression in compiled:
             match = expression.fullmatch(name)
@@ -202,6 +202,14 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
                 groups.setdefault((pattern, match.groups()), []).append(name)
                 break
     return {name: tuple(members) for members in groups.values() for name in members}
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_expression(pattern), re.DOTALL)
+    except re.error as error:
+        known = "patterns with * ? [abc] {a,b}"
+        raise ValueError(f"together must hold {known}, got {shown(pattern)} ({error})") from None
 
 
 def _expression(pattern: str) -> str:

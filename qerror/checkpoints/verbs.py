@@ -87,7 +87,7 @@ def fit(
     grids = (grid,) if isinstance(grid, str) else tuple(grid)
     rules = (rule,) if isinstance(rule, str) else tuple(rule)
     # As the command line says it, so that both can share a folder.
-    said = {"block_axis": -1} | {key: value for key, value in options.items() if value is not None}
+    said = {"block_axis": -1, "shift": 0.0} | {key: value for key, value in options.items() if value is not None}
     recipe = Recipe(grids, rules, said, codes, tuple(together))
     job = Job(
         absolute(model),
