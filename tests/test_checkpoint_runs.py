@@ -262,6 +262,11 @@ LAYOUTS: list[tuple[tuple[int, ...], dict[str, Any], tuple[int, int]]] = [
     ((64, 128), {"axis": 1}, (1, 1)),
     ((64, 128), {}, (1, 1)),
     ((64,), {"block_size": 16}, (64, 16)),
+    ((16, 1), {"block_size": 32}, (16, 1)),
+    ((4, 1, 8), {"block_size": 32, "block_axis": 1}, (4, 1)),
+    ((1, 4, 8), {"block_size": 32, "block_axis": 0}, (1, 1)),
+    ((5, 3, 4, 8), {"block_size": 2, "block_axis": -2}, (15, 1)),
+    ((5, 3, 4, 8), {"block_size": (2, 4), "block_axis": (2, 3)}, (15, 1)),
 ]
 
 
@@ -287,6 +292,18 @@ def test_pieces_hold_whole_groups(
     with open_checkpoint(tmp_path / "run") as found:
         np.testing.assert_array_equal(found["w.scale"], np.asarray(own.scale, np.float32))
         np.testing.assert_array_equal(found.bits("w.codes").view(np.int8), own.quantize(x))
+
+
+@pytest.mark.parametrize("shape", [(16, 1), (8, 4, 1, 1)], ids=str)
+def test_blocks_along_an_axis_of_one_do_not_reach_over_rows(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Kernels of 1 by 1."""
+    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    for grid, options in (("mxfp4", {}), ("int4", {"block_size": 32})):
+        (fit,) = qe.checkpoints.fit(tmp_path / "w.npy", grid, rule="minmax", **options)  # type: ignore[arg-type]
+        own = qe.fit(x, grid, rule="minmax", **options)  # type: ignore[arg-type]
+        assert fit.groups == x.size
+        assert fit.mse["minmax"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
 
 
 def test_a_rule_that_pools_all_groups_sees_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
