@@ -24,7 +24,7 @@ from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
 from qerror.cli.commands import qerror_command
-from qerror.files import TensorInfo, open_checkpoint, read_tensor
+from qerror.files import TensorInfo, open_checkpoint, read_tensor, sources
 
 SUM_ORDER = 1e-12
 LAYERS = ("q_proj", "k_proj", "v_proj", "up_proj")
@@ -424,6 +424,21 @@ def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
     os.utime(tmp_path / "m.safetensors", (1, 1))
     with pytest.raises(ValueError, match="'w' has changed since the work was planned, or this worker has another"):
         running.work_on(job, str(tmp_path / "run"), task)
+
+
+def test_what_could_not_be_fetched_is_no_answer(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that fails for a moment: the next run tries again."""
+
+    def broken(*args: Any) -> Any:
+        raise sources.ReadError("'s3://bucket/m' cannot be read: ServerDisconnectedError")
+
+    args = ("fit", model, "--grid", "int4", "--axis", 0, "--include", "*.k_*", "-o", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces.Fitting, "_piece", broken)
+        words = run(*args, status=2).stderr
+    assert words == "qerror: 's3://bucket/m' cannot be read: ServerDisconnectedError\n"
+    assert parts(tmp_path / "run") == {}
+    assert "not fitted" not in run(*args).stderr
 
 
 def test_a_file_that_is_replaced_while_it_is_read_gives_no_answer(

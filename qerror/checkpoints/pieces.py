@@ -16,6 +16,7 @@ from ..casting.block_scales import tensor_scale_of
 from ..casting.cast import quantize
 from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
+from ..files.sources import ReadError
 from ..grids.formats import grid as as_grid
 from ..results import FitResult, Status
 from ..tensors.arguments import resolve_format
@@ -75,6 +76,8 @@ class Fitting:
         def work(rows: tuple[int, int]) -> Part:
             try:
                 found = self._piece(info, how, rows, weights)
+            except ReadError:
+                raise
             except ValueError as error:
                 # What is said of NaN counts within the piece.
                 where = f"rows {rows[0]} to {rows[1]}: " if (rows[0], rows[1]) != (0, how.rows) else ""

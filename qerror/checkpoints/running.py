@@ -15,6 +15,7 @@ import numpy as np
 
 from .._check import listed, shown
 from ..files.scales import check_apart
+from ..files.sources import ReadError
 from .folder import Folder, SharedLargest
 from .malloc import keep_freed_memory
 from .parts import Part
@@ -172,6 +173,9 @@ def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], No
     fitting = work.fitting(largest)
     try:
         part = fitting.rows(task.name, task.begin, task.end, heard and functools.partial(heard, task.name))
+    except ReadError:
+        # No answer: written down it would never be tried again.
+        raise
     except ValueError as error:
         return str(error)
     kind = np.float64 if info.dtype == "F64" else np.float32
