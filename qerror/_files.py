@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -54,10 +55,15 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
         raise
 
 
+# The umask can only be read by setting it: two threads that do so at once would leave the process without one.
+_UMASK = threading.Lock()
+
+
 def _mode_for(target: Path) -> int:
     """Permissions of the file that is replaced; for a new one what `open` would give, not mkstemp's 0600."""
     if target.exists():
         return target.stat().st_mode & 0o7777
-    umask = os.umask(0)
-    os.umask(umask)
+    with _UMASK:
+        umask = os.umask(0)
+        os.umask(umask)
     return 0o666 & ~umask

@@ -19,12 +19,12 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, folder, recipe, running, tasks
+from qerror.checkpoints import Recipe, collecting, folder, pieces, recipe, running, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
 from qerror.cli.commands import qerror_command
-from qerror.files import TensorInfo, open_checkpoint, read_tensor
+from qerror.files import TensorInfo, open_checkpoint, read_tensor, sources
 
 SUM_ORDER = 1e-12
 LAYERS = ("q_proj", "k_proj", "v_proj", "up_proj")
@@ -98,6 +98,36 @@ def test_any_division_and_any_engine_give_the_same_bytes(
     monkeypatch.setenv("QERROR_NUM_THREADS", "1")
     qe.checkpoints.fit(model, output=tmp_path / "one", **options)
     assert results(tmp_path / "one") == expected
+
+
+def test_weights_of_experts_are_cut_like_them_and_not_written_out() -> None:
+    info = TensorInfo("w", (3, 64, 128), "F32")
+    how = cut(info, Recipe(("int4_g32",)))
+    assert how.leading == 2
+    for shape in ((3, 1, 128), (1, 64, 1), (3, 64, 128)):
+        weights = np.random.default_rng(1).uniform(size=shape)
+        own = recipe.piece_weights(weights, info, how, (60, 70))
+        np.testing.assert_array_equal(own, np.broadcast_to(weights, info.shape).reshape(192, 128)[60:70])
+        assert own.base is None or own.base.size <= own.size
+
+
+@pytest.mark.parametrize(
+    ("options", "codes", "needed"),
+    [({"axis": 0}, False, ""), ({"axis": 0}, True, ""), ({}, False, ""), ({"axis": 1}, False, "48"), ({}, True, "4")],
+    ids=str,
+)
+def test_memory_of_scales_along_columns_and_of_codes_is_asked_for(
+    options: dict[str, Any], codes: bool, needed: str
+) -> None:
+    """All rows are read at once for them, also of types whose bit patterns could be counted."""
+    info = TensorInfo("w", (50_000, 40_000), "BF16")
+    asked = Recipe(("int4",), options=options, codes=codes)
+    fitting = pieces.Fitting(None, asked, lambda name: 1.0, memory=3e8)  # type: ignore[arg-type]
+    if not needed:
+        fitting.check_memory(info, cut(info, asked))
+    else:
+        with pytest.raises(MemoryError, match=f"groups that reach over 2000 million values take about {needed}"):
+            fitting.check_memory(info, cut(info, asked))
 
 
 def test_processes_of_an_executor(model: Path, tmp_path: Path) -> None:
@@ -187,6 +217,20 @@ def test_weights_of_columns(model: Path, tmp_path: Path) -> None:
     assert "must broadcast to its shape (96, 64): one for each column" in failed.failed
 
 
+def test_weights_that_have_changed_are_fitted_anew(model: Path, tmp_path: Path) -> None:
+    """In whichever of several files they are."""
+    (tmp_path / "w").mkdir()
+    rng, found = np.random.default_rng(0), []
+    for name in ("l.1.k_proj.weight", "l.2.k_proj.weight"):
+        np.save(tmp_path / "w" / f"{name}.npy", np.ones(64))
+    for _ in range(2):
+        found += [qe.checkpoints.fit(model, "int4", weights=tmp_path / "w", include=["*.k_*"], output=tmp_path / "run")]
+        np.save(tmp_path / "w" / "l.2.k_proj.weight.npy", rng.uniform(0.5, 2, 64))
+        os.utime(tmp_path / "w" / "l.2.k_proj.weight.npy", (1, 1))
+    assert found[0][0] == found[1][0]
+    assert found[0][1].mse != found[1][1].mse
+
+
 @pytest.mark.parametrize("dtype", ["<f2", "<u2"])
 def test_one_scale_for_many_values_of_few_bits(tmp_path: Path, dtype: str) -> None:
     """Counted, not sorted, and the same to the bit."""
@@ -218,6 +262,11 @@ LAYOUTS: list[tuple[tuple[int, ...], dict[str, Any], tuple[int, int]]] = [
     ((64, 128), {"axis": 1}, (1, 1)),
     ((64, 128), {}, (1, 1)),
     ((64,), {"block_size": 16}, (64, 16)),
+    ((16, 1), {"block_size": 32}, (16, 1)),
+    ((4, 1, 8), {"block_size": 32, "block_axis": 1}, (4, 1)),
+    ((1, 4, 8), {"block_size": 32, "block_axis": 0}, (1, 1)),
+    ((5, 3, 4, 8), {"block_size": 2, "block_axis": -2}, (15, 1)),
+    ((5, 3, 4, 8), {"block_size": (2, 4), "block_axis": (2, 3)}, (15, 1)),
 ]
 
 
@@ -243,6 +292,18 @@ def test_pieces_hold_whole_groups(
     with open_checkpoint(tmp_path / "run") as found:
         np.testing.assert_array_equal(found["w.scale"], np.asarray(own.scale, np.float32))
         np.testing.assert_array_equal(found.bits("w.codes").view(np.int8), own.quantize(x))
+
+
+@pytest.mark.parametrize("shape", [(16, 1), (8, 4, 1, 1)], ids=str)
+def test_blocks_along_an_axis_of_one_do_not_reach_over_rows(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Kernels of 1 by 1."""
+    x = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    np.save(tmp_path / "w.npy", x)
+    for grid, options in (("mxfp4", {}), ("int4", {"block_size": 32})):
+        (fit,) = qe.checkpoints.fit(tmp_path / "w.npy", grid, rule="minmax", **options)  # type: ignore[arg-type]
+        own = qe.fit(x, grid, rule="minmax", **options)  # type: ignore[arg-type]
+        assert fit.groups == x.size
+        assert fit.mse["minmax"] == pytest.approx(float(own.total.mse), rel=SUM_ORDER)
 
 
 def test_a_rule_that_pools_all_groups_sees_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +385,8 @@ def test_a_limit_of_memory_is_kept_or_said(model: Path, tmp_path: Path) -> None:
     assert little["mse"]["optimal"] == pytest.approx(much["mse"]["optimal"], rel=1e-11)
     assert little["scales"] == pytest.approx(much["scales"], rel=1e-11)
     assert little["kurtosis"] == pytest.approx(much["kurtosis"], rel=1e-11)
+    words = run("fit", model, "--grid", "int4", "--memory", "100MB", status=2).stderr
+    assert "memory must be 230MB at least, got 100MB" in words
     assert "--memory must be a size" in run("fit", model, "--grid", "int4", "--memory", "lots", status=2).stderr
 
 
@@ -361,6 +424,48 @@ def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
     os.utime(tmp_path / "m.safetensors", (1, 1))
     with pytest.raises(ValueError, match="'w' has changed since the work was planned, or this worker has another"):
         running.work_on(job, str(tmp_path / "run"), task)
+
+
+def test_what_could_not_be_fetched_is_no_answer(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that fails for a moment: the next run tries again."""
+
+    def broken(*args: Any) -> Any:
+        raise sources.ReadError("'s3://bucket/m' cannot be read: ServerDisconnectedError")
+
+    args = ("fit", model, "--grid", "int4", "--axis", 0, "--include", "*.k_*", "-o", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces.Fitting, "_piece", broken)
+        words = run(*args, status=2).stderr
+    assert words == "qerror: 's3://bucket/m' cannot be read: ServerDisconnectedError\n"
+    assert parts(tmp_path / "run") == {}
+    assert "not fitted" not in run(*args).stderr
+
+
+def test_a_file_that_is_replaced_while_it_is_read_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, whole = tmp_path / "m.safetensors", running.compute
+    safetensors.numpy.save_file({"w": np.ones((4, 8), np.float32)}, path)
+
+    def replaced(*args: Any) -> Any:
+        safetensors.numpy.save_file({"w": np.full((4, 8), 2, np.float32)}, path)
+        os.utime(path, (1, 1))
+        return whole(*args)
+
+    monkeypatch.setattr(running, "compute", replaced)
+    with pytest.raises(ValueError, match="'w' has changed since the work was planned"):
+        qe.checkpoints.fit(path, "int4", axis=0, output=tmp_path / "run")
+    assert parts(tmp_path / "run") == {}
+
+
+def test_python_goes_on_where_the_command_line_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fit", model, "--grid", "int4", "--axis", 0, "--include", "*.k_*", "-o", tmp_path / "run")
+    before = results(tmp_path / "run")
+    monkeypatch.setattr(running, "compute", lambda *args: pytest.fail("does it again"))
+    qe.checkpoints.fit(model, "int4", axis=0, include=["*.k_*"], output=tmp_path / "run")
+    assert results(tmp_path / "run") == before
 
 
 KILLED = """
@@ -464,6 +569,32 @@ def test_a_full_disk_loses_nothing(model: Path, tmp_path: Path, monkeypatch: pyt
     assert results(tmp_path / "run") == results(tmp_path / "new")
 
 
+def test_a_worker_that_cannot_write_is_not_asked_for_ever(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Path] = []
+
+    def full(path: Path, *args: Any) -> Any:
+        calls.append(path)
+        raise OSError(28, "No space left on device", str(path)) if len(calls) < 50 else MemoryError("for ever")
+
+    monkeypatch.setattr(folder, "open_scales", full)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(OSError, match="No space left on device"):
+        qe.checkpoints.fit(model, "int4", axis=0, include=["*.k_*"], output=tmp_path / "run", executor=executor)
+    assert len(calls) <= 2 * running._TRIES
+
+
+def test_a_worker_that_lives_on_reads_a_changed_file_anew(tmp_path: Path) -> None:
+    """Where tensors begin is known from the old header: the same shapes may be at other bytes."""
+    path, x = tmp_path / "m.safetensors", np.arange(1, 33, dtype=np.float32).reshape(4, 8)
+    with ThreadPoolExecutor(1) as executor:
+        for number, metadata in enumerate((None, {"made by": "another program"})):
+            safetensors.numpy.save_file({"w": (1 + number) * x}, path, metadata=metadata)
+            os.utime(path, (number, number))
+            found = qe.checkpoints.fit(path, "int4", axis=0, output=tmp_path / str(number), executor=executor)
+            assert found[0].mse == qe.checkpoints.fit(path, "int4", axis=0)[0].mse
+
+
 def test_a_place_that_cannot_be_written_costs_one_line(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "run", "/proc/qerror-run"):
@@ -486,13 +617,50 @@ def test_a_tensor_that_cannot_be_fitted_does_not_stop_a_run(tmp_path: Path) -> N
     assert report["left_out"][0]["failed"].startswith("x must be finite")
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"tasks": 3, "asked": {}}', '{"tasks": []}'])
+def test_a_run_that_ends_leaves_the_shards_of_a_slow_collect_alone(model: Path, tmp_path: Path) -> None:
+    job = tasks.Job(str(model), Recipe(("int4",)), include=("*.k_*",))
+    running.run(job, tmp_path / "run")
+    half, dead = tmp_path / "run" / "parts" / ".run.1.part.safetensors", tmp_path / "run" / "claims" / "x"
+    for file, age in ((half, 3600), (dead, 3600)):
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+    running.run(job, tmp_path / "run")
+    assert (half.exists(), dead.exists()) == (True, False)
+    os.utime(half, (1, 1))
+    running.run(job, tmp_path / "run")
+    assert not half.exists()
+
+
+def test_collects_at_the_same_time_on_machines_with_the_same_numbers(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers number their processes alike: each collects to files of its own."""
+    monkeypatch.setattr(collecting, "_SHARD", 1)
+    run("fit", model, "--grid", "int4", "--include", "*.k_*", "-o", tmp_path / "run")
+    expected, finish = results(tmp_path / "run"), collecting._Shards.finish
+    inner: list[int] = []
+
+    def between(self: Any) -> None:
+        if not inner:
+            inner.append(1)
+            collecting.collect(tmp_path / "run")
+        finish(self)
+
+    monkeypatch.setattr(collecting._Shards, "finish", between)
+    collecting.collect(tmp_path / "run")
+    assert results(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"tasks": 3, "asked": {}}', '{"tasks": []}', '{"tasks": [], "asked": {"recipe": {}}}']
+)
 def test_a_damaged_plan_or_part_is_said(model: Path, tmp_path: Path, damage: str) -> None:
     run("fit", model, "--grid", "int4", "--include", "*.k_*", "-o", tmp_path / "run")
     part = next((tmp_path / "run" / "parts").iterdir())
     content = part.read_bytes()
     part.write_bytes(content[: len(content) // 2])
-    assert "fetch it again" in run("collect", tmp_path / "run", status=2).stderr
+    for words in ("is damaged (", "); delete it and run the fit again"):
+        assert words in run("collect", tmp_path / "run", status=2).stderr
     part.write_bytes(content.replace(b'\\"moments\\"', b'\\"momentz\\"'))
     assert "is damaged" in run("collect", tmp_path / "run", status=2).stderr
     (tmp_path / "run" / "plan.json").write_text(damage)
@@ -505,6 +673,9 @@ BAD = [
     (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
     (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
     (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
+    (["--together", "[z-a].w"], "together must hold patterns with * ? [abc] {a,b}, got '[z-a].w' (bad character range"),
+    (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
+    (["-o", "none/s.json"], "does not exist; make it first"),
     (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),
 ]
 
@@ -522,3 +693,17 @@ def test_shards_begin_with_their_own_and_take_what_is_left() -> None:
     every = [tasks.Task(f"t{i}", 0, 1, size, f"f{i}") for i, size in enumerate((5, 9, 1, 7))]
     assert [task.size for task in Shard(1, 2).order(every)] == [9, 5, 1, 7]
     assert [task.size for task in Shard(2, 2).order(every)] == [7, 1, 5, 9]
+
+
+def test_the_model_is_never_written_over(model: Path, tmp_path: Path) -> None:
+    place, link = tmp_path / "model.safetensors", tmp_path / "link.safetensors"
+    content = (model / "model-00001-of-00002.safetensors").read_bytes()
+    place.write_bytes(content)
+    link.symlink_to(place)
+    for args in (("fit", place, "--grid", "int4", "-o", link), ("scan", place, "-o", place)):
+        assert "-o must not be a file of the model itself, got" in run(*args, status=2).stderr
+    # An index of scales beside the shards would be taken for the model's.
+    words = run("fit", place, "--grid", "int4", "-o", tmp_path, status=2).stderr
+    assert "-o must not be the folder of the model itself" in words
+    assert place.read_bytes() == content
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.safetensors", "model.safetensors"]

@@ -8,8 +8,10 @@ import pickle
 import random
 import re
 import struct
+import time
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ml_dtypes
@@ -790,6 +792,26 @@ def test_permissions_are_those_of_open(tmp_path):
     with _files.atomic_open(tmp_path / "new"):
         pass
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of a POSIX system")
+def test_threads_that_write_at_once_leave_the_process_its_umask(tmp_path, monkeypatch):
+    umask = os.umask
+
+    def slow(mask):
+        old = umask(mask)
+        time.sleep(0.01)
+        return old
+
+    before = umask(0o22)
+    try:
+        monkeypatch.setattr(os, "umask", slow)
+        with ThreadPoolExecutor(4) as executor:
+            modes = list(executor.map(lambda name: _files._mode_for(tmp_path / name), "abcdefgh"))
+        assert set(modes) == {0o644}
+        assert umask(0o22) == 0o22
+    finally:
+        umask(before)
 
 
 def test_refused_targets(tmp_path):

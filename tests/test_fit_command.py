@@ -260,16 +260,16 @@ def test_bad_options_cost_one_line(args: list[str], words: str) -> None:
 
 def test_an_interrupted_run_leaves_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = sorted(tmp_path.iterdir())
-    whole = checkpoint_fit._kurtosis
+    whole = checkpoint_fit.tensor_fits
     calls = []
 
-    def interrupted(values: Any) -> float:
+    def interrupted(*args: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return whole(values)
+        return whole(*args)
 
-    monkeypatch.setattr(checkpoint_fit, "_kurtosis", interrupted)
+    monkeypatch.setattr(checkpoint_fit, "tensor_fits", interrupted)
     for ending in ("safetensors", "json"):
         calls.clear()
         run(file, "--grid", "int4", "-o", tmp_path / f"s.{ending}", status=130)
@@ -342,3 +342,13 @@ def test_scale_formats_by_the_names_of_dtypes(file: Path) -> None:
     expected = content(file, "--grid", "int4", "--scale-format", "fp16")
     assert content(file, "--grid", "int4", "--scale-format", "Float16") == expected
     assert "scale_format must be 'fp16'," in run(file, "--grid", "int4", "--scale-format", "fp8", status=2).output
+
+
+def test_of_many_tensors_that_are_left_out_a_few_are_named(tmp_path):
+    tensors = {f"l.{i:02}.norm": np.ones(4, np.float32) for i in range(25)} | {"w": np.eye(4, dtype=np.float32)}
+    np.savez(tmp_path / "m.npz", **tensors)
+    for args in (("fit", tmp_path / "m.npz", "--grid", "int4", "--rule", "minmax"),):
+        out = CliRunner().invoke(qerror_command, list(map(str, args))).stdout
+        (line,) = (line for line in out.splitlines() if line.startswith("left out, "))
+        assert "l.00.norm, l.01.norm" in line
+        assert line.endswith("l.09.norm and 15 others")

@@ -57,6 +57,16 @@ def test_every_way_to_name_the_files_of_a_model(tmp_path: Path, index: bool) -> 
     assert list_tensors(files[:1]) == list_tensors(files[0])
 
 
+def test_a_folder_that_lacks_a_shard_is_no_whole_model(tmp_path: Path) -> None:
+    tensors = shards(tmp_path, index=False)
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    words = r"has 2 of 3 files 'model-\*-of-00003\.safetensors'; fetch the others, or name the files that you mean"
+    with pytest.raises(ValueError, match=words):
+        open_checkpoint(tmp_path)
+    del tensors["l.2.weight"], tensors["l.2.bias"]
+    assert_holds(tmp_path / "model-*.safetensors", tensors)
+
+
 def test_an_index_goes_before_the_files_beside_it(tmp_path: Path) -> None:
     tensors = shards(tmp_path)
     safetensors.numpy.save_file({"l.1.weight": np.ones((2, 2), np.float32)}, tmp_path / "consolidated.safetensors")

@@ -18,8 +18,9 @@ import qerror as qe
 from qerror.checkpoints import load_sketch, scan
 from qerror.checkpoints.bins import Bins, exact_best
 from qerror.checkpoints.patterns import Patterns
+from qerror.checkpoints.sketch import Sketch, TensorSketch
 from qerror.cli.commands import qerror_command
-from qerror.files import open_checkpoint, read_tensor
+from qerror.files import TensorInfo, open_checkpoint, read_tensor
 from qerror.files.scales import open_scales
 
 GRIDS = ("int4", "int8", "e2m1", "e4m3fn", "nf4", "uint4", "int4_midrise")
@@ -102,6 +103,16 @@ def test_float32_is_bracketed_and_settled(model: Path, grid: str, bits: int) -> 
     assert status == qe.Status.EXACT
     assert mse == pytest.approx(least, rel=1e-11)
     assert float(qe.evaluate(x, grid, scale).total.mse) == pytest.approx(least, rel=1e-11)
+
+
+@pytest.mark.parametrize("bits", [14, 15, 16, 20])
+def test_sums_over_a_full_bin_are_exact_integers(tmp_path: Path, bits: int) -> None:
+    most, size = (1 << (32 - bits)) - 1, (1 << 18) - 1
+    x = np.full(size, 0x3F800000 | most, np.uint32).view(np.float32)
+    content = scan(write(tmp_path / "m.safetensors", w=x), bits=bits)["w"].content
+    assert isinstance(content, Bins)
+    assert (content.counts.tolist(), content.first.tolist()) == ([size], [size * most])
+    assert content.second.tolist() == [size * most**2]
 
 
 @pytest.mark.parametrize("rule", ["minmax", "ocp", "signed_absmax"])
@@ -197,6 +208,9 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
         "is no sketch; `qerror scan MODEL -o SKETCH` makes one" in run("ask", model, "--grid", "int4", status=2).stderr
     )
     assert "-o must end in .safetensors" in run("scan", model, "-o", tmp_path / "s.bin", status=2).stderr
+    # Said before anything is read.
+    words = run("scan", tmp_path / "none.npy", "-o", tmp_path / "none" / "s.safetensors", status=2).stderr
+    assert "does not exist; make it first" in words
     bad = np.array([[1.0, np.nan, np.inf]], np.float32)
     write(tmp_path / "bad.safetensors", a=bad, b=bad.astype(np.float16), c=np.ones((2, 2), np.float32))
     left = scan(tmp_path / "bad.safetensors").left_out
@@ -204,6 +218,27 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
     assert left["b"] == "x must be finite, got 1 NaN and 1 infinite of 3 values"
     with pytest.raises(ValueError, match="bits must be from 14 to 20, got 22"):
         scan(model, bits=22)
+
+
+def test_what_exact_cannot_settle_is_said(model: Path, tmp_path: Path) -> None:
+    run("scan", model, "--include", "single", "--include", "half", "-o", tmp_path / "s.safetensors")
+    args = ("ask", tmp_path / "s.safetensors", "--grid", "int8", "--exact")
+    words = run(*args, model, "--rule", "minmax", status=2).stderr
+    assert "--exact settles rule optimal alone, got minmax; leave out --rule or --exact" in words
+    changed = 0.37 * read_tensor(model, "single")
+    write(tmp_path / "m.safetensors", single=changed, half=changed[:200].astype(np.float16))
+    words = run(*args, tmp_path / "m.safetensors", status=2).stderr
+    assert "the values of 'single' have changed since they were counted; scan them again" in words
+
+
+def test_a_sketch_of_more_zeros_than_fit_into_32_bits_is_read_again(tmp_path: Path) -> None:
+    counts = np.array([1 << 33, 1], np.int64)
+    content = Bins(14, np.array([0, 4064]), counts, *np.array([[0, 5], [0, 25]]), 0.0, 1.0)
+    info = TensorInfo("w", (int(counts.sum()),), "F32")
+    Sketch("m", {"w": TensorSketch(info, content)}, {}).save(tmp_path / "s.safetensors")
+    found = load_sketch(tmp_path / "s.safetensors")["w"].content
+    assert isinstance(found, Bins)
+    assert found.counts.tolist() == counts.tolist()
 
 
 def test_damaged_sketches_are_refused(model: Path, tmp_path: Path) -> None:

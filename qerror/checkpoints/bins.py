@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import shown
 from .._threads import thread_map
 from ..errors.quantization import quantization_error
 from ..files.elements import TensorInfo
@@ -27,7 +28,7 @@ from ..tensors.fitting import fit
 from .moments import Moments
 
 BITS = 20
-# Values that are added up in float64 without rounding: sums of 2^20 squares of up to 16 bits are below 2^53.
+# Values that are looked at together.
 _STEP = 1 << 20
 # What sums of float64 may be off by, of A.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
@@ -245,13 +246,15 @@ def count_bins(
     checkpoint: Checkpoint, info: TensorInfo, bits: int = BITS, progress: Callable[[int], None] | None = None
 ) -> Bins:
     """Count the values of a float32 tensor by their leading bits."""
-    starts = range(0, info.size, _STEP)
     low = 32 - bits
+    # Sums of so many squares of `low` bits are exact in float64.
+    step = min(_STEP, 1 << (53 - 2 * low))
+    starts = range(0, info.size, step)
     total = np.zeros((3, 1 << bits), np.int64)
     ends = [np.inf, -np.inf]
 
     def work(start: int) -> tuple[Any, ...]:
-        last = min(start + _STEP, info.size)
+        last = min(start + step, info.size)
         word = checkpoint.part_bits(info.name, start, last)
         value = word.view(np.float32)
         if not np.isfinite(value).all():
@@ -260,7 +263,6 @@ def count_bins(
                 f"x must be finite, got {nan} NaN and {int(np.isinf(value).sum())} infinite of values {start} to {last}"
             )
         key, rest = (word >> np.uint32(low)).astype(np.intp), (word & np.uint32((1 << low) - 1)).astype(np.float64)
-        # Sums of up to 2^20 integers below 2^32 are exact in float64.
         sums: list[Any] = [np.bincount(key, w, 1 << bits) for w in (None, rest, rest * rest)]
         if progress:
             progress(4 * (last - start))
@@ -295,8 +297,10 @@ def exact_best(
         some: NDArray[np.uint32] = word[wanted[word >> np.uint32(low)]]
         return some
 
-    found = thread_map(work, range(0, info.size, _STEP))
-    raw, times = np.unique(np.concatenate(found), return_counts=True)
+    found = np.concatenate(thread_map(work, range(0, info.size, _STEP)))
+    if found.size != bins.counts[open_].sum():
+        raise ValueError(f"the values of {shown(info.name, 60)} have changed since they were counted; scan them again")
+    raw, times = np.unique(found, return_counts=True)
     values, mass = bins.means()
     x = np.concatenate([values[~open_], raw.view(np.float32).astype(np.float64)])
     weights = np.concatenate([mass[~open_], times / bins.size])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ class _Shards:
     def __init__(self, folder: Path, parts: Path, metadata: dict[str, str]) -> None:
         folder.mkdir(exist_ok=True)
         self._folder, self._parts, self._metadata = folder, parts, metadata
+        # Of every process its own: on two machines they may have the same number.
+        self._mark = f"{folder.name}.{uuid.uuid4().hex}"
         self._open, self._sink = contextlib.ExitStack(), None  # type: contextlib.ExitStack, ScaleSink | None
         self._size, self._total, self._shards = 0, 0, 0
         self._map: dict[str, int] = {}
@@ -138,7 +141,7 @@ class _Shards:
         return self._sink
 
     def _temporary(self, number: int) -> Path:
-        return self._parts / f".{self._folder.name}.{os.getpid()}.{number}.part.safetensors"
+        return self._parts / f".{self._mark}.{number}.part.safetensors"
 
     def abort(self) -> None:
         """Remove what was written, while an error is on its way."""

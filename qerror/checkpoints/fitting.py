@@ -18,7 +18,6 @@ from ..files.layouts import quantized_names
 from ..files.mapping import Checkpoint
 from ..files.scales import ScaleSink
 from ..results import Status
-from .moments import Moments
 from .parts import Part
 from .pieces import Fitting, Weigher, bits_of, largest_magnitude
 from .recipe import Recipe, cut, grouped_names
@@ -207,7 +206,7 @@ class Largest:
 
 def tensor_fits(info: TensorInfo, part: Part) -> list[TensorFit]:
     """What is said of a fitted tensor, one of each format."""
-    out, kurtosis = [], _kurtosis(part.moments)
+    out, kurtosis = [], part.moments.kurtosis
     for grid, found in part.formats.items():
         scale = found.arrays["scale"]
         scales = (float(np.min(scale)), float(np.median(scale)), float(np.max(scale)))
@@ -222,10 +221,6 @@ def tensor_fits(info: TensorInfo, part: Part) -> list[TensorFit]:
         power = found.power / found.weight
         out.append(TensorFit(info, "", "", kurtosis, scales, found.groups, power, wanted, optimum, unusual, grid))
     return out
-
-
-def _kurtosis(moments: Moments) -> float:
-    return moments.kurtosis
 
 
 def stored_arrays(info: TensorInfo, part: Part, recipe: Recipe, grid: str) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -30,9 +30,12 @@ from ..files.sources import LocalFile
 from .fitting import Largest
 from .moments import Moments
 from .parts import FormatPart, Part
-from .tasks import Job, Task, describe
+from .tasks import Job, Task
 
 _PLAN = "plan.json"
+_KEYS = {"model", "asked", "left_out", "no_tensors", "failed", "tensors", "tasks"}
+# Seconds after which half a file is nobody's: unlike claims they show no life, and shards of scales take long.
+_HALF_STALE = 86400.0
 
 
 class Folder:
@@ -71,7 +74,7 @@ class Folder:
             "model": job.model,
             "asked": job.asked(),
             **about,
-            "tasks": [describe(task) for task in tasks],
+            "tasks": [dataclasses.asdict(task) for task in tasks],
         }
         content = json.dumps(plan, indent=1)
         if known is None or json.dumps(known, indent=1) != content:
@@ -83,13 +86,13 @@ class Folder:
         file = self.path / _PLAN
         try:
             found: dict[str, Any] = parse_json(file.read_bytes())
-            if not isinstance(found["tasks"], list) or "asked" not in found:
+            if not isinstance(found["tasks"], list) or not found.keys() >= _KEYS or "recipe" not in found["asked"]:
                 raise KeyError
         except FileNotFoundError:
             raise ValueError(
                 f"{shown(self.path)} holds no fit; `qerror fit MODEL --grid ... -o DIR` makes one"
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"{shown(file)} is damaged; delete it and run the fit again, which keeps the parts"
             ) from None
@@ -121,7 +124,7 @@ class Folder:
             try:
                 descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                if not self._stale(claim):
+                if not self._stale(claim, self.stale_after):
                     return False
                 # One of several who see this gets it away. At worst a task is done twice, to the same bytes.
                 gone = claim.with_name(
@@ -136,13 +139,13 @@ class Folder:
                 return True
         return False
 
-    def _stale(self, claim: Path) -> bool:
-        """Whether a claim has shown no life for long, by the clock of the file system."""
+    def _stale(self, file: Path, after: float) -> bool:
+        """Whether a file has shown no life for so many seconds, by the clock of the file system."""
         own = self.claims / f"now.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
         try:
             own.touch()
             now = own.stat().st_mtime
-            return now - claim.stat().st_mtime > self.stale_after
+            return now - file.stat().st_mtime > after
         except FileNotFoundError:
             return False
         finally:
@@ -156,9 +159,10 @@ class Folder:
 
     def clear(self) -> None:
         """Remove what killed workers left behind: halves of files, which nobody sees, and claims."""
-        for left in (*self.parts.glob(".*.part*"), *self.claims.glob("*")):
+        old = dict.fromkeys(self.parts.glob(".*.part*"), max(self.stale_after, _HALF_STALE))
+        for left, after in (old | dict.fromkeys(self.claims.glob("*"), self.stale_after)).items():
             with contextlib.suppress(OSError):
-                if self._stale(left):
+                if self._stale(left, after):
                     left.unlink()
 
     def write(self, task: Task, part: Part | str) -> None:
@@ -170,9 +174,9 @@ class Folder:
 
     def read(self, task: Task) -> Part | str:
         """What `write` wrote."""
-        tensors, metadata = read_safetensors(LocalFile(self.parts / task.file))
-        arrays = Checkpoint(self.parts / task.file, tensors)
         try:
+            tensors, metadata = read_safetensors(LocalFile(self.parts / task.file))
+            arrays = Checkpoint(self.parts / task.file, tensors)
             return _as_part(parse_json(metadata["qerror_part"]), arrays, list(tensors))
         except (KeyError, ValueError, TypeError) as error:
             reason = plain(str(error), 60)

@@ -9,9 +9,6 @@ import os
 # Names that glibc's mallopt has for the two limits, and the largest value that it takes for the second.
 _TRIM, _MMAP, _LARGEST_MMAP = -1, -3, 32 << 20
 
-NANNY_ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(_LARGEST_MMAP)}
-"""For the setting distributed.nanny.pre-spawn-environ of Dask, which sets MALLOC_TRIM_THRESHOLD_ to 64 KiB itself."""
-
 
 @functools.cache
 def keep_freed_memory() -> bool:

@@ -88,26 +88,19 @@ def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
     return Patterns(dtype, codes.astype(np.uint16), total[codes])
 
 
-def count_patterns(
-    checkpoint: Checkpoint,
-    info: TensorInfo,
-    progress: Callable[[int], None] | None = None,
-    begin: int = 0,
-    end: int = -1,
-) -> Patterns:
-    """Count the bit patterns of a tensor, or of its elements `begin` to `end`."""
+def count_patterns(checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None) -> Patterns:
+    """Count the bit patterns of a tensor."""
     bits = packed_bits(info.dtype)
-    stop = info.size if end < 0 else end
 
     def work(start: int) -> NDArray[np.int64]:
-        last = min(start + _STEP, stop)
+        last = min(start + _STEP, info.size)
         found = np.bincount(checkpoint.part_bits(info.name, start, last), minlength=1 << bits)
         if progress:
             progress((last - start) * bits // 8)
         return found
 
     total = np.zeros(1 << bits, np.int64)
-    starts = list(range(begin, stop, _STEP))
+    starts = list(range(0, info.size, _STEP))
     # A few at a time: their tables are added up in between.
     for some in range(0, len(starts), 64):
         total += np.sum(thread_map(work, starts[some : some + 64]), axis=0)

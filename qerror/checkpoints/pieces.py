@@ -16,6 +16,7 @@ from ..casting.block_scales import tensor_scale_of
 from ..casting.cast import quantize
 from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
+from ..files.sources import ReadError
 from ..grids.formats import grid as as_grid
 from ..results import FitResult, Status
 from ..tensors.arguments import resolve_format
@@ -31,9 +32,11 @@ _UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.U
 # and for an element of a group that is larger than one (11 of float32, more of float64 and with weights).
 _PIECE_COST = 80e6
 _ELEMENT_COST = 24.0
+# For the code of an element: one byte or two, as pieces and as a whole.
+_CODE_COST = 2.0
 # Interpreter, NumPy and SciPy.
 BASE_MEMORY = 150e6
-DEFAULT_MEMORY = 1e9
+LEAST_MEMORY, DEFAULT_MEMORY = BASE_MEMORY + _PIECE_COST, 1e9
 
 Weigher = Callable[[TensorInfo], "NDArray[Any] | None"]
 
@@ -73,6 +76,8 @@ class Fitting:
         def work(rows: tuple[int, int]) -> Part:
             try:
                 found = self._piece(info, how, rows, weights)
+            except ReadError:
+                raise
             except ValueError as error:
                 # What is said of NaN counts within the piece.
                 where = f"rows {rows[0]} to {rows[1]}: " if (rows[0], rows[1]) != (0, how.rows) else ""
@@ -98,11 +103,12 @@ class Fitting:
 
     def check_memory(self, info: TensorInfo, how: Cut) -> None:
         """Refuse a tensor whose groups do not fit into what a worker may use."""
-        counted = countable(info.dtype) and self.weigh is None and not self._needs_all()
         one = how.step * how.row_size if how.leading else 0
-        if how.whole and not counted:
+        if how.whole and not (self.weigh is None and self._counted(info, how)):
             one = max(one, info.size)
-        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST)
+        # Codes of a tensor with one scale are put together in one task.
+        codes = info.size * _CODE_COST if how.whole and self.recipe.codes else 0.0
+        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST) + codes
         if needed > self.memory and not (one == info.size and self._binned(info, how)):
             size = f"{info.size / 1e6:.0f} million values"
             raise MemoryError(
@@ -118,8 +124,11 @@ class Fitting:
         plain_ = self.weigh is None and self.given is None and self.recipe.rules == ("optimal",)
         return alone and known and given and plain_ and info.dtype == "F32"
 
-    def _needs_all(self) -> bool:
-        return self.recipe.pooled or self.given is not None
+    def _counted(self, info: TensorInfo, how: Cut) -> bool:
+        """Whether the formats with one scale for all values are answered from counts of bit patterns."""
+        alone = all(self.recipe.groups(grid, info.shape).whole for grid in how.whole)
+        needs_all = self.recipe.pooled or self.given is not None
+        return alone and countable(info.dtype) and info.size > _SORTED and not needs_all
 
     def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
         begin, end = (row * how.row_size for row in rows)
@@ -203,13 +212,10 @@ class Fitting:
         self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
     ) -> Part:
         """Formats with groups over all rows: from the counts of bit patterns, or all values at once."""
-        if countable(info.dtype) and weights is None and not self._needs_all() and info.size > _SORTED:
+        if weights is None and self._counted(info, how):
             counts = count_patterns(self.checkpoint, info, progress)
             formats = {}
             for grid in how.whole:
-                layout = self.recipe.groups(grid, info.shape)
-                if not layout.whole:
-                    return self._all_values(info, how, weights, progress)
                 formats[grid] = self.from_patterns(counts, grid)
                 if self.recipe.codes:
                     formats[grid].arrays["codes"] = self._codes(info, grid, formats[grid].arrays)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed
+from .._check import listed, shown
 from ..files.elements import TensorInfo
 from ..grids.block_formats import BlockFormat, as_format
 from ..tensors.arguments import resolve_format
@@ -71,6 +71,17 @@ class Recipe:
         options = self.of(grid)
         form = resolve_format(grid, *(options.get(key) for key in _LAYOUT))
         return make_groups(shape, options.get("axis"), form.block_size, options.get("block_axis", -1))
+
+    def first_block_axis(self, grid: str, shape: tuple[int, ...]) -> int:
+        """The first axis that is cut into blocks; the number of axes where none is."""
+        options = self.of(grid)
+        size = resolve_format(grid, *(options.get(key) for key in _LAYOUT)).block_size
+        if size is None:
+            return len(shape)
+        at = options.get("block_axis", -1)
+        if at == -1 and isinstance(size, tuple | list):
+            return len(shape) - len(size)
+        return min(np.lib.array_utils.normalize_axis_tuple(at, len(shape)))
 
     def check(self) -> None:
         """Refuse what no tensor could change, before the first one is read."""
@@ -137,7 +148,7 @@ def cut(info: TensorInfo, recipe: Recipe) -> Cut:
     if recipe.pooled:
         return Cut(1, info.size, 1, 0, recipe.grids)
     layouts = {grid: recipe.groups(grid, info.shape) for grid in recipe.grids}
-    divided = {grid: _leading(groups) for grid, groups in layouts.items()}
+    divided = {grid: _leading(groups, recipe.first_block_axis(grid, info.shape)) for grid, groups in layouts.items()}
     whole = tuple(grid for grid, (leading, _) in divided.items() if leading == 0)
     some = [found for found in divided.values() if found[0]]
     if not some:
@@ -151,9 +162,11 @@ def cut(info: TensorInfo, recipe: Recipe) -> Cut:
     return Cut(rows, row_size, step, leading, whole)
 
 
-def _leading(groups: Groups) -> tuple[int, int]:
+def _leading(groups: Groups, first_block_axis: int) -> tuple[int, int]:
     """How many of the first axes can be cut, and into parts of how many rows: (0, 1) where none."""
     free = next((axis for axis, size in enumerate(groups.tile) if size > 1), len(groups.tile))
+    # An axis of blocks stays one by itself, also where there is one element of it: blocks would reach over the rows.
+    free = min(free, first_block_axis)
     if free and not groups.whole:
         return free, 1
     if groups.shape and groups.tile[0] < groups.shape[0]:
@@ -168,9 +181,9 @@ def piece_options(recipe: Recipe, grid: str, info: TensorInfo, leading: int) -> 
     if options.get("axis") is not None and lost > 0:
         axes = np.lib.array_utils.normalize_axis_tuple(options["axis"], len(info.shape))
         options["axis"] = tuple(sorted({max(0, axis - lost) for axis in axes}))
-    at = options.get("block_axis", -1)
-    if at > 0 and lost > 0:
-        options["block_axis"] = at - lost
+    if options.get("block_axis", -1) != -1 and lost > 0:
+        axes = np.lib.array_utils.normalize_axis_tuple(options["block_axis"], len(info.shape))
+        options["block_axis"] = tuple(axis - lost for axis in axes)
     return options
 
 
@@ -180,8 +193,8 @@ def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows
         return weights
     if weights.ndim <= len(info.shape) - cut.leading:
         return weights
-    full = np.broadcast_to(weights, info.shape).reshape((cut.rows, *info.shape[cut.leading :]))
-    return full[rows[0] : rows[1]]
+    # Only these rows are written out: with all of them a tensor would take 8 bytes an element.
+    return np.broadcast_to(weights, info.shape)[np.unravel_index(np.arange(*rows), info.shape[: cut.leading])]
 
 
 def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -194,7 +207,7 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
     ('l.0.q_proj.w', 'l.0.k_proj.w')
     """
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    compiled = [(pattern, re.compile(_expression(pattern), re.DOTALL)) for pattern in patterns]
+    compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
     for name in names:
         for pattern, expression in compiled:
             match = expression.fullmatch(name)
@@ -202,6 +215,14 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
                 groups.setdefault((pattern, match.groups()), []).append(name)
                 break
     return {name: tuple(members) for members in groups.values() for name in members}
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_expression(pattern), re.DOTALL)
+    except re.error as error:
+        known = "patterns with * ? [abc] {a,b}"
+        raise ValueError(f"together must hold {known}, got {shown(pattern)} ({error})") from None
 
 
 def _expression(pattern: str) -> str:

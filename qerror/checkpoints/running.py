@@ -8,11 +8,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._check import listed, shown
+from ..files.scales import check_apart
+from ..files.sources import ReadError
 from .folder import Folder, SharedLargest
 from .malloc import keep_freed_memory
 from .parts import Part
@@ -64,6 +67,7 @@ class Shard:
 def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[Task], dict[str, str]]:
     """Open the checkpoint, plan the tasks and write the plan."""
     work = open_work(job)
+    check_apart(Path(path), work.checkpoint.files)
     tasks, failed = work.tasks()
     about = {
         "left_out": [[info.name, reason] for info, reason in work.selected if reason],
@@ -145,15 +149,22 @@ def _one(
         if not own:
             return False
         if not folder.done(task):
-            if not work.knows(task):
-                raise ValueError(
-                    f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another "
-                    "version of qerror; run the fit again"
-                )
-            folder.write(task, compute(work, largest, task, heard))
+            _check_known(work, task)
+            answer = compute(work, largest, task, heard)
+            # Once more: what was read while the file was replaced is of neither.
+            _check_known(work, task)
+            folder.write(task, answer)
         elif heard:
             heard(task.name, task.size)
     return True
+
+
+def _check_known(work: Work, task: Task) -> None:
+    if not work.knows(task):
+        raise ValueError(
+            f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another version of "
+            "qerror; run the fit again"
+        )
 
 
 def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None) -> Part | str:
@@ -162,6 +173,9 @@ def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], No
     fitting = work.fitting(largest)
     try:
         part = fitting.rows(task.name, task.begin, task.end, heard and functools.partial(heard, task.name))
+    except ReadError:
+        # No answer: written down it would never be tried again.
+        raise
     except ValueError as error:
         return str(error)
     kind = np.float64 if info.dtype == "F64" else np.float32
@@ -174,7 +188,7 @@ def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], No
 def work_on(job: Job, path: str, task: Task) -> bool:
     """Do one task in a worker of an executor; False where another is at it."""
     keep_freed_memory()
-    work = work_of(job)
+    work = work_of(job, task)
     folder = Folder(path, job.stale_after)
     return _one(folder, work, _largest(work, folder), task)
 
@@ -196,21 +210,21 @@ def _by_executor(
             task = running.pop(future)
             try:
                 done = future.result()
+                # Where another one is at it nothing has been tried.
+                tries[task] -= not done
+                busy += not done
             except (ValueError, MemoryError):
                 raise
             except Exception:
-                # A worker that died; what is there when it comes to it counts as done.
-                if tries[task] >= _TRIES:
-                    raise
+                # A worker that died, or could not write; what is there all the same counts as done.
                 done = folder.done(task)
-            if done or folder.done(task):
-                if heard:
-                    heard(task.name, task.size)
-            else:
-                tries[task] -= 1
-                busy += 1
+                if not done and tries[task] >= _TRIES:
+                    raise
+            if not done:
                 left.append(task)
-        if busy == len(finished) and not running:
+            elif heard:
+                heard(task.name, task.size)
+        if busy == len(finished):
             time.sleep(_PATIENCE)
 
 

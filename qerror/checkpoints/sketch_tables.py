@@ -63,7 +63,7 @@ def unpacked(file: Checkpoint, name: str, table: Mapping[str, Any]) -> tuple[Ten
         raise ValueError(f"tensor {shown(name, 30)} has an impossible shape or type")
     info = TensorInfo(name, shape, dtype)
     bits = 16 if kind == "patterns" else table["bits"]
-    if not isinstance(bits, int) or not 8 <= bits <= 20:
+    if not isinstance(bits, int) or not 14 <= bits <= 20:
         raise ValueError("bits are impossible")
     columns = _columns(file.bits(f"{name}.KEYS"), _COLUMNS[kind], 1 << bits)
     if int(columns[1].sum()) != info.size:
@@ -73,7 +73,8 @@ def unpacked(file: Checkpoint, name: str, table: Mapping[str, Any]) -> tuple[Ten
             raise ValueError("a pattern of 8 bits has more")
         return info, Patterns(dtype, columns[0].astype(np.uint16), columns[1])
     most = (1 << (32 - bits)) - 1
-    if (columns[2] > columns[1] * most).any() or (columns[3] > columns[1] * most**2).any():
+    # In this way round no product is above 2^63.
+    if any((-(-columns[i] // most**power) > columns[1]).any() for i, power in ((2, 1), (3, 2))):
         raise ValueError("sums of bins are too large")
     # Infinity and NaN are no values of a sketch.
     if (columns[0] >> (bits - 9) & 255 == 255).any():

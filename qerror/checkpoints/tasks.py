@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..files.elements import TensorInfo
 from ..files.mapping import Checkpoint
 from ..files.sources import is_url
 from .fitting import Largest, select_tensors, stored_size
-from .pieces import DEFAULT_MEMORY, Fitting
+from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
 from .recipe import Recipe, cut
 
 # Bytes of a tensor that one task reads, about: some seconds of work, so that little is lost with a worker.
@@ -171,8 +171,7 @@ class Weights:
     def __init__(self, path: str) -> None:
         self._file = open_checkpoint(path)
         self._path = path
-        first = next(iter(self._file), None)
-        self.stamp = "" if first is None else self._file.stamp(first)
+        self.stamp = sorted({self._file.stamp(name) for name in self._file})
 
     def names(self, tensors: Sequence[str]) -> list[str]:
         """Those of the tensors that have weights."""
@@ -196,7 +195,6 @@ class Weights:
             found = found.reshape(found.shape if found.ndim < 2 or len(info.shape) < 3 else (found.shape[0], 1, -1))
             found = found.reshape(-1) if len(info.shape) < 3 else found
         try:
-            np.broadcast_shapes(found.shape, info.shape)
             fits = np.broadcast_shapes(found.shape, info.shape) == info.shape
         except ValueError:
             fits = False
@@ -216,6 +214,8 @@ def open_work(job: Job) -> Work:
     ValueError
         As `open_checkpoint` and `select_tensors`; if the weights are of other tensors.
     """
+    if job.memory < LEAST_MEMORY:
+        raise ValueError(f"memory must be {LEAST_MEMORY / 1e6:.0f}MB at least, got {job.memory / 1e6:.3g}MB")
     job.recipe.check()
     checkpoint = open_checkpoint(job.model)
     selected = select_tensors(
@@ -246,20 +246,22 @@ def model_name(model: str | tuple[str, ...]) -> str:
     return ", ".join(Path(each.rstrip("/")).name for each in model)
 
 
-_held: dict[str, Work] = {}
+_held: dict[str, tuple[Work, list[str]]] = {}
 
 
-def work_of(job: Job) -> Work:
-    """`open_work`, once a process: workers get one task after the other of the same job."""
+def work_of(job: Job, task: Task) -> Work:
+    """`open_work`, once a process: workers get one task after the other of the same job.
+
+    Workers outlive a job. Where the files have changed since, what is known of them (where tensors begin) is worthless.
+    """
     key = repr(job)
-    work = _held.get(key)
-    if work is None:
+    work, stamps = _held.get(key, (None, []))
+    if work is None or stamps != _stamps(work) or not work.knows(task):
         work = open_work(job)
         _held.clear()
-        _held[key] = work
+        _held[key] = work, _stamps(work)
     return work
 
 
-def describe(task: Task) -> Mapping[str, Any]:
-    """A task as JSON."""
-    return dataclasses.asdict(task)
+def _stamps(work: Work) -> list[str]:
+    return [file.stamp for file in work.checkpoint.files]

@@ -86,7 +86,9 @@ def fit(
     """
     grids = (grid,) if isinstance(grid, str) else tuple(grid)
     rules = (rule,) if isinstance(rule, str) else tuple(rule)
-    recipe = Recipe(grids, rules, {k: v for k, v in options.items() if v is not None}, codes, tuple(together))
+    # As the command line says it, so that both can share a folder.
+    said = {"block_axis": -1, "shift": 0.0} | {key: value for key, value in options.items() if value is not None}
+    recipe = Recipe(grids, rules, said, codes, tuple(together))
     job = Job(
         absolute(model),
         recipe,

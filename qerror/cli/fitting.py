@@ -20,7 +20,7 @@ from ..checkpoints.recipe import Recipe
 from ..checkpoints.report import report, row, totals
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, absolute, model_name, open_work
-from ..files.scales import check_output, open_scales, read_scales
+from ..files.scales import check_apart, check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
@@ -29,6 +29,8 @@ from .options import examples, shift_option
 from .render import byte_progress, print_json, print_table
 
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
+# Names in a line; --json has all.
+_NAMED = 10
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
@@ -161,6 +163,8 @@ def fit(
     with contextlib.ExitStack() as stack:
         work = open_work(job)
         stack.callback(work.checkpoint.close)
+        if output is not None:
+            check_apart(Path(output), work.checkpoint.files)
         if given is not None and not any(f"{name}.scale" in given for name in work.names):
             such = shown(work.selected[0][0].name)
             raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")
@@ -220,7 +224,7 @@ def _folder(output: str | None, shard: str | None, engine: str | None) -> Path |
     if output is None or (Path(output).suffix and not output.endswith("/") and not Path(output).is_dir()):
         if shard is not None or engine is not None:
             word = "--shard" if shard is not None else "--engine"
-            raise ValueError(f"{word} needs a folder in which the parts are shared: -o DIR")
+            raise ValueError(f"{word} needs a folder in which the parts are shared: -o DIR/")
         return None
     return Path(output)
 
@@ -278,16 +282,22 @@ def show(
         rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
         print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])
     _show_unusual(done)
-    left: dict[str, list[str]] = {}
-    for each, reason in [*((fit.info.name, fit.skipped) for fit in done if fit.skipped), *foreign.items()]:
-        left.setdefault(reason, []).append(plain(each))
-    for reason, names in left.items():
-        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
-        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
-        click.echo(f"{said}: {', '.join(names)}")
+    show_left_out({**{fit.info.name: fit.skipped for fit in done if fit.skipped}, **foreign})
     for fit in done:
         if fit.failed:
             click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
+
+
+def show_left_out(reasons: Mapping[str, str]) -> None:
+    """Say which tensors were left out, a line for each reason; of many the first ones."""
+    left: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        left.setdefault(reason, []).append(plain(name))
+    for reason, names in left.items():
+        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
+        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
+        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+        click.echo(f"{said}: {', '.join(names[:_NAMED])}{more}")
 
 
 def _show_unusual(done: list[TensorFit]) -> None:

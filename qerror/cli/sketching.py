@@ -12,9 +12,11 @@ from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..checkpoints.sketch import scan as scan_model
 from ..files import Checkpoint, open_checkpoint
+from ..files.model_files import find_files
+from ..files.scales import check_apart, check_output
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
-from .fitting import show
+from .fitting import show, show_left_out
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, with_progress
@@ -46,13 +48,15 @@ def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude:
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
+    check_output(Path(output))
+    place = model[0] if len(model) == 1 else model
+    check_apart(Path(output), find_files(place).files)
     with byte_progress() as progress:
-        place = model[0] if len(model) == 1 else model
         found = scan_model(place, bits=bits, include=include, exclude=exclude, progress=progress)
     found.save(output)
     size = sum(each.info.size for each in found.values())
     click.echo(f"{len(found)} tensors, {size} values, in {Path(output).stat().st_size} bytes: {plain(output)}")
-    _left_out(found)
+    show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
 
@@ -89,9 +93,11 @@ def ask(
     Each tensor has one scale. Of float32 tensors "lost dB" is how far the scale is from the best at most; the MSE is an
     upper bound. --exact reads those values again that decide between the scales that are left.
     """
+    rules = tuple(dict.fromkeys(rules or ("optimal",)))
+    if exact is not None and rules != ("optimal",):
+        raise ValueError(f"--exact settles rule optimal alone, got {', '.join(rules)}; leave out --rule or --exact")
     first, *others = [load_sketch(path) for path in sketch]
     whole = first.joined(others)
-    rules = tuple(dict.fromkeys(rules or ("optimal",)))
     done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
     if exact is not None:
         with open_checkpoint(exact) as checkpoint:
@@ -114,11 +120,3 @@ def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: floa
     scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift))
     unusual = {"optimal": {status: 1}} if status.name != "EXACT" else {}
     return dataclasses.replace(fit, scales=(scale,) * 3, mse={"optimal": mse}, optimum=mse, unusual=unusual)
-
-
-def _left_out(found: Sketch) -> None:
-    left: dict[str, list[str]] = {}
-    for name, reason in found.left_out.items():
-        left.setdefault(reason, []).append(plain(name))
-    for reason, names in left.items():
-        click.echo(f"left out, {reason}: {', '.join(names)}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .._check import listed, near_names, shown
 from .elements import StoredTensor, TensorInfo, decode, decode_part, part_bits, stored_bits
+from .sources import Source
 
 
 class Checkpoint(Mapping[str, NDArray[Any]]):
@@ -106,6 +107,11 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def part_bits(self, name: str, begin: int, end: int) -> NDArray[Any]:
         """The stored elements `begin` to `end` as unsigned integers, flat; see `bits`."""
         return part_bits(self._find(name), self.path, begin, end)
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files that hold its tensors."""
+        return tuple(dict.fromkeys(each.file for each in (self._stored or {}).values() if each.file is not None))
 
     def stamp(self, name: str) -> str:
         """What changes with the file that holds a tensor: its name, size and time or etag."""

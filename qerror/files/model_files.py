@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +18,7 @@ from .sources import LocalFile, RemoteFile, Source, is_url, source_of
 # What a folder is searched for, the first kind of which there is one; pickles only where there is nothing else.
 _KINDS = (".safetensors", ".gguf", ".npz", ".npy", ".onnx", ".pt", ".pth", ".bin")
 _INDEX = ".index.json"
+_SHARD = re.compile(r"(.*)\d{5}-of-(\d{5}\.\w+)", re.DOTALL)
 # What a folder behind a URL is asked for where it cannot be listed.
 _USUAL = ("model.safetensors.index.json", "model.safetensors")
 # Far above the index of the largest model; a file that is none should not be read into memory to see that.
@@ -123,10 +126,23 @@ def _in_folder(folder: Path) -> Model:
     for kind in _KINDS:
         inside = [name for name in names if name.endswith(kind)]
         if inside:
+            _check_shards(folder, inside)
             return Model(folder, tuple(LocalFile(folder / name) for name in inside))
     below = next((name for name in names if (folder / name).is_dir()), None)
     hint = f"name a folder in it, such as {shown(below)}" if below else "name a file"
     raise ValueError(f"path is the folder {shown(folder)}, which has no checkpoint; {hint}")
+
+
+def _check_shards(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder where some are missing of files that say how many they are: half a model looks like a whole."""
+    found = Counter(match.expand(r"\1*-of-\2") for name in names if (match := _SHARD.fullmatch(name)))
+    for pattern, there in found.items():
+        wanted = int(pattern.rpartition("-of-")[2].partition(".")[0])
+        if there < wanted:
+            raise ValueError(
+                f"{shown(folder)} has {there} of {wanted} files {shown(pattern, 60)}; fetch the others, or name the "
+                "files that you mean"
+            )
 
 
 def _index(path: Path | str, source: Source) -> Model | None:

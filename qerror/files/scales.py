@@ -8,7 +8,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -21,6 +21,7 @@ from .checkpoint import open_checkpoint
 from .elements import dtype_tag
 from .headers import parse_json
 from .model_files import find_files
+from .sources import LocalFile, Source
 
 _ENDINGS = (".safetensors", ".json")
 
@@ -35,7 +36,19 @@ class ScaleSink(Protocol):
 def check_output(path: Path) -> None:
     """Refuse a path whose ending names no kind of file, before anything is computed."""
     if path.suffix not in _ENDINGS:
-        raise ValueError(f"-o must end in {' or '.join(_ENDINGS)}, got {shown(path)}")
+        ends = " or ".join(_ENDINGS)
+        raise ValueError(f"-o must end in {ends}, got {shown(path)}; a folder with a dot in its name must end in /")
+    if not path.resolve().parent.is_dir():
+        raise ValueError(f"the folder of {shown(path)} does not exist; make it first")
+
+
+def check_apart(output: Path, files: Iterable[Source]) -> None:
+    """Refuse to write over a file of a model, or a folder's worth of files among them."""
+    inputs = [file.path for file in files if isinstance(file, LocalFile)] if output.exists() else []
+    for path in inputs:
+        if output.samefile(path) or output.samefile(path.parent):
+            what = "the folder" if output.is_dir() else "a file"
+            raise ValueError(f"-o must not be {what} of the model itself, got {shown(output)}; name another")
 
 
 @contextlib.contextmanager

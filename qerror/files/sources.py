@@ -19,6 +19,10 @@ from .._check import plain, shown
 _START = 64
 
 
+class ReadError(ValueError):
+    """Bytes of a file could not be fetched now, which says nothing about what they hold."""
+
+
 class Source(Protocol):
     """A file that can be read in ranges of bytes."""
 
@@ -70,7 +74,7 @@ class LocalFile:
         """These bytes, as an array of their own: a map would keep what was read in memory."""
         content = np.fromfile(self.path, np.uint8, end - begin, offset=begin)
         if content.size != end - begin:
-            raise ValueError(f"{shown(self.path)} has become shorter while it was read; start again")
+            raise ReadError(f"{shown(self.path)} has become shorter while it was read; start again")
         return content
 
     def whole(self) -> NDArray[np.uint8]:
@@ -141,7 +145,7 @@ class RemoteFile:
         with _words(self.url):
             content = np.frombuffer(fs.cat_file(path, start=begin, end=end), np.uint8)
         if content.size != end - begin:
-            raise ValueError(f"{shown(self.url)} gave {content.size} bytes of {end - begin} that were asked for")
+            raise ReadError(f"{shown(self.url)} gave {content.size} bytes of {end - begin} that were asked for")
         return content
 
     def whole(self) -> NDArray[np.uint8]:
@@ -164,10 +168,10 @@ class _words:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, FileNotFoundError):
-            raise ValueError(f"there is no file {shown(self._url)}; check the URL") from None
+            raise ReadError(f"there is no file {shown(self._url)}; check the URL") from None
         if isinstance(error, Exception) and not isinstance(error, ValueError):
             reason = plain(f"{type(error).__name__} {error}".partition("\n")[0], 120)
-            raise ValueError(f"{shown(self._url)} cannot be read: {reason}") from None
+            raise ReadError(f"{shown(self._url)} cannot be read: {reason}") from None
 
 
 def is_url(path: Any) -> bool:
