@@ -23,8 +23,8 @@ _COUNTS = ((0.0, 0.02, 4), (0.02, 0.15, 8), (0.15, np.inf, 16))
 _FIRST, _LAST, _PER_OCTAVE = -480, 500, 2
 # Panels in the Gumbel variable of a tensor's largest, and their nodes: NVFP4's error is right to 1e-12.
 _GUMBEL, _GUMBEL_NODES = np.array([-3.6, -1.5, 0.5, 3.0, 8.0, 30.0]), 10
-# A unit of it about the middle of M', and how many of them make that length.
-_MIDDLE, _UNITS = np.array([0.5, 1.5]), 10.0
+# A unit of it about the middle of M', and where M' hardly ever is above; how many of them make a length.
+_MIDDLE, _UNITS = np.array([0.5, 1.5, 9.5]), 10.0
 # Shares of the blocks that are left out at the lower end, and of E[M^2] at the upper.
 _LEFT_OUT = 1e-17
 
@@ -105,7 +105,8 @@ class Largest:
         owner : ndarray of shape (n,)
             The interval that each node belongs to.
         """
-        width = (upper - lower) / np.minimum(upper, self._length)
+        length, calm = self._length
+        width = (upper - lower) / np.where(lower < calm, np.minimum(upper, length), upper)
         parts = []
         for least, most, count in _COUNTS:
             some = np.flatnonzero((width > least) & (width <= most))
@@ -117,10 +118,15 @@ class Largest:
         return x, share, owner
 
     @functools.cached_property
-    def _length(self) -> float:
-        """The distance within which P(M' <= m) changes by far: a few units of its Gumbel variable about its middle."""
-        outside = np.exp(-_MIDDLE) / max(1, self.others)
-        return _UNITS * float(np.diff(self.beyond(outside))[0]) if self.others > 1 else np.inf
+    def _length(self) -> tuple[float, float]:
+        """The distance within which P(M' <= m) changes by far (units of its Gumbel variable), and where it is 0.9999.
+
+        Beyond, heavy tails go on for long, and nothing changes but with m itself.
+        """
+        if self.others < 2:
+            return np.inf, 0.0
+        one, two, calm = self.beyond(np.exp(-_MIDDLE) / self.others)
+        return _UNITS * float(two - one), float(calm)
 
     @functools.cached_property
     def marks(self) -> Array:
