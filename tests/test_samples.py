@@ -18,6 +18,7 @@ import qerror as qe
 from qerror.errors import on_samples as sample_error
 from qerror.samples import double_double as dd
 from qerror.samples import rows
+from qerror.samples.bins import Bins
 from qerror.search.samples.cells import Cells
 
 # Promised against math.fsum over the quantized sample, relative; at int16 for a million values.
@@ -443,3 +444,10 @@ def test_round_down() -> None:
     inner = np.abs(key) < np.finfo(np.float32).max
     assert (np.nextafter(key[inner], np.float32(np.inf)) > t[inner]).all()
     np.testing.assert_array_equal(key[-4:], [np.finfo(np.float32).max, -np.inf, np.inf, -np.inf])
+
+
+def test_keys_far_beyond_a_row_of_float32() -> None:
+    """Their bin is beyond the range of the type; the suite would fail at a warning."""
+    bins = Bins.of(np.linspace(0, 1e-30, 600, dtype=np.float32)[None])
+    key = np.array([[-3e38, -1e10, 0.0, 1e10, 3e38]], np.float32)
+    assert bins.start_of(np.zeros((1, 1), np.intp), key).tolist()[0][3:] == [599, 599]

@@ -18,6 +18,7 @@ import qerror as qe
 from qerror.errors import high_resolution
 from qerror.errors.exact import error_sums
 from qerror.search.densities import bounds, minima, scan
+from qerror.search.densities.doubles import ceiling
 from qerror.search.densities.objective import Objective
 from qerror.search.found import RESOLUTION
 from qerror.search.samples import best_scale, branch_and_bound, scale_and_shift
@@ -234,6 +235,26 @@ def test_the_interval_is_connected() -> None:
 
 
 # -- the other objectives --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("grid", ["e4m3fn", "e5m2", "int8"])
+@pytest.mark.parametrize("density", [qe.Gaussian(), qe.Laplace(), qe.Logistic(mean=0.1), qe.Uniform()], ids=str)
+def test_what_a_proof_leaves_out_above_is_no_better(density: qe.Density, grid: str) -> None:
+    """A hundred scales an octave, over all octaves from the ceiling on, by direct evaluation."""
+    best = qe.optimal_scale(density, grid, certify=True)
+    objective = Objective(density, qe.grid(grid), np.zeros(1), "nearest", "exact")
+    end = float(ceiling(objective, np.array([best.error.mse]))[0])
+    assert math.isfinite(end)
+    above = end * 2.0 ** np.linspace(0, 24, 2401)
+    assert qe.quantization_error(density, grid, above).mse.min() >= best.error.mse * (1 - 1e-12)
+
+
+def test_nothing_is_left_out_where_tails_have_an_error() -> None:
+    numeric = qe.from_scipy(stats.norm())
+    assert numeric.tails_error > 0
+    objective = Objective(numeric, qe.grid("e4m3fn"), np.zeros(1), "nearest", "exact")
+    assert ceiling(objective, np.array([7e-4]))[0] == math.inf
+
 
 SMOOTH = [qe.Gaussian(), qe.Laplace(0.2), qe.StudentT(2.2), qe.GeneralizedGaussian(0.5)]
 

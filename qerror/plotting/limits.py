@@ -162,12 +162,14 @@ def coded_formats() -> Figure:
     ax.plot(at, coded - _BIT_DB * at, color=GRAY, label="entropy-coded scalar")
     for color, name in zip(COLORS, ("int4", "e2m1", "nf4", "int3"), strict=False):
         curve = entropy_coded_format(gaussian, name)
-        hull = curve.hull
-        ax.plot(curve.bits[hull], curve.sqnr_db[hull] - _BIT_DB * curve.bits[hull], color=color, label=name)
         best = int(np.argmin(curve.mse))
+        # Between two scales the error is shared, not its decibels.
+        bits = np.linspace(curve.bits[curve.hull[0]], curve.bits[best], 200)
+        decibels = 10 * np.log10(curve.power / curve.least_mse(bits))
+        ax.plot(bits, decibels - _BIT_DB * bits, color=color, label=name)
         stored = float(curve.grid.bits)
         ends = [curve.bits[best], stored]
-        levels = [curve.sqnr_db[best] - _BIT_DB * bits for bits in ends]
+        levels = [curve.sqnr_db[best] - _BIT_DB * end for end in ends]
         ax.plot(ends, levels, color=color, linestyle=":", linewidth=0.9, marker=MARKERS[0], markersize=3)
     ax.set(xlabel="entropy of the codes (bits a value)", ylabel="SQNR (dB) less 6.02 dB a bit")
     ax.set(xlim=(0.2, 4.3), ylim=(-6, 0.3))

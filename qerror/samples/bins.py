@@ -58,8 +58,10 @@ class Bins(NamedTuple):
 
 
 def _number(x: NDArray[Any], low: NDArray[Any], per_bin: NDArray[Any], count: int) -> Index:
-    place = x - low
-    place *= per_bin
+    # Keys far beyond a row may leave the range of float32.
+    with np.errstate(over="ignore"):
+        place = x - low
+        place *= per_bin
     np.clip(place, 0, count - 1, out=place)
     number: Index = place.astype(np.intp)
     return number

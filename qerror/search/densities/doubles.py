@@ -19,8 +19,8 @@ def ceiling(objective: Objective, best: Array) -> Array:
 
     Where the levels at 2s are levels at s or lie beyond the grid's ends, E(s) <= E(2s) + clip(s), clip(s) being the
     clipping error: each value inside the ends is nearer to some level at s. Clipping falls with s, so E is at least its
-    minimum over an octave, less what all octaves above that may clip. Inf where the grid does not hold its doubles, or
-    the tails are too heavy.
+    minimum over an octave, less what all octaves above that may clip. Inf where the grid does not hold its doubles, the
+    tails are too heavy, or known with an error.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def ceiling(objective: Objective, best: Array) -> Array:
         The least MSE known.
     """
     grid, found = objective.grid, np.full(best.size, np.inf)
-    if not (objective.convex and grid.holds_doubles):
+    # Tails that are only known to a few digits of all mass do not show what little they clip.
+    if not (objective.convex and grid.holds_doubles) or objective.density.tails_error:
         return found
     rows = np.arange(best.size)
     members, shift = objective.members(rows[:, None]), objective.shift[:, None]

@@ -19,7 +19,7 @@ from ..points import numbered
 from .chords import chord
 
 # Thresholds in flight, and values of B and C that are kept of some rows.
-_CHUNK, _KEPT = 1 << 17, 1 << 21
+_CHUNK, _KEPT = 1 << 17, 1 << 18
 # Scales an octave to begin with; how often, and into how many parts, intervals are divided.
 _PER_OCTAVE, _ROUNDS, _PARTS = 8, 6, 4
 # So few zero points are sooner searched than ruled out.
