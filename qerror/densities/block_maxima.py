@@ -134,13 +134,13 @@ class Largest:
         outside = np.exp(-_GUMBEL) / max(1, self.others)
         return self.beyond(outside[outside < 1]) if self.others else np.empty(0)
 
-    def of_tensor(self, size: int) -> tuple[Array, Array]:
-        """Largest magnitudes t of `size` values, as nodes, and their probabilities.
+    def of_tensor(self, size: int, nodes: int = _GUMBEL_NODES) -> tuple[Array, Array]:
+        """Largest magnitudes t of `size` values, as nodes (so many to a panel), and their probabilities.
 
         In z = -log(size P(|x| > t)) the density of t is close to exp(-z - exp(-z)) whatever that of x.
         """
         edges = _GUMBEL
-        node, weight = np.polynomial.legendre.leggauss(_GUMBEL_NODES)
+        node, weight = np.polynomial.legendre.leggauss(nodes)
         half = 0.5 * np.diff(edges)[:, None]
         z = (edges[:-1, None] + half * (node + 1)).ravel()
         outside = np.exp(-z) / size

@@ -114,14 +114,12 @@ def _best_of(
     density: Density, form: BlockFormat, unit: float, size: int | None, rounding: Rounding, model: Model
 ) -> tuple[float, ...]:
     """The same where each block has the better of two scales: the mean of both, and what the choice changes."""
-    for name, value, known in (("rounding", rounding, "nearest"), ("model", model, "exact"), ("size", size, None)):
-        if value != known:
-            said = f"{name} must be {known!r} for rule best_of, got {value!r}"
-            raise ValueError(f"{said}; qerror.simulate draws blocks at any tensor scale")
+    if model != "exact":
+        raise ValueError(f"model must be 'exact' for rule best_of, got {model!r}; qerror.simulate estimates the error")
     single = [form.replace(rule="absmax", constant=constant) for constant in form.constants]
-    columns = [_one(density, candidate, unit, None, rounding, model) for candidate in single]
+    columns = [_one(density, candidate, unit, size, rounding, model) for candidate in single]
     clipping, rounded, bias, cross, power, mean, maximum = np.mean(columns, axis=0).tolist()
-    change = best_of_change(density, form, unit, clipping + rounded)
+    change = best_of_change(density, form, unit, clipping + rounded, rounding, size)
     return (
         clipping + change.clipping,
         rounded + change.mse - change.clipping,

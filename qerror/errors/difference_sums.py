@@ -24,7 +24,7 @@ _TILTS = np.geomspace(0.1, 200.0, 60)[:, None]
 
 
 class Expected(NamedTuple):
-    """E|D|, E[sign D] (R,) and E[w(x_1) sign D] (W, R)."""
+    """E|D|, E[sign D] (R,) and E[w(x_1) sign D] (W, R); the sign of 0 is -1."""
 
     absolute: Array
     sign: Array
@@ -39,6 +39,8 @@ class Sum:
     cells : Cells
     parts : ndarray of shape (1 + W, R, C, 12)
         Their `coefficients`: of the pdf and of the pdf times each weight.
+    kept : ndarray of shape (W, R)
+        Integrals of the pdf times each weight where d is 0.
     mass : ndarray of shape (R,)
         P(|x| <= reach): expectations are over blocks all of whose x are.
     n : int
@@ -46,10 +48,9 @@ class Sum:
         By row, or the same for all.
     """
 
-    def __init__(self, cells: Cells, parts: Array, mass: Array, n: int, offset: Array) -> None:
+    def __init__(self, cells: Cells, parts: Array, kept: Array, mass: Array, n: int, offset: Array) -> None:
         differs = cells.differs
-        self.n, self.offset = n, offset
-        self.kept = parts[1:, :, ~differs, 0].sum(axis=-1)
+        self.n, self.offset, self.kept = n, offset, kept
         self.parts = parts[:, :, differs]
         self.level, self.rate = cells.level[differs], (cells.slope * cells.half)[differs]
         self.differ = self.parts[0, ..., 0].sum(axis=-1)
@@ -57,14 +58,14 @@ class Sum:
         self.highest = float((np.abs(self.level) + np.abs(self.rate)).max(initial=0.0))
         self.period = float(np.abs(offset).max()) + n * self.highest
 
-    def expected(self, size: Array, tolerance: float) -> tuple[Expected, float]:
-        """The expectations, and by how much the last doubling of the series changed the sum of size * E|D|.
+    def expected(self, size: Array, tolerance: float) -> tuple[Expected, Array]:
+        """The expectations, and by how much the last doubling of the series changed the sums of size * E|D|, of signs.
 
-        The series ends when that is below the tolerance, and the same of signs below a coarser one.
+        The series ends when the first is below the tolerance, and the second below a coarser one.
         """
         total = self._at_most_one()
         if self.n < 2 or self.highest == 0:
-            return total, 0.0
+            return total, np.zeros(2)
         self._shorten(np.abs(size), 0.1 * tolerance)
         total = total._replace(absolute=total.absolute + 0.5 * self.period * _later(self.equal, self.differ, self.n))
         first, count, before, change = 0, _FIRST, total, np.full(2, np.inf)
@@ -80,19 +81,20 @@ class Sum:
             first += count
             count = first
             if np.maximum(change, past / 16).max() <= tolerance or 2 * first > _LAST:
-                return found, float(max(change[0], past[0] / 16))
+                return found, np.maximum(change, past / 16) * [1, _COARSER]
 
     def _at_most_one(self) -> Expected:
         """Of D with at most one d that is not 0."""
         n, p, o = self.n, self.equal, self.offset
+        alone = np.where(o > 0, 1.0, -1.0)
         f, signs = self.parts[0], self._signs()
         linear = (o[:, None] + self.level)[..., None] * f + self.rate[:, None] * _times_place(f)
         absolute, sign = (linear * signs).sum(axis=(-1, -2)), (f * signs).sum(axis=(-1, -2))
-        weighted = (self.parts[1:] * signs).sum(axis=(-1, -2)) + np.sign(o) * self.kept
+        weighted = (self.parts[1:] * signs).sum(axis=(-1, -2)) + alone * self.kept
         one, two = n * _power(p, n - 1), (n - 1) * _power(p, n - 2)
         return Expected(
             np.abs(o) * _power(p, n) + one * absolute,
-            np.sign(o) * _power(p, n) + one * sign,
+            alone * _power(p, n) + one * sign,
             _power(p, n - 1) * weighted + two * self.kept * sign,
         )
 

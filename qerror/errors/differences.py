@@ -5,7 +5,7 @@ Integrals of e^(i w d(x)) f(x) over a cell are those of Legendre polynomials: sp
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ..densities.base import Density
 from ..grids.grid import Grid
 
 Mask = NDArray[np.bool_]
+Rounding = Literal["nearest", "stochastic"]
 
 # Legendre polynomials for the pdf on a cell, and nodes for e^(i k t) times one of them where |k| is below their number.
 DEGREES = 12
@@ -39,11 +40,14 @@ class Cells(NamedTuple):
         What each candidate sends a cell to.
     clipped : ndarray of shape (2, C)
         Whether that is an end value and the cell beyond it.
+    around : ndarray of shape (2, 2, C), optional
+        The levels below and above a cell, of each candidate: between them values are rounded stochastically.
     """
 
     edges: Array
     values: Array
     clipped: Mask
+    around: Array | None = None
 
     @property
     def middle(self) -> Array:
@@ -66,9 +70,9 @@ class Cells(NamedTuple):
         return np.asarray(np.abs(self.values[1] - self.values[0]) > _EQUAL * np.abs(self.values).max(axis=0))
 
     @property
-    def matters(self) -> Mask:
-        """Where anything depends on the choice between them."""
-        return np.asarray(self.differs | (self.clipped[0] != self.clipped[1]))
+    def weights(self) -> int:
+        """How many changes there are."""
+        return 3 if self.around is None else 4
 
     @property
     def slope(self) -> Array:
@@ -87,17 +91,31 @@ class Cells(NamedTuple):
         return np.asarray(root[self.differs & (root > self.edges[:-1]) & (root < self.edges[1:])])
 
     def changes(self, x: Array) -> Array:
-        """Clipping, bias and cross term (3, C, N) at the second candidate less those at the first."""
-        off = self.values[:, :, None] - x
-        clipped = np.where(self.clipped[:, :, None], off**2, 0.0)
+        """Clipping, bias and cross term (3, C, N) at the second candidate less those at the first.
+
+        Of stochastic rounding the expected loss, too (4, C, N).
+        """
+        off, beyond = self.values[:, :, None] - x, self.clipped[:, :, None]
+        clipped = np.where(beyond, off**2, 0.0)
+        loss = []
+        if self.around is not None:
+            below, above = self.around[..., None]
+            both = np.where(beyond, off**2, (x - below) * (above - x))
+            loss = [both[1] - both[0]]
+            off = np.where(beyond, off, 0.0)
         change = off[1] - off[0]
-        return np.stack([clipped[1] - clipped[0], 0.0 * change if self.folded else change, x * change])
+        return np.stack([clipped[1] - clipped[0], 0.0 * change if self.folded else change, x * change, *loss])
+
+    def some(self, index: Any) -> Cells:
+        """The same with the values of some of the cells."""
+        around = None if self.around is None else self.around[:, :, index]
+        return Cells(self.edges, self.values[:, index], self.clipped[:, index], around)
 
     def at_end(self, sign: float) -> tuple[float, Array]:
         """The values of d and of the changes at the outer edge above 0 or below."""
         last = -1 if sign > 0 else 0
         x = self.edges[last]
-        one = Cells(np.array([0.0 if self.folded else x, x]), self.values[:, [last]], self.clipped[:, [last]])
+        one = self.some([last])._replace(edges=np.array([0.0 if self.folded else x, x]))
         first, second = one.values[:, 0].tolist()
         loss = (second - first) * (2 * x - first - second) if one.differs[0] else 0.0
         return float(loss), one.changes(x.reshape(1, 1))[:, 0, 0]
@@ -111,14 +129,19 @@ class Rows(NamedTuple):
     mass: Array
 
 
-def loss_change(grid: Grid, scales: tuple[float, float], x: Array) -> Array:
-    """The values of d at single places."""
-    first, second = (s * grid.levels[np.searchsorted(grid.thresholds, x / s)] if s > 0 else 0 * x for s in scales)
-    equal = np.abs(second - first) <= _EQUAL * np.maximum(np.abs(first), np.abs(second))
-    return np.where(equal, 0.0, (second - first) * (2 * x - first - second))
+def loss_change(grid: Grid, scales: tuple[float, float], x: Array, rounding: Rounding) -> Array:
+    """The values of d at single places, and the expected loss at the second scale less that at the first: (2, N)."""
+    low, high = -float(np.abs(x).max()) - 1, float(np.abs(x).max()) + 1
+    cells = joint_cells(grid, scales, low, high, np.empty(0), rounding)
+    cells = cells.some(np.searchsorted(cells.edges, x) - 1)
+    first, second = cells.values
+    d = np.where(cells.differs, (second - first) * (2 * x - first - second), 0.0)
+    return np.stack([d, -d if cells.around is None else cells.changes(x[:, None])[3, :, 0]])
 
 
-def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float, cuts: Array) -> Cells:
+def joint_cells(
+    grid: Grid, scales: tuple[float, float], low: float, high: float, cuts: Array, rounding: Rounding = "nearest"
+) -> Cells:
     """Cells of [low, high] for two scales.
 
     Examples
@@ -128,26 +151,32 @@ def joint_cells(grid: Grid, scales: tuple[float, float], low: float, high: float
     >>> cells.values[:, -1].tolist(), bool(cells.differs[-1])
     ([1.0, 1.0], False)
     """
-    marks = np.concatenate([[grid.min], grid.thresholds, [grid.max]])
-    return _cut(grid, scales, np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]]), low, high)
+    stochastic = rounding == "stochastic"
+    marks = np.concatenate([grid.levels if stochastic else [grid.min, grid.max], grid.thresholds])
+    edges = np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]])
+    return _cut(grid, scales, edges, low, high, stochastic)
 
 
 def _more(grid: Grid, scales: tuple[float, float], cells: Cells, cuts: Array) -> Cells:
     low, high = cells.edges[[0, -1]].tolist()
-    return _cut(grid, scales, np.concatenate([cells.edges, cuts]), low, high)
+    return _cut(grid, scales, np.concatenate([cells.edges, cuts]), low, high, cells.around is not None)
 
 
-def _cut(grid: Grid, scales: tuple[float, float], edges: Array, low: float, high: float) -> Cells:
+def _cut(grid: Grid, scales: tuple[float, float], edges: Array, low: float, high: float, stochastic: bool) -> Cells:
     edges = np.unique(edges[(edges >= low) & (edges <= high)])
     edges = edges[np.append(np.diff(edges) > 1e-13 * high, True)]
     edges[0] = low
     middle = 0.5 * (edges[1:] + edges[:-1])
     values, clipped = np.zeros((2, middle.size)), np.ones((2, middle.size), np.bool_)
+    around = np.zeros((2, 2, middle.size)) if stochastic else None
     for row, scale in enumerate(scales):
         if scale > 0:
             values[row] = scale * grid.levels[np.searchsorted(grid.thresholds, middle / scale)]
             clipped[row] = (middle < scale * grid.min) | (middle > scale * grid.max)
-    return Cells(edges, values, clipped)
+            if around is not None:
+                above = np.clip(np.searchsorted(grid.levels, middle / scale), 1, len(grid) - 1)
+                around[:, row] = scale * grid.levels[above - 1], scale * grid.levels[above]
+    return Cells(edges, values, clipped, around)
 
 
 def resolved(density: Density, grid: Grid, scales: tuple[float, float], cells: Cells, rows: Rows) -> Cells:
@@ -181,20 +210,39 @@ def _rest(parts: Array) -> Array:
 
 
 def coefficients(density: Density, cells: Cells, rows: Rows, *, changes: bool = False) -> Array:
-    """What each Legendre polynomial has of f on each cell, and of f times each of the changes: (1 or 4, R, C, 12)."""
-    used = cells.matters
+    """What each Legendre polynomial has of f on each cell, and of f times each of the changes: (1 + W, R, C, 12).
+
+    0 on cells where the candidates agree.
+    """
+    used = cells.differs
     u = (cells.middle[:, None] + cells.half[:, None] * _NODES)[used]
     inside = (np.abs(cells.middle) < rows.reach[:, None])[:, used, None]
     x = rows.size[:, None, None] * u
     f = np.where(inside, np.asarray(density.pdf(x)) * rows.size[:, None, None], 0.0) * cells.half[used, None]
     f *= 2 if cells.folded else 1
-    out = np.zeros((4 if changes else 1, rows.size.size, used.size, DEGREES))
+    out = np.zeros(((1 + cells.weights) if changes else 1, rows.size.size, used.size, DEGREES))
     out[0, :, used] = (f @ _FIT).swapaxes(0, 1)
     if changes:
-        one = Cells(cells.edges, cells.values[:, used], cells.clipped[:, used])
-        for part, change in zip(out[1:], one.changes(u), strict=True):
+        for part, change in zip(out[1:], cells.some(used).changes(u), strict=True):
             part[:, used] = (f * change) @ _FIT
     return out
+
+
+def changes_of_equals(density: Density, cells: Cells, rows: Rows) -> Array:
+    """The integrals of f times each of the changes over the cells where the candidates agree: (W, R)."""
+    inner = np.where(cells.middle < 0, cells.edges[1:], cells.edges[:-1])
+    outer = np.where(cells.middle < 0, cells.edges[:-1], cells.edges[1:])
+    # Parabolas, from three places: about the end next to 0, where much of f may be.
+    step = 0.5 * (outer - inner)
+    at = cells.changes(inner[:, None] + step[:, None] * np.arange(3))
+    powers = [at[..., 0], -1.5 * at[..., 0] + 2 * at[..., 1] - 0.5 * at[..., 2], at @ np.array([0.5, -1.0, 0.5])]
+    some = np.flatnonzero(~cells.differs & (at != 0).any(axis=(0, 2)))
+    edges = np.sort(np.stack([inner, outer], axis=-1)[some], axis=-1)
+    edges = np.clip(edges, -rows.reach[:, None, None], rows.reach[:, None, None]) * rows.size[:, None, None]
+    moments = density.cell_moments(edges, rows.size[:, None, None] * inner[some, None])[..., 0]
+    moments /= (rows.size[:, None] * step[some]) ** np.arange(3)[:, None, None]
+    found = np.einsum("pwc,prc->wr", np.stack(powers)[..., some], moments)
+    return np.asarray(found * (2 if cells.folded else 1))
 
 
 def waves(k: Array) -> NDArray[np.complex128]:

@@ -63,7 +63,9 @@ def quantization_error(
     Raises
     ------
     ValueError
-        For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model.
+        For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model; for block
+        rules whose error is no finite sum ("optimal", and "best_of" of more than two constants: the least of three
+        dependent sums is no one-dimensional transform): `simulate` has these with their standard errors.
 
     Examples
     --------

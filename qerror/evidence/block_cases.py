@@ -51,20 +51,18 @@ def check_count(form: BlockFormat, n: int) -> None:
         )
 
 
-def is_predicted(form: BlockFormat, rounding: str) -> bool:
-    """Whether `quantization_error` knows the format: not by rule optimal, by best_of with two constants, to nearest.
+def is_predicted(form: BlockFormat) -> bool:
+    """Whether `quantization_error` knows the format: not by rule optimal, by best_of with two constants.
 
     Examples
     --------
     >>> from qerror.grids.block_formats import block_format
-    >>> is_predicted(block_format("mxfp4"), "stochastic")
+    >>> is_predicted(block_format("mxfp4"))
     True
-    >>> is_predicted(block_format("mxfp4").replace(rule="optimal"), "nearest")
+    >>> is_predicted(block_format("mxfp4").replace(rule="optimal"))
     False
     """
-    if form.rule == "best_of":
-        return rounding == "nearest" and len(form.constants) == 2
-    return form.rule != "optimal"
+    return form.rule != "optimal" and len(form.constants) <= 2
 
 
 def tensor_scales(density: Density, form: BlockFormat) -> dict[str, float]:

@@ -179,7 +179,7 @@ def verify(
     Returns
     -------
     VerificationReport
-        A row for each density, grid, scale and rounding mode (rule best_of: to nearest).
+        A row for each density, grid, scale and rounding mode.
 
     Raises
     ------
@@ -196,15 +196,11 @@ def verify(
     total = as_int("n", n, _LEAST, MOST_SAMPLES)
     seed = seed_of(rng)
     pairs = [(d, g) for d in _densities(densities) for g in _grids(grids, total)]
-    cases = [(d, g, rounding, i) for i, (d, g) in enumerate(pairs) for rounding in ROUNDINGS if _predicted(g, rounding)]
+    cases = [(d, g, rounding, i) for i, (d, g) in enumerate(pairs) for rounding in ROUNDINGS]
     rows = [row for case in (progress or iter)(cases) for row in _rows(*case, n=total, seed=seed)]
     tests = sum(not math.isnan(found.z) for row in rows for found in row.terms.values())
     threshold = float(-ndtri(_SPENT / (2 * max(tests, 1))))
     return VerificationReport(tuple(rows), total, seed, threshold, _detectable(rows, threshold))
-
-
-def _predicted(grid: Grid | BlockFormat, rounding: str) -> bool:
-    return not isinstance(grid, BlockFormat) or is_predicted(grid, rounding)
 
 
 def predict(density: Density, grid: Grid | BlockFormat, scale: Array, rounding: Rounding) -> dict[str, Array]:
@@ -286,7 +282,7 @@ def _grids(given: Any, n: int) -> list[Grid | BlockFormat]:
     found = [as_format(item) for item in several]
     for form in found:
         if isinstance(form, BlockFormat):
-            if not is_predicted(form, "nearest"):
+            if not is_predicted(form):
                 raise ValueError(f"grids must have rules whose error is predicted, got {form!r}; absmax is one")
             check_count(form, n)
     return found

@@ -108,7 +108,7 @@ def _measure(
 def _errors(subject: BlockSubject, density: Density, measured: SimulatedTerms) -> list[Finding]:
     """Terms that are too far from their prediction."""
     form = subject.form
-    if not is_predicted(form, subject.rounding):
+    if not is_predicted(form):
         return []
     predicted = quantization_error(density, form, subject.scale, rounding=subject.rounding)  # type: ignore[arg-type]
     size = math.sqrt(float(predicted.power))
