@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from .._types import Array
-from ..grids.grid import Grid
 from .block_maxima import finite
 from .blocks import BlockScaled
 
@@ -13,15 +12,15 @@ from .blocks import BlockScaled
 _LOG_STEP = 0.5
 
 
-def largest_values(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array]:
+def largest_values(blocks: BlockScaled, ends: Array) -> tuple[Array, Array, Array]:
     """Values x that are the largest of their block, what each counts, and its scale: nodes of an integral.
 
-    The counts add up to 1 / B. Between nodes of a panel x / scale meets neither level nor threshold of `grid`.
+    The counts add up to 1 / B. Between nodes of a panel x / scale meets none of `ends`.
 
     Examples
     --------
     >>> import qerror as qe
-    >>> _, count, _ = largest_values(qe.BlockScaled(qe.Gaussian(), "mxfp4"), qe.grid("e2m1"))
+    >>> _, count, _ = largest_values(qe.BlockScaled(qe.Gaussian(), "mxfp4"), qe.grid("e2m1").thresholds)
     >>> round(32 * float(count.sum()), 12)
     1.0
     """
@@ -29,15 +28,15 @@ def largest_values(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array
     tops = np.concatenate([-x, x]), np.concatenate([lower, upper]), np.tile(scale, 2)
     if blocks.form.scale_format is None:
         return tops
-    x, count, scale = (np.concatenate(parts) for parts in zip(_rings(blocks, grid), tops, strict=True))
+    x, count, scale = (np.concatenate(parts) for parts in zip(_rings(blocks, ends), tops, strict=True))
     return x, count, scale
 
 
-def _rings(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array]:
+def _rings(blocks: BlockScaled, ends: Array) -> tuple[Array, Array, Array]:
     """Nodes in the rings of stored scales."""
     low, high = blocks.largest.span
     shells = blocks.shells.select((blocks.shells.own > 0) & (blocks.shells.outer > low))
-    points = np.unique(np.abs(np.concatenate([grid.levels, grid.thresholds])))
+    points = np.unique(np.abs(ends))
     steps = np.exp(np.arange(np.log(low), np.log(high), _LOG_STEP))
     known = np.abs(
         np.concatenate([steps, blocks.largest.marks, finite(blocks.base.panels()), finite(blocks.base.kinks)])
@@ -50,4 +49,6 @@ def _rings(blocks: BlockScaled, grid: Grid) -> tuple[Array, Array, Array]:
     x, weight, owner = blocks.largest.between(cuts[row, at], cuts[row, at + 1])
     count = weight * shells.own[row[owner]] * blocks.largest.below(x)
     both = np.concatenate([-x, x])
-    return both, np.tile(count, 2) * np.asarray(blocks.base.pdf(both)), np.tile(shells.scale[row[owner]], 2)
+    upper = np.asarray(blocks.base.pdf(x))
+    lower = upper if blocks.symmetric else np.asarray(blocks.base.pdf(-x))
+    return both, np.tile(count, 2) * np.concatenate([lower, upper]), np.tile(shells.scale[row[owner]], 2)

@@ -155,7 +155,9 @@ def _mean_level(blocks: BlockScaled, grid: Grid) -> float:
 
 def _maximum(blocks: BlockScaled, grid: Grid, rounding: Rounding) -> float:
     """The largest values' part of the mean squared error."""
-    x, count, scale = largest_values(blocks, grid)
+    # Where the loss changes its parabola.
+    ends = grid.thresholds if rounding == "nearest" else grid.levels
+    x, count, scale = largest_values(blocks, ends)
     return float((count * _loss(x, scale, grid, rounding)).sum())
 
 
