@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import pickle
@@ -16,7 +17,7 @@ import qerror as qe
 from qerror.files import open_checkpoint
 from qerror.results import Status
 from qerror.rules import RULES, RuleResult, as_rule
-from qerror.tensors import plans
+from qerror.tensors import fitting, plans
 
 RNG = np.random.default_rng(20250405)
 # The library and a test add float64 numbers in different orders.
@@ -485,6 +486,25 @@ def test_large_tensors_are_measured_when_asked_while_x_is_there() -> None:
     x *= 2
     with pytest.raises(ValueError, match="x has changed since it was fitted"):
         _ = changed.excess_db
+
+
+def test_small_tensors_may_change_before_they_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    own = fitting.choose
+    monkeypatch.setattr(fitting, "choose", lambda tensor, plan: searched.append(plan.label) or own(tensor, plan))
+    x, weights = heavy((4, 10)), np.random.default_rng(3).uniform(0, 1, (4, 10))
+    known = qe.fit(x, "int4", rule="minmax", axis=0, weights=weights, measure=True)
+    assert len(searched) == 2
+    results = [qe.fit(x, "int4", rule="minmax", axis=0, weights=weights) for _ in range(3)]
+    # The optimum is searched for when it is asked for, in the values that there were.
+    assert len(searched) == 5
+    x *= 2
+    weights[:] = 1
+    later, stored, copied = results[0], pickle.loads(pickle.dumps(results[1])), copy.deepcopy(results[2])
+    for result in (later, stored, copied):
+        np.testing.assert_array_equal(result.excess_db, known.excess_db)
+        np.testing.assert_array_equal(result.error.mse, known.error.mse)
+    assert "sqnr_db" in repr(qe.fit(x, "int4", rule="minmax"))
 
 
 def test_results_are_values() -> None:

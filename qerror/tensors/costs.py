@@ -52,17 +52,25 @@ class Costs:
         Measures the fit. It and `optimum` hold the tensor; both are let go of when all is measured.
     optimum : callable or None
         Measures what rule "optimal" chooses; None where the fit is that.
+    small : bool
+        Whether to measure what is not known yet before a copy is made or stored, rather than leave it out.
     """
 
     def __init__(
-        self, groups: Groups, own: Callable[[], GroupCosts], optimum: Callable[[], GroupCosts] | None = None
+        self,
+        groups: Groups,
+        own: Callable[[], GroupCosts],
+        optimum: Callable[[], GroupCosts] | None = None,
+        small: bool = False,
     ) -> None:
-        self._groups, self._measure, self._optimum = groups, own, optimum
+        self._groups, self._measure, self._optimum, self._small = groups, own, optimum, small
 
     def __getstate__(self) -> dict[str, Any]:
         """What is known so far; the tensor stays behind."""
+        if self._small:
+            self.compute()
         later = None if self._optimum is None else _gone
-        known = {"_groups": self._groups, "_measure": _gone, "_optimum": later}
+        known = {"_groups": self._groups, "_measure": _gone, "_optimum": later, "_small": False}
         return {**known, **{key: self.__dict__[key] for key in ("_own", "_best") if key in self.__dict__}}
 
     @cached_property
@@ -119,8 +127,8 @@ class Costs:
         return float(_decibels(own.mse, best.mse, own.power))
 
     def lines(self) -> dict[str, str]:
-        """For the repr: what is known without computing anything."""
-        if "_own" not in self.__dict__:
+        """For the repr: what is known, and what is measured in no time."""
+        if "_own" not in self.__dict__ and not self._small:
             return {"error": "not measured yet"}
         total = self.total
         return {"mse": f"{total.mse:.10g}", "sqnr_db": f"{total.sqnr_db:.10g}"}

@@ -20,7 +20,7 @@ from .costs import Costs, measure_groups
 from .groups import Grouped
 from .plans import choose, with_family
 
-# Up to this many elements everything is measured with the fit.
+# Of up to this many elements a copy is kept until they are measured, which may take many times as long as the fit.
 _SMALL = 1 << 18
 
 
@@ -82,9 +82,9 @@ def fit(
     tensor_scale : float, optional
         In place of that one: of a part of a tensor, or where several tensors share it (q, k and v in one kernel).
     measure : bool, optional
-        Whether to measure `error`, `clipped_fraction` and `excess_db` now, or when they are first asked for: until then
-        x must stay unchanged. None: now for tensors of up to 262 144 elements (a rule such as minmax is many times
-        faster than measuring it and than the search it is compared with).
+        Whether to measure `error`, `clipped_fraction` and `excess_db` now, or when they are first asked for: a rule
+        such as minmax is many times faster than measuring it and than the search it is compared with. Until then x must
+        stay unchanged. None: when asked for, and of up to 262 144 elements a copy is kept, so that x may change.
 
     Returns
     -------
@@ -231,13 +231,17 @@ def _result(
     measure: bool | None,
 ) -> FitResult:
     """What was chosen in the shape of the groups, with its costs and those of the `best` plan beside it."""
-    groups = tensor.groups
+    groups, small = tensor.groups, measure is None and tensor.values.size <= _SMALL
+    if small:
+        weights = None if tensor.weights is None else tensor.weights.copy()
+        tensor = dataclasses.replace(tensor, values=tensor.values.copy(), weights=weights)
     costs = Costs(
         groups,
         lambda: measure_groups(tensor, plan.grid, chosen),
         None if best is None else lambda: measure_groups(tensor, plan.grid, choose(tensor, best)),
+        small,
     )
-    if tensor.values.size <= _SMALL if measure is None else measure:
+    if measure:
         costs.compute()
     names = ("scale", "shift", "status", *(["zero_point"] if plan.zero_point else []))
     scale, shift, status, *integer = (groups.join([getattr(part, name) for part in chosen]) for name in names)
