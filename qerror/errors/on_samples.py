@@ -11,6 +11,7 @@ from .._threads import chunk_slices, thread_map
 from .._types import Array, Index
 from ..casting.arithmetic import level_round
 from ..casting.cast import dequantize, quantize
+from ..casting.losses import PIECE, Losses
 from ..casting.scratch import Scratch
 from ..densities.base import Density
 from ..grids.grid import Grid
@@ -46,6 +47,29 @@ def error_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Arra
         out[:, part] = _terms(rows, source[part], grid, scale[part], shift[part])
 
     thread_map(work, chunk_slices(scale.size, max(1, _CHUNK // rows.n)))
+    return out
+
+
+def mse_of_rows(density: Density, grid: Grid, scale: Array, shift: Array) -> Array | None:
+    """The MSE of each member of a sample at several scales and shifts, shape (R, F); None where this does not pay.
+
+    Every value is rounded at every scale, in the caches.
+    """
+    held = rows_of(density)
+    if held is None or held[0].n > _LONG or not (np.abs(shift) <= _FAR * scale).all():
+        return None
+    rows, source = held
+    source, out = np.broadcast_to(source, scale.shape[:1]), np.empty(scale.shape)
+    step = max(1, PIECE // rows.n)
+
+    def work(part: slice) -> None:
+        some = rows.select(source[part])
+        x = np.asarray(some.values, np.float64)
+        loss = Losses(grid, x.size)
+        for k, (s, z) in enumerate(zip(scale[part].T, shift[part].T, strict=True)):
+            out[part, k] = loss(x - z[:, None] if z.any() else x, s, some.weights) / some.total
+
+    thread_map(work, chunk_slices(len(scale), step))
     return out
 
 

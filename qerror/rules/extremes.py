@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import chunk_slices
 from .._types import Array
 from ..densities.base import Density
 from ..errors.exact import error_sums, flatten
+from ..errors.on_samples import mse_of_rows
 from ..grids.block_rules import farthest_is_lowest
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
@@ -134,21 +136,26 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0, inclu
     """
     levels, whole = as_grid(grid), minmax(density, grid, shift=shift, include_zero=include_zero)
     members, scale, z, shape = flatten(density, whole.scale, whole.shift)
-    least, best = np.full(scale.size, np.inf), np.ones(scale.size)
     moves = is_word(shift, "optimal")
-    for factors in np.array_split(_SHRINK, -(-_SHRINK.size // max(1, _AT_ONCE // scale.size))):
-        row = np.repeat(np.arange(scale.size), factors.size)
-        factor = np.tile(factors, scale.size)
-        copies = members.take(row) if members.shape else members
-        mse = error_sums(copies, levels, factor * scale[row], (factor if moves else 1.0) * z[row]).mse
-        mse = mse.reshape(-1, factors.size)
-        chosen, lowest = factors[mse.argmin(axis=1)], mse.min(axis=1)
-        better = lowest < least
-        least, best = np.where(better, lowest, least), np.where(better, chosen, best)
+    tried = scale[:, None] * _SHRINK, z[:, None] * (_SHRINK if moves else np.ones(_SHRINK.size))
+    mse = mse_of_rows(members, levels, *tried)
+    best = _SHRINK[(_mse(members, levels, *tried) if mse is None else mse).argmin(axis=1)]
     # Where nothing depends on the scale, what stands for all is left alone.
     best = np.where(np.ravel(whole.status) == Status.RULE, best, 1.0)
     shifts = (z * best if moves else z).reshape(shape)[()]
     return RuleResult((best * scale).reshape(shape)[()], shifts, whole.status)
+
+
+def _mse(density: Density, grid: Grid, scale: Array, shift: Array) -> Array:
+    """The MSE of each member at several scales and shifts, some at a time."""
+    out = np.empty(scale.shape)
+    for some in chunk_slices(scale.shape[1], max(1, _AT_ONCE // len(scale))):
+        columns = scale[:, some].shape
+        row = np.repeat(np.arange(len(scale)), columns[1])
+        copies = density.take(row) if density.shape else density
+        sums = error_sums(copies, grid, scale[:, some].ravel(), shift[:, some].ravel())
+        out[:, some] = sums.mse.reshape(columns)
+    return out
 
 
 def ocp(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResult:

@@ -161,14 +161,15 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     clip = np.broadcast_to(start, shape).ravel().copy()
     active = np.arange(clip.size)
     for _ in range(as_int("n_iter", n_iter, 1, MOST_STEPS)):
-        here, a, centre = members.take(active) if members.shape else members, clip[active], at[active]
+        # Of all members, settled or not: to take some of them costs more than what is looked up in them.
         # Strictly beyond the clip: a value exactly at -a is inside.
-        below = here.moments(-np.inf, np.nextafter(centre - a, -np.inf), centre)
-        above = here.moments(centre + a, np.inf, centre)
+        below = members.moments(-np.inf, np.nextafter(at - clip, -np.inf), at)
+        above = members.moments(at + clip, np.inf, at)
         outside = np.minimum(below[0] + above[0], 1.0)
-        moved = (above[1] - below[1]) / (4.0**-bits / 3 * (1.0 - outside) + outside)
+        moved = ((above[1] - below[1]) / (4.0**-bits / 3 * (1.0 - outside) + outside))[active]
+        unsettled = np.abs(moved - clip[active]) > tol * clip[active]
         clip[active] = moved
-        active = active[np.abs(moved - a) > tol * a]
+        active = active[unsettled]
         if not active.size:
             break
     settled = np.ones(clip.size, np.bool_)
