@@ -21,7 +21,7 @@ from .fitting import TensorFit, stored_arrays, tensor_fits
 from .folder import Folder
 from .parts import Part, joined_parts
 from .recipe import Recipe
-from .report import finite, report
+from .rows import finite, report
 from .running import check_complete
 from .tasks import Task, model_name
 

@@ -17,7 +17,7 @@ from ..checkpoints.engines import dask_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
 from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.recipe import Recipe
-from ..checkpoints.report import report, row, totals
+from ..checkpoints.rows import report, row, totals
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, absolute, model_name, open_work
 from ..files.scales import check_apart, check_output, open_scales, read_scales

@@ -17,7 +17,7 @@ from rich.table import Table
 import qerror as qe
 
 from .._check import plain
-from ..checkpoints.report import finite
+from ..checkpoints.rows import finite
 
 T = TypeVar("T")
 
