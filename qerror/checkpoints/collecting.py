@@ -62,7 +62,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
         for grid in recipe.grids
     }
     try:
-        for info, part in _tensors(folder, tasks, infos):
+        for info, part in joined_tensors(folder, tasks, infos):
             if isinstance(part, str):
                 done.append(TensorFit(info, failed=part))
                 continue
@@ -82,7 +82,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     return done, plan
 
 
-def _tensors(
+def joined_tensors(
     folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]
 ) -> Iterator[tuple[TensorInfo, Part | str]]:
     """Each tensor with its parts as one, or why it could not be fitted."""

@@ -126,8 +126,8 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors, planned and kept, each in whole bytes."""
-        return sum(-(-each.bits // 8) for each in self.tensors.values())
+        """Bytes of all tensors, planned and kept."""
+        return sum(each.bits for each in self.tensors.values()) // 8
 
     def counts(self) -> dict[str, int]:
         """How many tensors have each format, most bits first."""
@@ -206,9 +206,9 @@ def _plan(content: Mapping[str, Any]) -> Plan:
         if form != KEEP:
             check_format(form)
         shape = tuple(int(n) for n in table.get("shape", ()))
-        numbers = (_number(table.get(key)) for key in ("mse", "power"))
-        bits, why = int(table.get("bits", 0)), str(table.get("why", ""))
-        tensors[str(name)] = PlannedTensor(form, shape, str(table.get("dtype", "")), bits, *numbers, why)
+        mse, power = _number(table.get("mse")), _number(table.get("power"))
+        bits, dtype, why = int(table.get("bits", 0)), str(table.get("dtype", "")), str(table.get("why", ""))
+        tensors[str(name)] = PlannedTensor(form, shape, dtype, bits, mse, power, why)
     model = content["model"]
     proof = content.get("proof", {})
     return Plan(
@@ -219,19 +219,21 @@ def _plan(content: Mapping[str, Any]) -> Plan:
         _point(content.get("total", {})),
         _number(proof.get("bound")),
         proof.get("proven") is True,
-        tuple(Point(int(bits), *map(_number, rest)) for bits, *rest in content.get("front", ())),
+        tuple(_front_point(*numbers) for numbers in content.get("front", ())),
         tuple(map(_point, content.get("uniform", ()))),
         dict(content.get("options", {})),
     )
 
 
 def _point(table: Mapping[str, Any]) -> Point:
-    numbers = (_number(table.get(key)) for key in ("error", "bits_per_value"))
-    error, bits_per_value = numbers
-    db = table.get("db")
+    numbers = (table.get(key) for key in ("error", "bits_per_value", "db"))
+    return dataclasses.replace(_front_point(table.get("bits", 0), *numbers), name=str(table.get("name", "")))
+
+
+def _front_point(bits: Any, error: Any, bits_per_value: Any, db: Any) -> Point:
     # JSON has no infinity: without an error there are infinitely many decibels.
     found = math.inf if db is None and error == 0 else _number(db)
-    return Point(int(table.get("bits", 0)), error, bits_per_value, found, str(table.get("name", "")))
+    return Point(int(bits), _number(error), _number(bits_per_value), found)
 
 
 def _number(value: Any) -> float:
