@@ -104,7 +104,9 @@ def plan(
     where = None if weights is None else os.fspath(weights)
     asked = Asked(formats, extra, tuple(include), tuple(exclude), one_dimensional, where, tuple(together))
     measured = measure(model, asked, ErrorFile(errors), memory, progress)
-    said: dict[str, Any] = {"sensitivity": sensitivity if isinstance(sensitivity, int | float | str) else shown(sensitivity)}
+    said: dict[str, Any] = {
+        "sensitivity": sensitivity if isinstance(sensitivity, int | float | str) else shown(sensitivity)
+    }
     said |= {"weights": where, "together": list(measured.together), "keep": list(keep)}
     said |= {"include": list(include), "exclude": list(exclude)}
     return planned(measured, formats, kind, value, sensitivity, kept, said)
