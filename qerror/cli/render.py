@@ -55,6 +55,8 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "bias": ("bias", "s"),
     "sqnr_db": ("SQNR dB", ".3f"),
     "optimal_sqnr_db": ("best SQNR dB", ".3f"),
+    "power_db": ("power / error dB", ".3f"),
+    "share": ("% of error", ".1f"),
     "excess_db": ("lost dB", ".4f"),
     "behind_db": ("behind dB", ".3f"),
     "from": ("1% from", "#.4g"),

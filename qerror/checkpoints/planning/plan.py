@@ -37,6 +37,8 @@ class PlannedTensor:
         All that is stored of it: codes, scales, tensor scale.
     mse, power : float
         Mean squared error with the best scales, and mean square; weighted where importance was given. nan: not known.
+    error : float
+        What it adds to the plan's error: its MSE times what that counts.
     why : str
         Why it is kept, where it could not be anything else.
     """
@@ -47,6 +49,7 @@ class PlannedTensor:
     bits: int = 0
     mse: float = math.nan
     power: float = math.nan
+    error: float = 0.0
     why: str = ""
 
     @property
@@ -167,6 +170,7 @@ def _table(each: PlannedTensor) -> dict[str, Any]:
         "mse": each.mse,
         "sqnr_db": each.sqnr_db,
         "power": each.power,
+        "error": each.error,
         "bits": each.bits,
         "shape": list(each.shape),
         "dtype": each.dtype,
@@ -206,9 +210,9 @@ def _plan(content: Mapping[str, Any]) -> Plan:
         if form != KEEP:
             check_format(form)
         shape = tuple(int(n) for n in table.get("shape", ()))
-        mse, power = _number(table.get("mse")), _number(table.get("power"))
+        mse, power, error = (_number(table.get(key)) for key in ("mse", "power", "error"))
         bits, dtype, why = int(table.get("bits", 0)), str(table.get("dtype", "")), str(table.get("why", ""))
-        tensors[str(name)] = PlannedTensor(form, shape, dtype, bits, mse, power, why)
+        tensors[str(name)] = PlannedTensor(form, shape, dtype, bits, mse, power, error, why)
     model = content["model"]
     proof = content.get("proof", {})
     return Plan(

@@ -197,11 +197,11 @@ def _tensors(
     out: dict[str, PlannedTensor] = {}
     for each, option in zip(found, chosen, strict=True):
         form = each.formats[option]
-        for name in each.names:
+        for name, cost in zip(each.names, each.costs[option], strict=True):
             info, errors = of[name].info, of[name].formats
             power = next((error.power for error in errors.values()), math.nan)
             mse = 0.0 if form == KEEP else errors[form].mse
-            out[name] = PlannedTensor(form, info.shape, info.dtype, stored_bits(info, form), mse, power)
+            out[name] = PlannedTensor(form, info.shape, info.dtype, stored_bits(info, form), mse, power, cost)
     for name, reason in why.items():
         if name in left:
             info = left[name]
