@@ -5,10 +5,11 @@ from .collecting import collect
 from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from .planning import Plan, plan, read_plan
 from .recipe import Recipe
+from .reporting import report
 from .sketch import Sketch, TensorSketch, load_sketch, scan
 from .verbs import fit
 
 __all__ = [
     "Plan", "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "fit", "fit_tensors",
-    "load_sketch", "open", "plan", "read_plan", "scan", "select_tensors",
+    "load_sketch", "open", "plan", "read_plan", "report", "scan", "select_tensors",
 ]  # fmt: skip
