@@ -370,7 +370,7 @@ def test_traces_count_half_a_trace_times_the_error(tmp_path: Path) -> None:
         plan(where, FORMATS, bits=8, sensitivity=each) for each in (traces, tmp_path / "h.json", tmp_path / "h.csv")
     ]
     assert found[0].tensors == found[1].tensors == found[2].tensors
-    # Most bits go to the tensor with the largest trace, the second here; where errors do not count there are as few as can be.
+    # Most bits go to the second, which has the largest trace; where errors do not count there are as few as can be.
     assert [each.format for each in found[0].tensors.values() if not each.why] == ["int8:axis=0", "bf16", "nvfp4"]
     q = found[0].tensors["a.q.weight"]
     assert q.error == 0.5 * 1e4 * q.mse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from ..planning.plan import Point
@@ -11,8 +11,8 @@ from ..planning.plan import Point
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 120, 16, 48
 _TICKS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
-# Between two labels, in pixels.
-_LINE = 15
+# Of a letter in a name, in pixels, about.
+_LETTER = 7.0
 
 
 def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) -> str:
@@ -22,7 +22,7 @@ def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) 
     if not every:
         return ""
     bits = [math.log2(point.bits_per_value) for point in every]
-    low, high = min(bits) - 0.06, max(bits) + 0.06
+    low, high = min(bits) - 0.25, max(bits) + 0.06
     bottom = math.floor((min(point.db for point in every) - 1) / 5) * 5
     top = math.ceil((max(point.db for point in every) + 1) / 5) * 5
 
@@ -47,9 +47,10 @@ def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) 
     return "\n".join([*out, "</svg>"])
 
 
-def _axes(x: object, y: object, low: float, high: float, bottom: float, top: float) -> list[str]:
-    assert callable(x)
-    assert callable(y)
+_Map = Callable[[float], float]
+
+
+def _axes(x: _Map, y: _Map, low: float, high: float, bottom: float, top: float) -> list[str]:
     out = []
     for tick in (t for t in _TICKS if low <= t <= high):
         at = f"{x(tick):.1f}"
@@ -85,13 +86,29 @@ def _mark(x: float, y: float, name: str, kind: str) -> str:
 
 
 def _labels(marks: Sequence[tuple[float, float, str, str]]) -> list[str]:
-    """Names right of their marks, moved down where two would overlap."""
+    """Names beside their marks, where they cover neither another name nor a mark."""
     out: list[str] = []
-    placed: list[tuple[float, float, float]] = []
-    for x, y, name, kind in sorted(marks, key=lambda mark: mark[1]):
-        width, at = 7.2 * len(name), y + 4
-        while any(abs(at - b) < _LINE and x < a + w and a < x + width for a, b, w in placed):
-            at += 2
-        placed.append((x, at, width))
-        out.append(f'<text class="{kind}-name" x="{x + 11:.1f}" y="{at:.1f}">{escape(name)}</text>')
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, *_ in marks]
+    for x, y, name, kind in sorted(marks, key=lambda mark: (mark[3] == "uniform", mark[1])):
+        box, anchor, at = _free(x, y, _LETTER * len(name), taken)
+        taken.append(box)
+        left = box[0] if anchor == "start" else box[2]
+        out.append(
+            f'<text class="{kind}-name" x="{left:.1f}" y="{at:.1f}" text-anchor="{anchor}">{escape(name)}</text>'
+        )
     return out
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _free(x: float, y: float, width: float, taken: Sequence[_Box]) -> tuple[_Box, str, float]:
+    """The first place near a mark that is free: right, left, and then further down and up."""
+    for away in (0.0, 11, -11, 16, -16, 24, -24):
+        for anchor in ("start", "end"):
+            left = x + 11 if anchor == "start" else x - 11 - width
+            box = (left, y + away - 7, left + width, y + away + 7)
+            apart = all(box[2] < a or c < box[0] or box[3] < b or d < box[1] for a, b, c, d in taken)
+            if apart and box[0] > 0:
+                return box, anchor, y + away + 4
+    return (x + 11, y - 7, x + 11 + width, y + 7), "start", y + 4

@@ -167,7 +167,7 @@ def verdict(content: Content) -> list[str]:
         bits, db = plan.total.bits_per_value, plan.total.db
         said.append(
             f"The plan stores {_count(values, 'value')} in {bits:.4g} bits each, scales and all, at "
-            f"{_decibels(db)} of power over weighted error; the file takes {_size(plan.size)} with all that is kept."
+            f"{_decibels(db)} of power over {_weighted(plan)}; the file takes {_size(plan.size)} with all that is kept."
         )
         goal = "has fewer bits at this error" if plan.budget.get("kind") == "db" else "has a smaller weight error"
         known = f"no other choice of these {len(plan.formats)} formats within the budget {goal}"
@@ -192,6 +192,11 @@ def verdict(content: Content) -> list[str]:
             f"Hardest in {content.formats[0]}: {worst.info.name}, {_decibels(sqnr(worst, content.formats[0]))}."
         )
     return said
+
+
+def _weighted(plan: Plan) -> str:
+    plain = str(plan.options.get("sensitivity", 1)) == "1" and not plan.options.get("weights")
+    return "error" if plain else "weighted error"
 
 
 def _where_error_is(plan: Plan) -> list[str]:

@@ -41,7 +41,7 @@ def page(content: Content) -> str:
         f"<footer>Made by qerror {escape(__version__)}. Every format has its best scales; stored bits count codes, "
         "scales and tensor scales.</footer>",
     ]
-    data = json.dumps(finite(_data(content, heat)), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    data = json.dumps(finite(_data(content, heat)), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -116,7 +116,8 @@ def _heat(heat: HeatMap) -> str:
     return (
         "<section><h2>Layer by module</h2>\n"
         f'<p class="controls js"><label>show <select id="view">{views}</select></label></p>\n'
-        f'<p class="legend"><span id="view-name">{escape(first)}</span>, dB: <span id="low">{low:.1f}</span> '
+        f'<p class="legend"><span><span id="view-name">{escape(first)}</span> (dB)</span> '
+        f'<span id="low">{low:.1f}</span> '
         f'<span class="bar">{bar}</span> <span id="high">{high:.1f}</span></p>\n'
         f'<div class="wide"><table id="heat"><thead><tr><th scope="col">layer</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div></section>"
@@ -124,25 +125,24 @@ def _heat(heat: HeatMap) -> str:
 
 
 def _table(content: Content) -> str:
-    forms = content.formats
     head = ["tensor", "shape", "values", "kurtosis", f"beyond {OUTLIER:g} std, %"]
     head += ["planned", "bits / value"] if content.plan else []
-    head += [f"{form}, dB" for form in forms] + ["next bit, dB", "proof"]
+    head += [*content.formats, "next bit", "proof"]
     words = {"tensor", "shape", "planned", "proof"}
     columns = "".join(
         f'<th scope="col" class="{"text" if name in words else "number"}">{escape(name)}</th>' for name in head
     )
     body = "".join(_row(content, each) for each in sorted(content.tensors, key=lambda one: natural(one.info.name)))
     return (
-        "<section><h2>Tensors</h2>\n<p>SQNR in dB of each format with its best scales. "
+        "<section><h2>Tensors</h2>\n<p>A column for each format: SQNR in dB with its best scales. "
         "<b>next bit</b>: dB that a further bit per value buys, from "
         f"{'the planned format' if content.plan else 'the first format'} on. "
         "<b>proof</b>: whether the scales of all formats are proven best.</p>\n"
         '<p class="controls js"><label>filter <input id="filter" type="search" placeholder="part of a name or format" '
         'autocomplete="off"></label> <span id="count"></span> <span class="hint">click a column to sort, a row for its '
         "values</span></p>\n"
-        f'<div class="wide"><table id="tensors"><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>\n'
-        '<div id="detail" class="js" hidden></div></section>'
+        f'<div class="wide"><table id="tensors"><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
+        "</section>"
     )
 
 

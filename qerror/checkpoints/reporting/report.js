@@ -56,6 +56,7 @@ function sort(column, direction) {
     if (a === null || b === null) return (a === null) - (b === null);
     return direction * compare(a, b);
   });
+  close();
   body.append(...keyed.map(([, row]) => row));
   [...table.tHead.rows[0].cells].forEach((cell, at) => {
     if (at === column) cell.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
@@ -75,6 +76,7 @@ const filter = document.getElementById("filter");
 function narrow() {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
+  close();
   for (const row of every) {
     const text = row.textContent.toLowerCase();
     row.hidden = !words.every((word) => text.includes(word));
@@ -83,11 +85,17 @@ function narrow() {
   document.getElementById("count").textContent = `${shown} of ${every.length} tensors`;
 }
 filter.addEventListener("input", narrow);
-narrow();
 
 // -- drawings of a tensor ----------------------------------------------------------------------------------------------
 
-const detail = document.getElementById("detail");
+const detail = document.createElement("div");
+detail.id = "detail";
+// In the table, below its tensor.
+const drawn = document.createElement("tr");
+drawn.className = "drawn";
+const across = drawn.insertCell();
+across.colSpan = table.tHead.rows[0].cells.length;
+across.append(detail);
 const WIDTH = 460, HEIGHT = 250, LEFT = 62, RIGHT = 14, TOP = 16, BOTTOM = 42;
 
 function element(name, attributes = {}, text = "") {
@@ -134,7 +142,7 @@ function histogram(one) {
   const y = scale(low, high, HEIGHT - BOTTOM, TOP);
   for (let power = low; power <= high; power++) {
     svg.append(element("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(power), y2: y(power) }));
-    const said = power >= -2 ? `${100 * 10 ** power} %` : `10^${power + 2} %`;
+    const said = `${Number((100 * 10 ** power).toPrecision(1))} %`;
     svg.append(element("text", { x: LEFT - 6, y: y(power) + 4, "text-anchor": "end" }, said));
   }
   const width = (x(one.end) - x(-one.end)) / shares.length;
@@ -189,9 +197,17 @@ function figure(svg, caption) {
   return made;
 }
 
+function close() {
+  for (const each of every) each.classList.remove("open");
+  drawn.remove();
+}
+
 function open(row) {
   const one = data.profiles[row.dataset.name];
-  for (const each of every) each.classList.toggle("open", each === row);
+  const again = row.classList.contains("open");
+  close();
+  if (again) return;
+  row.classList.add("open");
   const title = document.createElement("h3");
   title.textContent = row.dataset.name;
   const about = document.createElement("p");
@@ -213,7 +229,7 @@ function open(row) {
     worst.textContent = "Worst rows: " + one.worst.map(([at, db]) => `${at} (${db.toFixed(2)} dB)`).join(", ");
     detail.replaceChildren(title, about, pair, worst);
   }
-  detail.hidden = false;
+  row.after(drawn);
 }
 
 for (const row of every) {
@@ -223,3 +239,4 @@ for (const row of every) {
     if (event.key === "Enter") open(row);
   });
 }
+narrow();
