@@ -38,7 +38,7 @@ class Recipe:
     codes : bool
         Whether the quantized tensors are wanted, too.
     together : tuple of str
-        Patterns of names: tensors that match one alike, but for [...] and {a,b} in it, share their tensor scale.
+        Patterns of names: tensors that match one alike, but for [...], {a,b} and ** in it, share their tensor scale.
     """
 
     grids: tuple[str, ...]
@@ -243,6 +243,12 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
     >>> names = ["l.0.q_proj.w", "l.0.k_proj.w", "l.1.q_proj.w"]
     >>> grouped_names(names, ["*.{q,k,v}_proj.w"])["l.0.q_proj.w"]
     ('l.0.q_proj.w', 'l.0.k_proj.w')
+
+    All experts of a layer, however many: ** stands for anything, and need not be alike.
+
+    >>> names = ["l.0.experts.0.up", "l.0.experts.31.up", "l.1.experts.0.up"]
+    >>> grouped_names(names, ["l.*.experts.**"])["l.0.experts.0.up"]
+    ('l.0.experts.0.up', 'l.0.experts.31.up')
     """
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
@@ -259,7 +265,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(_expression(pattern), re.DOTALL)
     except re.error as error:
-        known = "patterns with * ? [abc] {a,b}"
+        known = "patterns with * ** ? [abc] {a,b}"
         raise ValueError(f"together must hold {known}, got {shown(pattern)} ({error})") from None
 
 
@@ -270,7 +276,10 @@ def _expression(pattern: str) -> str:
         mark = pattern[at]
         closing = {"[": "]", "{": "}"}.get(mark)
         end = pattern.find(closing, at) if closing else -1
-        if mark == "*":
+        if pattern.startswith("**", at):
+            out += ".*"
+            at += 1
+        elif mark == "*":
             out += "(.*)"
         elif mark == "?":
             out += "(.)"

@@ -42,7 +42,8 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     epilog=examples(
         "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
         "qerror plan MODEL_DIR --formats int4_g128 nvfp4 int8:axis=0 bf16 --size 20GB -o plan.json",
-        "qerror plan MODEL_DIR --db 25 --together '*.{q,k,v}_proj.weight' --keep 'lm_head.*=bf16'",
+        "qerror plan MODEL_DIR --db 25 --together '*.{q,k,v}_proj.weight' '*.{gate,up}_proj.weight'",
+        "qerror plan MODEL_DIR --bits 5 --keep 'lm_head.*=bf16' --exclude '*embed*'",
         "qerror plan MODEL_DIR --bits 5 --sensitivity fisher.csv --weights imatrix.gguf",
         "qerror plan MODEL_DIR --bits 4.5 --for llm-compressor",
     ),
@@ -65,7 +66,12 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     help="What an error counts: 1, relative (to the tensor's power), or a JSON or CSV file of traces by name.",
 )
 @click.option("--weights", metavar="FILE", help="Importance of the columns, as for `qerror fit`: an imatrix, or NAME.")
-@click.option("--together", metavar="GLOB...", multiple=True, help="Tensors that agree: '*.{q,k,v}_proj.weight'.")
+@click.option(
+    "--together",
+    metavar="GLOB...",
+    multiple=True,
+    help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'.",
+)
 @click.option("--keep", metavar="GLOB=FORMAT...", multiple=True, help="This format here; GLOB alone: left as it is.")
 @click.option("--include", metavar="GLOB...", multiple=True, help="Plan only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB...", multiple=True, help="Leave tensors whose names match as they are.")

@@ -86,7 +86,7 @@ def bits_limit(ledger: Ledger, bits: float | str | Fraction) -> int:
     return math.floor(_exact("bits", bits) * ledger.values)
 
 
-def check_feasible(
+def infeasible(
     kind: str, value: float | str | Fraction, ledger: Ledger, kept: int, error: InfeasibleError
 ) -> ValueError:
     """What to say of a budget that nothing fits into: the least possible."""

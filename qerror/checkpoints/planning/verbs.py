@@ -12,7 +12,7 @@ from ..._check import shown
 from ...files.checkpoint import Where
 from ...files.elements import TensorInfo
 from ..recipe import Recipe, check_format
-from .budgets import Ledger, bits_limit, check_feasible
+from .budgets import Ledger, bits_limit, infeasible
 from .choices import Choice, Keep, Sensitivity, choices, factors_of, kept_format
 from .errors import ErrorFile
 from .knapsack import InfeasibleError
@@ -64,7 +64,8 @@ def plan(
     weights : path-like, optional
         Importance of the columns, as in `qerror.checkpoints.fit`: scales are fitted to it, and errors count by it.
     together : sequence of str
-        Patterns of tensors that agree in format, and share a tensor scale: "*.{q,k,v}_proj.weight".
+        Patterns of tensors that agree in format, and share a tensor scale: "*.{q,k,v}_proj.weight", or all experts of a
+        layer, "model.layers.*.mlp.experts.**".
     keep : sequence of str
         GLOB=FORMAT: this format for tensors whose names match. GLOB alone: they stay as they are.
     include, exclude, one_dimensional
@@ -155,7 +156,7 @@ def planned(
             answer = ledger.within_bits(limit)
             least = ledger.error(answer.bound)
     except InfeasibleError as error:
-        raise check_feasible(kind, value, ledger, kept_bits, error) from None
+        raise infeasible(kind, value, ledger, kept_bits, error) from None
     tensors = _tensors(measured, found, answer.chosen, {**measured.why, **failed}, left)
     number = value if isinstance(value, int) else float(Fraction(str(value)))
     return Plan(

@@ -11,7 +11,7 @@ from ..._check import plain
 from ..._files import atomic_open
 from ...files.checkpoint import Where, open_checkpoint
 from ...files.sources import ReadError
-from ..fitting import Largest
+from ..fitting import Largest, stored_size
 from ..planning.budgets import Ledger
 from ..planning.choices import Keep, choices, factors_of, kept_format
 from ..planning.errors import ErrorFile, TensorErrors
@@ -82,9 +82,11 @@ def report(
         raise ValueError("formats, include and exclude must be left out with a plan, which has its own")
     names = tuple(dict.fromkeys(told.formats if told else formats or DEFAULT_FORMATS))
     asked = _asked(told, names, include, exclude)
-    measured = measure(model, asked, ErrorFile(errors), memory, progress)
+    # Tensors are gone through twice: for errors, and for what is drawn.
+    heard = None if progress is None else (lambda name, size, total: progress(name, size, 2 * total))
+    measured = measure(model, asked, ErrorFile(errors), memory, heard)
     _check(told, measured)
-    profiles = _profiles(model, measured, told, names)
+    profiles = _profiles(model, measured, told, names, progress)
     front, uniform = (told.front, told.uniform) if told else _points(measured, names)
     title = plain(model_name(absolute(model)), 60)
     shown = tuple(name for name in names if name != KEEP)
@@ -118,13 +120,18 @@ def _check(told: Plan | None, measured: Measured) -> None:
         raise ValueError(f"plan must be of this model, and lacks its tensor {plain(missing, 60)}; make it again")
 
 
-def _profiles(model: Where, measured: Measured, told: Plan | None, names: tuple[str, ...]) -> dict[str, Profile]:
+def _profiles(
+    model: Where, measured: Measured, told: Plan | None, names: tuple[str, ...], progress: Progress | None
+) -> dict[str, Profile]:
     """Each tensor in the format that it is to have, or in the first that has scales."""
     found: dict[str, Profile] = {}
+    total = 2 * sum(stored_size(each.info) for each in measured.tensors)
     with open_checkpoint(model) as checkpoint:
         recipe = Recipe(("nvfp4",), together=measured.together)
         largest = Largest(checkpoint, [each.info.name for each in measured.tensors], recipe)
         for each in measured.tensors:
+            if progress is not None:
+                progress(each.info.name, stored_size(each.info), total)
             form = _drawn(each, told, names)
             if form is None:
                 continue
