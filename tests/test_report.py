@@ -262,7 +262,7 @@ def test_the_command_and_its_refusals(tmp_path: Path) -> None:
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium; .ci/run installs it for make test-interop")
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium: apt-get install chromium")
 # What a person would do, and what the page then shows.
 ACTIONS = """
 const said = {};

@@ -70,9 +70,10 @@ def report(
     Examples
     --------
     >>> import tempfile, qerror as qe
+    >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     report(qe.files.example_checkpoint(), folder + "/r.html", formats=["int4_g32"], include=["*.weight"])
-    ...     print(open(folder + "/r.html").read()[:15])
+    ...     print(Path(folder, "r.html").read_text()[:15])
     <!DOCTYPE html>
     """
     if not str(output).endswith(".html"):
