@@ -166,6 +166,25 @@ def test_without_a_proof_the_gap_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not found.proven
     assert found.use <= limit
     assert found.bound <= best <= found.cost
+    monkeypatch.setattr(knapsack, "_STATES", 10**6)
+    found = assign(classes, limit)
+    assert (found.cost, found.proven) == (best, True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_highs_oversteps_is_mended(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HiGHS holds a constraint to 1e-6: here that is thousands of bits."""
+    monkeypatch.setattr(knapsack, "_FIRST_STATES", 0)
+    monkeypatch.setattr(knapsack, "_STATES", 0)
+    classes = large(60, seed)
+    limit = sum(options[4][0] for options in classes) + 12_345
+    found = assign(classes, limit)
+    assert found.use <= limit
+    assert found.bound <= found.cost
+    problem = knapsack._Problem(classes, limit)
+    last = [len(options) - 1 for options in problem.classes]
+    assert problem.use(last) > problem.limit
+    assert problem.use(problem.repaired(last)) <= problem.limit
 
 
 # -- plans of measured errors ------------------------------------------------------------------------------------------
@@ -329,6 +348,33 @@ def test_a_model_its_run_and_its_sketch_give_one_plan(tmp_path: Path) -> None:
         plan(tmp_path / "sketch.safetensors", ["nvfp4"], bits=5)
     with pytest.raises(ValueError, match=r"among those of the run \('int8:axis=0', 'int4_g32'\), got e2m1"):
         plan(tmp_path / "axis", ["e2m1"], bits=5)
+
+
+def test_what_a_sketch_and_a_run_cannot_say_is_refused(tmp_path: Path) -> None:
+    where = model(tmp_path)
+    qe.checkpoints.scan(where).save(tmp_path / "sketch.safetensors")
+    with pytest.raises(ValueError, match=r"is float32, of which a sketch has bounds alone"):
+        plan(tmp_path / "sketch.safetensors", ["int8"], bits=9)
+    qe.checkpoints.fit(where, "int4", block_size=16, output=tmp_path / "run")
+    with pytest.raises(ValueError, match="was fitted with block_size 16, which no name of a format says"):
+        plan(tmp_path / "run", ["int4"], bits=9)
+    with pytest.raises(ValueError, match="weights and together must be left out with a run"):
+        plan(tmp_path / "run", ["int4"], bits=9, together=["*"])
+
+
+def test_a_plan_beside_the_model_makes_it_no_run(tmp_path: Path) -> None:
+    model(tmp_path)
+    first = plan(tmp_path, ["nvfp4"], bits=5)
+    first.save(tmp_path / "plan.json")
+    assert plan(tmp_path, ["nvfp4"], bits=5) == first
+
+
+def test_a_run_tells_of_tensors_that_it_could_not_fit(tmp_path: Path) -> None:
+    save_file({"w": np.ones((4, 4), np.float32), "x": np.full((4, 4), np.nan, np.float32)}, tmp_path / "m.safetensors")
+    qe.checkpoints.fit(tmp_path / "m.safetensors", "int8", output=tmp_path / "run")
+    found = plan(tmp_path / "run", ["int8"], bits=16)
+    assert {name: each.format for name, each in found.tensors.items()} == {"w": "int8", "x": KEEP}
+    assert "NaN" in found.tensors["x"].why
 
 
 def test_another_budget_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

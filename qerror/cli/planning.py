@@ -11,9 +11,11 @@ import click
 
 from .._check import listed, plain, shown
 from .._files import atomic_open
+from ..checkpoints.fitting import QUANTIZED
 from ..checkpoints.planning import DEFAULT_FORMATS, KEEP, Plan, PlannedTensor
 from ..checkpoints.planning import plan as make_plan
 from ..checkpoints.planning.outputs import OUTPUTS, as_csv
+from ..checkpoints.planning.sources import is_run
 from ..checkpoints.rows import finite
 from ..files.model_files import find_files
 from ..files.scales import check_apart
@@ -32,7 +34,7 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
         return None
     try:
         Fraction(value)
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise ValueError(f"--bits must be a number, got {value!r}") from None
     return value
 
@@ -130,7 +132,7 @@ def plan(
         show(found)
         if output is not None:
             click.echo(f"plan written to {plain(output)}, measured errors to {plain(str(files))}")
-    return 0
+    return 1 if any(each.why == QUANTIZED for each in found.tensors.values()) else 0
 
 
 def _outputs(output: str, errors: str | None, place: Any) -> Path:
@@ -141,7 +143,7 @@ def _outputs(output: str, errors: str | None, place: Any) -> Path:
     kept = Path(errors) if errors is not None else path.with_name(f"{path.stem}.errors.json")
     if kept.resolve() == path.resolve():
         raise ValueError(f"--errors must name another file than -o, got {shown(errors)} twice")
-    if not (isinstance(place, str) and (Path(place) / "plan.json").is_file()):
+    if not is_run(place):
         for each in (path, kept):
             check_apart(each, find_files(place).files)
     return kept
@@ -213,4 +215,4 @@ def _proof(found: Plan) -> str:
     what = "fewer bits" if found.budget["kind"] == "db" else "a smaller error"
     if found.proven:
         return f"proven optimal (gap 0): no choice of these formats within the budget has {what}"
-    return f"not proven: none has {what} by more than a factor of {found.gap:.2g} (gap)"
+    return f"not proven: another choice may have {what}, by {100 * found.gap:.2g} % at most (gap {found.gap:.2g})"

@@ -111,7 +111,7 @@ def _exact(name: str, value: float | str | Fraction) -> Fraction:
     """The number that was written, not its nearest float."""
     try:
         found = value if isinstance(value, Fraction) else Fraction(str(value))
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise ValueError(f"{name} must be a number, got {shown(value)}") from None
     if found <= 0:
         raise ValueError(f"{name} must be positive, got {shown(value)}")

@@ -81,6 +81,9 @@ class ErrorFile:
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path = None if path is None else Path(path)
+        if self.path is not None and not self.path.parent.is_dir():
+            # Before hours of measuring, not after them.
+            raise ValueError(f"the folder of {shown(self.path)} does not exist; make it first")
         self._entries: dict[str, dict[str, Any]] = {}
         self._written, self._fresh = time.monotonic(), False
         if self.path is not None and self.path.exists():

@@ -153,17 +153,20 @@ class _Problem:
         # The objective as excesses and what is left of the limit: numbers from 0 to 1, unlike costs.
         room, p = self.room(chosen) or 1, self.slope.numerator
         costs = np.array([*(self.excess[group][i] / room for _, group, i in places), p / room])
-        most = max(1, room // p) if p else self.limit
-        uses = np.array([*(float(self.classes[group][i][0]) for _, group, i in places), 1.0])
+        # So are uses: HiGHS stumbles over bits as numbers of 1e10. What it then oversteps the limit by is mended below.
+        unit = max(self.classes[group][i][0] for _, group, i in places)
+        most = min(max(1, room // p) if p else self.limit, self.limit) / unit
+        costs[-1] *= unit
+        uses = np.array([*(self.classes[group][i][0] / unit for _, group, i in places), 1.0])
         rows = coo_array(
             (np.ones(len(places)), ([row for row, _, _ in places], range(len(places)))), (len(open_), uses.size)
         )
-        left = float(self.limit - fixed)
+        left = (self.limit - fixed) / unit
         constraints = [LinearConstraint(rows.tocsr(), 1, 1), LinearConstraint(uses[None, :], left, left)]
         found = milp(
             costs,
             integrality=np.append(np.ones(len(places)), 0),
-            bounds=Bounds(0, np.append(np.ones(len(places)), float(most))),
+            bounds=Bounds(0, np.append(np.ones(len(places)), most)),
             constraints=constraints,
             options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
         )

@@ -21,6 +21,7 @@ from ..fitting import select_tensors, stored_size
 from ..folder import Folder
 from ..patterns import Patterns
 from ..recipe import split_format
+from ..running import check_complete
 from ..sketch import Sketch, TensorSketch, load_sketch
 from ..tasks import Task, Weights, absolute
 from .errors import ErrorFile, Measuring, TensorErrors, cast_error, entry_of, tensor_errors
@@ -80,12 +81,19 @@ class Measured:
 
 def measure(model: Where, asked: Asked, kept: ErrorFile, memory: float, progress: Progress | None) -> Measured:
     """The errors of all tensors in all formats, from whatever the model is given as."""
-    if isinstance(model, str | os.PathLike) and (Path(model) / "plan.json").is_file():
+    if is_run(model) and isinstance(model, str | os.PathLike):
         return from_run(Path(model), asked)
     with open_checkpoint(model) as checkpoint:
         if "qerror_sketch" in checkpoint.metadata:
             return from_sketch(str(model), asked)
         return from_model(checkpoint, absolute(model), asked, kept, memory, progress)
+
+
+def is_run(model: Where) -> bool:
+    """Whether this is the folder of a run of `qerror fit`; a plan.json of `qerror plan` in a model's makes it none."""
+    if not isinstance(model, str | os.PathLike) or not (Path(model) / "plan.json").is_file():
+        return False
+    return (Path(model) / "parts").is_dir()
 
 
 def from_model(
@@ -135,8 +143,10 @@ def from_run(path: Path, asked: Asked) -> Measured:
     place = run["model"] if isinstance(run["model"], str) else tuple(run["model"])
     chosen, why = asked.select(list(infos.values()))
     names, found = {info.name for info in chosen}, []
+    tasks = [Task(**each) for each in run["tasks"]]
+    check_complete(folder, tasks)
     with open_checkpoint(place) as checkpoint:
-        for info, part in joined_tensors(folder, [Task(**each) for each in run["tasks"]], infos):
+        for info, part in joined_tensors(folder, tasks, infos):
             if info.name not in names:
                 continue
             entries: dict[str, dict[str, Any]] = {}
@@ -153,6 +163,7 @@ def from_run(path: Path, asked: Asked) -> Measured:
                 else:
                     entries[text] = entry_of(text, part.formats[grids[text]], part.moments.kurtosis)
             found.append(tensor_errors(info, entries))
+        names = {each.info.name for each in found}
         others = {info.name: info for info in checkpoint.tensors if info.name not in names}
     why |= dict(run["left_out"]) | run["failed"] | run["no_tensors"]
     why = {**dict.fromkeys(others, "not asked for"), **why}
@@ -175,11 +186,14 @@ def _with_axis(grid: str, axis: int | None) -> str:
 
 
 def from_sketch(path: str, asked: Asked) -> Measured:
-    """Errors of formats with one scale a tensor; of float32 tensors upper bounds, a ten-thousandth above at most."""
+    """Errors of formats with one scale a tensor, of 16-bit and 8-bit tensors: of others a sketch has bounds alone."""
     sketch = load_sketch(path)
     if asked.weights is not None or asked.together:
         raise ValueError("weights and together need the model, got a sketch, which does not know where values are")
     chosen, why = asked.select([each.info for each in sketch.values()])
+    bounded = next((info.name for info in chosen if not sketch[info.name].exact), None)
+    if bounded is not None:
+        raise ValueError(f"{shown(bounded, 60)} is float32, of which a sketch has bounds alone; give the model instead")
     found = [tensor_errors(info, {text: _asked(sketch[info.name], text) for text in asked.of(info.name)})
              for info in chosen]  # fmt: skip
     others = {name: sketch[name].info for name in why}
@@ -203,8 +217,7 @@ def _asked(sketch: TensorSketch, text: str) -> dict[str, Any]:
 
 
 def _cast(sketch: TensorSketch, text: str) -> dict[str, Any]:
-    if not isinstance(sketch.content, Patterns):
-        return {"failed": f"{text} of float32 needs the values, which a sketch has not"}
+    assert isinstance(sketch.content, Patterns)
     values, counts = (column.astype(np.float64) for column in sketch.content.values())
     away, size = fake_quantize(values, text) - values, float(counts.sum())
     mse, power = (float(counts @ np.square(each)) / size for each in (away, values))

@@ -51,7 +51,7 @@ def plan(
     ----------
     model : path-like or sequence
         A checkpoint as in `qerror.files.open_checkpoint`, a sketch of `qerror.checkpoints.scan` (formats with one scale
-        a tensor), or the folder of a run of `qerror fit` (its formats).
+        a tensor, of 16-bit and 8-bit tensors), or the folder of a run of `qerror fit` (its formats).
     formats : sequence of str
         Grids with their axis ("int8:axis=0"), block formats ("nvfp4"), casts ("bf16"), and "keep".
     bits, size, db

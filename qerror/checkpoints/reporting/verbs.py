@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..._check import plain
+from ..._check import plain, shown
 from ..._files import atomic_open
 from ...files.checkpoint import Where, open_checkpoint
 from ...files.sources import ReadError
@@ -16,7 +16,7 @@ from ..planning.budgets import Ledger
 from ..planning.choices import Keep, choices, factors_of, kept_format
 from ..planning.errors import ErrorFile, TensorErrors
 from ..planning.plan import KEEP, Plan, Point, read_plan
-from ..planning.sources import Asked, Measured, Progress, measure
+from ..planning.sources import Asked, Measured, Progress, is_run, measure
 from ..planning.storage import is_cast
 from ..planning.verbs import DEFAULT_FORMATS, uniform_points
 from ..recipe import Recipe
@@ -78,6 +78,10 @@ def report(
     """
     if not str(output).endswith(".html"):
         raise ValueError(f"output must end in .html, got {os.fspath(output)!r}")
+    if not Path(output).absolute().parent.is_dir():
+        raise ValueError(f"the folder of {shown(os.fspath(output))} does not exist; make it first")
+    if is_run(model):
+        raise ValueError(f"model must be a checkpoint, got the run {shown(model)}; its values are drawn, too")
     told = plan if plan is None or isinstance(plan, Plan) else read_plan(plan)
     if told is not None and (formats is not None or include or exclude):
         raise ValueError("formats, include and exclude must be left out with a plan, which has its own")
@@ -90,8 +94,8 @@ def report(
     profiles = _profiles(model, measured, told, names, progress)
     front, uniform = (told.front, told.uniform) if told else _points(measured, names)
     title = plain(model_name(absolute(model)), 60)
-    shown = tuple(name for name in names if name != KEEP)
-    text = page(Content(title, shown, measured.tensors, profiles, told, front, uniform, measured.why))
+    columns = tuple(name for name in names if name != KEEP)
+    text = page(Content(title, columns, measured.tensors, profiles, told, front, uniform, measured.why))
     with atomic_open(Path(output), "w") as out:
         out.write(text)
 
