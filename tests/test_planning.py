@@ -358,8 +358,9 @@ def test_what_a_sketch_and_a_run_cannot_say_is_refused(tmp_path: Path) -> None:
     qe.checkpoints.fit(where, "int4", block_size=16, output=tmp_path / "run")
     with pytest.raises(ValueError, match="was fitted with block_size 16, which no name of a format says"):
         plan(tmp_path / "run", ["int4"], bits=9)
+    qe.checkpoints.fit(where, "int4", output=tmp_path / "rows")
     with pytest.raises(ValueError, match="weights and together must be left out with a run"):
-        plan(tmp_path / "run", ["int4"], bits=9, together=["*"])
+        plan(tmp_path / "rows", ["int4"], bits=9, together=["*"])
 
 
 def test_a_plan_beside_the_model_makes_it_no_run(tmp_path: Path) -> None:
