@@ -31,7 +31,7 @@ from qerror.cli.commands import qerror_command
 from qerror.files.elements import TensorInfo
 
 FORMATS = ["int4_g32", "nvfp4", "int8:axis=0", "bf16"]
-VOID = {"meta", "input"}
+VOID = {"meta", "input", "wbr"}
 
 
 class Page(HTMLParser):
@@ -144,6 +144,9 @@ def test_the_map_pools_what_shares_a_cell() -> None:
     assert first == pytest.approx(-10 * math.log10(0.2))
     assert second == pytest.approx(20)
     assert heat.views["dB lost to minmax, int4"][0][0] == pytest.approx(10 * math.log10(2))
+    head = tensor("head.weight", 0.5)
+    with_head = heat_map(Content("m", ("int4",), [*some, head], {}, None, (), (), {}))
+    assert (with_head.outside, with_head.views["SQNR of int4"][2]) == (["head"], [pytest.approx(10 * math.log10(2))])
     assert place("model.embed_tokens.weight") == (None, "model.embed_tokens")
 
 

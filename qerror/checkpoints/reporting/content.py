@@ -109,25 +109,31 @@ def natural(text: str) -> list[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class HeatMap:
-    """Values by layer (rows) and module (columns), for each of several views; None where there is no such tensor."""
+    """Values by layer (rows) and module (columns), for each of several views; None where there is no such tensor.
+
+    Tensors outside of layers (embeddings, the head) have a row with one value each, below.
+    """
 
     layers: list[str]
     modules: list[str]
+    outside: list[str]
     views: dict[str, list[list[float | None]]]
 
 
 def heat_map(content: Content) -> HeatMap:
     """SQNR in dB by layer and module: as planned, in each format, and what minmax loses in each."""
-    cells: dict[tuple[str, str], list[TensorErrors]] = {}
+    cells: dict[tuple[int | None, str], list[TensorErrors]] = {}
     for each in content.tensors:
-        layer, module = place(each.info.name)
-        cells.setdefault(("-" if layer is None else str(layer), module), []).append(each)
-    layers = sorted({layer for layer, _ in cells}, key=natural)
-    modules = list(dict.fromkeys(module for _, module in cells))
+        cells.setdefault(place(each.info.name), []).append(each)
+    layers = sorted({layer for layer, _ in cells if layer is not None})
+    modules = list(dict.fromkeys(module for layer, module in cells if layer is not None))
+    outside = [module for layer, module in cells if layer is None]
+    # A row with one place for each tensor outside, after those with a place for each module.
+    rows = [[cells.get((a, b)) for b in modules] for a in layers] + [[cells[None, b]] for b in outside]
     views: dict[str, list[list[float | None]]] = {}
 
     def table(said: str, of: Any) -> None:
-        found = [[_finite(of(cells[a, b])) if (a, b) in cells else None for b in modules] for a in layers]
+        found = [[None if some is None else _finite(of(some)) for some in row] for row in rows]
         if any(value is not None for row in found for value in row):
             views[said] = found
 
@@ -137,7 +143,7 @@ def heat_map(content: Content) -> HeatMap:
         table(f"SQNR of {form}", lambda some, form=form: _pooled(some, lambda each: form))
     for form in content.formats:
         table(f"dB lost to minmax, {form}", lambda some, form=form: max(lost_to_minmax(each, form) for each in some))
-    return HeatMap(layers, modules, views)
+    return HeatMap(list(map(str, layers)), modules, outside, views)
 
 
 def _pooled(some: Sequence[TensorErrors], form_of: Any) -> float:

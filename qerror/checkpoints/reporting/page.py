@@ -101,16 +101,17 @@ def _heat(heat: HeatMap) -> str:
     low, high = min(known), max(known)
     colors = palette()
     body = []
-    for layer, row in zip(heat.layers, values, strict=True):
+    for layer, row in zip([*heat.layers, *heat.outside], values, strict=True):
+        wide = f' colspan="{len(heat.modules)}"' if len(row) < len(heat.modules) else ""
         cells = []
         for value in row:
             if value is None:
-                cells.append('<td class="none"></td>')
+                cells.append(f'<td{wide} class="none"></td>')
                 continue
             step = step_of(value, low, high)
-            cells.append(f'<td style="background:{colors[step]};color:{ink_on(step)}">{value:.1f}</td>')
+            cells.append(f'<td{wide} style="background:{colors[step]};color:{ink_on(step)}">{value:.1f}</td>')
         body.append(f'<tr><th scope="row">{escape(layer)}</th>{"".join(cells)}</tr>')
-    head = "".join(f'<th scope="col"><span>{escape(module)}</span></th>' for module in heat.modules)
+    head = "".join(f'<th scope="col">{_broken(module)}</th>' for module in heat.modules)
     views = "".join(f"<option>{escape(view)}</option>" for view in heat.views)
     bar = "".join(f'<i style="background:{color}"></i>' for color in colors[::4])
     return (
@@ -122,6 +123,11 @@ def _heat(heat: HeatMap) -> str:
         f'<div class="wide"><table id="heat"><thead><tr><th scope="col">layer</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div></section>"
     )
+
+
+def _broken(name: str) -> str:
+    """A name that may be broken after its dots."""
+    return escape(name).replace(".", ".<wbr>")
 
 
 def _table(content: Content) -> str:

@@ -96,7 +96,7 @@ drawn.className = "drawn";
 const across = drawn.insertCell();
 across.colSpan = table.tHead.rows[0].cells.length;
 across.append(detail);
-const WIDTH = 460, HEIGHT = 250, LEFT = 62, RIGHT = 14, TOP = 16, BOTTOM = 42;
+const WIDTH = 460, HEIGHT = 250, LEFT = 76, RIGHT = 14, TOP = 16, BOTTOM = 42;
 
 function element(name, attributes = {}, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
