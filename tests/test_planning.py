@@ -350,6 +350,22 @@ def test_a_model_its_run_and_its_sketch_give_one_plan(tmp_path: Path) -> None:
         plan(tmp_path / "axis", ["e2m1"], bits=5)
 
 
+def test_fit_takes_formats_with_their_axis(tmp_path: Path) -> None:
+    """Beside formats of other layouts, in one reading, here and in a folder: as each alone."""
+    where = model(tmp_path)
+    alone = qe.checkpoints.fit(where, "int8", axis=0) + qe.checkpoints.fit(where, "int8", axis=1)
+    alone += qe.checkpoints.fit(where, "nvfp4")
+    for options in ({}, {"output": tmp_path / "run"}):
+        found = qe.checkpoints.fit(where, ["int8:axis=0", "int8:axis=1", "nvfp4"], **options)
+        errors = {(each.grid, each.info.name): each.optimum for each in found if each.mse}
+        for name in ("a.q.weight", "a.k.weight", "b.weight"):
+            expected = [each.optimum for each in alone if each.info.name == name]
+            assert [errors[grid, name] for grid in ("int8:axis=0", "int8:axis=1", "nvfp4")] == expected
+    for text, message in [("int8:axis=x", "must end in an axis"), ("nvfp4:axis=0", "axis must be left out with nvfp4")]:
+        with pytest.raises(ValueError, match=message):
+            qe.checkpoints.fit(where, [text])
+
+
 def test_what_a_sketch_and_a_run_cannot_say_is_refused(tmp_path: Path) -> None:
     where = model(tmp_path)
     qe.checkpoints.scan(where).save(tmp_path / "sketch.safetensors")

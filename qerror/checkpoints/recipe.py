@@ -95,7 +95,7 @@ class Recipe:
         if not self.grids or not self.rules:
             raise ValueError(f"grid and rule must name at least one each, got {listed(self.grids) or 'none'}")
         for grid in self.grids:
-            options = self.of(grid)
+            options = self.of(check_format(grid))
             trial = {**options, "axis": None} if "axis" in options else options
             for rule in self.rules:
                 fit(np.array([[-1.0, 0.5, 1.0]]), split_format(grid)[0], rule=rule, **{**trial, "block_axis": -1})

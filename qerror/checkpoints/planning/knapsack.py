@@ -19,6 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .hulls import Option, steps, undominated
 
@@ -140,10 +141,6 @@ class _Problem:
 
     def by_milp(self, chosen: list[int]) -> list[int]:
         """What HiGHS finds among the options that can be in a better assignment than the chosen one."""
-        # Loaded here: it takes longer than the rest of a plan.
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import coo_array
-
         core = self.core(self.room(chosen))
         open_ = [group for group, own in enumerate(core) if len(own) > 1]
         if not open_:
@@ -158,22 +155,11 @@ class _Problem:
         most = min(max(1, room // p) if p else self.limit, self.limit) / unit
         costs[-1] *= unit
         uses = np.array([*(self.classes[group][i][0] / unit for _, group, i in places), 1.0])
-        rows = coo_array(
-            (np.ones(len(places)), ([row for row, _, _ in places], range(len(places)))), (len(open_), uses.size)
-        )
-        left = (self.limit - fixed) / unit
-        constraints = [LinearConstraint(rows.tocsr(), 1, 1), LinearConstraint(uses[None, :], left, left)]
-        found = milp(
-            costs,
-            integrality=np.append(np.ones(len(places)), 0),
-            bounds=Bounds(0, np.append(np.ones(len(places)), most)),
-            constraints=constraints,
-            options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
-        )
-        if found.x is None:
+        found = _highs(costs, uses, [row for row, _, _ in places], most, (self.limit - fixed) / unit)
+        if found is None:
             return chosen
         taken = [own[0] for own in core]
-        for value, (_, group, i) in zip(found.x[:-1], places, strict=True):
+        for value, (_, group, i) in zip(found, places, strict=True):
             if value > 0.5:
                 taken[group] = i
         return self.repaired(taken)
@@ -201,6 +187,26 @@ class _Problem:
         # Where not all were gone through, what was found may still be better.
         better = found is not None and self.cost(found) < self.cost(best)
         return (found if better and found is not None else best), complete
+
+
+def _highs(
+    costs: NDArray[np.float64], uses: NDArray[np.float64], rows: list[int], most: float, left: float
+) -> NDArray[np.float64] | None:
+    """What HiGHS says of one choice in each row; the last number of costs and uses is of what is left, up to `most`."""
+    # Loaded here: it takes longer than most plans.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
+    count = len(rows)
+    table = coo_array((np.ones(count), (rows, range(count))), (max(rows) + 1, count + 1))
+    found = milp(
+        costs,
+        integrality=np.append(np.ones(count), 0),
+        bounds=Bounds(0, np.append(np.ones(count), most)),
+        constraints=[LinearConstraint(table.tocsr(), 1, 1), LinearConstraint(uses[None, :], left, left)],
+        options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
+    )
+    return None if found.x is None else np.asarray(found.x[:-1], np.float64)
 
 
 # Use, cost and excess of a partial assignment, and how it came about: (before, option).
