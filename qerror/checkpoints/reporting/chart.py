@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from html import escape
@@ -13,6 +14,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 120, 16, 48
 _TICKS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 # Of a letter in a name, in pixels, about.
 _LETTER = 7.0
+# Between two corners of the hull.
+_PARTS = 8
 
 
 def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) -> str:
@@ -37,7 +40,7 @@ def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) 
         'aria-label="Bits per value against power over error in decibels; the table below has the numbers">'
     ]
     out += _axes(x, y, 2**low, 2**high, bottom, top)
-    line = " ".join(f"{x(p.bits_per_value):.1f},{y(p.db):.1f}" for p in _thinned(front) if math.isfinite(p.db))
+    line = " ".join(f"{x(bits):.1f},{y(db):.1f}" for bits, db in _along(_thinned(front)))
     out.append(f'<polyline class="front" points="{line}"/>')
     marks = [(x(p.bits_per_value), y(p.db), p.name, "uniform") for p in uniform if math.isfinite(p.db)]
     if plan is not None and math.isfinite(plan.db):
@@ -71,6 +74,16 @@ def _thinned(front: Sequence[Point], most: int = 400) -> list[Point]:
     """Corners enough for a line without steps that an eye could see."""
     step = max(1, len(front) // most)
     return [*front[:-1:step], *front[-1:]]
+
+
+def _along(front: Sequence[Point]) -> list[tuple[float, float]]:
+    """Bits per value and dB along the hull: between two corners errors, not decibels, lie on a line."""
+    corners = [(p.bits_per_value, 10 ** (-p.db / 10)) for p in front if math.isfinite(p.db)]
+    out = []
+    for (bits, error), (more, less) in itertools.pairwise(corners):
+        parts = [k / _PARTS for k in range(_PARTS)]
+        out += [(bits + t * (more - bits), -10 * math.log10(error + t * (less - error))) for t in parts]
+    return out + [(bits, -10 * math.log10(error)) for bits, error in corners[-1:]]
 
 
 def _mark(x: float, y: float, name: str, kind: str) -> str:

@@ -72,8 +72,9 @@ def _bits(content: Content) -> str:
         rows.append(["this plan", _f(plan.bits_per_value, 4), _f(plan.db, 3), "", "", ""])
     head = ["all tensors in", "bits / value", "power / error, dB", "mix: bits", "mix: dB", "gain, dB"]
     return (
-        "<section><h2>Bits against error</h2>\n<p>The line joins the best mixes of formats (the convex hull of all "
-        "assignments, exact); points are one format for all tensors. Higher is better, left is smaller.</p>\n"
+        "<section><h2>Bits against error</h2>\n<p>No mix of formats lies above the line, the convex hull of all "
+        "assignments; its corners are mixes themselves. Points are one format for all tensors. Higher is better, left "
+        "is smaller.</p>\n"
         f"<figure>{chart(content.front, content.uniform, plan)}</figure>\n"
         + _plain_table(
             head, rows, "The best mix on the line that takes no more bits than a single format, and its gain"
