@@ -25,6 +25,11 @@ _STEPS, _FOLLOWED, _TRIALS = 80, 20, 16
 _MOVES = 1 << 17
 # Bits below the rate asked for that are near enough, and the relative change of the Lagrangian that ends an iteration.
 _MET, _SETTLED = 1e-7, 1e-12
+# Newton's method: thresholds whose full matrix is solved, iterations before it, steps, and how small the last one is
+# (of std; what an error of a threshold costs goes with its square).
+_FEW_CELLS, _FIRST, _NEWTON, _STEP = 600, 3, 30, 2e-6
+# Shorter parts of a step are not tried; cells of less mass keep their ends.
+_SHORTEST, _FAINT = 1e-2, 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,10 +162,75 @@ def _thresholds(step: float, first: float, shift: float, low: float, high: float
 
 
 def _least(density: Density, bits: float, start: _Cells) -> _Cells:
+    """The best quantizer near one: by Newton's method where that does it, else by Lagrange's iteration."""
+    if start.levels.size > 1 and not density.has_atoms:
+        found = _newton(density, bits, start)
+        if found is not None:
+            return min(found, start, key=lambda cells: cells.mse)
+    return _iterated(density, bits, start)
+
+
+def _newton(density: Density, bits: float, start: _Cells) -> _Cells | None:
+    """Thresholds of equal slope and the multiplier at once, the entropy met; None where they do not settle."""
+    cells, slope = start, _slope(start)
+    for _ in range(_FIRST):
+        cells = _moved(density, cells, slope)
+    goal, std = bits - 0.5 * _MET, float(density.std)
+    for _ in range(_NEWTON):
+        if cells.levels.size < 2:
+            return None
+        step, change = _newton_step(density, cells, slope, goal)
+        part = 1.0
+        while part > _SHORTEST and not (np.diff(cells.thresholds + part * step) > 0).all():
+            part *= 0.5
+        if part <= _SHORTEST or slope + part * change <= 0:
+            return None
+        cells, slope = _cells(density, cells.thresholds + part * step), slope + part * change
+        if float(np.abs(step).max()) <= _STEP * std:
+            return cells if bits - _MET <= cells.bits <= bits and cells.mse <= start.mse else None
+    return None
+
+
+def _newton_step(density: Density, cells: _Cells, slope: float, goal: float) -> tuple[Array, float]:
+    """Changes of thresholds and multiplier towards (t - q)^2 - slope log2 P the same on both sides, at the entropy."""
+    step = np.zeros(cells.thresholds.size)
+    # Thresholds between cells that hold next to nothing, where P is rounding, stay.
+    move = np.flatnonzero(np.minimum(cells.mass[1:], cells.mass[:-1]) >= _FAINT)
+    if not 0 < move.size <= _FEW_CELLS:
+        return np.full(step.size, np.nan), 0.0
+    t, f = cells.thresholds[move], np.asarray(density.pdf(cells.thresholds[move]))
+    below, above = t - cells.levels[move], t - cells.levels[move + 1]
+    longer = np.log2(cells.mass[move]) - np.log2(cells.mass[move + 1])
+    # What a threshold does to the mean and to log2 P of the cells below and above it.
+    lower, upper = f / cells.mass[move], -f / cells.mass[move + 1]
+    to_lower = -2 * below * lower * below - slope / math.log(2) * lower
+    to_upper = 2 * above * upper * above + slope / math.log(2) * upper
+    matrix = np.zeros((move.size + 1, move.size + 1))
+    at, next_to = np.arange(move.size), np.flatnonzero(np.diff(move) == 1)
+    matrix[at, at] = 2 * (below - above) + to_lower + to_upper
+    # The upper level of a threshold is the lower one of the next.
+    i, j = next_to, next_to + 1
+    matrix[i, j] = 2 * above[i] * lower[j] * below[j] + slope / math.log(2) * lower[j]
+    matrix[j, i] = -2 * below[j] * upper[i] * above[i] - slope / math.log(2) * upper[i]
+    matrix[:-1, -1], matrix[-1, :-1] = -longer, -f * longer
+    right = np.append(slope * longer - (below**2 - above**2), goal - cells.bits)
+    size = np.abs(matrix).max(axis=1)
+    if not (size > 0).all():
+        return np.full(step.size, np.nan), 0.0
+    found = np.linalg.lstsq(matrix / size[:, None], right / size, rcond=None)[0]
+    step[move] = found[:-1]
+    return step, float(found[-1])
+
+
+def _slope(cells: _Cells) -> float:
+    """-dD / dR of a quantizer with D ~ 2^(-2 R)."""
+    return 2 * math.log(2) * max(cells.mse, 1e-300)
+
+
+def _iterated(density: Density, bits: float, start: _Cells) -> _Cells:
     """Lagrange's iteration, its multiplier chosen so that the entropy is met; never worse than the start."""
     best, cells = start, start
-    # dD / dR of a quantizer with D ~ 2^(-2 R).
-    log_slope, change = math.log(2 * math.log(2) * max(start.mse, 1e-300)), -0.5 / math.log(2)
+    log_slope, change = math.log(_slope(start)), -0.5 / math.log(2)
     before: tuple[float, float] | None = None
     small, large = -math.inf, math.inf
     for _ in range(_TRIALS):
@@ -188,11 +258,7 @@ def _settled(density: Density, cells: _Cells, slope: float) -> _Cells:
     """Thresholds and cells in turn until D + slope R no longer falls."""
     value = cells.mse + slope * cells.bits
     for _ in range(max(_MOVES // cells.mass.size, 8)):
-        gap = np.diff(cells.levels)
-        longer = -np.diff(np.log2(cells.mass))
-        thresholds = 0.5 * (cells.levels[1:] + cells.levels[:-1]) + 0.5 * slope * longer / gap
-        thresholds = np.maximum.accumulate(thresholds)
-        new = _cells(density, np.unique(thresholds))
+        new = _moved(density, cells, slope)
         if new.levels.size < 2:
             return new
         now = new.mse + slope * new.bits
@@ -201,3 +267,13 @@ def _settled(density: Density, cells: _Cells, slope: float) -> _Cells:
             break
         value = now
     return cells
+
+
+def _moved(density: Density, cells: _Cells, slope: float) -> _Cells:
+    """The cells of thresholds at which levels and code lengths of neighbours weigh the same."""
+    if cells.levels.size < 2:
+        return cells
+    gap = np.diff(cells.levels)
+    longer = -np.diff(np.log2(cells.mass))
+    thresholds = 0.5 * (cells.levels[1:] + cells.levels[:-1]) + 0.5 * slope * longer / gap
+    return _cells(density, np.unique(np.maximum.accumulate(thresholds)))
