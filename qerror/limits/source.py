@@ -13,8 +13,8 @@ from ..densities.base import Density
 
 # Nodes that share a window of reproduction values.
 GROUP = 6
-# What is left out of infinite tails on each side: less of densities whose parts may lie so far apart that the rate hardly
-# falls while the error grows a thousandfold. How many kernel widths are kept at most.
+# What is left out of infinite tails on each side: less of densities whose parts may lie so far apart that the rate
+# hardly falls while the error grows a thousandfold. How many kernel widths are kept at most.
 _TAIL, _FINE_TAIL = 4e-8, 1e-13
 _MOST_WIDTHS = 2e5
 # Nodes of a cell that stand for the values of a sample in it.
