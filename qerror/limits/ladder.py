@@ -42,9 +42,9 @@ def loss_ladder(
     such blocks); this format at its best scale (block formats: with the best constant or tensor scale, of data the best
     stored scale of each block); and the scale in use (block formats: their own rule). The steps add up to the whole.
 
-    Levels of data are proven to be the best, by a dynamic program over all cuts of the sorted values; those of a density
-    are a local optimum, the only one where it is log-concave. The limits and levels of a density are computed once and
-    kept as long as the object is.
+    Levels of data are proven to be the best, by a dynamic program over all cuts of the sorted values. Those of
+    densities are a local optimum, the only one of a log-concave density. Limits and levels of a density are computed
+    once and kept as long as the object is.
 
     Limits are for independent values. A block format on data also follows what neighbours have in common, and can be
     above the limit of the values one by one: such a step is negative.
