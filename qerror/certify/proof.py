@@ -14,8 +14,8 @@ from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from .certificate import Certificate, OpenError
-from .checker import FORMAT, SCHEMA, WITHIN, Problem, about, arithmetic, at_root, ball, excluded
+from .certificate import FORMAT, SCHEMA, Certificate, OpenError
+from .checker import WITHIN, Problem, about, arithmetic, at_root, ball, excluded
 from .pieces import Covering, Piece, decimal_text
 from .samples import certify_sample, is_sample
 from .statement import density_data, short_numbers
