@@ -391,6 +391,112 @@ def test_mutations_are_refused(density: str, grid: str, rounding: str) -> None:
     assert tried > 150
 
 
+def wrong_balls(text: str, rng: random.Random) -> Any:
+    """Another digit; a ball too wide, too narrow, or of no number."""
+    if text.startswith("[+/-"):
+        yield from ("[+/- 1e-9]", "[1e-9 +/- 1e-30]", "[nan]")
+        return
+    for place in rng.sample([i for i in range(text.index(" ")) if text[i].isdigit()], 5):
+        yield f"{text[:place]}{(int(text[place]) + rng.randint(1, 9)) % 10}{text[place + 1 :]}"
+    yield from (text.replace("5.1e", "99e"), text.replace("5.1e-", "1e-1"), "[nan]", "[+/- inf]")
+
+
+def wrong_cells(key: str, cell: Any, rng: random.Random) -> Any:
+    """What one number, text or truth may be instead, and is not."""
+    if isinstance(cell, bool):
+        return [not cell]
+    if isinstance(cell, str) and cell.startswith("["):
+        return wrong_balls(cell, rng)
+    if key in ("scales", "bounds"):
+        return [str(Fraction(cell) * (1 + Fraction(1, 10**9))), "x"]
+    return [cell + (1e-9 if key == "levels" else 1), "x", None] if isinstance(cell, int | float) else ["x"]
+
+
+def wrong_fields(key: str, value: Any, rng: random.Random) -> Any:
+    """A field with one of its cells wrong, or one of its rows dropped."""
+    if not isinstance(value, list):
+        yield from wrong_cells(key, value, rng)
+        return
+    for i, row in enumerate(value):
+        yield value[:i] + value[i + 1 :]
+        others = wrong_fields(key, row, rng) if isinstance(row, list) else wrong_cells(key, row, rng)
+        for other in others:
+            yield [*value[:i], other, *value[i + 1 :]]
+
+
+def other_values(content: dict[str, Any], rng: random.Random) -> Any:
+    """Each field wrong in many ways, or dropped; other densities and formats."""
+    density = content["density"]
+    for key, value in content.items():
+        yield f"without {key}", {k: v for k, v in content.items() if k != key}
+        if key != "density":
+            for other in wrong_fields(key, value, rng):
+                yield f"{key}: {other}", changed(content, **{key: other})
+    for key in density.keys() - {"family"}:
+        yield f"other {key}", changed(content, density={**density, key: density[key] + 1e-9})
+    for family in checker.FAMILIES.keys() - {density["family"]}:
+        shape = {"student-t": {"df": 3}, "generalized-gaussian": {"beta": 1.5}}.get(family, {})
+        yield family, changed(content, density={"family": family, "mean": 0, "std": 1, **shape})
+    yield "rectified", changed(content, density={"family": "rectified", "of": density})
+    yield "more", changed(content, more=0)
+    for form in checker_codebooks.STATEMENTS.keys() - {content["format"]}:
+        yield form, changed(content, format=form)
+
+
+BLOCKS = qe.BlockFormat("int3_midrise", 4, qe.Grid([0.25, 0.5, 0.75, 1.25]))
+
+
+@pytest.mark.parametrize(
+    "prove",
+    [
+        lambda: certify_codebook("gaussian", 5),
+        lambda: certify_codebook("student-t:df=5,mean=1,std=2", 4),
+        lambda: certify_pair("laplace", "int2", digits=12),
+        lambda: certify_pair("gaussian", "ternary"),
+        lambda: certify_block_error("logistic:mean=0.25", BLOCKS),
+    ],
+    ids=["codebook", "codebook off centre", "two pairs", "pair", "blocks"],
+)
+def test_mutations_of_other_certificates_are_refused(prove: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checker_codebooks, "MOST_BOXES", 2000)
+    content = json.loads(prove().to_json())
+    verify(content)
+    survived, tried = [], 0
+    for what, mutant in other_values(content, random.Random(20)):
+        tried += 1
+        try:
+            verify(mutant)
+        except (ValueError, KeyError, TypeError, IndexError, ZeroDivisionError):
+            continue
+        survived.append(what)
+    assert survived == []
+    assert tried > 50
+
+
+def test_files_of_every_kind(tmp_path: Path) -> None:
+    """Read as what they are, and verified by both files alone, in a Python that finds no qerror."""
+    proofs = {
+        Certificate: certify("gaussian", "int3"),
+        CertifiedCodebook: certify_codebook("gaussian", 4),
+        CertifiedPair: certify_pair("gaussian", "int2", digits=10),
+        CertifiedBlocks: certify_block_error("gaussian", BLOCKS),
+    }
+    for kind, proven in proofs.items():
+        proven.save(tmp_path / f"{kind.__name__}.json")
+        assert Certificate.load(tmp_path / f"{kind.__name__}.json") == proven
+        assert type(Certificate.load(tmp_path / f"{kind.__name__}.json")) is kind
+        assert proven.mse in repr(proven)
+    command = [sys.executable, "-S", checker_codebooks.__file__, *sorted(path.name for path in tmp_path.iterdir())]
+    environment = {**os.environ, "PYTHONPATH": str(Path(flint.__file__).parent.parent)}
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert [line.split(": ")[:2] for line in ran.stdout.splitlines()] == [
+        [f"{name}.json", "proven"] for name in sorted(kind.__name__ for kind in proofs)
+    ], ran.stderr
+    # The smaller file knows the first kind only, and says so.
+    with pytest.raises(ValueError, match="format must be one of qerror certificate, qerror certificate of a sample"):
+        checker.verify(proofs[CertifiedPair].content)
+
+
 # -- the shipped table ---------------------------------------------------------------------------------------------
 
 # Digits of the table's scales where the minimum stands alone; on flat minima (generalized Gaussians of shape 0.5 in
@@ -763,11 +869,12 @@ def test_command_prints_the_certified_table() -> None:
     words = "table --certified --grids e5m2 int4 --densities gaussian"
     said = run(*words.split()).splitlines()
     row = qe.load_table().certified("e5m2", "gaussian")
-    assert said[0].startswith(
-        "e5m2 on gaussian, nearest: unique, 13 copies within 1e-12; the table's scale has 0 right"
-    )
-    assert said[1:3] == [f"  scale {row.scale}", f"  MSE   {row.mse}"]
-    assert len(said) == 6
+    assert said[0] == "e5m2 on gaussian, nearest: unique, 13 copies"
+    assert said[1:3] == [f"  scale {row.scale}  table: 0 digits", f"  MSE   {row.mse}"]
+    assert len(said) == 7
+    everything = run("table", "--certified", "--rounding", "nearest", "stochastic").splitlines()
+    assert len(everything) == 3 * 990 + 1
+    assert max(map(len, everything)) <= 80
     rows = json.loads(run(*words.split(), "--json"))["rows"]
     assert rows[0]["scale"] == row.scale
     assert rows[1]["copies"] == 0

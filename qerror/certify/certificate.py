@@ -37,6 +37,10 @@ class Proof:
         """The mean squared error, as a ball; of a sample, as a fraction."""
         return str(self.content["mse"])
 
+    def statement(self) -> dict[str, Any]:
+        """What is proven, in fields."""
+        return {"mse": self.mse}
+
     def to_json(self) -> str:
         """The text of the file."""
         return json.dumps(self.content, separators=(",", ":"), allow_nan=False) + "\n"
@@ -59,17 +63,18 @@ class Proof:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{shown(Path(path))} is no certificate: {error}") from None
-        kind = KINDS.get(content.get("format")) if isinstance(content, dict) else None
+        kind = KINDS.get(str(content.get("format"))) if isinstance(content, dict) else None
         if kind is None:
             raise ValueError(f"{shown(Path(path))} is no certificate: its format is none of {', '.join(KINDS)}")
         return kind(content)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.said())})"
+        said = [f"{len(self.content['levels'])} levels", *self.content.get("rounding", "").split()]
+        return f"{type(self).__name__}({', '.join([*said, *self.said()])})"
 
     def said(self) -> list[str]:
         """The statement in a few words and balls."""
-        return [f"{len(self.content['levels'])} levels", f"mse {self.mse}"]
+        return [f"mse {self.mse}"]
 
 
 class Certificate(Proof):
@@ -96,10 +101,13 @@ class Certificate(Proof):
         cuts = [0.0, *map(float, self.content["cuts"].split()), math.inf]
         return tuple(zip(cuts[:-1], cuts[1:], self.content["kinds"], strict=True))
 
+    def statement(self) -> dict[str, Any]:
+        """What is proven, in fields."""
+        return {"scale": self.scale, "mse": self.mse, "unique": self.unique, "minima": self.minima}
+
     def said(self) -> list[str]:
         """The statement in a few words and balls."""
-        about = [f"{len(self.content['levels'])} levels", self.content["rounding"], f"scale {self.scale}"]
-        return [*about, f"mse {self.mse}", "unique" if self.unique else "tied"]
+        return [f"scale {self.scale}", f"mse {self.mse}", "unique" if self.unique else "tied"]
 
 
 class CertifiedCodebook(Proof):
@@ -115,6 +123,14 @@ class CertifiedCodebook(Proof):
         """Whether it is the best of all codebooks of its size: for log-concave densities, which have one only."""
         return bool(self.content["optimal"])
 
+    def statement(self) -> dict[str, Any]:
+        """What is proven, in fields."""
+        return {"levels": self.levels, "mse": self.mse, "optimal": self.optimal}
+
+    def said(self) -> list[str]:
+        """The statement in a few words and balls."""
+        return [f"mse {self.mse}", "the best of its size" if self.optimal else "a stationary one"]
+
 
 class CertifiedPair(Proof):
     """The scale and shift that are optimal together."""
@@ -124,9 +140,13 @@ class CertifiedPair(Proof):
         """Scale and shift of least error, as balls: one pair, or two that mirror one another."""
         return tuple((scale, shift) for scale, shift in self.content["optima"])
 
+    def statement(self) -> dict[str, Any]:
+        """What is proven, in fields."""
+        return {"optima": self.optima, "mse": self.mse}
+
     def said(self) -> list[str]:
         """The statement in a few words and balls."""
-        return [*super().said(), *(f"scale {scale}, shift {shift}" for scale, shift in self.optima)]
+        return [*(f"scale {scale}, shift {shift}" for scale, shift in self.optima), f"mse {self.mse}"]
 
 
 class CertifiedBlocks(Proof):

@@ -104,6 +104,7 @@ class Family(NamedTuple):
             m = self.over(-u, count)
             return [1 - m[0], m[1] - u, *(1 + u * u - square for square in m[2:])]
         if not u >= 0:
+            ask(u.is_finite(), "a number is none")
             return hulls(self.over(u.lower(), count), self.over(u.upper(), count))
         m = [self.above(j, u) for j in range(count)]
         return [m[0], m[1] - u * m[0], *(square - 2 * u * m[1] + u * u * m[0] for square in m[2:])]
@@ -115,7 +116,7 @@ def hulls(one: list[arb], other: list[arb]) -> list[arb]:
 
 
 def generalized_gaussian(beta: Any) -> Family:
-    """f ~ exp(-(|x| / c)^beta)."""
+    """Pdf ~ exp(-(|x| / c)^beta)."""
     power = ball(beta)
     ask(bool(power > 0), "beta must be positive")
     whole = (1 / power).gamma()
@@ -134,7 +135,7 @@ def generalized_gaussian(beta: Any) -> Family:
 
 
 def student_t(df: Any) -> Family:
-    """f ~ (1 + x^2 / c)^(-(df + 1) / 2), c = df - 2."""
+    """Pdf ~ (1 + x^2 / c)^(-(df + 1) / 2), c = df - 2."""
     n, c, half = ball(df), ball(df) - 2, arb(0.5)
     ask(bool(c > 0), "df must exceed 2")
     peak = ((n + 1) / 2).gamma() / ((n / 2).gamma() * (arb.pi() * c).sqrt())
@@ -171,7 +172,7 @@ def logistic() -> Family:
 
 
 def uniform() -> Family:
-    """f = 1 / 2c up to c."""
+    """Pdf = 1 / 2c up to c."""
     c = arb(3).sqrt()
 
     def pdf(x: Any) -> Any:
@@ -423,7 +424,7 @@ def verify_scale(certificate: dict[str, Any]) -> None:
 
 
 def check_minima(certificate: dict[str, Any], roots: list[Any], values: list[arb]) -> None:
-    """Compare the statement with the enclosures of all candidates: those near the least are the minima, in any order."""
+    """Compare the statement with the enclosures of all candidates, of which those near the least are the minima."""
     claims, digits = [[certificate["scale"], certificate["mse"]], *certificate["minima"]], certificate["digits"]
     lowest = min(values, key=lambda value: value.upper())
     # Whichever of several is the least: none is lower than this.
@@ -432,9 +433,10 @@ def check_minima(certificate: dict[str, Any], roots: list[Any], values: list[arb
     near = [(root, value) for root, value in found if not value > lowest * (1 + ball(WITHIN))]
     ask(len(claims) == len(near), "minima are missing or too many")
     for place, (scale, mse) in enumerate(claims):
-        i = next((i for i, (root, _) in enumerate(near) if arb(scale).contains(root)), None)
-        ask(i is not None, f"{scale} does not hold the enclosure of a root, or one that has no claim yet")
-        root, value = near.pop(i)
+        held = [one for one in near if arb(scale).contains(one[0])]
+        ask(bool(held), f"{scale} does not hold the enclosure of a root, or one that has no claim yet")
+        root, value = held[0]
+        near.remove(held[0])
         check_ball(scale, root, digits)
         check_ball(mse, value if place else value.union(least), digits)
         if place == 0:

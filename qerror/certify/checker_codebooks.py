@@ -22,8 +22,8 @@ Lemmas, which go on from those of `checker.py`; densities of codebooks and pairs
     density and convex error weighting function", IEEE Trans. Inf. Theory 29 (1), 42-47, 1983.
 14. Small scales: all values lie in an interval of width 2 u = s (l_max - l_min), so M >= E[dist(x, interval)^2]; this
     is convex and even in the place of the interval, hence least about 0: M >= 2 E[(x - u)_+^2].
-15. Large scales: with d = s min g_k there is at most one value in (-d/2, d/2). If it is not below 0, each x in (-d/4, 0)
-    is at least |x| from it and d/4 from the others; else look at (0, d/4). So M >= E[x^2; 0 < x < d/4].
+15. Large scales: with d = s min g_k there is at most one value in (-d/2, d/2). If it is not below 0, each x of
+    (-d/4, 0) is at least |x| from it and d/4 from the others; else look at (0, d/4). So M >= E[x^2; 0 < x < d/4].
 16. If all values are above 0, or all below, M >= E[x^2; x < 0] = 1/2.
 17. Over a box of scales and shifts M > least, or a slope is not 0, by Taylor with all second derivatives over the box;
     or the second derivatives are positive definite, so that it holds one root at most.
@@ -37,23 +37,20 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint import arb, arb_mat
 
-if __package__:
+if TYPE_CHECKING or __package__:
     from . import checker
     from .checker import UNIT, Family, Part, arithmetic, ask, ball, check_ball, exact_levels, parts_of
 else:  # a script beside the other
-    import checker  # type: ignore[import-not-found, no-redef]
+    import checker
     from checker import UNIT, Family, Part, arithmetic, ask, ball, check_ball, exact_levels, parts_of
 
 PAIR_BITS, MOST_BOXES = 64, 60_000
-
-
 
 
 class Jet(NamedTuple):
@@ -78,7 +75,7 @@ class Values:
         """M over |x_d - x0_d| <= r_d, x0 thin balls."""
         q = sum((x[d] * w for d, w in self.home), arb(0))
         value, slope = 1 + q * q, [arb(0)] * len(x)
-        curve = defaultdict(lambda: arb(0))
+        curve: dict[Any, arb] = defaultdict(lambda: arb(0))
         for d, w in self.home:
             slope[d] += 2 * w * q
             for e, v in self.home:
@@ -154,6 +151,7 @@ def verify_pair(certificate: dict[str, Any]) -> None:
             check_ball(scale, part.std * root[0], digits)
             check_ball(shift, part.mean + part.std * root[1], digits, zero=True)
             check_ball(certificate["mse"], value * part.std**2, digits)
+        ask(all(bool(root[0] > 0) for root in roots), "a scale is not above 0")
         least = min(value.upper() for value in values)
         ask(all(a[0].overlaps(b[0]) and not a[1].overlaps(b[1]) for a, b in pairwise(roots)), "optima must be distinct")
     with arithmetic(PAIR_BITS):
@@ -178,10 +176,11 @@ class Cover:
     def run(self) -> None:
         """Exclude all boxes but those about the optima."""
         first = last = self.roots[0][0]
-        while not self.small(first) > self.least:
-            first *= 0.8
-        while not self.large(last) > self.least:
-            last *= 1.25
+        for _ in range(200):
+            first *= 1 if self.small(first) > self.least else 0.8
+            last *= 1 if self.large(last) > self.least else 1.25
+        open_ends = not self.small(first) > self.least or not self.large(last) > self.least
+        ask(not open_ends, f"scales below {first:.3g} or above {last:.3g} are left open")
         homes = [self.home(*root) for root in self.roots]
         reach = last * float(max(abs(self.low), abs(self.high)))
         left = [(first, last, -reach, reach)]
@@ -210,7 +209,7 @@ class Cover:
         """What is left of a box: nothing, or its halves across the side that M feels more."""
         s = ball(one[0]).union(ball(one[1]))
         outside = ball(one[2]) + s * ball(self.low) > 0 or ball(one[3]) + s * ball(self.high) < 0
-        if outside and self.least < 0.5:  # lemma 16
+        if outside:  # lemma 16: M >= 1/2, which is more than lemma 15 ever gives
             return []
         jet, r = self.jet(one)
         x, y = (a * UNIT for a in r)

@@ -1,4 +1,4 @@
-"""Scale and shift together: boxes of both, over which the error is above the least, slopes, or is convex about a root."""
+"""Scale and shift that are optimal together: stated, and proven by the cover of `checker_codebooks`."""
 
 from __future__ import annotations
 

@@ -36,9 +36,7 @@ class Found(NamedTuple):
     status: NDArray[np.object_]
 
 
-def distinct(
-    order: Index, scale: Array, mse: Array, within: float = np.inf, equal: float = TOLERANCE
-) -> list[int]:
+def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf, equal: float = TOLERANCE) -> list[int]:
     """Minima in `order` (best first) up to `within` above the best, those with equal MSE once."""
     kept: list[int] = []
     least = -np.inf

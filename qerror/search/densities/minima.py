@@ -114,8 +114,7 @@ def _copies(points: Points) -> NDArray[np.bool_]:
 
 def alike(change: Array) -> Index:
     """Number runs of values by the relative change before each: over a run they add up to `_CHAIN` at most."""
-    steps = np.floor(np.cumsum(np.minimum(change / _CHAIN, 2.0)))
-    return steps.astype(np.intp)
+    return np.asarray(np.cumsum(np.minimum(change / _CHAIN, 2.0)), np.intp)
 
 
 def _octaves_below(search: Explored, found: Points) -> Points:
