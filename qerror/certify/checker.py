@@ -85,14 +85,14 @@ def ask(true: bool, otherwise: str) -> None:
 
 
 class Family(NamedTuple):
-    """T of mean 0 and variance 1, its pdf even, falling with |x|, and smooth but where |x| is one of `kinks`.
+    """T of mean 0 and variance 1, its pdf even and falling with |x|.
 
-    The pdf is that of a ball or a series x >= 0; above(j, u) = E[T^j; T > u] for j = 0, 1, 2 and u >= 0.
+    The pdf is that of a ball or, unless `rough` over a ball, a series; above(j, u) = E[T^j; T > u], j <= 2, u >= 0.
     """
 
     pdf: Callable[[Any], Any]
     above: Callable[[int, arb], arb]
-    kinks: tuple[arb, ...] = ()
+    rough: Callable[[arb], bool] = lambda u: False
 
     def around(self, u: arb) -> arb:
         """What the pdf is over the ball u."""
@@ -131,7 +131,7 @@ def generalized_gaussian(beta: Any) -> Family:
     def pdf(x: Any) -> Any:
         return (-((x / c) ** power)).exp() * power / (2 * c * whole)
 
-    return Family(pdf, above, () if Fraction(beta) % 2 == 0 else (arb(0),))
+    return Family(pdf, above, lambda u: Fraction(beta) % 2 != 0 and u.contains(0))
 
 
 def student_t(df: Any) -> Family:
@@ -175,14 +175,14 @@ def uniform() -> Family:
     """Pdf = 1 / 2c up to c."""
     c = arb(3).sqrt()
 
-    def pdf(x: Any) -> Any:
-        at = x if isinstance(x, arb) else x[0]
-        return (x * 0 + 1) * (arb(1) if at < c else arb(0) if at > c else arb(0.5, 0.5)) / (2 * c)
+    def pdf(x: arb) -> arb:
+        return (arb(1) if x < c else arb(0) if x > c else arb(0.5, 0.5)) / (2 * c)
 
     def above(j: int, u: arb) -> arb:
         return arb(0) if u > c else (c ** (j + 1) - u.min(c) ** (j + 1)) / (2 * c * (j + 1))
 
-    return Family(pdf, above, (c,))
+    # Constant on both sides of c: its range is as good as its series.
+    return Family(pdf, above, lambda u: True)
 
 
 FAMILIES: dict[str, Callable[..., Family]] = {
@@ -235,7 +235,7 @@ class Part:
             u, a = -u, -a
         # Far below or above 1, two coefficients are as good as many.
         extreme = abs(u) + abs(a) < 1e-10 or abs(u) > 1e10
-        if extreme or any(abs(u + a * UNIT).overlaps(kink) for kink in self.family.kinks):
+        if extreme or self.family.rough(u + a * UNIT):
             pdf = [self.family.around(u + a * UNIT)]
         else:
             middle = self.family.pdf(arb_series([u, a], prec=order - 2))
@@ -253,7 +253,7 @@ def parts_of(density: Any, weight: Any = 1, floor: bool = False) -> list[Part]:
     if family == "mixture":
         total = sum(map(Fraction, numbers["weights"]))
         pairs = zip(numbers["weights"], numbers["of"], strict=True)
-        return [part for w, of in pairs for part in parts_of(of, weight * ball(Fraction(w) / total), floor)]
+        return [part for w, of in pairs if w for part in parts_of(of, weight * ball(Fraction(w) / total), floor)]
     if family == "histogram":
         counts, edges = ([*map(Fraction, numbers[key])] for key in ("counts", "edges"))
         bins = [{"family": "uniform", "a": a, "b": b} for a, b in pairwise(edges)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 _RATIO = Fraction(3, 2)
 _NARROWEST = 1e-11
 _MOST = 20_000
+# Where a piece is cut: between these parts of it. Short decimals may be roots, at which no piece can end: then others.
+_CUTS = (Fraction(2, 5), Fraction(3, 5)), (Fraction(43, 100), Fraction(44, 100)), (Fraction(56, 100), Fraction(57, 100))
 # Pieces of the walk to the tails: 254 octaves of levels need 450.
 _MOST_STEPS = 1000
 
@@ -60,8 +63,8 @@ def decimal_text(number: Fraction) -> str:
 class Covering:
     """Pieces from one tail to the other, and the least MSE that was seen."""
 
-    def __init__(self, problem: Problem, order: int) -> None:
-        self.problem, self.order = problem, order
+    def __init__(self, problem: Problem, order: int, cuts: tuple[Fraction, Fraction] = _CUTS[0]) -> None:
+        self.problem, self.order, self._cuts = problem, order, cuts
         self.least = problem.power
         self.pieces: list[Piece] = []
         self.done: list[Piece] = []
@@ -110,8 +113,7 @@ class Covering:
                 continue
             if float(one.high / one.low) - 1 < _NARROWEST or len(self.done) + len(self.pieces) > _MOST:
                 raise OpenError(f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open")
-            third = (one.high - one.low) * Fraction(2, 5)
-            cut = short_decimal(one.low + third, one.high - third)
+            cut = short_decimal(*(one.low + (one.high - one.low) * part for part in self._cuts))
             self._add(one.low, cut)
             self._add(cut, one.high)
         self.done.sort()
@@ -127,6 +129,14 @@ class Covering:
             if left > 0 or right < 0 or (left < 0 and right > 0):
                 return "v"
         return ""
+
+
+def covered(problem: Problem, order: int) -> Covering:
+    """The covering that cuts in the first place allow."""
+    for cuts in _CUTS[:-1]:
+        with contextlib.suppress(OpenError):
+            return Covering(problem, order, cuts)
+    return Covering(problem, order, _CUTS[-1])
 
 
 def _rounded(number: Fraction) -> Fraction:

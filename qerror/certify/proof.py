@@ -16,7 +16,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .certificate import FORMAT, SCHEMA, Certificate, OpenError
 from .checker import WITHIN, Problem, about, arithmetic, at_root, ball, excluded
-from .pieces import Covering, Piece, decimal_text
+from .pieces import Piece, covered, decimal_text
 from .samples import certify_sample, is_sample
 from .statement import density_data, short_numbers
 
@@ -82,7 +82,7 @@ def certify(
         "rounding": rounding,
     }
     with arithmetic(_BITS):
-        covering = Covering(Problem(**about_what), _ORDER)
+        covering = covered(Problem(**about_what), _ORDER)
         near = {one: _approximate_root(one) for one in covering.done if _has_root(one)}
     with arithmetic(4 * digits + 80):
         exact = Problem(**about_what)

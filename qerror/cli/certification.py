@@ -76,8 +76,8 @@ def _check(files: list[Path], verify: Any, as_json: bool) -> None:
             error = None
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as found:
             error = plain(str(found) or type(found).__name__, 200)
-        said = {} if error else proven.statement()
-        rows.append({"file": str(file), "proven": error is None, "error": error, **said})
+        stated = {} if error else proven.statement()
+        rows.append({"file": str(file), "proven": error is None, "error": error, **stated})
     if as_json:
         print_json("certify", rows)
     for row, (_, proven) in zip([] if as_json else rows, certificates, strict=False):
