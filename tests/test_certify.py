@@ -38,6 +38,7 @@ from qerror.certify import (  # noqa: E402
     certify_pair,
     checker,
     checker_codebooks,
+    pieces,
     verify,
 )
 from qerror.certify.shipped import PACKAGED, certificates  # noqa: E402
@@ -231,6 +232,25 @@ def test_no_least_error_is_said() -> None:
     """Values below 0 and levels above: the best scale is none at all."""
     with pytest.raises(OpenError, match="falls on and on towards the scale"):
         certify("uniform:a=-2,b=-1", "uint4")
+
+
+def test_what_is_left_open_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for 16 bits, where a piece takes seconds: which scales, after how much, and the best error that was seen."""
+    monkeypatch.setattr(pieces, "_MOST_TERMS", 3000)
+    with pytest.raises(
+        OpenError, match=r"scales from [\d.]+ to [\d.]+ are left open: given up after \d+ pieces of 126"
+    ) as e:
+        certify("gaussian", "e4m3fn")
+    least = float(str(e.value).rpartition(" ")[2])
+    assert least >= middle(shipped()["e4m3fn", "gaussian", "nearest"].mse) * (1 - 1e-9)
+
+
+def test_roots_at_short_decimals() -> None:
+    """Two spikes at -4 and 4: each scale 4 / k is a minimum, where no piece can end."""
+    density = "mixture(1*gaussian:mean=-4,std=0.1;1*gaussian:mean=4,std=0.1)"
+    proven = certify(density, "int4")
+    verify(proven.content)
+    assert math.isclose(qe.optimal_scale(qe.density(density), "int4").error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
 
 
 @pytest.mark.parametrize(
@@ -660,20 +680,21 @@ def held(problem: checker.Problem, best: qe.ScaleResult, proven: Certificate) ->
             assert abs(there / least - arb("1.01")) < INTERVAL_RTOL
 
 
-def random_pair(rng: random.Random) -> tuple[str, str, str]:
-    """A density and a grid that no table has."""
+def random_pair(rng: random.Random) -> tuple[str, str, str, float]:
+    """A density, a grid of up to 8 bits, a rounding and a shift that no table has."""
     shape = rng.choice(["gaussian", "laplace", "logistic", "student-t:df=", "generalized-gaussian:beta="])
     if shape.endswith("="):
         shape += repr(round(rng.uniform(2.5, 12) if "df" in shape else rng.uniform(0.4, 5), 3))
-    grid = rng.choice([name for bits in range(2, 7) for name in qe.formats(bits)])
-    return shape, grid, rng.choice(["nearest", "stochastic"])
+    grid = rng.choice([name for bits in (*range(2, 7), 8) for name in qe.formats(bits) if name not in LONG])
+    shift = rng.choice([0.0, 0.0, round(rng.uniform(-1, 1), 3)])
+    return shape, grid, rng.choice(["nearest", "stochastic"]), shift
 
 
 def test_answers_of_float64_at_random() -> None:
     """Four random pairs on each run, and four rows of the table; `make nightly` has 500 and all."""
     rng = random.Random()
     rows = [key for key in shipped() if key[0] not in LONG]
-    pairs = [(key[1], key[0], key[2]) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]
+    pairs = [(key[1], key[0], key[2], 0.0) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]
     for pair in pairs:
         compare(*pair)
 
@@ -681,19 +702,21 @@ def test_answers_of_float64_at_random() -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("part", range(PARTS))
 def test_all_answers_of_float64(part: int) -> None:
-    rows = [(key[1], key[0], key[2]) for key in shipped() if key[0] not in LONG]
+    rows = [(key[1], key[0], key[2], 0.0) for key in shipped() if key[0] not in LONG]
     rng = random.Random(20)
     for pair in [*rows, *(random_pair(rng) for _ in range(500))][part::PARTS]:
         compare(*pair)
 
 
-def compare(density: str, grid: str, rounding: str) -> None:
-    proven = shipped().get((grid, density, rounding)) or certify(density, grid, rounding=rounding)
-    best = qe.optimal_scale(qe.density(density), grid, rounding=rounding)
-    problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), 0.0, rounding)
+def compare(density: str, grid: str, rounding: str, shift: float) -> None:
+    known = shipped().get((grid, density, rounding)) if shift == 0 else None
+    proven = known or certify(density, grid, rounding=rounding, shift=shift)
+    best = qe.optimal_scale(qe.density(density), grid, rounding=rounding, shift=shift)
+    problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
     held(problem, best, proven)
     if len(proven.minima) == 1:
-        assert abs(arb(best.scale) / arb(proven.scale) - 1) < 10.0**-SCALE_DIGITS, (density, grid, rounding)
+        off = abs(arb(best.scale) / arb(proven.scale) - 1)
+        assert off < 10.0**-SCALE_DIGITS, (density, grid, rounding, shift)
 
 
 # -- scale and shift -----------------------------------------------------------------------------------------------

@@ -15,11 +15,16 @@ from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 # Relative length of the pieces that the search begins with, and how narrow it lets them become.
 _RATIO = Fraction(3, 2)
 _NARROWEST = 1e-11
-_MOST = 20_000
+# How many pieces are looked at, and how many terms in all: about half an hour of 32 768 thresholds.
+_MOST, _MOST_TERMS = 40_000, 20_000_000
 # Where a piece is cut: between these parts of it. Short decimals may be roots, at which no piece can end: then others.
 _CUTS = (Fraction(2, 5), Fraction(3, 5)), (Fraction(43, 100), Fraction(44, 100)), (Fraction(56, 100), Fraction(57, 100))
 # Pieces of the walk to the tails: 254 octaves of levels need 450.
 _MOST_STEPS = 1000
+
+
+class _NarrowError(OpenError):
+    """A piece became too narrow: it may end at a root."""
 
 
 class Piece(NamedTuple):
@@ -67,6 +72,7 @@ class Covering:
         self.problem, self.order, self._cuts = problem, order, cuts
         self.least = problem.power
         self.pieces: list[Piece] = []
+        self._looked = 0
         self.done: list[Piece] = []
         self._walk()
         self._divide()
@@ -77,7 +83,7 @@ class Covering:
         return self.least * (1 + ball(WITHIN))
 
     def _add(self, low: Fraction, high: Fraction) -> None:
-        new = piece(self.problem, low, high, self.order)
+        new, self._looked = piece(self.problem, low, high, self.order), self._looked + 1
         for x in EIGHTHS:
             value = new.model(x.mid()).upper()
             if value < self.least:
@@ -111,8 +117,12 @@ class Covering:
             if kind:
                 self.done.append(one._replace(kind=kind))
                 continue
-            if float(one.high / one.low) - 1 < _NARROWEST or len(self.done) + len(self.pieces) > _MOST:
-                raise OpenError(f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open")
+            where = f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open"
+            if float(one.high / one.low) - 1 < _NARROWEST:
+                raise _NarrowError(where)
+            if self._looked > _MOST or self._looked * len(self.problem.terms) > _MOST_TERMS:
+                reached = f"{self._looked} pieces of {len(self.problem.terms)} terms, {len(self.pieces) + 1} undecided"
+                raise OpenError(f"{where}: given up after {reached}; the least MSE is at most {float(self.least):.10g}")
             cut = short_decimal(*(one.low + (one.high - one.low) * part for part in self._cuts))
             self._add(one.low, cut)
             self._add(cut, one.high)
@@ -134,7 +144,7 @@ class Covering:
 def covered(problem: Problem, order: int) -> Covering:
     """The covering that cuts in the first place allow."""
     for cuts in _CUTS[:-1]:
-        with contextlib.suppress(OpenError):
+        with contextlib.suppress(_NarrowError):
             return Covering(problem, order, cuts)
     return Covering(problem, order, _CUTS[-1])
 
