@@ -21,7 +21,7 @@ help:
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
 	@echo "make test-interop   GGUF, ONNX, URLs and Dask, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
-	@echo "make certify        verify every certificate of the shipped table: half an hour"
+	@echo "make certify        verify every certificate of the shipped table: ten minutes of one core"
 	@echo "make bench          speed, as ratios to plain NumPy"
 	@echo "make bench-peers    time and dB of other tools on the same arrays, in an environment of their own"
 	@echo "make test-all       the tests on Python $(TESTED_VERSIONS), where installed"

@@ -1,17 +1,17 @@
-"""Proofs: the globally optimal scale and its error as theorems, each with a certificate that a small program verifies.
+"""Proofs: optimal quantizers and their errors as theorems, each with a certificate that a small program verifies.
 
-Needs python-flint (``pip install 'qerror[certify]'``) but to read certificates. `certify` proves in ball arithmetic,
-`verify` proves a `Certificate` again from its content alone. The file ``checker.py``, where `verify` and every
-lemma stand, imports nothing of qerror: ``python checker.py FILE...`` is all that a stranger needs.
+Needs python-flint (``pip install 'qerror[certify]'``) but to read certificates. `certify` proves the globally optimal
+scale in ball arithmetic, `certify_codebook` Lloyd-Max quantizers, `certify_pair` scale and shift together,
+`certify_block_error` expected errors of block formats. `verify` proves each again from its `content` alone. The file
+``checker.py``, where `verify` of scales and every lemma of it stand, imports nothing of qerror: ``python checker.py
+FILE...`` is all that a stranger needs; ``checker_codebooks.py`` beside it has the other three kinds.
 
-`certify_codebook` (Lloyd-Max quantizers), `certify_pair` (scale and shift together) and `certify_block_error` (block
-formats) enclose their answers by proofs of their own, without a file.
-
-A certificate is JSON with these fields: ``format``, ``schema``; what it is about: ``density``, ``levels``, ``shift``,
-``rounding``; what it states, as balls in decimals: ``scale``, ``mse``, ``unique``, ``minima`` (the other local minima
-up to 1e-12 above the least), ``digits``; and the proof: ``cuts`` between the pieces of (0, inf), ``kinds`` (a letter a
-piece: s, x, m, v, z or p, as the lemmas name them), ``roots`` (a minimum lies within one unit of the last digit of
-each), ``order`` of the Taylor polynomials and ``bits`` of the arithmetic.
+A certificate is JSON with the fields ``format``, ``schema``; what it is about: ``density``, ``levels``, ...; what it
+states, as balls in decimals: ``mse``, ..., with so many ``digits``; and the proof, as the docstrings of the checkers
+tell. Of a scale it states ``scale``, ``mse``, ``unique``, ``minima`` (the other local minima up to 1e-12 above the
+least) for ``density``, ``levels``, ``shift`` and ``rounding``; the proof has ``cuts`` between the pieces of (0, inf),
+``kinds`` (a letter a piece: s, x, m, v, z or p, as the lemmas name them), ``roots`` (a minimum lies within one unit of
+the last digit of each), ``order`` of the Taylor polynomials and ``bits`` of the arithmetic.
 """
 
 from __future__ import annotations

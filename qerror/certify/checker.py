@@ -1,4 +1,4 @@
-"""Verify certificates of globally optimal quantization scales: one file, which needs Python and python-flint only.
+"""Verify certificates of optimal quantization scales: one file, which needs Python and python-flint only.
 
     python checker.py int8-gaussian.json ...
 
@@ -8,7 +8,7 @@ error, which lies in the ball `mse`; `minima` are all other local minima up to 1
 stand in the certificate, in balls: whatever is rounded is enclosed. Numbers of density, levels and shift are those of
 binary64; `cuts` and `roots` are decimals. The cuts divide (0, inf) into pieces, each with the letter of its kind.
 
-Lemmas. y = x - z, A = E[y^2], M(s) the MSE, R(p) = E[(x - p)_+] the stop-loss: R' = -P(x > p), R'' = f.
+Lemmas. y = x - z, A = E[y^2], M the mean squared error, R(p) = E[(x - p)_+], so that R' = -P(x > p) and R'' = f.
 
 1. Nearest: M(s) = A - s k(s), k(s) = E[max_k (2 y l_k - s l_k^2)].
    (y - s l)^2 = y^2 - s (2 y l - s l^2), and rounding to nearest takes the l that makes this least.
@@ -33,10 +33,9 @@ Lemmas. y = x - z, A = E[y^2], M(s) the MSE, R(p) = E[(x - p)_+] the stop-loss: 
 8. Kind p, [c, inf): M(s) >= A + s^2 h - s (k(c) + c h), h = min l^2 > 0, and this rises from s = (k(c) + c h) / 2 h on.
    k(s) + s h falls, too, as each -s (l^2 - h) does.
 9. So all minima lie at the roots of pieces v. There is a least: M is continuous, and the ends are excluded.
-
-Samples (family empirical, nearest rounding) are proven in fractions; `scale` and `mse` are exact, `cuts` suffice.
-10. Between cuts a and b: M(s) >= A - s c(s), c the chord of k from a to b, as k is convex. Beyond the last cut c with
-    c m / 2 >= max |y|, 0 a level: M(s) = A, as all goes to 0. The first piece is as in 6, the last without 0 as in 8.
+10. Samples. Between cuts a and b: M(s) >= A - s c(s), c the chord of k from a to b, as k is convex. Beyond the last cut
+    c with c m / 2 >= max |y|, 0 a level: M(s) = A, as all goes to 0. The first piece is as in 6, the last without 0
+    as in 8.
 """
 
 from __future__ import annotations
@@ -45,22 +44,17 @@ import json
 import sys
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flint import arb, arb_poly, arb_series, ctx, fmpq
 
-FORMAT, SCHEMA = "qerror certificate", 1
 WITHIN = Fraction(1, 10**12)
 UNIT = arb(0, 1)
-KEYS = {
-    *("format", "schema", "density", "levels", "shift", "rounding", "scale", "mse", "unique", "minima"),
-    *("digits", "bits", "order", "cuts", "kinds", "roots"),
-}
 EIGHTHS = [arb(fmpq(2 * i - 7, 8), fmpq(1, 8)) for i in range(8)]
 
 
@@ -81,212 +75,177 @@ def ball(number: Any) -> arb:
     return arb(fmpq(x.numerator, x.denominator))
 
 
-class Gaussian:
-    """T of mean 0 and variance 1: pdf (of a ball or series), P(T > u) and E[(T - u)_+], E[T^2; T > u] for u >= 0."""
-
-    def __init__(self) -> None:
-        self.peak, self.c = 1 / (2 * arb.pi()).sqrt(), arb(2).sqrt()
-
-    def pdf(self, x: Any) -> Any:
-        return (-(x * x) / 2).exp() * self.peak
-
-    def smooth(self, u: arb) -> bool:
-        """Whether the pdf is smooth over the ball u."""
-        return True
-
-    def rough(self, u: arb) -> arb:
-        """What the pdf, which falls with |u|, is over the ball u."""
-        near, far = abs(u).lower(), abs(u).upper()
-        return (self.pdf(near) if near > 0 else self.peak).union(self.pdf(far))
-
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        mass = (u / self.c).erfc() / 2
-        return mass, self.pdf(u) - u * mass
-
-    def second(self, u: arb) -> arb:
-        return u * self.pdf(u) + self.tails(u)[0]
+def ask(true: bool, otherwise: str) -> None:
+    """Refuse the certificate unless `true`."""
+    if not true:
+        raise ValueError(otherwise)
 
 
-class Laplace(Gaussian):
-    def __init__(self) -> None:
-        self.c = arb(2).sqrt()
-        self.peak = self.c / 2
-
-    def pdf(self, x: Any) -> Any:
-        return (-self.c * x).exp() * self.peak
-
-    def smooth(self, u: arb) -> bool:
-        return bool(u > 0)
-
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        mass = (-self.c * u).exp() / 2
-        return mass, mass / self.c
-
-    def second(self, u: arb) -> arb:
-        return self.tails(u)[0] * (1 + self.c * u + u * u)
+# -- densities -----------------------------------------------------------------------------------------------------
 
 
-class Logistic(Gaussian):
-    def __init__(self) -> None:
-        self.c = arb.pi() / arb(3).sqrt()
-        self.peak = self.c / 4
+class Family(NamedTuple):
+    """T of mean 0 and variance 1, its pdf even and falling with |x|.
 
-    def pdf(self, x: Any) -> Any:
-        e = (-self.c * x).exp()
-        return self.c * e / ((1 + e) * (1 + e))
+    The pdf is that of a ball or, unless `rough` over a ball, a series; above(j, u) = E[T^j; T > u], j <= 2, u >= 0.
+    """
 
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        e = (-self.c * u).exp()
-        return e / (1 + e), e.log1p() / self.c
+    pdf: Callable[[Any], Any]
+    above: Callable[[int, arb], arb]
+    rough: Callable[[arb], bool] = lambda u: False
 
-    def second(self, u: arb) -> arb:
-        mass, over = self.tails(u)
+    def around(self, u: arb) -> arb:
+        """What the pdf is over the ball u."""
+        return self.pdf(u.abs_lower()).union(self.pdf(u.abs_upper()))
+
+    def over(self, u: arb, count: int) -> list[arb]:
+        """E[(T - u)_+^j] for j < count, 3 at most, at a thin ball."""
+        if u < 0:
+            m = self.over(-u, count)
+            return [1 - m[0], m[1] - u, *(1 + u * u - square for square in m[2:])]
+        if not u >= 0:
+            ask(u.is_finite(), "a number is none")
+            return hulls(self.over(u.lower(), count), self.over(u.upper(), count))
+        m = [self.above(j, u) for j in range(count)]
+        return [m[0], m[1] - u * m[0], *(square - 2 * u * m[1] + u * u * m[0] for square in m[2:])]
+
+
+def hulls(one: list[arb], other: list[arb]) -> list[arb]:
+    """Each ball joined with its partner: what falls or rises lies between its values at two ends."""
+    return [a.union(b) for a, b in zip(one, other, strict=True)]
+
+
+def generalized_gaussian(beta: Any) -> Family:
+    """Pdf ~ exp(-(|x| / c)^beta)."""
+    power = ball(beta)
+    ask(bool(power > 0), "beta must be positive")
+    whole = (1 / power).gamma()
+    c = (whole / (3 / power).gamma()).sqrt()
+
+    def above(j: int, u: arb) -> arb:
+        v, a = (u / c) ** power, (j + 1) / power
+        # Where Arb is slow: gamma(a, v) <= v^a exp(-v) for v >= a, 1.
+        far = bool(v > 10**6 and v > a)
+        return c**j * (v**a * (-v).exp() * arb(0.5, 0.5) if far else v.gamma_upper(a)) / (2 * whole)
+
+    def pdf(x: Any) -> Any:
+        return (-((x / c) ** power)).exp() * power / (2 * c * whole)
+
+    return Family(pdf, above, lambda u: Fraction(beta) % 2 != 0 and u.contains(0))
+
+
+def student_t(df: Any) -> Family:
+    """Pdf ~ (1 + x^2 / c)^(-(df + 1) / 2), c = df - 2."""
+    n, c, half = ball(df), ball(df) - 2, arb(0.5)
+    ask(bool(c > 0), "df must exceed 2")
+    peak = ((n + 1) / 2).gamma() / ((n / 2).gamma() * (arb.pi() * c).sqrt())
+
+    def pdf(x: Any) -> Any:
+        return (1 + x * x / c) ** (-(n + 1) / 2) * peak
+
+    def above(j: int, u: arb) -> arb:
+        if j == 1:
+            return (c + u * u) / (n - 1) * pdf(u)
+        near = u * u < c  # each side of the incomplete beta function is quick where it is the smaller one
+        share = (u * u if near else c) / (c + u * u)
+        mass = (1 - share.beta_lower(half, n / 2, 1) if near else share.beta_lower(n / 2, half, 1)) / 2
+        return mass if j == 0 else mass + u * (c + u * u) * pdf(u) / c
+
+    return Family(pdf, above)
+
+
+def logistic() -> Family:
+    """P(T > u) = 1 / (1 + exp(c u))."""
+    c = arb.pi() / arb(3).sqrt()
+
+    def above(j: int, u: arb) -> arb:
+        e = (-c * u).exp()
+        mass, over = e / (1 + e), e.log1p() / c
         # E[(T - u)_+^2] = 2 int_u^inf log(1 + exp(-c v)) / c dv, a dilogarithm.
-        return u * u * mass + 2 * u * over - 2 * (-((-self.c * u).exp())).polylog(2) / self.c**2
+        return mass if j == 0 else over + u * mass if j == 1 else u * (u * mass + 2 * over) - 2 * (-e).polylog(2) / c**2
+
+    def pdf(x: Any) -> Any:
+        e = (-c * x).exp()
+        return c * e / ((1 + e) * (1 + e))
+
+    return Family(pdf, above)
 
 
-class Uniform(Gaussian):
-    def __init__(self) -> None:
-        self.c = arb(3).sqrt()
-        self.peak = 1 / (2 * self.c)
+def uniform() -> Family:
+    """Pdf = 1 / 2c up to c."""
+    c = arb(3).sqrt()
 
-    def pdf(self, x: Any) -> Any:
-        return x * 0 + (self.peak if abs(x[0]) < self.c else 0)
+    def pdf(x: arb) -> arb:
+        return (arb(1) if x < c else arb(0) if x > c else arb(0.5, 0.5)) / (2 * c)
 
-    def smooth(self, u: arb) -> bool:
-        return bool(abs(u) < self.c) or bool(abs(u) > self.c)
+    def above(j: int, u: arb) -> arb:
+        return arb(0) if u > c else (c ** (j + 1) - u.min(c) ** (j + 1)) / (2 * c * (j + 1))
 
-    def rough(self, u: arb) -> arb:
-        least = self.peak if abs(u) < self.c else arb(0)
-        return least.union(arb(0) if abs(u) > self.c else self.peak)
-
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        rest = (self.c - u).nonnegative_part()
-        return rest / (2 * self.c), rest * rest / (4 * self.c)
-
-    def second(self, u: arb) -> arb:
-        return (self.c - u).nonnegative_part() * (3 + self.c * u + u * u) / (6 * self.c)
+    # Constant on both sides of c: its range is as good as its series.
+    return Family(pdf, above, lambda u: True)
 
 
-class StudentT(Gaussian):
-    def __init__(self, df: float) -> None:
-        self.df, self.c = ball(df), ball(df) - 2
-        if not self.c > 0:
-            raise ValueError("df must exceed 2")
-        self.peak = ((self.df + 1) / 2).gamma() / ((self.df / 2).gamma() * (arb.pi() * self.c).sqrt())
-
-    def pdf(self, x: Any) -> Any:
-        return (1 + x * x / self.c) ** (-(self.df + 1) / 2) * self.peak
-
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        share = u * u / (self.c + u * u)
-        if share < 0.5:  # each side of the incomplete beta function is quick where it is the smaller one
-            mass = (1 - share.beta_lower(arb(0.5), self.df / 2, 1)) / 2
-        else:
-            mass = (self.c / (self.c + u * u)).beta_lower(self.df / 2, arb(0.5), 1) / 2
-        return mass, (self.c + u * u) / (self.df - 1) * self.pdf(u) - u * mass
-
-    def second(self, u: arb) -> arb:
-        return u * (self.c + u * u) * self.pdf(u) / self.c + self.tails(u)[0]
-
-
-class GeneralizedGaussian(Laplace):
-    def __init__(self, beta: float) -> None:
-        self.beta = ball(beta)
-        if not self.beta > 0:
-            raise ValueError("beta must be positive")
-        self.zeroth = (1 / self.beta).gamma()
-        self.c = (self.zeroth / (3 / self.beta).gamma()).sqrt()
-        self.peak = self.beta / (2 * self.c * self.zeroth)
-
-    def pdf(self, x: Any) -> Any:
-        return (-((x / self.c) ** self.beta)).exp() * self.peak
-
-    def upper(self, power: int, u: arb) -> arb:
-        """E[T^power; T > u]."""
-        v = (u / self.c) ** self.beta if u > 0 else arb(0) if u.is_zero() else arb.nan()
-        return self.c**power * v.gamma_upper((power + 1) / self.beta) / (2 * self.zeroth)
-
-    def tails(self, u: arb) -> tuple[arb, arb]:
-        mass = self.upper(0, u)
-        return mass, self.upper(1, u) - u * mass
-
-    def second(self, u: arb) -> arb:
-        return self.upper(2, u)
-
-
-FAMILIES: dict[str, Any] = {
-    "gaussian": Gaussian,
-    "laplace": Laplace,
-    "logistic": Logistic,
-    "uniform": Uniform,
-    "student-t": StudentT,
-    "generalized-gaussian": GeneralizedGaussian,
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "gaussian": lambda: generalized_gaussian(2),
+    "laplace": lambda: generalized_gaussian(1),
+    "logistic": logistic,
+    "uniform": uniform,
+    "student-t": student_t,
+    "generalized-gaussian": generalized_gaussian,
 }
 
 
 class Part:
     """X = Y = mean + std T, or the larger of Y and 0 (`floor`)."""
 
-    def __init__(self, weight: arb, family: Gaussian, mean: Fraction, std: arb, floor: bool) -> None:
+    def __init__(self, weight: arb, family: Family, mean: Fraction, std: arb, floor: bool) -> None:
         self.weight, self.family, self.centre, self.mean, self.std = weight, family, mean, ball(mean), std
-        self.floor, self.first, self.square = False, self.mean, std**2 + self.mean**2
+        self.floor, self.moments = False, [arb(1), self.mean, std**2 + self.mean**2]
         if floor:
-            _, self.first, self.square = self.tail(arb(0), True, True)
+            self.moments[1:] = self.over(arb(0), True, 3)[1:]
             self.floor = True
 
-    def tail(self, p: arb, up: bool, square: bool = False) -> tuple[arb, arb, arb]:
-        """P(X > p), E[(X - p)_+] and where asked E[(X - p)_+^2] at a thin ball; not `up`: of p - X."""
-        if not self.floor:
-            return self._smooth_tail((p - self.mean) / self.std * (1 if up else -1), square)
-        if not p >= 0 and not p < 0:
-            return hulls(self.tail(p.lower(), up, square), self.tail(p.upper(), up, square))
-        lost = arb(1), self.first - p, self.square - 2 * p * self.first + p * p
-        above = self._smooth_tail((p - self.mean) / self.std, square) if p >= 0 else lost
-        if up:
-            return above
-        return (1 - above[0], above[1] - lost[1], lost[2] - above[2]) if p > 0 else (arb(0), arb(0), arb(0))
+    def whole(self, p: arb) -> list[arb]:
+        """E[(X - p)^j] for j = 0, 1, 2."""
+        _, first, square = self.moments
+        return [arb(1), first - p, square - 2 * p * first + p * p]
 
-    def _smooth_tail(self, u: arb, square: bool) -> tuple[arb, arb, arb]:
-        if u < 0:
-            mass, over, second = self._smooth_tail(-u, square)
-            return 1 - mass, over - u * self.std, (1 + u * u) * self.std**2 - second
-        if not u >= 0:
-            return hulls(self._smooth_tail(u.lower(), square), self._smooth_tail(u.upper(), square))
-        mass, over = self.family.tails(u)
-        second = self.family.second(u) - 2 * u * over - u * u * mass if square else arb(0)
-        return mass, over * self.std, second * self.std**2
+    def over(self, p: arb, up: bool, count: int = 2) -> list[arb]:
+        """E[(X - p)_+^j] for j < count at a thin ball; not `up`: of p - X."""
+        if self.floor and p < 0:
+            return self.whole(p)[:count] if up else [arb(0)] * count
+        if self.floor and not p >= 0:
+            return hulls(self.over(p.lower(), up, count), self.over(p.upper(), up, count))
+        u = (p - self.mean) / self.std
+        found = self.family.over(u if up or self.floor else -u, count)
+        found = [m * self.std**j for j, m in enumerate(found)]
+        if up or not self.floor:
+            return found
+        return [(-1) ** j * (w - m) for j, (w, m) in enumerate(zip(self.whole(p), found, strict=False))]
 
     def series(self, p: arb, q: arb, order: int, up: bool) -> arb_series:
-        """E[(X - p - q x)_+] for |x| <= 1 in powers of x, the last coefficient over all x."""
-        whole = p + q * UNIT
+        """E[(X - p - q x)_+], or of p + q x - X, for |x| <= 1 in powers of x, the last coefficient over all x."""
+        whole, back = p + q * UNIT, q if up else -q
         if self.floor and not whole > 0:
-            over, mass = self.tail(p, up)[1], self.tail(whole.upper(), True)[0]
-            slope = -q * (arb(1) if whole < 0 else mass.union(1)) + (0 if up else q)
-            return arb_series([over, slope], prec=order + 1)
-        mass, over, _ = self.tail(p, up)
+            lost = arb(1) if whole < 0 else self.over(whole.upper(), True)[0].union(1)
+            return arb_series([self.over(p, up)[1], -q * lost + (0 if up else q)], prec=order + 1)
+        mass, over = self.over(p, up)
         u, a = (p - self.mean) / self.std, q / self.std
         if u + a * UNIT < 0:  # the pdf is even
             u, a = -u, -a
         # Far below or above 1, two coefficients are as good as many.
         extreme = abs(u) + abs(a) < 1e-10 or abs(u) > 1e10
-        if not extreme and self.family.smooth(u + a * UNIT):
+        if extreme or self.family.rough(u + a * UNIT):
+            pdf = [self.family.around(u + a * UNIT)]
+        else:
             middle = self.family.pdf(arb_series([u, a], prec=order - 2))
             pdf = [middle[i] for i in range(order - 2)]
             pdf.append(self.family.pdf(arb_series([u + a * UNIT, a], prec=order - 1))[order - 2])
-        else:
-            pdf = [self.family.rough(u + a * UNIT)]
-        back = q if up else -q
-        lost = mass - arb_series(pdf, prec=order - 1).integral() * (back / self.std)
-        return over - lost.integral() * back
+        fall = mass - arb_series(pdf, prec=order - 1).integral() * (back / self.std)
+        return over - fall.integral() * back
 
 
-def hulls(one: tuple[arb, arb, arb], other: tuple[arb, arb, arb]) -> tuple[arb, arb, arb]:
-    """Each ball joined with its partner."""
-    return one[0].union(other[0]), one[1].union(other[1]), one[2].union(other[2])
-
-
-def parts_of(density: Any, weight: Any, floor: bool = False) -> list[Part]:
+def parts_of(density: Any, weight: Any = 1, floor: bool = False) -> list[Part]:
     """A density as a sum of parts."""
     family, numbers = density["family"], {key: value for key, value in density.items() if key != "family"}
     if family == "rectified":
@@ -294,7 +253,7 @@ def parts_of(density: Any, weight: Any, floor: bool = False) -> list[Part]:
     if family == "mixture":
         total = sum(map(Fraction, numbers["weights"]))
         pairs = zip(numbers["weights"], numbers["of"], strict=True)
-        return [part for w, of in pairs for part in parts_of(of, weight * ball(Fraction(w) / total), floor)]
+        return [part for w, of in pairs if w for part in parts_of(of, weight * ball(Fraction(w) / total), floor)]
     if family == "histogram":
         counts, edges = ([*map(Fraction, numbers[key])] for key in ("counts", "edges"))
         bins = [{"family": "uniform", "a": a, "b": b} for a, b in pairwise(edges)]
@@ -304,45 +263,48 @@ def parts_of(density: Any, weight: Any, floor: bool = False) -> list[Part]:
         mean, std = (low + high) / 2, ball((high - low) / 2) / arb(3).sqrt()
     else:
         mean, std = Fraction(numbers.pop("mean")), ball(numbers.pop("std"))
-    if not weight >= 0 or not std > 0:
-        raise ValueError(f"density has a weight below 0 or a part of no width: {density}")
-    return [Part(weight, FAMILIES[family](**numbers), mean, std, floor)]
+    ask(bool(weight >= 0 and std > 0), f"density has a weight below 0 or a part of no width: {density}")
+    return [Part(arb(weight), FAMILIES[family](**numbers), mean, std, floor)]
+
+
+def exact_levels(levels: list[Any]) -> list[Fraction]:
+    """Levels that are numbers and ascend."""
+    ask(all(type(level) in (int, float) for level in levels), "levels must be numbers")
+    exact = [Fraction(level) for level in levels]
+    ask(len(exact) > 1 and all(a < b for a, b in pairwise(exact)), "levels must ascend")
+    return exact
+
+
+# -- one scale -----------------------------------------------------------------------------------------------------
 
 
 class Problem:
     """M(s) of a density, levels, shift and rounding, in balls of so many bits."""
 
     def __init__(self, density: Any, levels: list[Any], shift: Any, rounding: str) -> None:
-        self.levels, self.shift, self.rounding = [Fraction(level) for level in levels], Fraction(shift), rounding
-        if any(a >= b for a, b in pairwise(self.levels)) or len(levels) < 2:
-            raise ValueError("levels must ascend")
-        self.parts = parts_of(density, arb(1))
-        z = ball(shift)
-        self.power = sum((p.weight * (p.square - 2 * z * p.first + z * z) for p in self.parts), arb(0))
-        self.lean = sum((p.weight * (p.first - z) for p in self.parts), arb(0))
-        self.base, self.ends = {"nearest": self._nearest, "stochastic": self._stochastic}[rounding]()
+        self.levels, self.shift, self.z = exact_levels(levels), Fraction(shift), ball(shift)
+        self.parts = parts_of(density)
+        whole = [[p.weight * m for m in p.whole(self.z)] for p in self.parts]
+        _, lean, self.power = (sum(column, arb(0)) for column in zip(*whole, strict=True))
+        kinks, self.ends, base = {"nearest": self._nearest, "stochastic": self._stochastic}[rounding]()
+        self.base = [base[0] * self.power, ball(base[1]) * lean, ball(base[2])]
+        self.terms = self._merged(kinks)
         self.nearest = self if rounding == "nearest" else Problem(density, levels, shift, "nearest")
 
-    def _home(self) -> int:
-        return min(range(len(self.levels)), key=lambda k: abs(self.levels[k]))
+    def _nearest(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Lemma 2: kinks (place, weight, side), no ends, and what A, E[y] s and s^2 are multiplied with."""
+        j = min(range(len(self.levels)), key=lambda k: abs(self.levels[k]))
+        kinks = [((a + b) / 2, 2 * (a - b), k >= j) for k, (a, b) in enumerate(pairwise(self.levels))]
+        return kinks, [], [1, -2 * self.levels[j], self.levels[j] ** 2]
 
-    def _nearest(self) -> tuple[list[arb], list[Any]]:
-        """Lemma 2."""
-        levels, j = self.levels, self._home()
-        kinks = [((a + b) / 2, 2 * (a - b), k >= j) for k, (a, b) in enumerate(pairwise(levels))]
-        self.terms = self._merged(kinks)
-        return [self.power, -2 * self.lean * ball(levels[j]), ball(levels[j] ** 2)], []
-
-    def _stochastic(self) -> tuple[list[arb], list[Any]]:
+    def _stochastic(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Lemma 3."""
         levels = self.levels
-        j = min(max(sum(level <= 0 for level in levels) - 1, 0), len(levels) - 2)
+        j = min(max(bisect_right(levels, 0) - 1, 0), len(levels) - 2)
         beside = zip(levels[:1] + levels[:-1], levels[1:] + levels[-1:], strict=True)
-        self.terms = self._merged([(levels[k], above - below, k > j) for k, (below, above) in enumerate(beside)])
-        pair = levels[j], levels[j + 1]
-        base = [-self.power, self.lean * ball(sum(pair)), -ball(pair[0] * pair[1])]
-        sides = (levels[-1], True), (levels[0], False)
-        return base, [(part, ball(end), up) for part in self.parts for end, up in sides]
+        kinks = [(levels[k], above - below, k > j) for k, (below, above) in enumerate(beside)]
+        ends = [(part, ball(end), up) for part in self.parts for end, up in ((levels[-1], True), (levels[0], False))]
+        return kinks, ends, [-1, levels[j] + levels[j + 1], -levels[j] * levels[j + 1]]
 
     def _merged(self, kinks: list[Any]) -> list[tuple[arb, Part, arb, bool]]:
         """Terms weight * E[(+-(x - z - s t))_+]; of a part that is symmetric about z those of t and -t are one."""
@@ -356,113 +318,35 @@ class Problem:
     def model(self, s: arb, r: arb, order: int) -> tuple[arb_poly, bool]:
         """M(s + r x) for |x| <= 1 in powers of x (lemma 4), and whether M' is continuous there."""
         ctx.cap = order + 3
-        total, z, smooth = arb_series([0], prec=order + 1), ball(self.shift), True
+        total, smooth = arb_series([0], prec=order + 1), True
         for weight, part, t, up in self.terms:
-            p, q = z + s * t, r * t
+            p, q = self.z + s * t, r * t
             total += part.series(p, q, order, up) * weight
             smooth = smooth and not (part.floor and not q.is_zero() and (p + q * UNIT).contains(0))
         line = arb_series([s, r], prec=order + 2)
         total = line * (line * self.base[2] + self.base[1] + total) + self.base[0]
         for part, t, up in self.ends:
-            p, q = z + s * t, r * t
-            square = part.tail(p, up, True)[2] - part.series(p, q, order, up).integral() * (2 * q if up else -2 * q)
+            p, q = self.z + s * t, r * t
+            square = part.over(p, up, 3)[2] - part.series(p, q, order, up).integral() * (2 * q if up else -2 * q)
             total += square * 2 * part.weight
         return arb_poly(total.coeffs()), smooth
 
     def loss_bound(self, kind: str, c: arb) -> arb:
         """What M is no less than beyond c: below it (kind s, lemma 6), or above (z, p; lemmas 7 and 8)."""
-        z, levels = ball(self.shift), self.levels
-        sides = [(part.weight, part, up) for part in self.parts for up in (True, False)]
+        low, *_, high = map(ball, self.levels)
+        least, *others = sorted(map(abs, self.levels))
         if kind == "s":
-            over = [sum((w * p.tail(z, side)[1] for w, p, side in sides if side == up), arb(0)) for up in (True, False)]
+            over = [sum((p.weight * p.over(self.z, up)[1] for p in self.parts), arb(0)) for up in (True, False)]
             # A line: it lies above the lower of its ends.
-            return self.power.min(self.power - 2 * c * (ball(levels[-1]) * over[0] - ball(levels[0]) * over[1]))
-        if kind == "z" and 0 in levels:
-            reach = c * ball(min(abs(level) for level in levels if level)) / 2
-            tails = [(w, p.tail(z + reach if up else z - reach, up, True)) for w, p, up in sides]
-            terms = (w * (square + 2 * reach * over + reach**2 * mass) for w, (mass, over, square) in tails)
-            return self.power - sum(terms, arb(0))
-        if kind == "p" and 0 not in levels:
-            h = ball(min(level**2 for level in levels))
-            most = (self.power - self.nearest.model(c, arb(0), 3)[0][0]) / c + c * h
-            return self.power + c * c * h - c * most if 2 * h * c > most else arb(0)
-        raise ValueError(f"a tail of kind {kind!r} does not exist here")
-
-
-class Sample:
-    """M(s) of a sample in fractions."""
-
-    def __init__(self, density: Any, levels: list[Any], shift: Any, rounding: str) -> None:
-        ask(rounding == "nearest", "samples are proven for rounding to nearest only")
-        pairs = sorted(zip(map(Fraction, density["values"]), map(Fraction, density["weights"]), strict=True))
-        total, z = sum(w for _, w in pairs), Fraction(shift)
-        ask(total > 0 and all(w >= 0 for _, w in pairs), "weights must not be negative, nor all 0")
-        self.levels, self.y = [*map(Fraction, levels)], [x - z for x, _ in pairs]
-        ask(all(a < b for a, b in pairwise(self.levels)), "levels must ascend")
-        self.middles = [(a + b) / 2 for a, b in pairwise(self.levels)]
-        masses = [w / total for _, w in pairs]
-        self.mass = [Fraction(0), *accumulate(masses)]
-        self.first = [Fraction(0), *accumulate(w * y for w, y in zip(masses, self.y, strict=True))]
-        self.power = sum((w * y * y for w, y in zip(masses, self.y, strict=True)), Fraction(0))
-
-    def k(self, s: Fraction) -> Fraction:
-        """Lemma 1."""
-        edges = [0, *(bisect_right(self.y, s * t) for t in self.middles), len(self.y)]
-        cells = zip(self.levels, edges[:-1], edges[1:], strict=True)
-        terms = (
-            2 * level * (self.first[b] - self.first[a]) - s * level**2 * (self.mass[b] - self.mass[a])
-            for level, a, b in cells
-            if a < b
-        )
-        return sum(terms, Fraction(0))
-
-    def error(self, s: Fraction) -> Fraction:
-        """M."""
-        return self.power - s * self.k(s)
-
-    def chord(self, a: Fraction, b: Fraction) -> tuple[Fraction, Fraction]:
-        """Where the bound of lemma 10 between two scales is least, and what it is there."""
-        low, high = self.k(a), self.k(b)
-        slope = (high - low) / (b - a)
-        lead = low - slope * a
-        at = min(max(-lead / (2 * slope), a), b) if slope < 0 else b if lead > 0 else a
-        return at, self.power - at * (lead + slope * at)
-
-    def first_piece(self, c: Fraction) -> Fraction:
-        """Lemma 6."""
-        upper = sum((w * y for w, y in self.weighted() if y > 0), Fraction(0))
-        lower = self.first[-1] - upper
-        return min(self.power, self.power - 2 * c * (self.levels[-1] * upper + self.levels[0] * lower))
-
-    def last_piece(self, c: Fraction) -> Fraction:
-        """Lemma 10 where 0 is a level, else 8."""
-        least = min(abs(level) for level in self.levels)
-        if least == 0:
-            reach = c * min(abs(level) for level in self.levels if level) / 2
-            return self.power if reach >= max(abs(self.y[0]), abs(self.y[-1])) else Fraction(0)
-        most = self.k(c) + c * least**2
-        return self.power + c * c * least**2 - c * most if 2 * least**2 * c > most else Fraction(0)
-
-    def weighted(self) -> Any:
-        """Masses and values."""
-        return ((b - a, y) for (a, b), y in zip(pairwise(self.mass), self.y, strict=True))
-
-
-def verify_sample(certificate: dict[str, Any]) -> None:
-    """Prove a certificate of a sample."""
-    keys = {"format", "schema", "density", "levels", "shift", "rounding", "scale", "mse", "unique", "cuts"}
-    ask(set(certificate) == keys, f"the fields must be {', '.join(sorted(keys))}")
-    sample = Sample(*(certificate[key] for key in ("density", "levels", "shift", "rounding")))
-    scale, mse, cuts = Fraction(certificate["scale"]), Fraction(certificate["mse"]), certificate["cuts"].split()
-    ends = [about(cut)[1] for cut in cuts]
-    ask(ends[0] > 0 and all(a < b for a, b in pairwise(ends)), "cuts must ascend from above 0")
-    ask(scale not in ends, "no cut may be the scale")
-    ask(ends[0] < scale < ends[-1] and sample.error(scale) == mse, "mse must be that of the scale, between cuts")
-    bounds = [(ends[0], sample.first_piece(ends[0])), *(sample.chord(a, b) for a, b in pairwise(ends))]
-    bounds.append((ends[-1], sample.last_piece(ends[-1])))
-    ask(all(bound >= mse for _, bound in bounds), "there may be a lower MSE")
-    alone = all(bound > mse or at == scale for at, bound in bounds)
-    ask(certificate["unique"] is alone, f"unique must be {alone}")
+            return self.power.min(self.power - 2 * c * (high * over[0] - low * over[1]))
+        if kind == "z" and least == 0:
+            m = c * ball(others[0]) / 2
+            tails = [(p.weight, p.over(self.z + (m if up else -m), up, 3)) for p in self.parts for up in (True, False)]
+            return self.power - sum((w * (t[2] + 2 * m * t[1] + m * m * t[0]) for w, t in tails), arb(0))
+        ask(kind == "p" and least > 0, f"a tail of kind {kind!r} does not exist here")
+        h = ball(least**2)
+        most = (self.power - self.nearest.model(c, arb(0), 3)[0][0]) / c + c * h
+        return self.power + c * c * h - c * most if 2 * h * c > most else arb(0)
 
 
 def excluded(model: arb_poly, limit: arb) -> bool:
@@ -478,16 +362,15 @@ def monotone(model: arb_poly) -> bool:
 
 def convex(model: arb_poly) -> bool:
     """The curvature of kind v."""
-    curvature = model.derivative().derivative()
-    return all(bool(curvature(x) > 0) for x in EIGHTHS)
+    return all(bool(model.derivative().derivative()(x) > 0) for x in EIGHTHS)
 
 
 def at_root(problem: Problem, low: Fraction, high: Fraction) -> arb:
     """The least M between low and high, where M' turns from - to +."""
     model, smooth = problem.model(ball((low + high) / 2), ball((high - low) / 2), 4)
     slope = model.derivative()
-    if not (smooth and slope(arb(-1)) < 0 and slope(arb(1)) > 0 and convex(model)):
-        raise ValueError(f"M' does not turn from - to + between {float(low)!r} and {float(high)!r}")
+    turns = smooth and bool(slope(arb(-1)) < 0 and slope(arb(1)) > 0) and convex(model)
+    ask(turns, f"M' does not turn from - to + between {float(low)!r} and {float(high)!r}")
     return model(UNIT)
 
 
@@ -496,100 +379,176 @@ def about(text: str) -> tuple[Fraction, Fraction, Fraction]:
     digits, _, power = text.partition("e")
     ask(len(power) < 6, f"{text} is no decimal of moderate size")
     unit = Fraction(10) ** (int(power or 0) - len(digits.partition(".")[2]))
-    middle = Fraction(text)
-    return middle - unit, middle, middle + unit
+    return Fraction(text) - unit, Fraction(text), Fraction(text) + unit
 
 
-def verify(certificate: dict[str, Any]) -> None:
-    """Prove what a certificate states, or raise ValueError with what is not so."""
-    if certificate["density"]["family"] == "empirical":
-        verify_sample(certificate)
-        return
-    ask(set(certificate) == KEYS, f"the fields must be {', '.join(sorted(KEYS))}")
-    ask((certificate["format"], certificate["schema"]) == (FORMAT, SCHEMA), f"it must be a {FORMAT} of schema {SCHEMA}")
+def ascending(text: str) -> list[Fraction]:
+    """The cuts."""
+    cuts = [about(cut)[1] for cut in text.split()]
+    ask(cuts[0] > 0 and all(a < b for a, b in pairwise(cuts)), "cuts must ascend from above 0")
+    return cuts
+
+
+def verify_scale(certificate: dict[str, Any]) -> None:
+    """Lemmas 1 to 9."""
     bits, digits, order = (certificate[key] for key in ("bits", "digits", "order"))
-    ask(all(type(n) is int for n in (bits, digits, order)), "bits, digits and order must be whole numbers")
-    ask(32 <= bits <= 4096 and 3 <= order <= 64 and 6 <= digits <= 1000, "bits, digits or order out of range")
+    ask(type(bits) is type(order) is int and 32 <= bits <= 4096 and 3 <= order <= 64, "bits or order out of range")
     statement = [certificate[key] for key in ("density", "levels", "shift", "rounding")]
-    ask(all(type(n) in (int, float) for n in (*statement[1], statement[2])), "levels and shift must be numbers")
-    cuts, kinds = [about(cut)[1] for cut in certificate["cuts"].split()], certificate["kinds"]
+    ask(type(statement[2]) in (int, float), "shift must be a number")
+    cuts, kinds = ascending(certificate["cuts"]), certificate["kinds"]
     roots = [(low, high) for low, _, high in map(about, certificate["roots"])]
-    ask(len(kinds) == len(cuts) + 1 and cuts[0] > 0, "there must be one more piece than cuts above 0")
-    ask(all(a < b for a, b in pairwise(cuts)), "cuts must ascend")
+    ask(len(kinds) == len(cuts) + 1, "there must be one more piece than cuts")
     with arithmetic(4 * digits + 80):
         exact = Problem(*statement)
         values = [at_root(exact, *root) for root in roots]
         limit = min(value.upper() for value in values) * (1 + ball(WITHIN))
-        check_claims(certificate, roots, values)
+        check_minima(certificate, roots, values)
     with arithmetic(bits):
         problem = Problem(*statement)
         ask(kinds[0] == "s" and kinds[-1] in "zp", "the first piece must be of kind s, the last of z or p")
         for kind, cut in ((kinds[0], cuts[0]), (kinds[-1], cuts[-1])):
             above = bool(problem.loss_bound(kind, ball(cut)) > limit)
             ask(above, f"the tail {kind} that ends at {float(cut)} may have a lower MSE")
-        left = check_pieces(problem, order, limit, cuts, kinds[1:-1], roots)
-    ask(not left, "a root lies in no piece of kind v")
+        for low, high, kind in zip(cuts[:-1], cuts[1:], kinds[1:-1], strict=True):
+            model, smooth = problem.model(ball((low + high) / 2), ball((high - low) / 2), order)
+            inside = [root for root in roots if low < root[0] and root[1] < high]
+            if kind == "v":
+                slope = model.derivative()
+                ends = bool(slope(arb(-1)) > 0) or bool(slope(arb(1)) < 0)
+                proven = smooth and convex(model) and (len(inside) == 1 or (not inside and ends))
+            else:
+                proven = not inside and {"x": excluded(model, limit), "m": monotone(model)}[kind]
+            ask(proven, f"the piece {kind} from {float(low)} to {float(high)} is not proven")
+            roots = [root for root in roots if root not in inside]
+    ask(not roots, "a root lies in no piece of kind v")
 
 
-def check_pieces(
-    problem: Problem, order: int, limit: arb, cuts: list[Fraction], kinds: str, roots: list[Any]
-) -> list[Any]:
-    """Prove each piece between cuts; the roots that no piece has used."""
-    for low, high, kind in zip(cuts[:-1], cuts[1:], kinds, strict=True):
-        model, smooth = problem.model(ball((low + high) / 2), ball((high - low) / 2), order)
-        inside = [root for root in roots if low < root[0] and root[1] < high]
-        if kind == "v":
-            slope = model.derivative()
-            ends = bool(slope(arb(-1)) > 0) or bool(slope(arb(1)) < 0)
-            proven = smooth and convex(model) and (len(inside) == 1 or (not inside and ends))
-        else:
-            proven = not inside and {"x": excluded(model, limit), "m": monotone(model)}[kind]
-        ask(proven, f"the piece {kind} from {float(low)} to {float(high)} is not proven")
-        roots = [root for root in roots if root not in inside]
-    return roots
-
-
-def check_claims(certificate: dict[str, Any], roots: list[Any], values: list[arb]) -> None:
-    """Compare the statement with the enclosures of all candidates."""
-    claims = [[certificate["scale"], certificate["mse"]], *certificate["minima"]]
-    order = sorted(range(len(values)), key=lambda i: values[i].mid())
-    least = values[order[0]]
-    near = [i for i in order if not values[i] > least * (1 + ball(WITHIN))]
-    ask(len(claims) == len(near), "minima are missing or too many")
+def check_minima(certificate: dict[str, Any], roots: list[Any], values: list[arb]) -> None:
+    """Compare the statement with the enclosures of all candidates, of which those near the least are the minima."""
+    claims, digits = [[certificate["scale"], certificate["mse"]], *certificate["minima"]], certificate["digits"]
+    lowest = min(values, key=lambda value: value.upper())
     # Whichever of several is the least: none is lower than this.
-    values[order[0]] = least.union(min(value.lower() for value in values))
-    for (scale, mse), i in zip(claims, near, strict=True):
-        check_claim(scale, ball(roots[i][0]).union(ball(roots[i][1])), certificate["digits"])
-        check_claim(mse, values[i], certificate["digits"])
-    alone = all(bool(values[i] > least) for i in order[1:])
+    least = lowest.union(min(value.lower() for value in values))
+    found = [(ball(low).union(ball(high)), value) for (low, high), value in zip(roots, values, strict=True)]
+    near = [(root, value) for root, value in found if not value > lowest * (1 + ball(WITHIN))]
+    ask(len(claims) == len(near), "minima are missing or too many")
+    for place, (scale, mse) in enumerate(claims):
+        held = [one for one in near if arb(scale).contains(one[0])]
+        ask(bool(held), f"{scale} does not hold the enclosure of a root, or one that has no claim yet")
+        root, value = held[0]
+        near.remove(held[0])
+        check_ball(scale, root, digits)
+        check_ball(mse, value if place else value.union(least), digits)
+        if place == 0:
+            alone = all(bool(other > value) for _, other in near)
     ask(certificate["unique"] is alone, f"unique must be {alone}")
 
 
-def check_claim(claim: str, found: arb, digits: int) -> None:
-    """A ball in decimals must hold what was found, and be no wider than its digits."""
+def check_ball(claim: str, found: arb, digits: int, zero: bool = False) -> None:
+    """A ball in decimals must hold what was found, and be no wider than its digits (`zero`: or than 10^-digits)."""
     said = arb(claim)
-    ask(bool(said.rad() <= abs(said) * ball(Fraction(52, 100) / 10 ** (digits - 1))), f"{claim} has too few digits")
+    narrow = said.rad() <= abs(said) * ball(Fraction(52, 100) / 10 ** (digits - 1))
+    ask(bool(narrow) or (zero and bool(said.abs_upper() < ball(Fraction(11, 10**digits * 10)))), f"{claim} is too wide")
     ask(said.contains(found), f"{claim} does not hold the enclosure {found.str(40)}")
 
 
-def ask(true: bool, otherwise: str) -> None:
-    """Refuse the certificate unless `true`."""
-    if not true:
-        raise ValueError(otherwise)
+# -- samples -------------------------------------------------------------------------------------------------------
 
 
-def main(paths: list[str]) -> int:
+class Sample:
+    """M(s) of a sample in fractions, to nearest."""
+
+    def __init__(self, density: Any, levels: list[Any], shift: Any, rounding: str) -> None:
+        ask(rounding == "nearest", "samples are proven for rounding to nearest only")
+        values, weights = ([*map(Fraction, density[key])] for key in ("values", "weights"))
+        ask(sum(weights) > 0 and all(w >= 0 for w in weights), "weights must not be negative, nor all 0")
+        self.points = [(x - Fraction(shift), w / sum(weights)) for x, w in zip(values, weights, strict=True)]
+        self.levels = exact_levels(levels)
+        self.middles = [(a + b) / 2 for a, b in pairwise(self.levels)]
+        self.power = sum((w * y * y for y, w in self.points), Fraction(0))
+
+    def k(self, s: Fraction) -> Fraction:
+        """Lemma 1."""
+        sent = ((y, w, self.levels[bisect_right(self.middles, y / s)]) for y, w in self.points)
+        return sum((w * level * (2 * y - s * level) for y, w, level in sent), Fraction(0))
+
+    def error(self, s: Fraction) -> Fraction:
+        """M."""
+        return self.power - s * self.k(s)
+
+    def chord(self, a: Fraction, b: Fraction) -> tuple[Fraction, Fraction]:
+        """Where the bound of lemma 10 between two scales is least, and what it is there."""
+        low, high = self.k(a), self.k(b)
+        slope = (high - low) / (b - a)
+        lead = low - slope * a
+        at = min(max(-lead / (2 * slope), a), b) if slope < 0 else b if lead > 0 else a
+        return at, self.power - at * (lead + slope * at)
+
+    def first_piece(self, c: Fraction) -> Fraction:
+        """Lemma 6."""
+        most = sum((2 * w * max(y * self.levels[0], y * self.levels[-1]) for y, w in self.points), Fraction(0))
+        return self.power - max(c * most, Fraction(0))
+
+    def last_piece(self, c: Fraction) -> Fraction:
+        """Lemma 10 where 0 is a level, else 8; 0 where they say nothing."""
+        least, *others = sorted(map(abs, self.levels))
+        if least == 0:
+            return self.power if all(c * others[0] / 2 >= abs(y) for y, _ in self.points) else Fraction(0)
+        most = self.k(c) + c * least**2
+        return self.power + c * c * least**2 - c * most if 2 * least**2 * c > most else Fraction(0)
+
+
+def verify_sample(certificate: dict[str, Any]) -> None:
+    """Lemma 10."""
+    sample = Sample(*(certificate[key] for key in ("density", "levels", "shift", "rounding")))
+    scale, mse, cuts = Fraction(certificate["scale"]), Fraction(certificate["mse"]), ascending(certificate["cuts"])
+    ask(scale not in cuts, "no cut may be the scale")
+    ask(cuts[0] < scale < cuts[-1] and sample.error(scale) == mse, "mse must be that of the scale, between cuts")
+    bounds = [sample.chord(a, b) for a, b in pairwise(cuts)]
+    bounds += [(cuts[0], sample.first_piece(cuts[0])), (cuts[-1], sample.last_piece(cuts[-1]))]
+    ask(all(bound >= mse for _, bound in bounds), "there may be a lower MSE")
+    alone = all(bound > mse or at == scale for at, bound in bounds)
+    ask(certificate["unique"] is alone, f"unique must be {alone}")
+
+
+# -- certificates --------------------------------------------------------------------------------------------------
+
+# Who proves a format, and its fields beside `format` and `schema`.
+Statement = tuple[Callable[[dict[str, Any]], None], str]
+STATEMENTS: dict[str, Statement] = {
+    "qerror certificate": (
+        verify_scale,
+        "density levels shift rounding scale mse unique cuts minima digits bits order kinds roots",
+    ),
+    "qerror certificate of a sample": (verify_sample, "density levels shift rounding scale mse unique cuts"),
+}
+
+
+def verify(certificate: dict[str, Any], statements: dict[str, Statement] = STATEMENTS) -> None:
+    """Prove what a certificate states, or raise ValueError with what is not so."""
+    form = certificate["format"]
+    ask(form in statements, f"format must be one of {', '.join(statements)}, got {form!r}")
+    prove, fields = statements[form]
+    keys = {"format", "schema", *fields.split()}
+    ask(set(certificate) == keys, f"the fields must be {', '.join(sorted(keys))}")
+    digits = certificate.get("digits", 30)
+    ask(certificate["schema"] == 1 and type(digits) is int and 6 <= digits <= 1000, "schema or digits out of range")
+    prove(certificate)
+
+
+def main(paths: list[str], statements: dict[str, Statement] = STATEMENTS) -> int:
     """Verify files; the number that failed."""
     failed = 0
     for path in paths:
         try:
             certificate = json.loads(Path(path).read_text(encoding="utf-8"))
-            verify(certificate)
+            verify(certificate, statements)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             failed += 1
             print(f"{path}: NOT PROVEN: {error}")
             continue
-        said = {key: certificate[key] for key in ("density", "shift", "rounding", "scale", "mse", "unique")}
+        shown = ("density", "shift", "rounding", "scale", "optima", "mse", "unique", "optimal", "block_size")
+        said = {key: certificate[key] for key in shown if key in certificate}
         print(f"{path}: proven: {len(certificate['levels'])} levels, {json.dumps(said)}")
     return failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 from typing import NamedTuple
@@ -14,9 +15,16 @@ from .checker import EIGHTHS, WITHIN, Problem, ball, convex, excluded, monotone
 # Relative length of the pieces that the search begins with, and how narrow it lets them become.
 _RATIO = Fraction(3, 2)
 _NARROWEST = 1e-11
-_MOST = 20_000
+# How many pieces are looked at, and how many terms in all: about half an hour of 32 768 thresholds.
+_MOST, _MOST_TERMS = 40_000, 20_000_000
+# Where a piece is cut: between these parts of it. Short decimals may be roots, at which no piece can end: then others.
+_CUTS = (Fraction(2, 5), Fraction(3, 5)), (Fraction(43, 100), Fraction(44, 100)), (Fraction(56, 100), Fraction(57, 100))
 # Pieces of the walk to the tails: 254 octaves of levels need 450.
 _MOST_STEPS = 1000
+
+
+class _NarrowError(OpenError):
+    """A piece became too narrow: it may end at a root."""
 
 
 class Piece(NamedTuple):
@@ -60,10 +68,11 @@ def decimal_text(number: Fraction) -> str:
 class Covering:
     """Pieces from one tail to the other, and the least MSE that was seen."""
 
-    def __init__(self, problem: Problem, order: int) -> None:
-        self.problem, self.order = problem, order
+    def __init__(self, problem: Problem, order: int, cuts: tuple[Fraction, Fraction] = _CUTS[0]) -> None:
+        self.problem, self.order, self._cuts = problem, order, cuts
         self.least = problem.power
         self.pieces: list[Piece] = []
+        self._looked = 0
         self.done: list[Piece] = []
         self._walk()
         self._divide()
@@ -74,7 +83,7 @@ class Covering:
         return self.least * (1 + ball(WITHIN))
 
     def _add(self, low: Fraction, high: Fraction) -> None:
-        new = piece(self.problem, low, high, self.order)
+        new, self._looked = piece(self.problem, low, high, self.order), self._looked + 1
         for x in EIGHTHS:
             value = new.model(x.mid()).upper()
             if value < self.least:
@@ -108,10 +117,13 @@ class Covering:
             if kind:
                 self.done.append(one._replace(kind=kind))
                 continue
-            if float(one.high / one.low) - 1 < _NARROWEST or len(self.done) + len(self.pieces) > _MOST:
-                raise OpenError(f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open")
-            third = (one.high - one.low) * Fraction(2, 5)
-            cut = short_decimal(one.low + third, one.high - third)
+            where = f"the scales from {float(one.low)!r} to {float(one.high)!r} are left open"
+            if float(one.high / one.low) - 1 < _NARROWEST:
+                raise _NarrowError(where)
+            if self._looked > _MOST or self._looked * len(self.problem.terms) > _MOST_TERMS:
+                reached = f"{self._looked} pieces of {len(self.problem.terms)} terms, {len(self.pieces) + 1} undecided"
+                raise OpenError(f"{where}: given up after {reached}; the least MSE is at most {float(self.least):.10g}")
+            cut = short_decimal(*(one.low + (one.high - one.low) * part for part in self._cuts))
             self._add(one.low, cut)
             self._add(cut, one.high)
         self.done.sort()
@@ -127,6 +139,14 @@ class Covering:
             if left > 0 or right < 0 or (left < 0 and right > 0):
                 return "v"
         return ""
+
+
+def covered(problem: Problem, order: int) -> Covering:
+    """The covering that cuts in the first place allow."""
+    for cuts in _CUTS[:-1]:
+        with contextlib.suppress(_NarrowError):
+            return Covering(problem, order, cuts)
+    return Covering(problem, order, _CUTS[-1])
 
 
 def _rounded(number: Fraction) -> Fraction:

@@ -9,8 +9,8 @@ from typing import Any
 from ..densities.base import Density
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
-from .certificate import Certificate, OpenError
-from .checker import FORMAT, SCHEMA, Sample
+from .certificate import FORMAT, SCHEMA, Certificate, OpenError
+from .checker import Sample
 from .pieces import decimal_text, short_decimal
 from .statement import short_numbers
 
@@ -43,7 +43,7 @@ def certify_sample(density: Density, grid: Grid, shift: float) -> Certificate:
     bounds = [sample.chord(a, b) for a, b in pairwise(cuts)]
     ends = min(sample.first_piece(cuts[0]), sample.last_piece(cuts[-1]))
     content = {
-        "format": FORMAT,
+        "format": f"{FORMAT} of a sample",
         "schema": SCHEMA,
         **about,
         "scale": str(scale),

@@ -1,6 +1,5 @@
 """The command that proves an optimal scale, and verifies such proofs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import click
 import qerror as qe
 
 from .._check import plain
-from ..certify.certificate import Certificate
+from ..certify.certificate import Certificate, Proof
 from ..errors.exact import ROUNDINGS
 from .group import ManyValues
 from .options import examples
@@ -20,7 +19,7 @@ from .render import print_json, with_progress
     cls=ManyValues,
     epilog=examples(
         "qerror certify int8",
-        "qerror certify e4m3fn --density student-t:df=5 --rounding stochastic -o proof.json",
+        "qerror certify e4m3fn --density laplace --rounding stochastic -o proof.json",
         "qerror certify --check proof.json",
     ),
 )
@@ -55,19 +54,17 @@ def certify(grid: str | None, files: tuple[str, ...], output: Path | None, as_js
     if output is not None:
         proven.save(output)
     if as_json:
-        print_json("certify", [_row(proven)], grid=grid, density=density, **asked)
+        print_json("certify", [proven.statement()], grid=grid, density=density, **asked)
         return
     words = "the only best" if proven.unique else "not told apart from others"
     click.echo(f"{grid} on {qe.density(density).name}, {asked['rounding']} rounding, shift {asked['shift']:g}: proven")
     click.echo(f"scale  {proven.scale}  {words}\nMSE    {proven.mse}")
+    if proven.minima[1:]:
+        click.echo(f"other local minima, their MSE less than 1e-12 above: {len(proven.minima) - 1}")
     for scale, mse in proven.minima[1:]:
-        click.echo(f"behind it by less than 1e-12: scale {scale}, MSE {mse}")
+        click.echo(f"  scale {scale}\n  MSE   {mse}")
     if output is not None:
         click.echo(f"certificate written to {plain(str(output))}")
-
-
-def _row(proven: Certificate) -> dict[str, Any]:
-    return {"scale": proven.scale, "mse": proven.mse, "unique": proven.unique, "minima": proven.minima}
 
 
 def _check(files: list[Path], verify: Any, as_json: bool) -> None:
@@ -79,16 +76,18 @@ def _check(files: list[Path], verify: Any, as_json: bool) -> None:
             error = None
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as found:
             error = plain(str(found) or type(found).__name__, 200)
-        rows.append({"file": str(file), "proven": error is None, "error": error, **({} if error else _row(proven))})
+        stated = {} if error else proven.statement()
+        rows.append({"file": str(file), "proven": error is None, "error": error, **stated})
     if as_json:
         print_json("certify", rows)
     for row, (_, proven) in zip([] if as_json else rows, certificates, strict=False):
-        said = f"not proven: {row['error']}" if row["error"] else f"proven: {_statement(proven.content)}"
+        said = f"not proven: {row['error']}" if row["error"] else f"proven: {_statement(proven)}"
         click.echo(f"{plain(row['file'])}: {said}")
     if not all(row["proven"] for row in rows):
         raise click.exceptions.Exit(1)
 
 
-def _statement(content: dict[str, Any]) -> str:
-    about = f"{json.dumps(content['density'])}, {len(content['levels'])} levels, {content['rounding']}"
-    return f"{about}, shift {content['shift']}\n  scale {content['scale']}\n  MSE   {content['mse']}"
+def _statement(proven: Proof) -> str:
+    content = proven.content
+    words = [content["density"]["family"], f"{len(content['levels'])} levels", *content.get("rounding", "").split()]
+    return "\n  ".join([", ".join(words), *proven.said()])

@@ -89,13 +89,11 @@ def _certified(grids: Sequence[str], densities: Sequence[str], roundings: Sequen
         print_json("table", rows, model=shipped.model, shift=shipped.shift)
         return
     for row in rows:
-        click.echo(f"{row['grid']} on {row['density']}, {row['rounding']}: {_words(row)}")
-        click.echo(f"  scale {row['scale']}\n  MSE   {row['mse']}")
-
-
-def _words(row: dict[str, Any]) -> str:
-    beside = f", {row['copies']} copies within 1e-12" if row["copies"] else ""
-    return f"{'unique' if row['unique'] else 'tied'}{beside}; the table's scale has {row['scale_digits']} right digits"
+        unique, copies = "unique" if row["unique"] else "tied", f", {row['copies']} copies" if row["copies"] else ""
+        click.echo(f"{row['grid']} on {row['density']}, {row['rounding']}: {unique}{copies}")
+        click.echo(f"  scale {row['scale']}  table: {row['scale_digits']} digits\n  MSE   {row['mse']}")
+    if any(row["copies"] for row in rows):
+        click.echo("copies: other minima less than 1e-12 above; the table may have their scale")
 
 
 @click.command(epilog=examples("qerror audit", "qerror audit --json"))

@@ -36,14 +36,14 @@ class Found(NamedTuple):
     status: NDArray[np.object_]
 
 
-def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf) -> list[int]:
-    """Minima in `order` (best first) up to `within` above the best, those with equal MSE (1e-12) once."""
+def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf, equal: float = TOLERANCE) -> list[int]:
+    """Minima in `order` (best first) up to `within` above the best, those with equal MSE once."""
     kept: list[int] = []
     least = -np.inf
     for i in order:
         if kept and mse[i] > (1 + within) * mse[order[0]]:
             break
-        if mse[i] > least * (1 + TOLERANCE) or not kept:
+        if mse[i] > least * (1 + equal) or not kept:
             least = mse[i]
             kept.append(i)
         elif scale[i] < scale[kept[-1]]:

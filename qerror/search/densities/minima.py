@@ -15,6 +15,8 @@ from .objective import SHARP
 
 # Slope of a minimum, relative to its MSE, that is as good as none.
 _FLAT = 1e-7
+# What a chain of copies, each an octave above the one before, may lose from its first to its last.
+_CHAIN = 0.1 * TOLERANCE
 # How often minima are made sharper at most.
 _TURNS = 4
 
@@ -56,7 +58,8 @@ def chosen(search: Explored, found: Points) -> tuple[Points, list[tuple[Minimum,
     order = np.lexsort((scale, mse, row))
     start = row[order].searchsorted(np.arange(search.rows + 1)).tolist()
     for member in range(search.rows):
-        kept = distinct(order[start[member] : start[member + 1]], scale, mse)
+        # Together with what the chains of `_copies` may lose: 1e-12.
+        kept = distinct(order[start[member] : start[member + 1]], scale, mse, equal=TOLERANCE - _CHAIN)
         first[member] = kept[0]
         shift = float(search.objective.shift[member])
         minima.append(tuple(Minimum(float(scale[i]), shift, float(mse[i])) for i in kept if search.live[member]))
@@ -98,9 +101,20 @@ def _copies(points: Points) -> NDArray[np.bool_]:
     """
     key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
     below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
-    same = (key[below] == key - 2**20) & (np.abs(points.mse - points.mse[below]) <= TOLERANCE * points.mse)
+    change = np.abs(points.mse - points.mse[below]) / points.mse
+    # One octave after the other: what each may lose adds up along a chain of copies.
+    chain = np.lexsort((key, key % 2**20))
+    linked = key[below] == key - 2**20
+    number = np.empty(key.size, np.intp)
+    number[chain] = alike(np.where(linked, change, np.inf)[chain])
+    same = linked & (number == number[below])
     copies: NDArray[np.bool_] = same[:-1] & same[1:] & (below[1:] == below[:-1] + 1)
     return copies
+
+
+def alike(change: Array) -> Index:
+    """Number runs of values by the relative change before each: over a run they add up to `_CHAIN` at most."""
+    return np.asarray(np.cumsum(np.minimum(change / _CHAIN, 2.0)), np.intp)
 
 
 def _octaves_below(search: Explored, found: Points) -> Points:

@@ -14,7 +14,7 @@ from .doubles import ceiling
 from .explored import Explored
 from .interval import one_percent
 from .ladder import PER_OCTAVE, ladder
-from .minima import candidates, chosen, dips
+from .minima import alike, candidates, chosen, dips
 from .objective import Objective
 
 # Thresholds that a proof may look at before it becomes an option (about 10 ms); on a sample with stochastic rounding;
@@ -93,9 +93,10 @@ class Search:
             self.known.evaluate(*ladder(rows, low, np.zeros(rows.size), stop))
             return
         ends = self.known.evaluate(*ladder(rows, low, np.zeros(rows.size), stop / PER_OCTAVE, 1))
-        level = (ends.row[1:] == ends.row[:-1]) & (np.abs(np.diff(ends.mse)) <= 0.1 * TOLERANCE * ends.mse[1:])
         inner = ends.row[1:] == ends.row[:-1]
-        inner[1:] &= ~(level[1:] & level[:-1])
+        change = np.abs(np.diff(ends.mse)) / ends.mse[1:]
+        number = np.concatenate([[0], alike(np.where(inner, change, np.inf))])
+        inner[1:] &= number[2:] != number[:-2]
         row, scale = (np.repeat(end[:-1][inner], PER_OCTAVE - 1) for end in (ends.row, ends.scale))
         self.known.evaluate(row, scale * np.tile(np.exp2(np.arange(1, PER_OCTAVE) / PER_OCTAVE), int(inner.sum())))
 
