@@ -50,8 +50,8 @@ _GRID_OF_FLOAT8 = {
     "F8_E5M2FNUZ": "e5m2fnuz",
     "F8_E8M0": "e8m0",
 }
-# Names of the types of GGUF whose blocks of codes have scales beside them.
-_GGUF_BLOCKS = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP4|NVFP4")
+# Codes with scales beside them, as GGUF and `quantized_weights` name them.
+_SCALED = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP[48]|NVFP4|(INT[48]|FP8)_(TENSOR|CHANNEL|G\d+|\d+X\d+)")
 REAL = frozenset({"F64", "F32", "F16", "BF16", *_GRID_OF_FLOAT8, *_GRID_OF_PACKED})
 """Types of safetensors whose elements are real numbers."""
 _TAG_OF_KIND = {
@@ -131,14 +131,14 @@ def packed_bits(tag: str) -> int:
 
 
 def is_real(tag: str) -> bool:
-    """Whether elements of this type stand for real numbers by themselves: floats, and blocks of GGUF with their scales.
+    """Whether elements of this type stand for real numbers by themselves: floats, and codes with their scales.
 
     Examples
     --------
     >>> is_real("BF16"), is_real("F4"), is_real("Q4_K"), is_real("I8")
     (True, True, True, False)
     """
-    return tag in REAL or bool(_GGUF_BLOCKS.fullmatch(tag))
+    return tag in REAL or bool(_SCALED.fullmatch(tag))
 
 
 def dtype_tag(dtype: np.dtype[Any]) -> str:

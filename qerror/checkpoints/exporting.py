@@ -1,0 +1,288 @@
+"""`export`: a checkpoint whose weights are quantized, as files that runtimes load."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import listed, shown
+from .._files import atomic_open
+from .._version import __version__
+from ..files.checkpoint import Where, open_checkpoint
+from ..files.elements import TensorInfo
+from ..files.encodings import Encoding, Layout, stored_elements
+from ..files.headers import parse_json
+from ..files.mapping import Checkpoint
+from ..files.runtimes import layout_named
+from ..files.scales import check_apart
+from ..files.shards import Entry
+from ..files.weight_formats import KEEP, PLAIN, weight_format
+from ..rules import as_rule
+from .assignment import assigned, check_format, read_plan
+from .encoding import Encoder, Part, content
+from .fitting import Largest, stored_size
+from .pieces import DEFAULT_MEMORY
+from .recipe import Recipe, grouped_names
+from .tasks import Weights, absolute
+
+_RECORD, _PARTS = "qerror_export.json", ".parts"
+# Elements of a tensor that is copied or cast, at a time.
+_PIECE = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedTensor:
+    """One tensor of an export.
+
+    Attributes
+    ----------
+    info : TensorInfo
+        As it was.
+    format : str
+        Of the plan; "keep" where it is a copy.
+    bits : float
+        Stored for each value, scales and all.
+    power, mse : float
+        Mean square, and mean squared error; nan for copies.
+    """
+
+    info: TensorInfo
+    format: str
+    bits: float
+    power: float = math.nan
+    mse: float = math.nan
+
+
+def export(
+    model: Where,
+    output: str | os.PathLike[str],
+    *,
+    layout: str = "compressed-tensors",
+    plan: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    format: str | None = None,
+    rule: str = "optimal",
+    sign: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    together: Sequence[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    memory: float = DEFAULT_MEMORY,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[ExportedTensor]:
+    """Write a checkpoint with quantized weights that a runtime loads.
+
+    Scales are fitted to be stored: the best of those that the layout can hold, and the codes are those of the scales as
+    they are stored, so that what the runtime computes is what `qerror.dequantize` gives. Tensors that keep their format
+    are copied bit for bit. Rows by rows a weight becomes a part in `output`, which is not made again: the same call
+    resumes an interrupted one. Files appear when they are whole, config.json last.
+
+    Parameters
+    ----------
+    model : path-like or sequence
+        As in `qerror.files.open_checkpoint`.
+    output : path-like
+        A folder: new, empty, or of the same export.
+    layout : {"compressed-tensors"}
+        What runtimes call it.
+    plan : path-like or mapping, optional
+        A plan of `qerror plan` (JSON), or the format of each tensor by name.
+    format : str, optional
+        Instead of a plan: one for all weights but embeddings, heads, routers and norms (`include` names others), as in
+        int4_g128, int8:axis=0, e4m3fn:axis=0, nvfp4, mxfp4.
+    rule : str
+        How scales are chosen; see `qerror.fit`.
+    sign : {"positive", "either"}, optional
+        Whether scales of integers may be negative, which reaches the eighth step of int4 on either side. None: as the
+        layout's own quantizer has it.
+    include, exclude : sequence of str
+        Patterns of tensors to quantize, and to keep.
+    together : sequence of str, optional
+        Patterns of weights that a runtime fuses: one format, and of NVFP4 one tensor scale. None: those of the layout.
+    weights : path-like, optional
+        Importance of a tensor's columns: a file with NAME or NAME.weights, or an imatrix in GGUF.
+    memory : float
+        Bytes that may be used.
+    progress : callable, optional
+        Called as progress(tensor, bytes done since, bytes in all).
+
+    Returns
+    -------
+    list of ExportedTensor
+
+    Raises
+    ------
+    ValueError
+        Before anything is computed: if a weight cannot be stored so, or fused weights differ.
+
+    Examples
+    --------
+    >>> import tempfile, qerror as qe
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> done = export(qe.files.example_checkpoint(), folder, format="int8:axis=0", include=["layers.*.weight"])
+    >>> [(each.info.name, each.format, round(each.bits, 2)) for each in done][:2]
+    [('layers.0.weight', 'int8:axis=0', 8.52), ('layers.0.bias', 'keep', 32.0)]
+    >>> qe.files.list_tensors(folder)[0]
+    TensorInfo(name='layers.0.weight_packed', shape=(96, 16), dtype='I32')
+    """
+    target, kind = Path(output), layout_named(layout)
+    as_rule(rule)
+    if format is not None:
+        check_format(format)
+    chosen = None if plan is None else dict(plan) if isinstance(plan, Mapping) else read_plan(plan)
+    patterns = tuple(kind.together if together is None else together)
+    weigh = None if weights is None else Weights(str(absolute(weights)))
+    with open_checkpoint(model) as checkpoint:
+        check_apart(target, checkpoint.files)
+        formats = assigned(
+            checkpoint.tensors, plan=chosen, format=format, include=include, exclude=exclude, suffix=kind.suffix
+        )
+        encodings = _encodings(checkpoint, kind, formats, patterns, sign)
+        scaled = [name for name, each in encodings.items() if Recipe((each.grid,)).full_scale(each.grid) is not None]
+        largest = Largest(checkpoint, scaled, Recipe((), together=patterns))
+        encoder = Encoder(checkpoint, target / _PARTS, rule, largest, weigh, memory)
+        for name, each in encodings.items():
+            encoder.check(checkpoint.info(name), each)
+        said = {"version": 1, "qerror": __version__, "layout": layout, "rule": rule, "sign": sign}
+        said |= {"together": list(patterns), "weights": weigh and weigh.stamp, "formats": formats}
+        said["files"] = sorted({checkpoint.stamp(info.name) for info in checkpoint.tensors})
+        known = _begin(target, said)
+        if known is not None:
+            return known
+        return _make(checkpoint, target, kind, formats, encodings, encoder, said, progress)
+
+
+def _encodings(
+    checkpoint: Checkpoint, layout: Layout, formats: Mapping[str, str], patterns: Sequence[str], sign: str | None
+) -> dict[str, Encoding]:
+    """How each quantized weight is stored; all that cannot be is said before anything is computed."""
+    for names in set(grouped_names([i.name for i in checkpoint.tensors if len(i.shape) > 1], patterns).values()):
+        different = next((name for name in names if formats[name] != formats[names[0]]), None)
+        if different is not None:
+            both = [f"{shown(name, 60)} is {formats[name]}" for name in (names[0], different)]
+            raise ValueError(f"{' and '.join(both)}: runtimes make one matrix of them; give one format or together=()")
+    found = {}
+    for name, text in formats.items():
+        if text == KEEP or text in PLAIN:
+            continue
+        info = checkpoint.info(name)
+        try:
+            found[name] = layout.encoding(info, weight_format(text), sign)
+        except ValueError as error:
+            raise ValueError(f"{shown(name, 60)} cannot be stored: {error}") from None
+    return found
+
+
+def _begin(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor] | None:
+    """Make the folder; what it has where the same export has been finished.
+
+    Raises
+    ------
+    ValueError
+        If it has anything else.
+    """
+    record = target / _RECORD
+    if record.exists():
+        try:
+            known = parse_json(record.read_bytes())
+            if known["asked"] != json.loads(json.dumps(said)):
+                keys = listed(key for key in said if known["asked"].get(key) != json.loads(json.dumps(said[key])))
+                raise _OtherError(keys)
+            return [
+                ExportedTensor(TensorInfo(each["name"], tuple(each["shape"]), each["dtype"]), *(
+                    math.nan if each[key] is None else each[key] for key in ("format", "bits", "power", "mse")
+                ))
+                for each in known["tensors"]
+            ]
+        except _OtherError as error:
+            raise ValueError(f"{shown(target)} holds another export (other {error}); name another folder") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{shown(record)} is damaged; name another folder, or delete this one") from None
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"output must name a folder, got the file {shown(target)}")
+    others = [path.name for path in target.iterdir()] if target.exists() else []
+    if others and _PARTS not in others:
+        raise ValueError(f"{shown(target)} has other files, such as {shown(others[0])}; name an empty folder")
+    (target / _PARTS).mkdir(parents=True, exist_ok=True)
+    return None
+
+
+class _OtherError(Exception):
+    """What a folder holds is not what is asked."""
+
+
+def _make(
+    checkpoint: Checkpoint,
+    target: Path,
+    layout: Layout,
+    formats: Mapping[str, str],
+    encodings: Mapping[str, Encoding],
+    encoder: Encoder,
+    said: Mapping[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> list[ExportedTensor]:
+    total = sum(stored_size(checkpoint.info(name)) for name in encodings)
+    entries: list[Entry] = []
+    done: list[ExportedTensor] = []
+    for info in checkpoint.tensors:
+        encoding = encodings.get(info.name)
+        if encoding is None:
+            entries.append(_copied(checkpoint, info, PLAIN.get(formats[info.name], info.dtype)))
+            bits = 8 * entries[-1].nbytes / max(1, info.size)
+            done.append(ExportedTensor(info, formats[info.name], bits))
+            continue
+        heard = functools.partial(_heard, progress, info.name, total)
+        parts = encoder.parts(info, encoding, heard)
+        entries += [Entry(each, functools.partial(content, parts, encoding, each.name)) for each in encoding.stored]
+        done.append(_measured(info, formats[info.name], encoding, parts))
+    layout.write(target, entries, checkpoint, {name: each.kind for name, each in encodings.items()})
+    with atomic_open(target / _RECORD, "w") as out:
+        out.write(json.dumps({"asked": said, "tensors": [_row(each) for each in done]}, indent=1) + "\n")
+    shutil.rmtree(target / _PARTS)
+    return done
+
+
+def _heard(progress: Callable[[str, int, int], None] | None, name: str, total: int, size: int) -> None:
+    if progress is not None:
+        progress(name, size, total)
+
+
+def _measured(info: TensorInfo, text: str, encoding: Encoding, parts: Sequence[Part]) -> ExportedTensor:
+    weight = math.fsum(part.weight for part in parts)
+    power, mse = (math.fsum(getattr(part, name) for part in parts) / weight for name in ("power", "mse"))
+    return ExportedTensor(info, text, encoding.bits / info.size, power, mse)
+
+
+def _row(each: ExportedTensor) -> dict[str, Any]:
+    numbers = {"power": each.power, "mse": each.mse}
+    return {
+        "name": each.info.name,
+        "shape": each.info.shape,
+        "dtype": each.info.dtype,
+        "format": each.format,
+        "bits": each.bits,
+        **{key: None if math.isnan(value) else value for key, value in numbers.items()},
+    }
+
+
+def _copied(checkpoint: Checkpoint, info: TensorInfo, tag: str) -> Entry:
+    """A tensor as it is, or as elements of another type."""
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        for begin in range(0, info.size, _PIECE):
+            end = min(begin + _PIECE, info.size)
+            if tag == info.dtype:
+                yield checkpoint.raw(info.name, begin, end)
+            else:
+                yield np.asarray(stored_elements(checkpoint.part(info.name, begin, end), tag))
+
+    return Entry(TensorInfo(info.name, info.shape, tag), pieces)

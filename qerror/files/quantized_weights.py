@@ -1,0 +1,287 @@
+"""Quantized weights of other programs' checkpoints, from the names, types and shapes of their tensors.
+
+Read are, of a weight w = code * scale: compressed-tensors (`files.compressed_tensors` has the table), ModelOpt (NVFP4 with
+weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), and the MXFP4 experts of
+GPT-OSS (NAME_blocks, NAME_scales). Everything else that `layouts.quantized_names` knows is left as it is: with zero
+points, orders of columns or codebooks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..grids.formats import grid as as_grid
+from ..grids.grid import Grid
+from ..tensors.groups import make_groups
+from .elements import StoredTensor, TensorInfo, values_of_codes
+from .layouts import quantized_names
+from .mapping import Checkpoint
+from .packing import unpack_nibbles, unpack_words
+
+# Beside a weight these say that more is needed than codes and scales.
+_MORE = ("weight_zero_point", "weight_g_idx")
+_TILE = 128
+_FLOAT_TAGS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Some rows of a quantized weight.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (rows, columns)
+    scale : ndarray of float64, shape (rows, groups)
+        What levels are multiplied with, tensor scale and all.
+    """
+
+    grid: Grid
+    codes: NDArray[Any]
+    scale: NDArray[np.float64]
+    block: int
+
+    def dequantize(self) -> NDArray[np.float32]:
+        """The values: code * scale, rounded to float32 once."""
+        groups = make_groups(self.codes.shape, None, self.block, -1)
+        found: NDArray[np.float32] = groups.dequantize(self.codes, self.grid, self.scale)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight that a checkpoint has as codes and scales.
+
+    Attributes
+    ----------
+    info : TensorInfo
+        Name and shape of the weight; its format as the element type: "INT4_G128", "FP8_CHANNEL", "NVFP4".
+    members : tuple of str
+        The tensors that it is made of.
+    grid : Grid
+    block : tuple of (int, int)
+        Rows and columns that share a scale.
+    scale_format : str or None
+        What scales are stored as.
+    codes : callable
+        Rows begin to end, as (rows, columns).
+    scales : callable
+        Of the rows of scales begin to end, in units of the tensor scale.
+    unit : callable
+        The tensor scale; 1 without one.
+    """
+
+    info: TensorInfo
+    members: tuple[str, ...]
+    grid: Grid
+    block: tuple[int, int]
+    scale_format: str | None
+    codes: Callable[[int, int], NDArray[Any]]
+    scales: Callable[[int, int], NDArray[np.float64]]
+    unit: Callable[[], float] = lambda: 1.0
+
+    @property
+    def columns(self) -> int:
+        """Length of the last axis."""
+        return self.info.shape[-1]
+
+    @property
+    def rows(self) -> int:
+        """All other axes as one."""
+        return self.info.size // self.columns
+
+    def part(self, begin: int, end: int) -> Codes:
+        """Rows `begin` to `end`."""
+        height = self.block[0]
+        first, last = begin // height, -(-end // height)
+        scale = self.scales(first, last) * self.unit()
+        if height > 1:
+            scale = np.repeat(scale, height, axis=0)[begin - first * height :][: end - begin]
+        return Codes(self.grid, self.codes(begin, end), scale, self.block[1])
+
+    def values(self, begin: int, end: int) -> NDArray[np.float32]:
+        """Elements `begin` to `end` in C order."""
+        first, last = begin // self.columns, -(-end // self.columns)
+        found = self.part(first, last).dequantize().reshape(-1)
+        return found[begin - first * self.columns : end - first * self.columns]
+
+
+def quantized_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
+    """The quantized weights of a checkpoint that can be read, by the name of the weight.
+
+    Codes and scales are read when they are asked for.
+    """
+    infos = {info.name: info for info in checkpoint.tensors}
+    found = {}
+    for name in infos:
+        weight = None
+        if name.endswith("weight_packed") or name.endswith(".weight") or name == "weight":
+            weight = _of_module(checkpoint, infos, name)
+        elif name.endswith("_blocks") and f"{name[:-7]}_scales" in infos:
+            weight = _experts(checkpoint, infos, name)
+        if weight is not None:
+            found[weight.info.name] = weight
+    return found
+
+
+def dequantized(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint with the weights in the place of their codes and scales, computed when they are read.
+
+    Quantized weights that cannot be read stay as they are. A checkpoint without any is returned as it is.
+    """
+    weights = quantized_weights(checkpoint)
+    if not weights:
+        return checkpoint
+    at = {each.members[0]: each for each in weights.values()}
+    gone = {member for each in weights.values() for member in each.members}
+    # Scales of activations belong to what has been read.
+    gone |= {name for name in quantized_names(checkpoint.tensors) if _of(name, weights)}
+    tensors: dict[str, StoredTensor] = {}
+    for info in checkpoint.tensors:
+        if info.name in at:
+            weight = at[info.name]
+            tensors[weight.info.name] = _as_stored(weight, checkpoint)
+        elif info.name not in gone:
+            tensors[info.name] = checkpoint.stored(info.name)
+    return Checkpoint(checkpoint.path, tensors, checkpoint.metadata, checkpoint.close, checkpoint.skipped)
+
+
+def _of(name: str, weights: Mapping[str, QuantizedWeight]) -> bool:
+    module, _, end = name.rpartition(".")
+    return end.startswith(("input_", "output_")) and f"{module}.weight" in weights
+
+
+def _as_stored(weight: QuantizedWeight, checkpoint: Checkpoint) -> StoredTensor:
+    def load() -> NDArray[Any]:
+        return weight.values(0, weight.info.size).reshape(weight.info.shape)
+
+    return StoredTensor(weight.info, load, weight.values, checkpoint.stored(weight.members[0]).file)
+
+
+def _of_module(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: str) -> QuantizedWeight | None:
+    """A weight with its scales beside it."""
+    module = name.removesuffix("weight_packed").removesuffix("weight")
+    near = {end: infos.get(f"{module}{end}") for end in ("weight_scale", "weight_scale_inv", "weight_shape", *_MORE)}
+    scale = near["weight_scale"] or near["weight_scale_inv"]
+    if scale is None or any(near[end] is not None for end in _MORE) or infos[name].dtype in _FLOAT_TAGS:
+        return None
+    shaped = _shape_and_codes(checkpoint, infos[name], near["weight_shape"], scale)
+    if shaped is None:
+        return None
+    shape, grid, codes = shaped
+    inverse = near["weight_scale"] is None
+    block = _block(shape, scale.shape, tiles=inverse)
+    if block is None:
+        return None
+    units = [infos.get(f"{module}{end}") for end in ("weight_global_scale", "weight_scale_2")]
+    unit = next((info for info in units if info is not None), None)
+    if (scale.dtype == "F8_E4M3") != (unit is not None):
+        return None
+    members = [name, scale.name, *(info.name for info in (unit, near["weight_shape"]) if info is not None)]
+    stored = {"BF16": "bf16", "F16": "fp16", "F8_E4M3": "e4m3fn", "U8": "e8m0", "F8_E8M0": "e8m0"}.get(scale.dtype)
+    return QuantizedWeight(
+        TensorInfo(f"{module}weight", shape, _tag(grid, block, shape, stored)),
+        tuple(members),
+        grid,
+        block,
+        stored,
+        codes,
+        functools.partial(_scales, checkpoint, scale, -(-shape[1] // block[1])),
+        lambda: 1.0 if unit is None else _unit(checkpoint, unit),
+    )
+
+
+def _shape_and_codes(
+    checkpoint: Checkpoint, info: TensorInfo, shape: TensorInfo | None, scale: TensorInfo
+) -> tuple[tuple[int, int], Grid, Callable[[int, int], NDArray[Any]]] | None:
+    """Shape of the weight, its grid, and what reads rows of codes; None for other types and shapes."""
+    if len(info.shape) != 2:
+        return None
+    rows, stored = info.shape
+
+    def read(begin: int, end: int) -> NDArray[Any]:
+        return checkpoint.part_bits(info.name, begin * stored, end * stored).reshape(end - begin, stored)
+
+    if info.dtype == "F8_E4M3":
+        return (rows, stored), as_grid("e4m3fn"), read
+    if info.dtype == "I8":
+        return (rows, stored), as_grid("int8"), lambda begin, end: read(begin, end).view(np.int8)
+    if info.dtype == "U8" and scale.dtype in ("F8_E4M3", "U8", "F8_E8M0"):
+        return (rows, 2 * stored), as_grid("e2m1"), lambda begin, end: unpack_nibbles(read(begin, end))
+    if info.dtype != "I32" or shape is None or shape.shape != (2,):
+        return None
+    _, columns = (int(count) for count in checkpoint.bits(shape.name))
+    bits = next((bits for bits in (4, 8) if -(-columns // (32 // bits)) == stored), None)
+    if bits is None:
+        return None
+    half = 1 << bits - 1
+
+    def words(begin: int, end: int) -> NDArray[Any]:
+        return (unpack_words(read(begin, end), bits, columns).astype(np.int16) - half).astype(np.int8)
+
+    return (rows, columns), as_grid(f"int{bits}"), words
+
+
+def _block(shape: tuple[int, int], scale: tuple[int, ...], *, tiles: bool) -> tuple[int, int] | None:
+    """Rows and columns that share a scale; None where the shape of the scales does not say it."""
+    rows, columns = shape
+    if np.prod(scale) == 1:
+        return rows, columns
+    if scale in ((rows,), (rows, 1)):
+        return 1, columns
+    if len(scale) != 2:
+        return None
+    if scale == (-(-rows // _TILE), -(-columns // _TILE)) and (tiles or scale[0] != rows):
+        return _TILE, _TILE
+    whole = scale[0] == rows and columns % scale[1] == 0 and not tiles
+    return (1, columns // scale[1]) if whole else None
+
+
+def _tag(grid: Grid, block: tuple[int, int], shape: tuple[int, int], stored: str | None) -> str:
+    named = {("e2m1", "e4m3fn"): "NVFP4", ("e2m1", "e8m0"): "MXFP4", ("e4m3fn", "e8m0"): "MXFP8"}
+    if (grid.name, stored) in named:
+        return named[str(grid.name), str(stored)]
+    element = "FP8" if grid.name == "e4m3fn" else str(grid.name).upper()
+    if block == shape:
+        return f"{element}_TENSOR"
+    if block[0] > 1:
+        return f"{element}_{block[0]}X{block[1]}"
+    return f"{element}_CHANNEL" if block[1] == shape[1] else f"{element}_G{block[1]}"
+
+
+def _scales(checkpoint: Checkpoint, info: TensorInfo, per_row: int, begin: int, end: int) -> NDArray[np.float64]:
+    """Rows of scales, exactly."""
+    begin, end = begin * per_row, end * per_row
+    if info.dtype == "U8":
+        found = values_of_codes("F8_E8M0")[checkpoint.part_bits(info.name, begin, end)]
+    else:
+        found = checkpoint.part(info.name, begin, end)
+    return found.astype(np.float64).reshape(-1, per_row)
+
+
+def _unit(checkpoint: Checkpoint, info: TensorInfo) -> float:
+    """The tensor scale: compressed-tensors stores a divisor."""
+    stored = float(checkpoint[info.name].reshape(-1)[0])
+    return 1 / stored if info.name.endswith("weight_global_scale") else stored
+
+
+def _experts(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: str) -> QuantizedWeight | None:
+    """GPT-OSS: blocks (experts, outputs, inputs / 32, 16) of two codes a byte, scales (experts, outputs, inputs / 32)."""
+    blocks, scale = infos[name], infos[f"{name[:-7]}_scales"]
+    sound = blocks.dtype == scale.dtype == "U8" and blocks.shape[-1:] == (16,) and blocks.shape[:-1] == scale.shape
+    if not sound or len(scale.shape) < 2 or not blocks.size:
+        return None
+    shape = (*scale.shape[:-1], scale.shape[-1] * 32)
+    stored = shape[-1] // 2
+
+    def codes(begin: int, end: int) -> NDArray[Any]:
+        return unpack_nibbles(checkpoint.part_bits(name, begin * stored, end * stored).reshape(end - begin, stored))
+
+    read = functools.partial(_scales, checkpoint, scale, scale.shape[-1])
+    info = TensorInfo(name[:-7], shape, "MXFP4")
+    return QuantizedWeight(info, (name, scale.name), as_grid("e2m1"), (1, 32), "e8m0", codes, read)

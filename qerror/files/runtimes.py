@@ -1,0 +1,20 @@
+"""The layouts that there are, by name."""
+
+from __future__ import annotations
+
+from .._check import check_choice
+from .compressed_tensors import CompressedTensors
+from .encodings import Layout
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CompressedTensors(),)}
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return LAYOUTS[check_choice("layout", name, tuple(LAYOUTS))]
