@@ -1,13 +1,15 @@
 """Work on whole checkpoints, of any size: files, folders and shards, in parts that resume."""
 
 from ..files.checkpoint import open_checkpoint as open
+from .against import evaluate
 from .collecting import collect
+from .exporting import export
 from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from .recipe import Recipe
 from .sketch import Sketch, TensorSketch, load_sketch, scan
 from .verbs import fit
 
 __all__ = [
-    "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "fit", "fit_tensors", "load_sketch",
-    "open", "scan", "select_tensors",
+    "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "evaluate", "export", "fit",
+    "fit_tensors", "load_sketch", "open", "scan", "select_tensors",
 ]  # fmt: skip

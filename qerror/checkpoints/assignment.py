@@ -83,8 +83,8 @@ def assigned(
     plan : mapping of str to str, optional
         By name; what it does not name stays.
     format : str, optional
-        Instead of a plan: the format of all weights (real numbers in two dimensions or more), but for embeddings, heads,
-        routers and norms unless `include` names them.
+        Instead of a plan: the format of all weights (real numbers in two dimensions or more), but for embeddings,
+        heads, routers and norms unless `include` names them.
     include, exclude : sequence of str
         Patterns with * and ?, of whole names.
     suffix : str

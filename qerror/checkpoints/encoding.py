@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .._check import plain, shown
 from .._version import __version__
+from ..casting.verbs import fake_quantize
 from ..files.elements import TensorInfo
 from ..files.encodings import Encoding
 from ..files.headers import parse_json
@@ -26,7 +27,7 @@ from ..tensors.arguments import resolve_format
 from ..tensors.fitting import fit
 from .fitting import Largest, stored_size
 from .parts import FormatPart
-from .pieces import DEFAULT_MEMORY, Fitting, Weigher
+from .pieces import DEFAULT_MEMORY, Fitting, Weigher, bits_of
 from .recipe import Recipe, cut, piece_options, piece_weights
 from .tasks import TASK_BYTES, part_name
 
@@ -143,18 +144,18 @@ class Encoder:
         if encoding.shift_format is None:
             found = self._fitting(self._recipe(encoding)).rows(info.name, *rows, heard).formats[encoding.grid]
         else:
-            found = self._with_shifts(info, encoding, rows, heard)
+            found = self._with_shifts(info, encoding, encoding.shift_format, rows, heard)
         unit = float(found.arrays.get("tensor_scale", 1.0))
-        arrays = {name: np.asarray(array).reshape(-1) for name, array in found.arrays.items() if name != "tensor_scale"}
-        arrays["codes"] = arrays["codes"].reshape(-1, info.shape[-1] if info.shape else 1)
-        packed = encoding.pack({**arrays, "tensor_scale": np.asarray(unit)})
+        arrays = {name: np.asarray(array).reshape(-1) for name, array in found.arrays.items()}
+        codes = arrays["codes"].reshape(-1, info.shape[-1] if info.shape else 1)
+        packed = encoding.pack({**arrays, "codes": codes, "tensor_scale": np.asarray(unit)})
         about = {"mse": found.mse[self.rule], "power": found.power, "weight": found.weight, "unit": unit}
         with open_scales(path, {_KEY: json.dumps(about)}) as sink:
             for name, array in packed.items():
                 sink.add(name, array)
 
     def _with_shifts(
-        self, info: TensorInfo, encoding: Encoding, rows: tuple[int, int], heard: Callable[[int], None]
+        self, info: TensorInfo, encoding: Encoding, stored: str, rows: tuple[int, int], heard: Callable[[int], None]
     ) -> FormatPart:
         """Scales and shifts, both stored: first the pair, then the scale for the shift as it is stored."""
         how, recipe = cut(info, self._recipe(encoding)), self._recipe(encoding)
@@ -166,12 +167,11 @@ class Encoder:
             options = piece_options(recipe, encoding.grid, info, how.leading)
             options["weights"] = piece_weights(weights, info, how, piece)
             pair = fit(values, encoding.grid, rule=self.rule, measure=False, **{**options, "shift": "optimal"})
-            options["shift"] = fake_quantize(np.asarray(pair.shift), encoding.shift_format)
-            stored = fit(
-                values, encoding.grid, rule=self.rule, measure=False, scale_format=encoding.shift_format, **options
-            )
-            weight = float(values.size if options["weights"] is None else np.sum(np.broadcast_to(options["weights"], values.shape)))
-            found.append((stored, stored.quantize(values), weight))
+            options["shift"] = fake_quantize(np.asarray(pair.shift), stored)
+            final = fit(values, encoding.grid, rule=self.rule, measure=False, scale_format=stored, **options)
+            own = options["weights"]
+            weight = float(values.size if own is None else np.broadcast_to(own, values.shape).sum())
+            found.append((final, final.quantize(values), weight))
             heard((end - begin) * bits_of(info) // 8)
         return FormatPart(
             {self.rule: math.fsum(float(fit.total.mse) * weight for fit, _, weight in found)},

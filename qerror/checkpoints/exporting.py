@@ -197,12 +197,7 @@ def _begin(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor] | None
             if known["asked"] != json.loads(json.dumps(said)):
                 keys = listed(key for key in said if known["asked"].get(key) != json.loads(json.dumps(said[key])))
                 raise _OtherError(keys)
-            return [
-                ExportedTensor(TensorInfo(each["name"], tuple(each["shape"]), each["dtype"]), *(
-                    math.nan if each[key] is None else each[key] for key in ("format", "bits", "power", "mse")
-                ))
-                for each in known["tensors"]
-            ]
+            return [_read_row(each) for each in known["tensors"]]
         except _OtherError as error:
             raise ValueError(f"{shown(target)} holds another export (other {error}); name another folder") from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -272,6 +267,12 @@ def _row(each: ExportedTensor) -> dict[str, Any]:
         "bits": each.bits,
         **{key: None if math.isnan(value) else value for key, value in numbers.items()},
     }
+
+
+def _read_row(row: Mapping[str, Any]) -> ExportedTensor:
+    info = TensorInfo(row["name"], tuple(row["shape"]), row["dtype"])
+    power, mse = (math.nan if row[key] is None else float(row[key]) for key in ("power", "mse"))
+    return ExportedTensor(info, row["format"], row["bits"], power, mse)
 
 
 def _copied(checkpoint: Checkpoint, info: TensorInfo, tag: str) -> Entry:

@@ -35,7 +35,7 @@ _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
 
-def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read 500MB, 1.5 GB or a number of bytes."""
     if value is None:
         return None
@@ -113,7 +113,7 @@ def _parse_memory(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.option(
     "--memory",
     metavar="SIZE",
-    callback=_parse_memory,
+    callback=parse_memory,
     help="What a process may use; the results do not depend on it.  [default: 1GB with -o DIR]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")

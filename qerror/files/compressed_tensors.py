@@ -110,7 +110,7 @@ def own_scale(info: TensorInfo, form: WeightFormat) -> tuple[str, dict[str, Any]
 
 
 def _microscaled(info: TensorInfo, module: str, kind: str) -> Encoding:
-    elements, block, _ = _MICROSCALED[kind]
+    block = _MICROSCALED[kind][1]
     rows, columns = info.shape
     if columns % block:
         raise ValueError(f"{kind} needs rows of whole blocks of {block}, got {columns} columns")
@@ -118,8 +118,8 @@ def _microscaled(info: TensorInfo, module: str, kind: str) -> Encoding:
     tag = "F8_E4M3" if kind == "nvfp4" else "U8"
     scale = TensorInfo(f"{module}.weight_scale", (rows, columns // block), tag)
     if kind == "mxfp8":
-        stored: tuple[TensorInfo, ...] = (TensorInfo(f"{module}.weight", info.shape, "F8_E4M3"), scale)
-        return Encoding(name, {}, stored, functools.partial(_byte_rows, *stored), kind=kind)
+        codes = TensorInfo(f"{module}.weight", info.shape, "F8_E4M3")
+        return Encoding(name, {}, (codes, scale), functools.partial(byte_rows, codes, scale), kind=kind)
     packed = TensorInfo(f"{module}.weight_packed", (rows, columns // 2), "U8")
     pack = functools.partial(nibble_rows, packed, scale)
     if kind == "mxfp4":
@@ -129,9 +129,7 @@ def _microscaled(info: TensorInfo, module: str, kind: str) -> Encoding:
     return Encoding(name, {}, (packed, scale, unit), pack, whole, kind)
 
 
-def _by_groups(
-    info: TensorInfo, module: str, form: WeightFormat, tag: str, options: dict[str, Any]
-) -> Encoding:
+def _by_groups(info: TensorInfo, module: str, form: WeightFormat, tag: str, options: dict[str, Any]) -> Encoding:
     """Scales of channels or of groups, in the type of the weight."""
     rows, columns = info.shape
     if columns % (form.block_size or 1):
@@ -139,8 +137,9 @@ def _by_groups(
     scale = TensorInfo(f"{module}.weight_scale", (rows, columns // (form.block_size or columns)), tag)
     kind = f"{form.elements}:{form.block_size or 'channel'}"
     if form.elements == "e4m3fn":
-        stored = (TensorInfo(f"{module}.weight", info.shape, "F8_E4M3"), scale)
-        return Encoding(form.elements, options, stored, functools.partial(_byte_rows, *stored), kind=kind)
+        codes = TensorInfo(f"{module}.weight", info.shape, "F8_E4M3")
+        pack = functools.partial(byte_rows, codes, scale)
+        return Encoding(form.elements, options, (codes, scale), pack, kind=kind)
     bits = form.grid.bits
     packed = TensorInfo(f"{module}.weight_packed", (rows, words_for(columns, bits)), "I32")
     shape = TensorInfo(f"{module}.weight_shape", (2,), "I64")
@@ -153,8 +152,10 @@ def _word_rows(packed: TensorInfo, scale: TensorInfo, bits: int, found: Arrays) 
     return {packed.name: pack_words(unsigned, bits), scale.name: stored_elements(found["scale"], scale.dtype)}
 
 
-def _byte_rows(weight: TensorInfo, scale: TensorInfo, found: Arrays) -> dict[str, NDArray[Any]]:
-    return {weight.name: found["codes"].astype(np.uint8), scale.name: stored_elements(found["scale"], _scale_tag(scale))}
+def byte_rows(weight: TensorInfo, scale: TensorInfo, found: Arrays) -> dict[str, NDArray[Any]]:
+    """Codes of a byte each, and scales."""
+    scales = stored_elements(found["scale"], _scale_tag(scale))
+    return {weight.name: found["codes"].astype(np.uint8), scale.name: scales}
 
 
 def nibble_rows(packed: TensorInfo, scale: TensorInfo, found: Arrays) -> dict[str, NDArray[Any]]:

@@ -114,7 +114,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         return self._find(name)
 
     def raw(self, name: str, begin: int, end: int) -> NDArray[np.uint8]:
-        """The bytes of the stored elements `begin` to `end`, whatever their type; of packed ones `begin` starts a byte."""
+        """The bytes of the stored elements `begin` to `end` of any type; of packed ones `begin` starts a byte."""
         stored = np.ascontiguousarray(self._find(name).part(begin, end))
         return stored.astype(stored.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
 

@@ -20,8 +20,8 @@ def pack_nibbles(codes: NDArray[Any]) -> NDArray[np.uint8]:
     """
     if codes.shape[-1] % 2:
         raise ValueError(f"codes must be an even number to be packed in pairs, got {codes.shape[-1]} in a row")
-    low, high = (codes[..., start::2].astype(np.uint8) & 15 for start in (0, 1))
-    return low | high << 4
+    low, high = (codes[..., start::2].astype(np.uint8) & np.uint8(15) for start in (0, 1))
+    return low | high << np.uint8(4)
 
 
 def unpack_nibbles(content: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,9 +1,9 @@
 """Quantized weights of other programs' checkpoints, from the names, types and shapes of their tensors.
 
-Read are, of a weight w = code * scale: compressed-tensors (`files.compressed_tensors` has the table), ModelOpt (NVFP4 with
-weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), and the MXFP4 experts of
-GPT-OSS (NAME_blocks, NAME_scales). Everything else that `layouts.quantized_names` knows is left as it is: with zero
-points, orders of columns or codebooks.
+Read are, of a weight w = code * scale: compressed-tensors (`files.compressed_tensors` has the table), ModelOpt (NVFP4
+with weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), and the experts of
+GPT-OSS in MXFP4 (NAME_blocks, NAME_scales). Everything else that `layouts.quantized_names` knows is left as it is: with
+zero points, orders of columns or codebooks.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class QuantizedWeight:
         Of the rows of scales begin to end, in units of the tensor scale.
     unit : callable
         The tensor scale; 1 without one.
+    transposed : bool
+        Whether the model itself keeps the last two axes the other way around.
     """
 
     info: TensorInfo
@@ -84,6 +86,7 @@ class QuantizedWeight:
     codes: Callable[[int, int], NDArray[Any]]
     scales: Callable[[int, int], NDArray[np.float64]]
     unit: Callable[[], float] = lambda: 1.0
+    transposed: bool = False
 
     @property
     def columns(self) -> int:
@@ -238,7 +241,7 @@ def _block(shape: tuple[int, int], scale: tuple[int, ...], *, tiles: bool) -> tu
         return None
     if scale == (-(-rows // _TILE), -(-columns // _TILE)) and (tiles or scale[0] != rows):
         return _TILE, _TILE
-    whole = scale[0] == rows and columns % scale[1] == 0 and not tiles
+    whole = scale[0] == rows and 0 < scale[1] < columns and columns % scale[1] == 0 and not tiles
     return (1, columns // scale[1]) if whole else None
 
 
@@ -261,7 +264,8 @@ def _scales(checkpoint: Checkpoint, info: TensorInfo, per_row: int, begin: int, 
         found = values_of_codes("F8_E8M0")[checkpoint.part_bits(info.name, begin, end)]
     else:
         found = checkpoint.part(info.name, begin, end)
-    return found.astype(np.float64).reshape(-1, per_row)
+    wide: NDArray[np.float64] = found.astype(np.float64).reshape(-1, per_row)
+    return wide
 
 
 def _unit(checkpoint: Checkpoint, info: TensorInfo) -> float:
@@ -271,7 +275,7 @@ def _unit(checkpoint: Checkpoint, info: TensorInfo) -> float:
 
 
 def _experts(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: str) -> QuantizedWeight | None:
-    """GPT-OSS: blocks (experts, outputs, inputs / 32, 16) of two codes a byte, scales (experts, outputs, inputs / 32)."""
+    """GPT-OSS: blocks (experts, outputs, inputs / 32, 16) of two codes a byte, scales without the last axis."""
     blocks, scale = infos[name], infos[f"{name[:-7]}_scales"]
     sound = blocks.dtype == scale.dtype == "U8" and blocks.shape[-1:] == (16,) and blocks.shape[:-1] == scale.shape
     if not sound or len(scale.shape) < 2 or not blocks.size:
@@ -284,4 +288,4 @@ def _experts(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: str)
 
     read = functools.partial(_scales, checkpoint, scale, scale.shape[-1])
     info = TensorInfo(name[:-7], shape, "MXFP4")
-    return QuantizedWeight(info, (name, scale.name), as_grid("e2m1"), (1, 32), "e8m0", codes, read)
+    return QuantizedWeight(info, (name, scale.name), as_grid("e2m1"), (1, 32), "e8m0", codes, read, transposed=True)

@@ -69,8 +69,9 @@ def divided(entries: Sequence[Entry], limit: int = SHARD) -> list[list[Entry]]:
 
     Examples
     --------
-    >>> parts = [Entry(TensorInfo(name, (size,), "U8"), lambda: iter(())) for name, size in (("a", 3), ("b", 4), ("c", 9))]
-    >>> [[entry.info.name for entry in part] for part in divided(parts, 7)]
+    >>> sizes = {"a": 3, "b": 4, "c": 9}
+    >>> entries = [Entry(TensorInfo(name, (size,), "U8"), lambda: iter(())) for name, size in sizes.items()]
+    >>> [[entry.info.name for entry in part] for part in divided(entries, 7)]
     [['a', 'b'], ['c']]
     """
     parts: list[list[Entry]] = []
