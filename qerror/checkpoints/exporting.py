@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed, shown
+from .._check import listed, plain, shown
 from .._files import atomic_open
 from .._version import __version__
 from ..files.checkpoint import Where, open_checkpoint
-from ..files.elements import TensorInfo
+from ..files.elements import TensorInfo, is_real, known_type
 from ..files.encodings import Encoding, Layout, stored_elements
 from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
@@ -31,7 +31,7 @@ from ..rules import as_rule
 from .assignment import assigned, check_format, read_plan
 from .encoding import Encoder, Part, content
 from .fitting import Largest, stored_size
-from .pieces import DEFAULT_MEMORY
+from .pieces import DEFAULT_MEMORY, bits_of
 from .recipe import Recipe, grouped_names
 from .tasks import Weights, absolute
 
@@ -172,9 +172,13 @@ def _encodings(
             raise ValueError(f"{' and '.join(both)}: runtimes make one matrix of them; give one format or together=()")
     found = {}
     for name, text in formats.items():
-        if text == KEEP or text in PLAIN:
-            continue
         info = checkpoint.info(name)
+        if text == KEEP or text in PLAIN:
+            if not is_real(info.dtype) and text in PLAIN:
+                raise ValueError(f"{shown(name, 60)} has element type {plain(info.dtype, 20)}, not {text}; keep it")
+            if layout.name != "gguf" and text == KEEP and not known_type(info.dtype):
+                raise ValueError(f"{shown(name, 60)} of type {plain(info.dtype, 20)} cannot be kept; say bf16 for it")
+            continue
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
         except ValueError as error:
@@ -231,9 +235,9 @@ def _make(
     for info in checkpoint.tensors:
         encoding = encodings.get(info.name)
         if encoding is None:
-            entries.append(_copied(checkpoint, info, PLAIN.get(formats[info.name], info.dtype)))
-            bits = 8 * entries[-1].nbytes / max(1, info.size)
-            done.append(ExportedTensor(info, formats[info.name], bits))
+            tag = PLAIN.get(formats[info.name], info.dtype)
+            entries.append(_copied(checkpoint, info, tag))
+            done.append(ExportedTensor(info, formats[info.name], float(bits_of(TensorInfo("", (), tag)))))
             continue
         heard = functools.partial(_heard, progress, info.name, total)
         parts = encoder.parts(info, encoding, heard)

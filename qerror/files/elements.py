@@ -118,6 +118,11 @@ def numpy_dtype(tag: str) -> np.dtype[Any] | None:
     return None if text is None else np.dtype(text)
 
 
+def known_type(tag: str) -> bool:
+    """Whether elements of this type have a size of their own, as in .safetensors files."""
+    return tag in _NUMPY_DTYPES
+
+
 def stored_bytes(tag: str, size: int) -> int:
     """Bytes that `size` elements take."""
     dtype = numpy_dtype(tag)

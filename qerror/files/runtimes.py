@@ -5,8 +5,14 @@ from __future__ import annotations
 from .._check import check_choice
 from .compressed_tensors import CompressedTensors
 from .encodings import Layout
+from .gguf_writing import Gguf
+from .modelopt import ModelOpt
+from .npz_writing import Npz
+from .onnx_writing import OnnxQdq
 
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (CompressedTensors(),)}
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (CompressedTensors(), ModelOpt(), Gguf(), OnnxQdq(), Npz())
+}
 
 
 def layout_named(name: str) -> Layout:

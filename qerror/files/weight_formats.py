@@ -13,6 +13,8 @@ KEEP = "keep"
 """A weight left as it is."""
 PLAIN = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 """Formats that are an element type of files: stored without a scale."""
+# Of GGUF, whose blocks have scales in float16 (and q4_1 shifts).
+_GGUF = {"q8_0": "int8_g32_fp16", "q4_0": "int4_g32_fp16", "q4_1": "uint4_g32_fp16"}
 _AXIS = re.compile(r"(?P<name>.+?):axis=(?P<axis>-?[0-9]+)")
 
 
@@ -24,6 +26,8 @@ class WeightFormat:
     ----------
     text : str
         What it was read from.
+    name : str
+        Without the axis, as `qerror.fit` takes it.
     grid : Grid
     axis : int or None
         The axis that keeps its own scales.
@@ -36,6 +40,7 @@ class WeightFormat:
     """
 
     text: str
+    name: str
     grid: Grid
     axis: int | None = None
     block_size: int | None = None
@@ -65,10 +70,11 @@ def weight_format(text: str) -> WeightFormat:
     name, axis = (match["name"], int(match["axis"])) if match else (text, None)
     if not isinstance(name, str):
         raise ValueError(f"format must be a text such as int4_g128 or int8:axis=0, got {shown(text)}")
+    name = _GGUF.get(name.strip().lower(), name)
     form = as_format(name)
     if not isinstance(form, BlockFormat):
-        return WeightFormat(text, form, axis)
+        return WeightFormat(text, name, form, axis)
     if axis is not None:
         raise ValueError(f"format must be {name} without an axis, whose blocks have scales of their own, got {text!r}")
     stored = None if form.scale_format is None else form.scale_format.name
-    return WeightFormat(text, form.grid, None, form.block_size, stored, form.tensor_scale)
+    return WeightFormat(text, name, form.grid, None, form.block_size, stored, form.tensor_scale)
