@@ -114,20 +114,24 @@ def assigned(
     out = {}
     for info in every:
         text = KEEP
-        if plan is not None:
+        if plan is not None and (not include or _matches(info, include)):
             text = plan.get(info.name, KEEP)
         elif format is not None and _is_weight(info, include, suffix) and info.name not in quantized:
             text = format
-        out[info.name] = KEEP if any(fnmatch.fnmatchcase(info.name, pattern) for pattern in exclude) else text
+        out[info.name] = KEEP if _matches(info, exclude) else text
     if all(text == KEEP for text in out.values()):
         raise ValueError(f"include, exclude and the plan leave none of {len(every)} tensors to quantize")
     return out
+
+
+def _matches(info: TensorInfo, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(info.name, pattern) for pattern in patterns)
 
 
 def _is_weight(info: TensorInfo, include: Sequence[str], suffix: str) -> bool:
     if not is_real(info.dtype) or not info.size:
         return False
     if include:
-        return any(fnmatch.fnmatchcase(info.name, pattern) for pattern in include)
+        return _matches(info, include)
     stays = any(fnmatch.fnmatchcase(info.name.lower(), pattern) for pattern in STAYS)
     return len(info.shape) > 1 and info.name.endswith(suffix) and not stays

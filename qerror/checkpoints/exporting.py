@@ -23,6 +23,7 @@ from ..files.elements import TensorInfo, is_real, known_type
 from ..files.encodings import Encoding, Layout, stored_elements
 from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
+from ..files.quantized_weights import dequantized
 from ..files.runtimes import layout_named
 from ..files.scales import check_apart
 from ..files.shards import Entry
@@ -36,6 +37,14 @@ from .recipe import Recipe, grouped_names
 from .tasks import Weights, absolute
 
 _RECORD, _PARTS = "qerror_export.json", ".parts"
+_WRITTEN = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "model.gguf",
+    "model.onnx*",
+    "model.npz",
+)
 # Elements of a tensor that is copied or cast, at a time.
 _PIECE = 1 << 22
 
@@ -81,10 +90,11 @@ def export(
 ) -> list[ExportedTensor]:
     """Write a checkpoint with quantized weights that a runtime loads.
 
-    Scales are fitted to be stored: the best of those that the layout can hold, and the codes are those of the scales as
-    they are stored, so that what the runtime computes is what `qerror.dequantize` gives. Tensors that keep their format
-    are copied bit for bit. Rows by rows a weight becomes a part in `output`, which is not made again: the same call
-    resumes an interrupted one. Files appear when they are whole, config.json last.
+    Scales are fitted to be stored: the best of those that the layout can hold, with codes for the scales as they are
+    stored, so that what the runtime computes is what `qerror.dequantize` gives. Tensors that keep their format are
+    copied bit for bit. Rows by rows a weight becomes a part in `output`, which is not made again: the same call resumes
+    an interrupted one. Files appear when they are whole, config.json last. Weights that are quantized already
+    (`qerror.files.quantized_weights`) are dequantized first.
 
     Parameters
     ----------
@@ -92,8 +102,9 @@ def export(
         As in `qerror.files.open_checkpoint`.
     output : path-like
         A folder: new, empty, or of the same export.
-    layout : {"compressed-tensors"}
-        What runtimes call it.
+    layout : {"compressed-tensors", "modelopt", "gguf", "onnx-qdq", "npz"}
+        What runtimes call it: for vLLM and transformers the first, for llama.cpp (of a model in GGUF) the third, for
+        ONNX Runtime (of a model in ONNX) the fourth. The last are NumPy's arrays.
     plan : path-like or mapping, optional
         A plan of `qerror plan` (JSON), or the format of each tensor by name.
     format : str, optional
@@ -141,7 +152,8 @@ def export(
     chosen = None if plan is None else dict(plan) if isinstance(plan, Mapping) else read_plan(plan)
     patterns = tuple(kind.together if together is None else together)
     weigh = None if weights is None else Weights(str(absolute(weights)))
-    with open_checkpoint(model) as checkpoint:
+    with open_checkpoint(model) as opened:
+        checkpoint = dequantized(opened)
         check_apart(target, checkpoint.files)
         formats = assigned(
             checkpoint.tensors, plan=chosen, format=format, include=include, exclude=exclude, suffix=kind.suffix
@@ -177,7 +189,9 @@ def _encodings(
             if not is_real(info.dtype) and text in PLAIN:
                 raise ValueError(f"{shown(name, 60)} has element type {plain(info.dtype, 20)}, not {text}; keep it")
             if layout.name != "gguf" and text == KEEP and not known_type(info.dtype):
-                raise ValueError(f"{shown(name, 60)} of type {plain(info.dtype, 20)} cannot be kept; say bf16 for it")
+                raise ValueError(
+                    f"{shown(name, 60)} of type {plain(info.dtype, 20)} cannot be kept so; a plan can say bf16 for it"
+                )
             continue
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
@@ -212,6 +226,9 @@ def _begin(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor] | None
     if others and _PARTS not in others:
         raise ValueError(f"{shown(target)} has other files, such as {shown(others[0])}; name an empty folder")
     (target / _PARTS).mkdir(parents=True, exist_ok=True)
+    # What an interrupted export of another plan has written would look like a part of this one.
+    for old in (path for pattern in _WRITTEN for path in target.glob(pattern)):
+        old.unlink()
     return None
 
 

@@ -16,6 +16,8 @@ from .sources import LocalFile
 _CONFIG = "config.json"
 # Files of tensors, of this checkpoint or of others beside it, and their indices.
 _TENSORS = (".safetensors", ".gguf", ".npz", ".npy", ".onnx", ".pt", ".pth", ".bin", ".h5", ".msgpack", ".index.json")
+# Written anew, or about a quantization that is no more.
+_OWN = (_CONFIG, "qerror_export.json", "hf_quant_config.json", "quantize_config.json", "quant_config.json")
 
 
 def home_of(checkpoint: Checkpoint) -> Path | None:
@@ -32,7 +34,7 @@ def read_config(home: Path | None) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no JSON object, or says that the model is quantized already.
+        If it is no JSON object.
     """
     file = None if home is None else home / _CONFIG
     if file is None or not file.exists():
@@ -47,9 +49,9 @@ def read_config(home: Path | None) -> dict[str, Any]:
 
 
 def copy_companions(home: Path | None, folder: Path) -> None:
-    """Copy what is neither tensors nor config.json, nor hidden."""
+    """Copy what is neither tensors nor hidden, nor about their quantization."""
     for file in sorted(home.iterdir()) if home is not None else ():
-        if not file.is_file() or file.name.startswith(".") or file.name.endswith(_TENSORS) or file.name == _CONFIG:
+        if not file.is_file() or file.name.startswith(".") or file.name.endswith(_TENSORS) or file.name in _OWN:
             continue
         with file.open("rb") as source, atomic_open(folder / file.name) as out:
             shutil.copyfileobj(source, out, 1 << 20)

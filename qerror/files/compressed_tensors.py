@@ -35,7 +35,7 @@ from .shards import Entry, write_model
 from .weight_formats import WeightFormat
 
 # What runtimes put into one matrix: its parts have one format, and of NVFP4 one tensor scale.
-FUSED = ("*.{q,k,v}_proj.weight", "*.{gate,up}_proj.weight", "*.{w1,w3}.weight", "*.{q_a,kv_a}_proj*.weight")
+FUSED = ("*.{q,k,v}_proj.weight", "*.{gate,up}_proj.weight", "*.{w1,w3}.weight", "*.{q_a_proj,kv_a_proj_with_mqa}.weight")
 # Block formats of 4 and 8 bits that are known by their name alone.
 _MICROSCALED = {"nvfp4": ("e2m1", 16, "e4m3fn"), "mxfp4": ("e2m1", 32, "e8m0"), "mxfp8": ("e4m3fn", 32, "e8m0")}
 _SCALE_DTYPES = {"nvfp4": "torch.float8_e4m3fn", "mxfp4": "torch.uint8", "mxfp8": "torch.uint8"}
@@ -102,8 +102,11 @@ def microscaled(form: WeightFormat) -> str | None:
 
 
 def own_scale(info: TensorInfo, form: WeightFormat) -> tuple[str, dict[str, Any]]:
-    """Element type of scales, which is that of the weight, and the option of the fit that makes them fit into it."""
-    tag = info.dtype if info.dtype in SCALES else "F32"
+    """Element type of scales, which is that of the weight, and the option of the fit that makes them fit into it.
+
+    Of weights that are quantized now it is bfloat16.
+    """
+    tag = info.dtype if info.dtype in SCALES else "F32" if info.dtype in ("F32", "F64") else "BF16"
     if form.scale_format not in (None, SCALES.get(tag)):
         raise ValueError(f"scales are stored in the type of the weight, {tag}, which {form.text} is not for")
     return tag, {"scale_format": SCALES[tag]} if tag in SCALES else {}
@@ -148,7 +151,8 @@ def _by_groups(info: TensorInfo, module: str, form: WeightFormat, tag: str, opti
 
 
 def _word_rows(packed: TensorInfo, scale: TensorInfo, bits: int, found: Arrays) -> dict[str, NDArray[Any]]:
-    unsigned = (found["codes"].astype(np.int16) + (1 << bits - 1)).astype(np.uint8)
+    # Modulo 256, as two's complement has it.
+    unsigned = found["codes"].view(np.uint8) + np.uint8(1 << bits - 1)
     return {packed.name: pack_words(unsigned, bits), scale.name: stored_elements(found["scale"], scale.dtype)}
 
 

@@ -9,8 +9,8 @@ Q4_1    20 bytes  d, m, 16 bytes of codes 0 to 15; x = d * code + m
 MXFP4   17 bytes  an exponent e, 16 bytes of e2m1; x = 2^(e - 127) * level
 ======  ========  ==================================================
 
-Source: gguf/quants.py of the package gguf. Other models become a file whose tensors have their own names, which programs
-that look for those find and llama.cpp does not.
+Source: gguf/quants.py of the package gguf. Other models become a file whose tensors keep their names: programs that
+look for those find them, llama.cpp does not.
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ _KINDS = {
     "MXFP4": ("e2m1", "mxfp4", 17, 38),
 }
 _PLAIN = ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
-    f"I{bits}": f"I{bits}" for bits in (8, 16, 32, 64)
-}
 _NEEDED = "writing a GGUF file"
 
 

@@ -1,8 +1,8 @@
 """Quantized weights as NumPy arrays: NAME.codes, NAME.scale and what else belongs to them, in one .npz file.
 
-w = tensor_scale * scale * level(code) + shift, where a scale holds for a channel or a block. The array "qerror" has the
-format of each weight as JSON. Codes are those of `qerror.quantize`, one in a byte (or two); `qerror.dequantize` needs no
-more. Tensors that are kept stand there under their own names, bfloat16 as two bytes of no type.
+w = tensor_scale * scale * level(code), where a scale holds for a channel or a block. The array "qerror" has the format
+of each weight as JSON. Codes are those of `qerror.quantize`, one in a byte or two: all that `qerror.dequantize` needs.
+Tensors that are kept stand there under their own names, bfloat16 as two bytes of no type.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Quantized weights inside of an ONNX model: DequantizeLinear in the place of each of them.
 
 An initializer W becomes W_quantized, W_scale and a node DequantizeLinear whose output is called W, so that the rest of
-the graph stays as it is. Scales are those of channels (`axis`) or of blocks along the last axis (`block_size`, from opset
-21 on), in the type of the weight. Source: the operator's specification, onnx/defs/quantization of version 1.18.
+the graph stays as it is. Scales are those of channels (`axis`) or of blocks along the last axis (`block_size`), in
+the type of the weight. Source: the operator's specification, onnx/defs/quantization of version 1.18.
 """
 
 from __future__ import annotations

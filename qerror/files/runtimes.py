@@ -10,9 +10,8 @@ from .modelopt import ModelOpt
 from .npz_writing import Npz
 from .onnx_writing import OnnxQdq
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (CompressedTensors(), ModelOpt(), Gguf(), OnnxQdq(), Npz())
-}
+_EVERY: tuple[Layout, ...] = (CompressedTensors(), ModelOpt(), Gguf(), OnnxQdq(), Npz())
+LAYOUTS = {layout.name: layout for layout in _EVERY}
 
 
 def layout_named(name: str) -> Layout:
