@@ -123,7 +123,7 @@ def _evaluated(
     step = max(1, PIECE // (columns * height)) * height
     cost = max(_PIECE_COST, min(step, weight.rows) * columns * _ELEMENT_COST)
     if BASE_MEMORY + cost > memory:
-        size = f"{math.ceil((BASE_MEMORY + cost) / 1e9)}GB"
+        size = f"{math.ceil((BASE_MEMORY + cost) / 1e6)}MB"
         return TensorFit(weight.info, failed=f"its groups take about {size}; allow them, as in --memory {size}")
 
     def work(begin: int) -> _Sums:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import listed, plain, shown
-from .._files import atomic_open
+from .._check import plain, shown
 from .._version import __version__
 from ..files.checkpoint import Where, open_checkpoint
 from ..files.elements import TensorInfo, is_real, known_type
 from ..files.encodings import Encoding, Layout, stored_elements
-from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.quantized_weights import dequantized
 from ..files.runtimes import layout_named
@@ -31,45 +26,14 @@ from ..files.weight_formats import KEEP, PLAIN, weight_format
 from ..rules import as_rule
 from .assignment import assigned, check_format, read_plan
 from .encoding import Encoder, Part, content
+from .export_folder import PARTS, ExportedTensor, begin, finish
 from .fitting import Largest, stored_size
 from .pieces import DEFAULT_MEMORY, bits_of
 from .recipe import Recipe, grouped_names
 from .tasks import Weights, absolute
 
-_RECORD, _PARTS = "qerror_export.json", ".parts"
-_WRITTEN = (
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "model.gguf",
-    "model.onnx*",
-    "model.npz",
-)
 # Elements of a tensor that is copied or cast, at a time.
 _PIECE = 1 << 22
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportedTensor:
-    """One tensor of an export.
-
-    Attributes
-    ----------
-    info : TensorInfo
-        As it was.
-    format : str
-        Of the plan; "keep" where it is a copy.
-    bits : float
-        Stored for each value, scales and all.
-    power, mse : float
-        Mean square, and mean squared error; nan for copies.
-    """
-
-    info: TensorInfo
-    format: str
-    bits: float
-    power: float = math.nan
-    mse: float = math.nan
 
 
 def export(
@@ -161,13 +125,13 @@ def export(
         encodings = _encodings(checkpoint, kind, formats, patterns, sign)
         scaled = [name for name, each in encodings.items() if Recipe((each.grid,)).full_scale(each.grid) is not None]
         largest = Largest(checkpoint, scaled, Recipe((), together=patterns))
-        encoder = Encoder(checkpoint, target / _PARTS, rule, largest, weigh, memory)
+        encoder = Encoder(checkpoint, target / PARTS, rule, largest, weigh, memory)
         for name, each in encodings.items():
             encoder.check(checkpoint.info(name), each)
         said = {"version": 1, "qerror": __version__, "layout": layout, "rule": rule, "sign": sign}
         said |= {"together": list(patterns), "weights": weigh and weigh.stamp, "formats": formats}
         said["files"] = sorted({checkpoint.stamp(info.name) for info in checkpoint.tensors})
-        known = _begin(target, said)
+        known = begin(target, said)
         if known is not None:
             return known
         return _make(checkpoint, target, kind, formats, encodings, encoder, said, progress)
@@ -196,44 +160,8 @@ def _encodings(
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
         except ValueError as error:
-            raise ValueError(f"{shown(name, 60)} cannot be stored: {error}") from None
+            raise ValueError(f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude)") from None
     return found
-
-
-def _begin(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor] | None:
-    """Make the folder; what it has where the same export has been finished.
-
-    Raises
-    ------
-    ValueError
-        If it has anything else.
-    """
-    record = target / _RECORD
-    if record.exists():
-        try:
-            known = parse_json(record.read_bytes())
-            if known["asked"] != json.loads(json.dumps(said)):
-                keys = listed(key for key in said if known["asked"].get(key) != json.loads(json.dumps(said[key])))
-                raise _OtherError(keys)
-            return [_read_row(each) for each in known["tensors"]]
-        except _OtherError as error:
-            raise ValueError(f"{shown(target)} holds another export (other {error}); name another folder") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{shown(record)} is damaged; name another folder, or delete this one") from None
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"output must name a folder, got the file {shown(target)}")
-    others = [path.name for path in target.iterdir()] if target.exists() else []
-    if others and _PARTS not in others:
-        raise ValueError(f"{shown(target)} has other files, such as {shown(others[0])}; name an empty folder")
-    (target / _PARTS).mkdir(parents=True, exist_ok=True)
-    # What an interrupted export of another plan has written would look like a part of this one.
-    for old in (path for pattern in _WRITTEN for path in target.glob(pattern)):
-        old.unlink()
-    return None
-
-
-class _OtherError(Exception):
-    """What a folder holds is not what is asked."""
 
 
 def _make(
@@ -261,9 +189,7 @@ def _make(
         entries += [Entry(each, functools.partial(content, parts, encoding, each.name)) for each in encoding.stored]
         done.append(_measured(info, formats[info.name], encoding, parts))
     layout.write(target, entries, checkpoint, {name: each.kind for name, each in encodings.items()})
-    with atomic_open(target / _RECORD, "w") as out:
-        out.write(json.dumps({"asked": said, "tensors": [_row(each) for each in done]}, indent=1) + "\n")
-    shutil.rmtree(target / _PARTS)
+    finish(target, said, done)
     return done
 
 
@@ -278,33 +204,15 @@ def _measured(info: TensorInfo, text: str, encoding: Encoding, parts: Sequence[P
     return ExportedTensor(info, text, encoding.bits / info.size, power, mse)
 
 
-def _row(each: ExportedTensor) -> dict[str, Any]:
-    numbers = {"power": each.power, "mse": each.mse}
-    return {
-        "name": each.info.name,
-        "shape": each.info.shape,
-        "dtype": each.info.dtype,
-        "format": each.format,
-        "bits": each.bits,
-        **{key: None if math.isnan(value) else value for key, value in numbers.items()},
-    }
-
-
-def _read_row(row: Mapping[str, Any]) -> ExportedTensor:
-    info = TensorInfo(row["name"], tuple(row["shape"]), row["dtype"])
-    power, mse = (math.nan if row[key] is None else float(row[key]) for key in ("power", "mse"))
-    return ExportedTensor(info, row["format"], row["bits"], power, mse)
-
-
 def _copied(checkpoint: Checkpoint, info: TensorInfo, tag: str) -> Entry:
     """A tensor as it is, or as elements of another type."""
 
     def pieces() -> Iterator[NDArray[Any]]:
-        for begin in range(0, info.size, _PIECE):
-            end = min(begin + _PIECE, info.size)
+        for start in range(0, info.size, _PIECE):
+            end = min(start + _PIECE, info.size)
             if tag == info.dtype:
-                yield checkpoint.raw(info.name, begin, end)
+                yield checkpoint.raw(info.name, start, end)
             else:
-                yield np.asarray(stored_elements(checkpoint.part(info.name, begin, end), tag))
+                yield np.asarray(stored_elements(checkpoint.part(info.name, start, end), tag))
 
     return Entry(TensorInfo(info.name, info.shape, tag), pieces)

@@ -9,7 +9,7 @@ import click
 
 from .._check import plain
 from ..checkpoints.against import evaluate as evaluate_model
-from ..checkpoints.exporting import ExportedTensor
+from ..checkpoints.export_folder import ExportedTensor
 from ..checkpoints.exporting import export as export_model
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.pieces import DEFAULT_MEMORY

@@ -161,7 +161,8 @@ def _half(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _halves(codes: NDArray[Any]) -> NDArray[np.uint8]:
     """Codes of 4 bits, the first half of a block low and the second high."""
     low, high = np.split(codes.astype(np.uint8) & np.uint8(15), 2, axis=1)
-    return low | high << np.uint8(4)
+    both: NDArray[np.uint8] = low | high << np.uint8(4)
+    return both
 
 
 _PACK: dict[str, Callable[[Arrays], list[NDArray[np.uint8]]]] = {
