@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from .._check import plain, shown
 from .._version import __version__
 from ..files.checkpoint import Where, open_checkpoint
-from ..files.elements import TensorInfo, is_real, known_type
+from ..files.elements import TensorInfo, is_real
 from ..files.encodings import Encoding, Layout, stored_elements
 from ..files.mapping import Checkpoint
 from ..files.quantized_weights import dequantized
@@ -123,6 +124,13 @@ def export(
             checkpoint.tensors, plan=chosen, format=format, include=include, exclude=exclude, suffix=kind.suffix
         )
         encodings = _encodings(checkpoint, kind, formats, patterns, sign)
+        kinds = {name: each.kind for name, each in encodings.items()}
+        kept = [
+            dataclasses.replace(info, dtype=_tag(info, formats))
+            for info in checkpoint.tensors
+            if info.name not in kinds
+        ]
+        kind.check(checkpoint, kept, kinds)
         scaled = [name for name, each in encodings.items() if Recipe((each.grid,)).full_scale(each.grid) is not None]
         largest = Largest(checkpoint, scaled, Recipe((), together=patterns))
         encoder = Encoder(checkpoint, target / PARTS, rule, largest, weigh, memory)
@@ -152,10 +160,6 @@ def _encodings(
         if text == KEEP or text in PLAIN:
             if not is_real(info.dtype) and text in PLAIN:
                 raise ValueError(f"{shown(name, 60)} has element type {plain(info.dtype, 20)}, not {text}; keep it")
-            if layout.name != "gguf" and text == KEEP and not known_type(info.dtype):
-                raise ValueError(
-                    f"{shown(name, 60)} of type {plain(info.dtype, 20)} cannot be kept so; a plan can say bf16 for it"
-                )
             continue
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
@@ -180,7 +184,7 @@ def _make(
     for info in checkpoint.tensors:
         encoding = encodings.get(info.name)
         if encoding is None:
-            tag = PLAIN.get(formats[info.name], info.dtype)
+            tag = _tag(info, formats)
             entries.append(_copied(checkpoint, info, tag))
             done.append(ExportedTensor(info, formats[info.name], float(bits_of(TensorInfo("", (), tag)))))
             continue
@@ -191,6 +195,11 @@ def _make(
     layout.write(target, entries, checkpoint, {name: each.kind for name, each in encodings.items()})
     finish(target, said, done)
     return done
+
+
+def _tag(info: TensorInfo, formats: Mapping[str, str]) -> str:
+    """Element type of a tensor that is not quantized."""
+    return PLAIN.get(formats[info.name], info.dtype)
 
 
 def _heard(progress: Callable[[str, int, int], None] | None, name: str, total: int, size: int) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from .companions import copy_companions, home_of, read_config, write_config
 from .elements import TensorInfo
-from .encodings import SCALES, Arrays, Encoding, stored_elements
+from .encodings import SCALES, Arrays, Encoding, check_kept, stored_elements
 from .mapping import Checkpoint
 from .packing import pack_nibbles, pack_words, words_for
 from .shards import Entry, write_model
@@ -72,6 +72,11 @@ class CompressedTensors:
         options |= {"axis": 0} if form.block_size is None else {"block_size": form.block_size}
         options |= {"sign": "either"} if sign == "either" and form.elements != "e4m3fn" else {}
         return _by_groups(info, module_of(info), form, tag, options)
+
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse tensors that cannot be kept, and a configuration that cannot be read."""
+        check_kept(kept)
+        read_config(home_of(source))
 
     def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
         """Shards, their index, what lies beside the model, and its configuration."""

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import plain, shown
 from ..casting.cast import quantize
 from ..grids.formats import grid as as_grid
-from .elements import TensorInfo, stored_bytes
+from .elements import TensorInfo, known_type, stored_bytes
 from .mapping import Checkpoint
 from .shards import Entry
 from .weight_formats import WeightFormat
@@ -76,8 +77,30 @@ class Layout(Protocol):
     def encoding(self, info: TensorInfo, form: WeightFormat, sign: str | None) -> Encoding:
         """How a weight is stored in a format; ValueError where it cannot be."""
 
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse what cannot be written in the end, before anything is computed: ValueError.
+
+        `kept` are the tensors that stay, with the type that they are to have; `kinds` as in `write`.
+        """
+
     def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
-        """Write all files; `kinds` has that of each weight that is quantized, by its own name."""
+        """Write all files; `kinds` has the `Encoding.kind` of each weight that is quantized, by its own name."""
+
+
+def check_kept(kept: Sequence[TensorInfo]) -> None:
+    """Refuse tensors of types that .safetensors files have not.
+
+    Examples
+    --------
+    >>> check_kept([TensorInfo("w", (2, 32), "Q4_0")])
+    Traceback (most recent call last):
+        ...
+    ValueError: 'w' of type Q4_0 cannot be kept so; a plan can say bf16 for it
+    """
+    other = next((info for info in kept if not known_type(info.dtype)), None)
+    if other is not None:
+        said = f"{shown(other.name, 60)} of type {plain(other.dtype, 20)} cannot be kept so"
+        raise ValueError(f"{said}; a plan can say bf16 for it")
 
 
 SCALES = {"BF16": "bf16", "F16": "fp16"}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import shown
+from .._check import plain, shown
 from .elements import TensorInfo
 from .encodings import Arrays, Encoding, stored_elements
 from .mapping import Checkpoint
@@ -67,6 +67,15 @@ class Gguf:
         # The reference quantizer of Q4_0 divides by the value of largest magnitude with its sign.
         either = kind != "MXFP4" and (sign or ("either" if kind == "Q4_0" else "positive")) == "either"
         return Encoding(grid, {"sign": "either"} if either else {}, (stored,), pack, kind=kind)
+
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse a model in several GGUF files, and tensors that cannot be kept."""
+        reader = _reader(load_extra("gguf", "gguf", _NEEDED), source)
+        own = set() if reader is None else {tensor.name for tensor in reader.tensors}
+        other = next((info for info in kept if info.dtype not in _PLAIN and info.name not in own), None)
+        if other is not None:
+            what = f"{shown(other.name, 60)} of {plain(other.dtype, 20)}"
+            raise ValueError(f"GGUF has no type for {what}; leave it out of the model, or let a plan say fp16 for it")
 
     def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
         """model.gguf, with the metadata of the model and what it says of its kind changed."""
@@ -138,8 +147,6 @@ def _added(
         content = np.ascontiguousarray(own.data).reshape(-1).view(np.uint8)
         writer.add_tensor_info(info.name, info.shape, np.dtype("f4"), content.size, own.tensor_type)
         return lambda: iter((content,))
-    if info.dtype not in _PLAIN:
-        raise ValueError(f"GGUF has no type for {shown(info.name, 60)} of {info.dtype}; leave it out of the model")
     kind_ = gguf.GGMLQuantizationType[info.dtype]
     writer.add_tensor_info(info.name, info.shape, np.dtype("f4"), entry.nbytes, kind_)
     return entry.pieces

@@ -21,7 +21,7 @@ from .._files import atomic_open
 from .companions import copy_companions, home_of, read_config, write_config
 from .compressed_tensors import FUSED, byte_rows, microscaled, module_of, nibble_rows
 from .elements import TensorInfo
-from .encodings import Encoding
+from .encodings import Encoding, check_kept
 from .mapping import Checkpoint
 from .shards import Entry, write_model
 from .weight_formats import WeightFormat
@@ -55,10 +55,15 @@ class ModelOpt:
         pack = functools.partial(nibble_rows, codes, scale)
         return Encoding("nvfp4", {}, (codes, scale, unit), pack, functools.partial(_factor, unit), kind)
 
-    def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
-        """Shards, their index, what lies beside the model, hf_quant_config.json and config.json."""
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse tensors that cannot be kept, and several formats."""
+        check_kept(kept)
+        read_config(home_of(source))
         if len(set(kinds.values())) > 1:
             raise ValueError("modelopt has one format for all weights that it quantizes; use compressed-tensors")
+
+    def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
+        """Shards, their index, what lies beside the model, hf_quant_config.json and config.json."""
         home = home_of(source)
         config = read_config(home)
         write_model(folder, entries)

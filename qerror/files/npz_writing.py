@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._check import shown
 from .._files import atomic_open
 from ..casting.cast import quantize
 from ..tensors.groups import make_groups
 from .elements import TensorInfo, dtype_tag, numpy_dtype
-from .encodings import Arrays, Encoding
+from .encodings import Arrays, Encoding, check_kept
 from .mapping import Checkpoint
 from .shards import Entry
 from .weight_formats import WeightFormat
@@ -50,6 +51,15 @@ class Npz:
         unit = TensorInfo(f"{info.name}.tensor_scale", (), "F32")
         return Encoding(form.name, options, (*stored, unit), pack, functools.partial(_unit, unit), form.text)
 
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse tensors that cannot be kept."""
+        check_kept(kept)
+        other = next((info for info in kept if numpy_dtype(info.dtype) is None), None)
+        if other is not None:
+            raise ValueError(
+                f"NumPy has no type for {shown(other.name, 60)} of {other.dtype}; a plan can say fp32 for it"
+            )
+
     def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
         """model.npz, which appears when it is whole."""
         with atomic_open(folder / "model.npz") as out, zipfile.ZipFile(out, "w", allowZip64=True) as archive:
@@ -64,9 +74,7 @@ class Npz:
 
 def _header(member: Any, info: TensorInfo) -> None:
     dtype = numpy_dtype(info.dtype)
-    if dtype is None:
-        raise ValueError(f"NumPy has no type for {info.name} of {info.dtype}; leave it out of the model")
-    described = _NUMPY.get(info.dtype, dtype.str)
+    described = _NUMPY.get(info.dtype, "" if dtype is None else dtype.str)
     table = {"descr": described, "fortran_order": False, "shape": info.shape}
     np.lib.format.write_array_header_1_0(member, table)
 

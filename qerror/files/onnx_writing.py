@@ -74,6 +74,11 @@ class OnnxQdq:
         pack = functools.partial(_packed, codes.name, scale, half)
         return Encoding(form.elements, options, (codes, scale), pack, kind=json.dumps(said))
 
+    def check(self, source: Checkpoint, kept: Sequence[TensorInfo], kinds: Mapping[str, str]) -> None:
+        """Refuse models that are not in ONNX, or not in an opset that has what is needed."""
+        onnx = load_extra("onnx", "onnx", "writing an ONNX model")
+        _model(onnx, source, max(json.loads(text)["opset"] for text in kinds.values()))
+
     def write(self, folder: Path, entries: Sequence[Entry], source: Checkpoint, kinds: Mapping[str, str]) -> None:
         """model.onnx and model.onnx.data, the model last."""
         onnx = load_extra("onnx", "onnx", "writing an ONNX model")
