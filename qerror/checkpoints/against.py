@@ -18,7 +18,8 @@ from ..files.checkpoint import Where, open_checkpoint
 from ..files.elements import TensorInfo, is_real
 from ..files.layouts import quantized_names
 from ..files.mapping import Checkpoint
-from ..files.quantized_weights import QuantizedWeight, dequantized, quantized_weights
+from ..files.quantized_weight import QuantizedWeight
+from ..files.quantized_weights import dequantized, quantized_weights
 from ..files.sources import ReadError
 from ..results import FitResult
 from ..tensors.fitting import fit
@@ -165,7 +166,7 @@ def _sums(weight: QuantizedWeight, values: NDArray[Any], begin: int, end: int) -
     wide = values.astype(np.float64)
     return _Sums(
         float(np.sum(wide**2)),
-        float(np.sum((wide - part.dequantize()) ** 2)),
+        float(np.sum((wide - part.dequantize(np.float64)) ** 2)),
         float(np.sum((wide - nearest) ** 2)),
         float(best.total.mse) * values.size,
         part.scale.reshape(-1) if weight.block[0] == 1 else np.unique(part.scale),

@@ -51,7 +51,7 @@ _GRID_OF_FLOAT8 = {
     "F8_E8M0": "e8m0",
 }
 # Codes with scales beside them, as GGUF and `quantized_weights` name them.
-_SCALED = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP[48]|NVFP4|(INT[48]|FP8)_(TENSOR|CHANNEL|G\d+|\d+X\d+)")
+_SCALED = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP[48]|NVFP4|[A-Z][A-Z0-9_]*_(TENSOR|CHANNEL|G\d+|\d+X\d+)")
 REAL = frozenset({"F64", "F32", "F16", "BF16", *_GRID_OF_FLOAT8, *_GRID_OF_PACKED})
 """Types of safetensors whose elements are real numbers."""
 _TAG_OF_KIND = {

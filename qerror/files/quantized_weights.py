@@ -1,14 +1,13 @@
 """Quantized weights of other programs' checkpoints, from the names, types and shapes of their tensors.
 
 Read are, of a weight w = code * scale: compressed-tensors (`files.compressed_tensors` has the table), ModelOpt (NVFP4
-with weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), and the experts of
-GPT-OSS in MXFP4 (NAME_blocks, NAME_scales). Everything else that `layouts.quantized_names` knows is left as it is: with
-zero points, orders of columns or codebooks.
+with weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), the experts of
+GPT-OSS in MXFP4 (NAME_blocks, NAME_scales), DequantizeLinear of ONNX models and .npz files of `export`. Everything else
+that `layouts.quantized_names` knows is left as it is: with zero points, orders of columns or codebooks.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,100 +17,18 @@ from numpy.typing import NDArray
 
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
-from ..tensors.groups import make_groups
+from .coded_arrays import coded_weights
+from .dequantize_linear import linear_weights
 from .elements import StoredTensor, TensorInfo, values_of_codes
 from .layouts import quantized_names
 from .mapping import Checkpoint
 from .packing import unpack_nibbles, unpack_words
+from .quantized_weight import STORED, QuantizedWeight, format_tag
 
 # Beside a weight these say that more is needed than codes and scales.
 _MORE = ("weight_zero_point", "weight_g_idx")
 _TILE = 128
 _FLOAT_TAGS = ("F64", "F32", "F16", "BF16")
-
-
-@dataclasses.dataclass(frozen=True)
-class Codes:
-    """Some rows of a quantized weight.
-
-    Attributes
-    ----------
-    codes : ndarray of shape (rows, columns)
-    scale : ndarray of float64, shape (rows, groups)
-        What levels are multiplied with, tensor scale and all.
-    """
-
-    grid: Grid
-    codes: NDArray[Any]
-    scale: NDArray[np.float64]
-    block: int
-
-    def dequantize(self) -> NDArray[np.float32]:
-        """The values: code * scale, rounded to float32 once."""
-        groups = make_groups(self.codes.shape, None, self.block, -1)
-        found: NDArray[np.float32] = groups.dequantize(self.codes, self.grid, self.scale)
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class QuantizedWeight:
-    """A weight that a checkpoint has as codes and scales.
-
-    Attributes
-    ----------
-    info : TensorInfo
-        Name and shape of the weight; its format as the element type: "INT4_G128", "FP8_CHANNEL", "NVFP4".
-    members : tuple of str
-        The tensors that it is made of.
-    grid : Grid
-    block : tuple of (int, int)
-        Rows and columns that share a scale.
-    scale_format : str or None
-        What scales are stored as.
-    codes : callable
-        Rows begin to end, as (rows, columns).
-    scales : callable
-        Of the rows of scales begin to end, in units of the tensor scale.
-    unit : callable
-        The tensor scale; 1 without one.
-    transposed : bool
-        Whether the model itself keeps the last two axes the other way around.
-    """
-
-    info: TensorInfo
-    members: tuple[str, ...]
-    grid: Grid
-    block: tuple[int, int]
-    scale_format: str | None
-    codes: Callable[[int, int], NDArray[Any]]
-    scales: Callable[[int, int], NDArray[np.float64]]
-    unit: Callable[[], float] = lambda: 1.0
-    transposed: bool = False
-
-    @property
-    def columns(self) -> int:
-        """Length of the last axis."""
-        return self.info.shape[-1]
-
-    @property
-    def rows(self) -> int:
-        """All other axes as one."""
-        return self.info.size // self.columns
-
-    def part(self, begin: int, end: int) -> Codes:
-        """Rows `begin` to `end`."""
-        height = self.block[0]
-        first, last = begin // height, -(-end // height)
-        scale = self.scales(first, last) * self.unit()
-        if height > 1:
-            scale = np.repeat(scale, height, axis=0)[begin - first * height :][: end - begin]
-        return Codes(self.grid, self.codes(begin, end), scale, self.block[1])
-
-    def values(self, begin: int, end: int) -> NDArray[np.float32]:
-        """Elements `begin` to `end` in C order."""
-        first, last = begin // self.columns, -(-end // self.columns)
-        found = self.part(first, last).dequantize().reshape(-1)
-        return found[begin - first * self.columns : end - first * self.columns]
 
 
 def quantized_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
@@ -120,7 +37,7 @@ def quantized_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
     Codes and scales are read when they are asked for.
     """
     infos = {info.name: info for info in checkpoint.tensors}
-    found = {}
+    found = {**linear_weights(checkpoint), **coded_weights(checkpoint)}
     for name in infos:
         weight = None
         if name.endswith("weight_packed") or name.endswith(".weight") or name == "weight":
@@ -186,9 +103,9 @@ def _of_module(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: st
     if (scale.dtype == "F8_E4M3") != (unit is not None):
         return None
     members = [name, scale.name, *(info.name for info in (unit, near["weight_shape"]) if info is not None)]
-    stored = {"BF16": "bf16", "F16": "fp16", "F8_E4M3": "e4m3fn", "U8": "e8m0", "F8_E8M0": "e8m0"}.get(scale.dtype)
+    stored = STORED.get(scale.dtype)
     return QuantizedWeight(
-        TensorInfo(f"{module}weight", shape, _tag(grid, block, shape, stored)),
+        TensorInfo(f"{module}weight", shape, format_tag(grid, block, shape, stored)),
         tuple(members),
         grid,
         block,
@@ -243,18 +160,6 @@ def _block(shape: tuple[int, int], scale: tuple[int, ...], *, tiles: bool) -> tu
         return _TILE, _TILE
     whole = scale[0] == rows and 0 < scale[1] < columns and columns % scale[1] == 0 and not tiles
     return (1, columns // scale[1]) if whole else None
-
-
-def _tag(grid: Grid, block: tuple[int, int], shape: tuple[int, int], stored: str | None) -> str:
-    named = {("e2m1", "e4m3fn"): "NVFP4", ("e2m1", "e8m0"): "MXFP4", ("e4m3fn", "e8m0"): "MXFP8"}
-    if (grid.name, stored) in named:
-        return named[str(grid.name), str(stored)]
-    element = "FP8" if grid.name == "e4m3fn" else str(grid.name).upper()
-    if block == shape:
-        return f"{element}_TENSOR"
-    if block[0] > 1:
-        return f"{element}_{block[0]}X{block[1]}"
-    return f"{element}_CHANNEL" if block[1] == shape[1] else f"{element}_G{block[1]}"
 
 
 def _scales(checkpoint: Checkpoint, info: TensorInfo, per_row: int, begin: int, end: int) -> NDArray[np.float64]:
