@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 import qerror as qe
 from qerror.checkpoints import encoding as encoding_module
-from qerror.checkpoints import export
+from qerror.checkpoints import evaluate, export
 from qerror.cli.commands import qerror_command
 from qerror.files import list_tensors, open_checkpoint
 from qerror.files.quantized_weights import dequantized
@@ -424,8 +424,14 @@ def test_npz_has_codes_and_scales(tmp_path: Path) -> None:
             spread = np.where(spread == 0, 1, spread)
             values = qe.dequantize(codes, grid, spread)
             assert float(np.mean((weight - values) ** 2)) == pytest.approx(done[0].mse, rel=1e-6)
-        with open_checkpoint(out) as back:
+        with dequantized(open_checkpoint(out)) as back:
             np.testing.assert_array_equal(back["b"], tensors["b"].astype(np.float32))
+            np.testing.assert_array_equal(back["a"], values)
+            assert set(back) == {"a", "b"}
+        (found,) = evaluate(out, source)
+        assert found.mse["stored"] == pytest.approx(done[0].mse, rel=1e-6)
+        # At int16 the rounding of scales to float32 is seen.
+        assert found.mse["stored"] == pytest.approx(found.optimum, rel=1e-3 if "int16" in form else 1e-6)
 
 
 @pytest.mark.parametrize("layout", ["gguf", "onnx-qdq"])

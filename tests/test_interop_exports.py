@@ -198,6 +198,30 @@ def test_gguf_dequantizes_our_blocks_to_our_values(kind: str, tmp_path: Path) ->
         assert mse < np.mean((x.astype(np.float64) - rule) ** 2)
 
 
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "MXFP4"])
+def test_what_their_rules_lose_is_found_in_their_files(kind: str, tmp_path: Path) -> None:
+    gguf = needs("gguf")
+    before = gguf_model(tmp_path / "in.gguf")
+    name, own = "blk.0.attn_q.weight", gguf.GGMLQuantizationType[kind]
+    writer = gguf.GGUFWriter(tmp_path / "theirs.gguf", "llama")
+    writer.add_tensor(name, gguf.quants.quantize(before[name], own), raw_dtype=own)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    export(tmp_path / "in.gguf", tmp_path / "ours", format=kind.lower(), layout="gguf")
+    (theirs,) = evaluate(tmp_path / "theirs.gguf", tmp_path / "in.gguf")
+    (ours,) = evaluate(tmp_path / "ours", tmp_path / "in.gguf", include=[name])
+    values = gguf.quants.dequantize(gguf.quants.quantize(before[name], own), own)
+    x = before[name].astype(np.float64)
+    assert theirs.mse["stored"] == pytest.approx(float(np.mean((x - values) ** 2)), rel=1e-9)
+    assert ours.mse["stored"] == pytest.approx(ours.optimum, rel=1e-9)
+    # Theirs of Q4_0 have either sign, as ours do.
+    assert theirs.optimum == pytest.approx(ours.optimum, rel=1e-9)
+    assert theirs.mse["stored"] > 1.05 * theirs.optimum
+    assert theirs.mse["nearest"] <= theirs.mse["stored"] * (1 + 1e-9)
+
+
 def expected_blocks(x: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     """What `fit` and `dequantize` give."""
     if kind == "Q4_1":
@@ -228,6 +252,22 @@ def test_a_model_of_other_files_becomes_gguf_with_its_own_names(tmp_path: Path) 
     with pytest.raises(ValueError, match=r"onnx-qdq changes a model in ONNX; .* is none"):
         export(source, tmp_path / "other", format="int8:axis=0", layout="onnx-qdq")
     assert not (tmp_path / "other").exists()
+
+
+def test_zero_points_of_onnx_are_read_where_they_are_zeros(tmp_path: Path) -> None:
+    onnx = needs("onnx")
+    codes, scale = RNG.integers(-128, 128, (4, 6)).astype(np.int8), np.full(4, 0.5, np.float32)
+    for zero in (0, 3):
+        arrays = {"q": codes, "s": scale, "z": np.full(4, zero, np.int8)}
+        node = onnx.helper.make_node("DequantizeLinear", list(arrays), ["w"], axis=0)
+        initializers = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        graph = onnx.helper.make_graph([node], "g", [], [], initializers)
+        onnx.save(onnx.helper.make_model(graph), tmp_path / f"{zero}.onnx")
+        with dequantized(open_checkpoint(tmp_path / f"{zero}.onnx")) as found:
+            assert ("w" in found) == (zero == 0)
+    with dequantized(open_checkpoint(tmp_path / "0.onnx")) as found:
+        assert found.info("w").dtype == "INT8_CHANNEL"
+        np.testing.assert_array_equal(found["w"], codes * np.float32(0.5))
 
 
 # -- ONNX --------------------------------------------------------------------------------------------------------------
@@ -288,6 +328,13 @@ def test_onnxruntime_computes_with_our_weights(form: str, opset: int, dtype: Any
         mse = np.mean((weight.astype(np.float64) - theirs) ** 2)
         measured = next(each.mse for each in done if each.info.name == name)
         assert mse == pytest.approx(measured, rel=1e-6 if dtype == np.float32 else 1e-2)
+    with dequantized(open_checkpoint(tmp_path / "out")) as back:
+        assert set(back) == set(tensors)
+        for name, theirs in (("w1", w1), ("w2", w2)):
+            np.testing.assert_array_equal(back[name].astype(dtype), theirs)
+            np.testing.assert_array_equal(back.part(name, 7, 399).astype(dtype), theirs.ravel()[7:399])
+    for each in evaluate(tmp_path / "out", tmp_path / "in.onnx"):
+        assert each.mse["stored"] == pytest.approx(each.optimum, rel=1e-9 if dtype == np.float16 else 1e-6)
     hidden = np.maximum(x.astype(np.float64) @ w1.astype(np.float64), 0)
     exact = hidden @ w2.T.astype(np.float64) + tensors["b"]
     np.testing.assert_allclose(y, exact, atol=1e-3 if dtype == np.float32 else 0.2)

@@ -96,12 +96,15 @@ class StoredTensor:
         Elements begin to end, flat in C order, from their bytes alone; None where a file has all or nothing.
     file : Source, optional
         The file that holds it.
+    blocks : callable, optional
+        The bytes of blocks begin to end, one in a row, where a file has codes and scales so.
     """
 
     info: TensorInfo
     load: Callable[[], NDArray[Any]]
     read: Callable[[int, int], NDArray[Any]] | None = None
     file: Source | None = None
+    blocks: Callable[[int, int], NDArray[np.uint8]] | None = None
 
     def part(self, begin: int, end: int) -> NDArray[Any]:
         """Elements `begin` to `end`, flat; of packed types the bytes that they are in."""

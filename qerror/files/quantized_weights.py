@@ -2,8 +2,9 @@
 
 Read are, of a weight w = code * scale: compressed-tensors (`files.compressed_tensors` has the table), ModelOpt (NVFP4
 with weight_scale_2, a factor; FP8), DeepSeek's FP8 (weight_scale_inv, a factor for each 128 x 128), the experts of
-GPT-OSS in MXFP4 (NAME_blocks, NAME_scales), DequantizeLinear of ONNX models and .npz files of `export`. Everything else
-that `layouts.quantized_names` knows is left as it is: with zero points, orders of columns or codebooks.
+GPT-OSS in MXFP4 (NAME_blocks, NAME_scales), DequantizeLinear of ONNX models, .npz files of `export`, and Q8_0, Q4_0 and
+MXFP4 of GGUF. Everything else that `layouts.quantized_names` knows is left as it is: with zero points, orders of
+columns or codebooks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..grids.grid import Grid
 from .coded_arrays import coded_weights
 from .dequantize_linear import linear_weights
 from .elements import StoredTensor, TensorInfo, values_of_codes
+from .gguf_blocks import block_weights
 from .layouts import quantized_names
 from .mapping import Checkpoint
 from .packing import unpack_nibbles, unpack_words
@@ -37,7 +39,7 @@ def quantized_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
     Codes and scales are read when they are asked for.
     """
     infos = {info.name: info for info in checkpoint.tensors}
-    found = {**linear_weights(checkpoint), **coded_weights(checkpoint)}
+    found = {**linear_weights(checkpoint), **coded_weights(checkpoint), **block_weights(checkpoint)}
     for name in infos:
         weight = None
         if name.endswith("weight_packed") or name.endswith(".weight") or name == "weight":
