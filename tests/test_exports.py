@@ -403,7 +403,7 @@ def test_nan_is_refused_with_its_place(tmp_path: Path) -> None:
     weight = np.ones((4, 32), np.float32)
     weight[2, 3] = np.nan
     source = model(tmp_path / "in", {"q.weight": weight})
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match=r"^'q\.weight': .*1 NaN"):
         export(source, tmp_path / "out", format="int4_g32")
     assert not (tmp_path / "out" / "config.json").exists()
 
@@ -432,6 +432,51 @@ def test_npz_has_codes_and_scales(tmp_path: Path) -> None:
         assert found.mse["stored"] == pytest.approx(done[0].mse, rel=1e-6)
         # At int16 the rounding of scales to float32 is seen.
         assert found.mse["stored"] == pytest.approx(found.optimum, rel=1e-3 if "int16" in form else 1e-6)
+
+
+def test_what_else_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    tensors = {"q.weight": np.eye(32, dtype=np.float32), "q.weight_shape": np.ones(2, np.int64)}
+    twice, plain = model(tmp_path / "twice", tensors), model(tmp_path / "in", {"q.weight": tensors["q.weight"]})
+    with pytest.raises(ValueError, match=r"'q\.weight_shape' is there already"):
+        export(twice, tmp_path / "out", format="int4_g32")
+    with pytest.raises(ValueError, match=r"'q\.weight': .*scale_format"):
+        export(plain, tmp_path / "out", format="int4_g32", rule="up")
+    with pytest.raises(ValueError, match="rule must be"):
+        export(plain, tmp_path / "out", format="int4_g32", rule="best")
+    with pytest.raises(ValueError, match="layout must be"):
+        export(plain, tmp_path / "out", format="int4_g32", layout="awq")
+    safetensors.numpy.save_file({"other": np.ones(32)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="has none for any tensor to quantize"):
+        export(plain, tmp_path / "out", format="int4_g32", weights=tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="leave none of 1 tensors to quantize"):
+        export(plain, tmp_path / "out", format="int4_g32", exclude=["*"])
+    wide = model(tmp_path / "wide", {"a": np.ones((1500, 1500), np.float32)})
+    with pytest.raises(ValueError, match=r"'a': groups that reach over 2 million values .* --memory"):
+        export(wide, tmp_path / "out", format="int8:axis=1", layout="npz", memory=240e6)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_columns_are_those_of_fit(tmp_path: Path) -> None:
+    weight = RNG.standard_normal((8, 64)).astype(np.float32)
+    importance = RNG.uniform(0.1, 3, 64)
+    safetensors.numpy.save_file({"q.weight": importance}, tmp_path / "weights.safetensors")
+    source = model(tmp_path / "in", {"q.weight": weight})
+    (done,) = export(source, tmp_path / "out", format="mxfp4", weights=tmp_path / "weights.safetensors")
+    own = qe.fit(weight, "mxfp4", weights=importance)
+    assert done.mse == pytest.approx(float(own.total.mse), rel=1e-12)
+    with dequantized(open_checkpoint(tmp_path / "out")) as back:
+        np.testing.assert_array_equal(back["q.weight"], own.fake_quantize(weight))
+
+
+def test_a_model_that_changes_meanwhile_is_not_exported(tmp_path: Path) -> None:
+    source = model(tmp_path / "in", {"q.weight": np.eye(32, dtype=np.float32)})
+
+    def replaced(*_: Any) -> None:
+        model(source, {"q.weight": 2 * np.eye(32, dtype=np.float32)})
+
+    with pytest.raises(ValueError, match="has changed while it was read; export it again"):
+        export(source, tmp_path / "out", format="int4_g32", progress=replaced)
+    assert not (tmp_path / "out" / "config.json").exists()
 
 
 @pytest.mark.parametrize("layout", ["gguf", "onnx-qdq"])

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.safetensors import read_safetensors
 from ..files.scales import open_scales
-from ..files.sources import LocalFile
+from ..files.sources import LocalFile, ReadError
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import fit
 from .fitting import Largest, stored_size
@@ -136,10 +136,18 @@ class Encoder:
         options = {"block_axis": -1, "shift": 0.0, **encoding.options}
         return _Alone((encoding.grid,), (self.rule,), options, codes=True)
 
-    def check(self, info: TensorInfo, encoding: Encoding) -> None:
-        """Refuse what does not fit into memory, or has no such axis, before anything is read."""
-        recipe = self._recipe(encoding)
-        self._fitting(recipe).check_memory(info, cut(info, recipe))
+    def check(self, weights: Mapping[str, Encoding]) -> None:
+        """Refuse a rule that a format has not, and what does not fit into memory, before anything is read."""
+        known: set[str] = set()
+        for name, encoding in weights.items():
+            recipe, info = self._recipe(encoding), self.checkpoint.info(name)
+            try:
+                if repr(recipe) not in known:
+                    recipe.check()
+                    known.add(repr(recipe))
+                self._fitting(recipe).check_memory(info, cut(info, recipe))
+            except (ValueError, MemoryError) as error:
+                raise ValueError(_named(name, error)) from None
 
     def _fitting(self, recipe: Recipe) -> Fitting:
         grid = recipe.grids[0]
@@ -152,10 +160,15 @@ class Encoder:
     def _make(
         self, info: TensorInfo, encoding: Encoding, rows: tuple[int, int], path: Path, heard: Callable[[int], None]
     ) -> None:
-        if encoding.shift_format is None:
-            found = self._fitting(self._recipe(encoding)).rows(info.name, *rows, heard).formats[encoding.grid]
-        else:
-            found = self._with_shifts(info, encoding, encoding.shift_format, rows, heard)
+        try:
+            if encoding.shift_format is None:
+                found = self._fitting(self._recipe(encoding)).rows(info.name, *rows, heard).formats[encoding.grid]
+            else:
+                found = self._with_shifts(info, encoding, encoding.shift_format, rows, heard)
+        except ReadError:
+            raise
+        except ValueError as error:
+            raise ValueError(_named(info.name, error)) from None
         unit = float(found.arrays.get("tensor_scale", 1.0))
         arrays = {name: np.asarray(array).reshape(-1) for name, array in found.arrays.items()}
         codes = arrays["codes"].reshape(-1, info.shape[-1] if info.shape else 1)
@@ -206,6 +219,11 @@ class Encoder:
         said = [_FORMAT, __version__, encoding.grid, sorted(encoding.options.items()), encoding.kind, stored]
         said += [self.rule, members, stamps, weights, info.name, info.shape, info.dtype, begin, end]
         return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:16]
+
+
+def _named(name: str, error: Exception) -> str:
+    """What is wrong, with the tensor's name where it lacks."""
+    return str(error) if repr(name)[1:-1] in str(error) else f"{shown(name, 60)}: {error}"
 
 
 def _read(path: Path) -> Part:

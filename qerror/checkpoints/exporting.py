@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,21 +125,23 @@ def export(
             checkpoint.tensors, plan=chosen, format=format, include=include, exclude=exclude, suffix=kind.suffix
         )
         encodings = _encodings(checkpoint, kind, formats, patterns, sign)
+        if weigh is not None and not weigh.names(list(encodings)):
+            raise ValueError(f"weights {shown(weights)} has none for any tensor to quantize")
         kinds = {name: each.kind for name, each in encodings.items()}
         kept = [
             dataclasses.replace(info, dtype=_tag(info, formats))
             for info in checkpoint.tensors
             if info.name not in kinds
         ]
+        _check_names([*kept, *(info for each in encodings.values() for info in each.stored)])
         kind.check(checkpoint, kept, kinds)
         scaled = [name for name, each in encodings.items() if Recipe((each.grid,)).full_scale(each.grid) is not None]
         largest = Largest(checkpoint, scaled, Recipe((), together=patterns))
         encoder = Encoder(checkpoint, target / PARTS, rule, largest, weigh, memory)
-        for name, each in encodings.items():
-            encoder.check(checkpoint.info(name), each)
+        encoder.check(encodings)
         said = {"version": 1, "qerror": __version__, "layout": layout, "rule": rule, "sign": sign}
         said |= {"together": list(patterns), "weights": weigh and weigh.stamp, "formats": formats}
-        said["files"] = sorted({checkpoint.stamp(info.name) for info in checkpoint.tensors})
+        said["files"] = _stamps(checkpoint)
         known = begin(target, said)
         if known is not None:
             return known
@@ -192,9 +195,27 @@ def _make(
         parts = encoder.parts(info, encoding, heard)
         entries += [Entry(each, functools.partial(content, parts, encoding, each.name)) for each in encoding.stored]
         done.append(_measured(info, formats[info.name], encoding, parts))
+    _check_unchanged(checkpoint, said["files"])
     layout.write(target, entries, checkpoint, {name: each.kind for name, each in encodings.items()})
+    _check_unchanged(checkpoint, said["files"])
     finish(target, said, done)
     return done
+
+
+def _stamps(checkpoint: Checkpoint) -> list[str]:
+    return sorted({checkpoint.stamp(info.name) for info in checkpoint.tensors})
+
+
+def _check_unchanged(checkpoint: Checkpoint, stamps: Sequence[str]) -> None:
+    if _stamps(checkpoint) != list(stamps):
+        raise ValueError(f"{shown(checkpoint.path)} has changed while it was read; export it again")
+
+
+def _check_names(infos: Sequence[TensorInfo]) -> None:
+    """Refuse two tensors of one name."""
+    twice = [name for name, count in Counter(info.name for info in infos).items() if count > 1]
+    if twice:
+        raise ValueError(f"{shown(twice[0], 60)} is there already, and what belongs to a quantized weight is called so")
 
 
 def _tag(info: TensorInfo, formats: Mapping[str, str]) -> str:
