@@ -441,7 +441,7 @@ def test_what_else_is_refused_before_anything_is_written(tmp_path: Path) -> None
         export(twice, tmp_path / "out", format="int4_g32")
     with pytest.raises(ValueError, match=r"'q\.weight': .*scale_format"):
         export(plain, tmp_path / "out", format="int4_g32", rule="up")
-    with pytest.raises(ValueError, match="unknown rule .best."):
+    with pytest.raises(ValueError, match=r"unknown rule .best."):
         export(plain, tmp_path / "out", format="int4_g32", rule="best")
     with pytest.raises(ValueError, match="layout must be"):
         export(plain, tmp_path / "out", format="int4_g32", layout="awq")

@@ -170,6 +170,22 @@ def test_what_needs_more_is_named_and_left(what: str, tmp_path: Path) -> None:
     assert "quantized, not fitted: " in result.stdout
 
 
+def test_texts_and_arrays_of_such_names_from_elsewhere_mean_nothing(tmp_path: Path) -> None:
+    x = np.ones((2, 2), np.float32)
+    for text in ("no JSON", "[1]", '{"w": {"codes": "gone"}}', '{"w": 3}'):
+        safetensors.numpy.save_file({"x": x}, tmp_path / "m.safetensors", metadata={"DequantizeLinear": text})
+        with open_checkpoint(tmp_path / "m.safetensors") as checkpoint:
+            assert quantized_weights(checkpoint) == {}
+    for about in ("no JSON", "{}", '{"formats": {"x": "int4"}}', '{"formats": {"x": "int44"}}', '{"formats": [1]}'):
+        np.savez(tmp_path / "m.npz", x=x, qerror=np.array(about))
+        with open_checkpoint(tmp_path / "m.npz") as checkpoint:
+            assert quantized_weights(checkpoint) == {}
+    empty = {"m.weight": np.zeros((0, 8), E4M3), "m.weight_scale": np.zeros((0, 1), np.float32)}
+    safetensors.numpy.save_file(empty, tmp_path / "m.safetensors")
+    with open_checkpoint(tmp_path / "m.safetensors") as checkpoint:
+        assert quantized_weights(checkpoint) == {}
+
+
 def test_codes_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     codes = float8(4, 8).view(np.uint8)
     codes[1, 2] = 0x7F

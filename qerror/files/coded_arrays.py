@@ -34,7 +34,7 @@ def coded_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
 
 def _weight(checkpoint: Checkpoint, name: str, text: str) -> QuantizedWeight | None:
     form, codes, scale = weight_format(text), checkpoint.info(f"{name}.codes"), f"{name}.scale"
-    block = grouping(codes.shape, form.axis, form.block_size)
+    block = grouping(codes.shape, form.axis, form.block_size) if codes.size and codes.shape else None
     if block is None or codes.dtype[0] not in "IU":
         return None
     columns = codes.shape[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..grids.formats import grid as as_grid
 from .elements import TensorInfo
+from .headers import parse_json
 from .mapping import Checkpoint
 from .packing import unpack_nibbles
 from .quantized_weight import STORED, QuantizedWeight, format_tag, grouping
@@ -26,12 +26,13 @@ METADATA = "DequantizeLinear"
 
 def linear_weights(checkpoint: Checkpoint) -> dict[str, QuantizedWeight]:
     """Weights without a zero point (or of zeros only), with scales of the tensor, an end axis, or its blocks."""
-    found = {}
-    for name, node in json.loads(checkpoint.metadata.get(METADATA, "{}")).items():
-        weight = _weight(checkpoint, name, node)
-        if weight is not None:
-            found[name] = weight
-    return found
+    try:
+        nodes = parse_json(checkpoint.metadata.get(METADATA, "{}"))
+        found = {name: _weight(checkpoint, name, node) for name, node in nodes.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # A text of that name in a file of another kind.
+        return {}
+    return {name: weight for name, weight in found.items() if weight is not None}
 
 
 def _weight(checkpoint: Checkpoint, name: str, node: Mapping[str, Any]) -> QuantizedWeight | None:

@@ -55,6 +55,15 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint with the weights in the place of their codes and scales, computed when they are read.
 
     Quantized weights that cannot be read stay as they are. A checkpoint without any is returned as it is.
+
+    Examples
+    --------
+    >>> import tempfile, qerror as qe
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = qe.checkpoints.export(qe.files.example_checkpoint(), folder, format="mxfp4", include=["layers.0.weight"])
+    >>> with dequantized(qe.files.open_checkpoint(folder)) as checkpoint:
+    ...     checkpoint.info("layers.0.weight"), checkpoint["layers.0.weight"].dtype
+    (TensorInfo(name='layers.0.weight', shape=(96, 64), dtype='MXFP4'), dtype('float32'))
     """
     weights = quantized_weights(checkpoint)
     if not weights:
@@ -122,7 +131,7 @@ def _shape_and_codes(
     checkpoint: Checkpoint, info: TensorInfo, shape: TensorInfo | None, scale: TensorInfo
 ) -> tuple[tuple[int, int], Grid, Callable[[int, int], NDArray[Any]]] | None:
     """Shape of the weight, its grid, and what reads rows of codes; None for other types and shapes."""
-    if len(info.shape) != 2:
+    if len(info.shape) != 2 or not info.size:
         return None
     rows, stored = info.shape
 
