@@ -36,8 +36,9 @@ from .weight_formats import WeightFormat
 
 # What runtimes put into one matrix: its parts have one format, and of NVFP4 one tensor scale.
 FUSED = (
-    *("*.{q,k,v}_proj.weight", "*.{gate,up}_proj.weight", "*.{w1,w3}.weight"),
-    *("*.{q_a_proj,kv_a_proj_with_mqa}.weight", "*.{wq_a,wkv_a}.weight"),
+    *("*.{q,k,v}_proj.weight", "*.{gate,up}_proj.weight", "*.{q_a_proj,kv_a_proj_with_mqa}.weight"),
+    *("*.{wq,wk,wv}.weight", "*.{w1,w3}.weight", "*.{wq_a,wkv_a}.weight", "*.self.{query,key,value}.weight"),
+    *("*Attention.{q,k,v}.weight", "*.{wi_0,wi_1}.weight"),
 )
 # Block formats of 4 and 8 bits that are known by their name alone.
 _MICROSCALED = {"nvfp4": ("e2m1", 16, "e4m3fn"), "mxfp4": ("e2m1", 32, "e8m0"), "mxfp8": ("e4m3fn", 32, "e8m0")}
