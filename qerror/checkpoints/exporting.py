@@ -80,7 +80,7 @@ def export(
         How scales are chosen; see `qerror.fit`.
     sign : {"positive", "either"}, optional
         Whether scales of integers may be negative, which reaches the eighth step of int4 on either side. None: as the
-        layout's own quantizer has it.
+        layout's own quantizer has it. transformers loads such files exactly; kernels of GPUs have not been tried.
     include, exclude : sequence of str
         Patterns of tensors to quantize, and to keep.
     together : sequence of str, optional

@@ -12,7 +12,8 @@ mxfp4                  M.weight_packed U8 (O, I/2); M.weight_scale U8 (O, I/32),
 mxfp8_e4m3             M.weight F8_E4M3 (O, I); M.weight_scale U8 (O, I/32)
 =====================  ==================================================================================
 
-Scales without a type of their own have that of the weight, which is what runtimes cast them to.
+Scales without a type of their own have that of the weight, which is what runtimes cast them to. nvfp4 and mxfp4 are
+decompressed to bfloat16 by transformers on a CPU, also in a float32 model, which then cannot multiply.
 Source: compressed_tensors/compressors/{pack_quantized,naive_quantized,nvfp4,mxfp4,mxfp8}/base.py of version 0.20.
 """
 

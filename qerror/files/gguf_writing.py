@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ class Gguf:
                     for piece in content():
                         piece.tofile(out)
                 writer.write_padding(out, out.tell())
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
             temporary.replace(folder / "model.gguf")
         finally:
             temporary.unlink(missing_ok=True)

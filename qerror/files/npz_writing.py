@@ -2,7 +2,7 @@
 
 w = tensor_scale * scale * level(code), where a scale holds for a channel or a block. The array "qerror" has the format
 of each weight as JSON. Codes are those of `qerror.quantize`, one in a byte or two: all that `qerror.dequantize` needs.
-Tensors that are kept stand there under their own names, bfloat16 as two bytes of no type.
+Tensors that are kept stand there under their own names, bfloat16 as two bytes of no type, float8 as bytes.
 """
 
 from __future__ import annotations
