@@ -3,6 +3,7 @@
 from ..files.checkpoint import open_checkpoint as open
 from .against import evaluate
 from .collecting import collect
+from .export_folder import ExportedTensor
 from .exporting import export
 from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from .recipe import Recipe
@@ -10,6 +11,6 @@ from .sketch import Sketch, TensorSketch, load_sketch, scan
 from .verbs import fit
 
 __all__ = [
-    "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "evaluate", "export", "fit",
-    "fit_tensors", "load_sketch", "open", "scan", "select_tensors",
+    "ExportedTensor", "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "evaluate",
+    "export", "fit", "fit_tensors", "load_sketch", "open", "scan", "select_tensors",
 ]  # fmt: skip

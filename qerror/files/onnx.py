@@ -60,7 +60,8 @@ def _dequantized(graph: Any, tensors: Mapping[str, StoredTensor]) -> dict[str, A
     """The nodes that make weights of codes and scales in the file, by what comes out of them."""
     found = {}
     for node in graph.node:
-        if node.op_type != "DequantizeLinear" or not all(name in tensors for name in node.input if name):
+        sound = node.op_type == "DequantizeLinear" and len(node.input) >= 2 and len(node.output) == 1
+        if not sound or not all(name in tensors for name in node.input if name):
             continue
         codes, scale, *zero = node.input
         attributes = {each.name: int(each.i) for each in node.attribute}
