@@ -105,6 +105,42 @@ class ErrorTerms(_Readable):
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LossTerms(_Readable):
+    """The error of a quantizer by another loss than the square, |e|^p, as additive terms of one broadcast shape.
+
+    Attributes
+    ----------
+    clipping : float or ndarray
+        E|x - Q(x)|^p over x beyond the end levels; units of x to the power p.
+    rounding : float or ndarray
+        The same between the end levels.
+    size : float or ndarray
+        E|x|^p.
+    exponent : float
+        p.
+    """
+
+    clipping: Any
+    rounding: Any
+    size: Any
+    exponent: float
+
+    @property
+    def loss(self) -> Any:
+        """Clipping + rounding = E|x - Q(x)|^p; infinite where a tail is too heavy for it."""
+        return self.clipping + self.rounding
+
+    @property
+    def snr_db(self) -> Any:
+        """(20 / p) log10(size / loss): the ratio of the p-norms of signal and error, for p = 2 the SQNR."""
+        return 2.0 / self.exponent * _decibels(self.size, self.loss)
+
+    def _lines(self) -> dict[str, str]:
+        names = ("loss", "clipping", "rounding", "size", "snr_db", "exponent")
+        return {name: _number(getattr(self, name)) for name in names}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class BlockErrorTerms(ErrorTerms):
     """The error of a block format on a density.
 
@@ -200,6 +236,39 @@ class ScaleResult(_Readable):
         lines |= {f"error.{name}": _number(getattr(self.error, name)) for name in ("mse", "sqnr_db")}
         if isinstance(self.minima, tuple):
             lines["minima"] = f"{len(self.minima)} at scale " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
+        return {**lines, "status": "; ".join(statuses)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LossScaleResult(_Readable):
+    """The scale of least E|x - Q(x)|^p.
+
+    Attributes
+    ----------
+    scale, shift : float or ndarray
+        Units of x; the values are shift + scale * levels.
+    clip : float or ndarray
+        scale * max(abs(levels)).
+    range : tuple of (lower, upper)
+        The end values.
+    error : LossTerms
+        At this scale.
+    status : Status or object ndarray of Status
+        What is proven; its value is the message.
+    """
+
+    scale: Any
+    shift: Any
+    clip: Any
+    range: tuple[Any, Any]
+    error: LossTerms
+    status: Any
+
+    def _lines(self) -> dict[str, str]:
+        statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
+        lines = {name: _number(getattr(self, name)) for name in ("scale", "shift", "clip")}
+        lines["range"] = f"{_number(self.range[0])} to {_number(self.range[1])}"
+        lines |= {name: _number(getattr(self.error, name)) for name in ("loss", "snr_db", "exponent")}
         return {**lines, "status": "; ".join(statuses)}
 
 

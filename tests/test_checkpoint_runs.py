@@ -673,7 +673,7 @@ BAD = [
     (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
     (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
     (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
-    (["--together", "[z-a].w"], "together must hold patterns with * ? [abc] {a,b}, got '[z-a].w' (bad character range"),
+    (["--together", "[z-a].w"], "together must hold patterns with * ** ? [abc] {a,b}, got '[z-a].w' (bad"),
     (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
     (["-o", "none/s.json"], "does not exist; make it first"),
     (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),

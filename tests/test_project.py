@@ -49,7 +49,7 @@ ON_DEMAND = {"qerror.cli.commands", "qerror.certify", "qerror.symbolic", "qerror
 # Loaded by nobody who only says `import qerror`.
 HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich", "flint")
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
-# Hosts that the project may point at: papers, licences, format descriptions, and where the data come from.
+# Hosts that the project may point at: papers, licences, format descriptions (SVG has its name there), origins of data.
 HOSTS = {
     "127.0.0.1",
     "arxiv.org",
@@ -62,6 +62,7 @@ HOSTS = {
     "keepachangelog.com",
     "semver.org",
     "www.apache.org",
+    "www.w3.org",
 }
 STUB = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8")).body
 SUBPACKAGES = {

@@ -21,7 +21,7 @@ from .fitting import TensorFit, stored_arrays, tensor_fits
 from .folder import Folder
 from .parts import Part, joined_parts
 from .recipe import Recipe
-from .report import finite, report
+from .rows import finite, report
 from .running import check_complete
 from .tasks import Task, model_name
 
@@ -62,7 +62,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
         for grid in recipe.grids
     }
     try:
-        for info, part in _tensors(folder, tasks, infos):
+        for info, part in joined_tensors(folder, tasks, infos):
             if isinstance(part, str):
                 done.append(TensorFit(info, failed=part))
                 continue
@@ -82,7 +82,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     return done, plan
 
 
-def _tensors(
+def joined_tensors(
     folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]
 ) -> Iterator[tuple[TensorInfo, Part | str]]:
     """Each tensor with its parts as one, or why it could not be fitted."""

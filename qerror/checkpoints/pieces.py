@@ -17,7 +17,6 @@ from ..casting.cast import quantize
 from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
 from ..files.sources import ReadError
-from ..grids.formats import grid as as_grid
 from ..results import FitResult, Status
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import evaluate, fit
@@ -25,7 +24,7 @@ from .bins import count_bins, exact_best
 from .moments import Moments, joined, moments_of
 from .parts import FormatPart, Part, joined_parts
 from .patterns import Patterns, count_patterns, countable, patterns_of
-from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights
+from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights, split_format
 
 _UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
 # What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece (measured: 10 to 75 MB),
@@ -152,8 +151,7 @@ class Fitting:
         full = self.recipe.full_scale(grid)
         if full is None:
             return {}
-        options = self.recipe.of(grid)
-        form = resolve_format(grid, *(options.get(key) for key in ("axis", "block_size", "scale_format")))
+        form = self.recipe.form(grid)
         largest = self.largest(name)
         # A NaN is refused where the values are looked at.
         return {} if math.isnan(largest) else {"tensor_scale": tensor_scale_of(largest, form.grid, full)}
@@ -172,7 +170,7 @@ class Fitting:
         weight = float(values.size if weights is None else np.broadcast_to(weights, values.shape).sum())
         power, groups, arrays = 0.0, 0, {}
         for rule in recipe.every_rule:
-            found = fit(values, grid, rule=rule, weights=weights, measure=False, **options)
+            found = fit(values, split_format(grid)[0], rule=rule, weights=weights, measure=False, **options)
             total = found.total
             mse[rule], unusual[rule] = float(total.mse) * weight, _unusual(found)
             if rule == recipe.rules[0]:
@@ -206,6 +204,7 @@ class Fitting:
             unit = groups.tile[0] if how.leading == 1 else 1
             pair = [each[rows[0] // unit : -(-rows[1] // unit)] for each in own]
         scale, shift = pair
+        grid = split_format(grid)[0]
         return float(evaluate(values, grid, scale, shift, weights=weights, measure=False, **layout).total.mse)
 
     def _whole(
@@ -228,7 +227,7 @@ class Fitting:
         bins, formats = count_bins(self.checkpoint, info, progress=progress), {}
         shift = float(self.recipe.options.get("shift", 0.0))
         for name in how.whole:
-            scale, mse, status = exact_best(self.checkpoint, info, bins, as_grid(name), shift)
+            scale, mse, status = exact_best(self.checkpoint, info, bins, self.recipe.form(name).grid, shift)
             unusual = {status.name: 1} if status in _UNUSUAL else {}
             arrays = {"scale": np.asarray(scale), "shift": np.asarray(shift)}
             sums = {"optimal": mse * info.size}, bins.power() * info.size, float(info.size)
@@ -267,7 +266,7 @@ class Fitting:
 
     def _codes(self, info: TensorInfo, grid: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Codes of a tensor with one scale, piece by piece."""
-        form, step = as_grid(grid), 1 << 20
+        form, step = self.recipe.form(grid).grid, 1 << 20
         at: dict[str, Any] = {"shift": float(arrays["shift"])}
         if "zero_point" in arrays:
             at = {"zero_point": int(arrays["zero_point"])}
@@ -284,7 +283,7 @@ _SORTED = 1 << 14
 
 def fit_patterns(counts: Patterns, grid: str, rule: str, options: Mapping[str, Any]) -> FitResult:
     """`qerror.fit` of all values with one scale, from how often each of them is there."""
-    shift = options.get("shift", 0.0)
+    shift, grid = options.get("shift", 0.0), split_format(grid)[0]
     # Symmetric grids see magnitudes only; so does the search in `fit`.
     folded = rule == "optimal" and not isinstance(shift, str) and not np.any(shift)
     folded = folded and "zero_point" not in options and resolve_format(grid, None, None, None).grid.half is not None

@@ -13,7 +13,7 @@ from ..checkpoints.export_folder import ExportedTensor
 from ..checkpoints.exporting import export as export_model
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.pieces import DEFAULT_MEMORY
-from ..checkpoints.report import decibels, report, row, totals
+from ..checkpoints.rows import decibels, report, row, totals
 from ..checkpoints.tasks import absolute, model_name
 from ..files.runtimes import LAYOUTS
 from .fitting import parse_memory, show_left_out

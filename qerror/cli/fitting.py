@@ -17,7 +17,7 @@ from ..checkpoints.engines import dask_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
 from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.recipe import Recipe
-from ..checkpoints.report import report, row, totals
+from ..checkpoints.rows import report, row, totals
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, absolute, model_name, open_work
 from ..files.elements import known_type
@@ -46,7 +46,7 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
     except ValueError:
         size = 0.0
     if not size > 0:
-        raise ValueError(f"--memory must be a size such as 500MB or 4GB, got {value!r}")
+        raise ValueError(f"{param.opts[0]} must be a size such as 500MB or 4GB, got {value!r}")
     return size
 
 
