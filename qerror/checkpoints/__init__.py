@@ -14,5 +14,6 @@ from .verbs import fit
 
 __all__ = [
     "ExportedTensor", "Plan", "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect",
-    "evaluate", "export", "fit", "fit_tensors", "load_sketch", "open", "plan", "read_plan", "report", "scan", "select_tensors",
+    "evaluate", "export", "fit", "fit_tensors", "load_sketch", "open", "plan", "read_plan", "report",
+    "scan", "select_tensors",
 ]  # fmt: skip
