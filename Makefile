@@ -19,7 +19,7 @@ help:
 	@echo "make demo           optimal scales and their errors for every common format"
 	@echo "make test           ruff, mypy --strict and pytest"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
-	@echo "make test-interop   GGUF, ONNX, URLs and Dask, in an environment of its own"
+	@echo "make test-interop   GGUF, ONNX, URLs, Dask and what loads exports, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
 	@echo "make certify        verify every certificate of the shipped table: ten minutes of one core"
 	@echo "make bench          speed, as ratios to plain NumPy"
@@ -48,7 +48,7 @@ test-training:
 # What the extras bring, in an environment of its own: `make test` shows that the rest does without them.
 test-interop:
 	@$(MAKE) --no-print-directory VENV=.venv-interop .venv-interop/.installed-interop
-	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py $(PYTEST_ARGS)
+	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py tests/test_interop_exports.py $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
@@ -103,6 +103,9 @@ $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
 	@touch $@
 
+# What loads our exports; of PyTorch the same build as for training.
+LOADERS := 'transformers>=5,<6' 'compressed-tensors>=0.20,<0.21' onnxruntime
 $(VENV)/.installed-interop: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[test,remote,gguf,onnx,dask]'
+	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[test,remote,gguf,onnx,dask]' $(LOADERS)
 	@touch $@

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from qerror.checkpoints import scan
+from qerror.checkpoints import export, scan
 from qerror.cli.commands import qerror_command
 from qerror.files import example_checkpoint
 from qerror.literature import Verdict, audit
@@ -41,6 +41,8 @@ def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     shutil.copy(example_checkpoint(), "model.safetensors")
     scan("model.safetensors", include=["*.weight"]).save("model.sketch.safetensors")
+    if " evaluate " in line:
+        export("model.safetensors", "out", format="int4_g32")
     result = CliRunner().invoke(qerror_command, shlex.split(line)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert result.stdout

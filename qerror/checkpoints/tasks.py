@@ -20,6 +20,7 @@ from .._version import __version__
 from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
 from ..files.mapping import Checkpoint
+from ..files.quantized_weights import dequantized
 from ..files.sources import is_url
 from .fitting import Largest, select_tensors, stored_size
 from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
@@ -217,7 +218,7 @@ def open_work(job: Job) -> Work:
     if job.memory < LEAST_MEMORY:
         raise ValueError(f"memory must be {LEAST_MEMORY / 1e6:.0f}MB at least, got {job.memory / 1e6:.3g}MB")
     job.recipe.check()
-    checkpoint = open_checkpoint(job.model)
+    checkpoint = dequantized(open_checkpoint(job.model))
     selected = select_tensors(
         checkpoint.tensors, include=job.include, exclude=job.exclude, one_dimensional=job.one_dimensional
     )

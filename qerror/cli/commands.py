@@ -38,6 +38,12 @@ COMMANDS = {
         "Derive an error, or the scale that makes it smallest, step by step from the definition.",
     ),
     "error": ("computing", "error", "Error of GRID at given scales, and how many dB the best scale would gain."),
+    "evaluate": (
+        "exporting",
+        "evaluate",
+        "How good the scales of the quantized MODEL are, against the weights that it was made of.",
+    ),
+    "export": ("exporting", "export", "Write MODEL with quantized weights, as files that runtimes load."),
     "figures": (
         "takeaway",
         "figures",
@@ -82,6 +88,7 @@ COMMANDS = {
         "qerror ladder int4 mxfp4",
         "qerror formats e2m1",
         "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax --rule optimal",
+        "qerror export MODEL_DIR --format int4_g128 -o OUT",
         "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
         "qerror report MODEL_DIR --plan plan.json -o report.html",
         "qerror table --grids int4 e2m1 -o scales.h",

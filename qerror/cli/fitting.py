@@ -20,6 +20,7 @@ from ..checkpoints.recipe import Recipe
 from ..checkpoints.rows import report, row, totals
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, absolute, model_name, open_work
+from ..files.elements import known_type
 from ..files.scales import check_apart, check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
@@ -188,6 +189,8 @@ def fit(
             )
         )
     show(name, recipe.grids, done, work.checkpoint.skipped, as_json, options)
+    if not as_json:
+        _say_dequantized(done)
     if output is not None and not as_json:
         click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
     return _status(done)
@@ -213,6 +216,14 @@ def _collect(folder: Path, as_json: bool) -> int:
         count = len({fit.info.name for fit in done if fit.mse})
         click.echo(f"scales of {count} tensors written to {plain(str(folder))}")
     return _status(done)
+
+
+def _say_dequantized(done: list[TensorFit]) -> None:
+    """Say that values were codes and scales: their errors are against what is stored, not against the original."""
+    kinds = dict.fromkeys(fit.info.dtype for fit in done if fit.mse and not known_type(fit.info.dtype))
+    if kinds:
+        hint = "qerror evaluate MODEL --against ORIGINAL says how good these are"
+        click.echo(f"{', '.join(kinds)}: values of the codes and scales in the file; {hint}")
 
 
 def _status(done: list[TensorFit]) -> int:

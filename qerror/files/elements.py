@@ -50,8 +50,8 @@ _GRID_OF_FLOAT8 = {
     "F8_E5M2FNUZ": "e5m2fnuz",
     "F8_E8M0": "e8m0",
 }
-# Names of the types of GGUF whose blocks of codes have scales beside them.
-_GGUF_BLOCKS = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP4|NVFP4")
+# Codes with scales beside them, as GGUF and `quantized_weights` name them.
+_SCALED = re.compile(r"I?Q[1-8]_\w+|TQ[12]_0|MXFP[48]|NVFP4|[A-Z][A-Z0-9_]*_(TENSOR|CHANNEL|G\d+|\d+X\d+)")
 REAL = frozenset({"F64", "F32", "F16", "BF16", *_GRID_OF_FLOAT8, *_GRID_OF_PACKED})
 """Types of safetensors whose elements are real numbers."""
 _TAG_OF_KIND = {
@@ -96,12 +96,15 @@ class StoredTensor:
         Elements begin to end, flat in C order, from their bytes alone; None where a file has all or nothing.
     file : Source, optional
         The file that holds it.
+    blocks : callable, optional
+        The bytes of blocks begin to end, one in a row, where a file has codes and scales so.
     """
 
     info: TensorInfo
     load: Callable[[], NDArray[Any]]
     read: Callable[[int, int], NDArray[Any]] | None = None
     file: Source | None = None
+    blocks: Callable[[int, int], NDArray[np.uint8]] | None = None
 
     def part(self, begin: int, end: int) -> NDArray[Any]:
         """Elements `begin` to `end`, flat; of packed types the bytes that they are in."""
@@ -118,6 +121,11 @@ def numpy_dtype(tag: str) -> np.dtype[Any] | None:
     return None if text is None else np.dtype(text)
 
 
+def known_type(tag: str) -> bool:
+    """Whether elements of this type have a size of their own, as in .safetensors files."""
+    return tag in _NUMPY_DTYPES
+
+
 def stored_bytes(tag: str, size: int) -> int:
     """Bytes that `size` elements take."""
     dtype = numpy_dtype(tag)
@@ -131,14 +139,14 @@ def packed_bits(tag: str) -> int:
 
 
 def is_real(tag: str) -> bool:
-    """Whether elements of this type stand for real numbers by themselves: floats, and blocks of GGUF with their scales.
+    """Whether elements of this type stand for real numbers by themselves: floats, and codes with their scales.
 
     Examples
     --------
     >>> is_real("BF16"), is_real("F4"), is_real("Q4_K"), is_real("I8")
     (True, True, True, False)
     """
-    return tag in REAL or bool(_GGUF_BLOCKS.fullmatch(tag))
+    return tag in REAL or bool(_SCALED.fullmatch(tag))
 
 
 def dtype_tag(dtype: np.dtype[Any]) -> str:

@@ -147,7 +147,11 @@ def _tensor(file: Source, name: str, shape: tuple[int, ...], kind: int, start: i
         values = _dequantized(content.reshape(-1, width), kind)
         return values.reshape(-1)[begin - first * block : end - first * block]
 
-    return StoredTensor(TensorInfo(name, shape, tag), lambda: read(0, size).reshape(shape), read, file)
+    def blocks(first: int, behind: int) -> NDArray[np.uint8]:
+        return file.read(start + first * width, start + behind * width).reshape(-1, width)
+
+    whole = TensorInfo(name, shape, tag)
+    return StoredTensor(whole, lambda: read(0, size).reshape(shape), read, file, None if dtype is not None else blocks)
 
 
 @functools.cache

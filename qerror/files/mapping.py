@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from .._check import listed, near_names, shown
@@ -107,6 +108,15 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def part_bits(self, name: str, begin: int, end: int) -> NDArray[Any]:
         """The stored elements `begin` to `end` as unsigned integers, flat; see `bits`."""
         return part_bits(self._find(name), self.path, begin, end)
+
+    def stored(self, name: str) -> StoredTensor:
+        """One tensor with the calls that fetch its stored elements."""
+        return self._find(name)
+
+    def raw(self, name: str, begin: int, end: int) -> NDArray[np.uint8]:
+        """The bytes of the stored elements `begin` to `end` of any type; of packed ones `begin` starts a byte."""
+        stored = np.ascontiguousarray(self._find(name).part(begin, end))
+        return stored.astype(stored.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
 
     @property
     def files(self) -> tuple[Source, ...]:

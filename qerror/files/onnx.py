@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,7 +52,27 @@ def read_onnx(file: Source) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         kind = _kind(onnx, each.data_type)
         tensors[each.name] = _tensor(onnx, file, each, TensorInfo(each.name, shape, kind))
     producer = {"producer": model.producer_name} if model.producer_name else {}
-    return tensors, producer
+    nodes = _dequantized(model.graph, tensors)
+    return tensors, {**producer, **({"DequantizeLinear": json.dumps(nodes)} if nodes else {})}
+
+
+def _dequantized(graph: Any, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """The nodes that make weights of codes and scales in the file, by what comes out of them."""
+    found = {}
+    for node in graph.node:
+        sound = node.op_type == "DequantizeLinear" and len(node.input) >= 2 and len(node.output) == 1
+        if not sound or not all(name in tensors for name in node.input if name):
+            continue
+        codes, scale, *zero = node.input
+        attributes = {each.name: int(each.i) for each in node.attribute}
+        found[node.output[0]] = {
+            "codes": codes,
+            "scale": scale,
+            "zero_point": zero[0] if zero else "",
+            "axis": attributes.get("axis", 1),
+            "block_size": attributes.get("block_size", 0),
+        }
+    return found
 
 
 def _kind(onnx: Any, number: int) -> str:
@@ -61,6 +84,10 @@ def _kind(onnx: Any, number: int) -> str:
 
 
 def _tensor(onnx: Any, file: Source, each: Any, info: TensorInfo) -> StoredTensor:
+    if info.dtype in ("ONNX INT4", "ONNX UINT4"):
+        # Two in a byte, which `dequantize_linear` reads; by themselves they are no numbers.
+        halves = _tensor(onnx, file, _bytes_of(onnx, each), TensorInfo(info.name, (-(-info.size // 2),), "U8"))
+        return dataclasses.replace(halves, info=info, read=None)
     if info.dtype not in _TAGS.values():
         return StoredTensor(info, functools.partial(_refuse, file, info), None, file)
     if each.data_location == onnx.TensorProto.EXTERNAL:
@@ -81,6 +108,13 @@ def _tensor(onnx: Any, file: Source, each: Any, info: TensorInfo) -> StoredTenso
         return array.view(dtype) if array.dtype.itemsize == dtype.itemsize else array.astype(dtype)
 
     return StoredTensor(info, load, None, file)
+
+
+def _bytes_of(onnx: Any, each: Any) -> Any:
+    """An initializer of four bits as one of bytes."""
+    if each.data_location == onnx.TensorProto.EXTERNAL or each.HasField("raw_data"):
+        return each
+    return onnx.TensorProto(name=each.name, raw_data=bytes(np.array(each.int32_data, np.uint8)))
 
 
 def _beside(file: Source, info: TensorInfo, place: dict[str, str]) -> StoredTensor:

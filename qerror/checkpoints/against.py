@@ -1,0 +1,198 @@
+"""How good the scales and codes of a quantized checkpoint are: against the weights that it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._check import plain, shown
+from .._threads import num_threads, thread_map
+from ..files.checkpoint import Where, open_checkpoint
+from ..files.elements import TensorInfo, is_real
+from ..files.layouts import quantized_names
+from ..files.mapping import Checkpoint
+from ..files.quantized_weight import QuantizedWeight
+from ..files.quantized_weights import dequantized, quantized_weights
+from ..files.sources import ReadError
+from ..results import FitResult
+from ..tensors.fitting import fit
+from ..tensors.groups import make_groups
+from .fitting import QUANTIZED, TensorFit
+from .pieces import BASE_MEMORY, DEFAULT_MEMORY
+from .recipe import PIECE
+
+# What a piece takes, and an element of a tensor that is one group, in bytes.
+_PIECE_COST, _ELEMENT_COST = 80e6, 40.0
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Of some rows: sums of squares, of squared errors as stored and with the nearest codes, and at the best scales."""
+
+    power: float
+    stored: float
+    nearest: float
+    best: float
+    scales: NDArray[np.float64]
+
+
+def evaluate(
+    model: Where,
+    against: Where,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    memory: float = DEFAULT_MEMORY,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[TensorFit]:
+    """How good a quantized checkpoint is: its error, and that of the best scales of the same format.
+
+    Of each weight w with codes c and scales s the mean squared errors of three: "stored", mean (w - s c)^2; "nearest",
+    the same scales with the level nearest to each value; and `optimum`, the least that scales of this format can have,
+    stored in the same type (and under the same tensor scale). Rounding that compensates errors by each other (GPTQ) has
+    a larger "stored" than "nearest" on purpose: it weighs errors by activations, which are not here.
+
+    Parameters
+    ----------
+    model : path-like or sequence
+        A checkpoint of quantized weights; see `qerror.files.quantized_weights` for which are read.
+    against : path-like or sequence
+        The checkpoint that it was made of, with the same names.
+    include, exclude : sequence of str
+        Patterns of names of weights.
+    memory : float
+        Bytes that may be used.
+    progress : callable, optional
+        Called as progress(tensor, values done since, values in all).
+
+    Returns
+    -------
+    list of TensorFit
+        With the rules "stored" and "nearest", the format as element type. What is quantized in another way, or not in
+        `against`, is skipped with the reason.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint has no quantized weights.
+    """
+    with open_checkpoint(model) as checkpoint, open_checkpoint(against) as opened:
+        original, weights = dequantized(opened), quantized_weights(checkpoint)
+        unknown = quantized_names(checkpoint.tensors) - {name for each in weights.values() for name in each.members}
+        if not weights and not unknown:
+            raise ValueError(f"{shown(checkpoint.path)} has no quantized weights to evaluate")
+        wanted = [each for each in weights.values() if _named(each.info.name, include, exclude)]
+        if not wanted and weights:
+            raise ValueError(f"include and exclude leave none of {len(weights)} quantized weights")
+        total = sum(each.info.size for each in wanted)
+        out = []
+        for weight in wanted:
+            heard = None if progress is None else functools.partial(_heard, progress, weight.info.name, total)
+            out.append(_evaluated(weight, original, memory, heard))
+        left = sorted(name for name in unknown if not name.rpartition(".")[2].startswith(("input_", "output_")))
+        return out + [TensorFit(checkpoint.info(name), skipped=QUANTIZED) for name in left]
+
+
+def _heard(progress: Callable[[str, int, int], None], name: str, total: int, size: int) -> None:
+    progress(name, size, total)
+
+
+def _named(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    inside = not include or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
+    return inside and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+
+
+def _evaluated(
+    weight: QuantizedWeight, original: Checkpoint, memory: float, heard: Callable[[int], None] | None
+) -> TensorFit:
+    name = weight.info.name
+    if name not in original:
+        return TensorFit(weight.info, skipped="not in the original")
+    info = original.info(name)
+    shape = (*info.shape[:-2], *info.shape[:-3:-1]) if weight.transposed else info.shape
+    if shape != weight.info.shape or not is_real(info.dtype):
+        said = f"the original has shape {info.shape} and type {plain(info.dtype, 20)}, not shape {weight.info.shape}"
+        return TensorFit(weight.info, failed=said)
+    height, columns = weight.block[0], weight.columns
+    step = max(1, PIECE // (columns * height)) * height
+    cost = max(_PIECE_COST, min(step, weight.rows) * columns * _ELEMENT_COST)
+    if BASE_MEMORY + cost > memory:
+        size = f"{math.ceil((BASE_MEMORY + cost) / 1e6)}MB"
+        return TensorFit(weight.info, failed=f"its groups take about {size}; allow them, as in --memory {size}")
+
+    def work(begin: int) -> _Sums:
+        end = min(begin + step, weight.rows)
+        found = _sums(weight, _rows(original, info, weight.transposed, begin, end), begin, end)
+        if heard is not None:
+            heard((end - begin) * columns)
+        return found
+
+    try:
+        at_most = max(1, int(min((memory - BASE_MEMORY) / cost, num_threads())))
+        parts = thread_map(work, range(0, weight.rows, step), at_most=at_most)
+    except ReadError:
+        raise
+    except ValueError as error:
+        return TensorFit(weight.info, failed=str(error))
+    return _as_fit(weight.info, parts)
+
+
+def _rows(original: Checkpoint, info: TensorInfo, transposed: bool, begin: int, end: int) -> NDArray[Any]:
+    """Rows of the original in the order of the quantized weight."""
+    if not transposed:
+        columns = info.shape[-1]
+        return original.part(info.name, begin * columns, end * columns).reshape(-1, columns)
+    inputs, outputs = info.shape[-2:]
+    out = []
+    for expert in range(begin // outputs, -(-end // outputs)):
+        size, first = inputs * outputs, expert * outputs
+        whole = original.part(info.name, expert * size, (expert + 1) * size).reshape(inputs, outputs)
+        out.append(whole[:, max(begin - first, 0) : end - first].T)
+    return np.concatenate(out)
+
+
+def _sums(weight: QuantizedWeight, values: NDArray[Any], begin: int, end: int) -> _Sums:
+    part = weight.part(begin, end)
+    groups = make_groups(values.shape, None, weight.block[1], -1)
+    nearest = groups.fake_quantize(values.astype(np.float64), part.grid, part.scale)
+    best = _best(weight, values, negative=bool((part.scale < 0).any()))
+    wide = values.astype(np.float64)
+    return _Sums(
+        float(np.sum(wide**2)),
+        float(np.sum((wide - part.dequantize(np.float64)) ** 2)),
+        float(np.sum((wide - nearest) ** 2)),
+        float(best.total.mse) * values.size,
+        part.scale.reshape(-1) if weight.block[0] == 1 else np.unique(part.scale),
+    )
+
+
+def _best(weight: QuantizedWeight, values: NDArray[Any], *, negative: bool) -> FitResult:
+    """The best scales of the same format."""
+    (height, width), stored, grid = weight.block, weight.scale_format, weight.grid
+    named = {("e2m1", "e4m3fn"): "nvfp4", ("e2m1", "e8m0"): "mxfp4", ("e4m3fn", "e8m0"): "mxfp8_e4m3"}
+    if (grid.name, stored) in named and height == 1:
+        unit = weight.unit() if stored == "e4m3fn" else None
+        return fit(values, named[str(grid.name), str(stored)], measure=False, tensor_scale=unit)
+    options: dict[str, Any] = {"scale_format": stored} if stored else {}
+    options |= {"sign": "either"} if negative else {}
+    if (height, width) == (weight.rows, weight.columns):
+        return fit(values, grid, measure=False, **options)
+    size = width if height == 1 else (height, width)
+    return fit(values, grid, block_size=size, measure=False, **options)
+
+
+def _as_fit(info: TensorInfo, parts: Sequence[_Sums]) -> TensorFit:
+    power, stored, nearest, best = (
+        math.fsum(getattr(part, name) for part in parts) / info.size for name in ("power", "stored", "nearest", "best")
+    )
+    scales = np.concatenate([part.scales for part in parts])
+    three = float(scales.min()), float(np.median(scales)), float(scales.max())
+    mse = {"stored": stored, "nearest": nearest}
+    return TensorFit(info, scales=three, groups=scales.size, power=power, mse=mse, optimum=best)

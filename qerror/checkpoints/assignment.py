@@ -1,0 +1,137 @@
+"""Which format each tensor of a checkpoint gets: one for all weights, or what a plan says."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._check import listed, near_names, shown
+from ..files.elements import TensorInfo, is_real
+from ..files.headers import parse_json
+from ..files.layouts import quantized_names
+from ..files.weight_formats import KEEP, PLAIN, weight_format
+
+SCHEMA, VERSION = "qerror.plan", 1
+# What runtimes leave in 16 bits, or look up instead of multiplying with, unless it is named.
+STAYS = (
+    *("*embed*", "*embd*", "*lm_head*", "output.weight", "*wte*", "*wpe*"),
+    *("*router*", "*.gate.weight", "*_gate_inp*", "*norm*"),
+)
+
+
+def read_plan(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The format of each tensor that a plan names.
+
+    Raises
+    ------
+    ValueError
+        If the file is no plan, or names a format that there is not.
+    """
+    file = Path(path)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"plan {shown(file)} cannot be read: {error.strerror}") from None
+    try:
+        plan = parse_json(content)
+        if plan["schema"] != SCHEMA:
+            raise KeyError("schema")
+        version, tensors = plan["version"], plan["tensors"]
+        found = {name: entry["format"] for name, entry in tensors.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{shown(file)} is no plan ({error}); `qerror plan` makes one") from None
+    if version != VERSION:
+        raise ValueError(f"plan {shown(file)} has version {shown(version)}, not {VERSION}; make it again")
+    for name, text in found.items():
+        try:
+            check_format(text)
+        except ValueError as error:
+            raise ValueError(f"plan {shown(file)}, tensor {shown(name, 60)}: {error}") from None
+    return found
+
+
+def check_format(text: Any) -> str:
+    """A format that export knows, as it is.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if text != KEEP and text not in PLAIN:
+        weight_format(text)
+    return str(text)
+
+
+def assigned(
+    tensors: Iterable[TensorInfo],
+    *,
+    plan: Mapping[str, str] | None = None,
+    format: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    suffix: str = "",
+) -> dict[str, str]:
+    """The format of every tensor, `KEEP` for those that stay as they are.
+
+    Parameters
+    ----------
+    tensors : iterable of TensorInfo
+    plan : mapping of str to str, optional
+        By name; what it does not name stays.
+    format : str, optional
+        Instead of a plan: the format of all weights (real numbers in two dimensions or more), but for embeddings,
+        heads, routers and norms unless `include` names them.
+    include, exclude : sequence of str
+        Patterns with * and ?, of whole names.
+    suffix : str
+        How the names of weights end.
+
+    Raises
+    ------
+    ValueError
+        If the plan names a tensor that is not there, or nothing is left to quantize.
+
+    Examples
+    --------
+    >>> infos = [TensorInfo(name, (2, 2), "F32") for name in ("embed.weight", "up.weight")]
+    >>> assigned(infos, format="int8:axis=0")
+    {'embed.weight': 'keep', 'up.weight': 'int8:axis=0'}
+    """
+    every = list(tensors)
+    if (plan is None) == (format is None):
+        raise ValueError("plan or format must be given, one of them")
+    names = {info.name for info in every}
+    if plan is not None:
+        gone = next((name for name in plan if name not in names), None)
+        if gone is not None:
+            near = listed(near_names(gone, names)) or "nothing"
+            raise ValueError(f"the plan names {shown(gone, 60)}, which the model has not; near it is {near}")
+    quantized = quantized_names(every)
+    out = {}
+    for info in every:
+        text = KEEP
+        if plan is not None and (not include or _matches(info, include)):
+            text = plan.get(info.name, KEEP)
+        elif format is not None and _is_weight(info, include, suffix) and info.name not in quantized:
+            text = format
+        out[info.name] = KEEP if _matches(info, exclude) else text
+    if all(text == KEEP for text in out.values()):
+        raise ValueError(f"include, exclude and the plan leave none of {len(every)} tensors to quantize")
+    return out
+
+
+def _matches(info: TensorInfo, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(info.name, pattern) for pattern in patterns)
+
+
+def _is_weight(info: TensorInfo, include: Sequence[str], suffix: str) -> bool:
+    if not is_real(info.dtype) or not info.size:
+        return False
+    if include:
+        return _matches(info, include)
+    stays = any(fnmatch.fnmatchcase(info.name.lower(), pattern) for pattern in STAYS)
+    return len(info.shape) > 1 and info.name.endswith(suffix) and not stays
