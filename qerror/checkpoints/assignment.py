@@ -5,16 +5,14 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .._check import listed, near_names, shown
 from ..files.elements import TensorInfo, is_real
-from ..files.headers import parse_json
 from ..files.layouts import quantized_names
 from ..files.weight_formats import KEEP, PLAIN, weight_format
+from .planning import Plan, read_plan
 
-SCHEMA, VERSION = "qerror.plan", 1
 # What runtimes leave in 16 bits, or look up instead of multiplying with, unless it is named.
 STAYS = (
     *("*embed*", "*embd*", "*lm_head*", "output.weight", "*wte*", "*wpe*"),
@@ -22,35 +20,18 @@ STAYS = (
 )
 
 
-def read_plan(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The format of each tensor that a plan names.
+def formats_of(plan: str | os.PathLike[str] | Plan | Mapping[str, str]) -> dict[str, str]:
+    """The format of each tensor that a plan, or the file of one, names.
 
     Raises
     ------
     ValueError
-        If the file is no plan, or names a format that there is not.
+        If the file is no plan, or names a format that export does not know.
     """
-    file = Path(path)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"plan {shown(file)} cannot be read: {error.strerror}") from None
-    try:
-        plan = parse_json(content)
-        if plan["schema"] != SCHEMA:
-            raise KeyError("schema")
-        version, tensors = plan["version"], plan["tensors"]
-        found = {name: entry["format"] for name, entry in tensors.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{shown(file)} is no plan ({error}); `qerror plan` makes one") from None
-    if version != VERSION:
-        raise ValueError(f"plan {shown(file)} has version {shown(version)}, not {VERSION}; make it again")
-    for name, text in found.items():
-        try:
-            check_format(text)
-        except ValueError as error:
-            raise ValueError(f"plan {shown(file)}, tensor {shown(name, 60)}: {error}") from None
-    return found
+    if isinstance(plan, Mapping):
+        return dict(plan)
+    told = plan if isinstance(plan, Plan) else read_plan(plan)
+    return {name: check_format(tensor.format) for name, tensor in told.tensors.items()}
 
 
 def check_format(text: Any) -> str:

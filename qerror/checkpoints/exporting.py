@@ -26,11 +26,12 @@ from ..files.scales import check_apart
 from ..files.shards import Entry
 from ..files.weight_formats import KEEP, PLAIN, weight_format
 from ..rules import as_rule
-from .assignment import assigned, check_format, read_plan
+from .assignment import assigned, check_format, formats_of
 from .encoding import Encoder, Part, content
 from .export_folder import PARTS, ExportedTensor, begin, finish
 from .fitting import Largest, stored_size
 from .pieces import DEFAULT_MEMORY, bits_of
+from .planning import Plan
 from .recipe import Recipe, grouped_names
 from .tasks import Weights, absolute
 
@@ -43,7 +44,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     layout: str = "compressed-tensors",
-    plan: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    plan: str | os.PathLike[str] | Plan | Mapping[str, str] | None = None,
     format: str | None = None,
     rule: str = "optimal",
     sign: str | None = None,
@@ -115,7 +116,7 @@ def export(
     as_rule(rule)
     if format is not None:
         check_format(format)
-    chosen = None if plan is None else dict(plan) if isinstance(plan, Mapping) else read_plan(plan)
+    chosen = None if plan is None else formats_of(plan)
     patterns = tuple(kind.together if together is None else together)
     weigh = None if weights is None else Weights(str(absolute(weights)))
     with open_checkpoint(model) as opened:

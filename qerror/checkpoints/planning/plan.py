@@ -207,8 +207,10 @@ def _plan(content: Mapping[str, Any]) -> Plan:
     tensors = {}
     for name, table in content["tensors"].items():
         form = table["format"]
-        if form != KEEP:
-            check_format(form)
+        try:
+            _ = form == KEEP or check_format(form)
+        except ValueError as why_not:
+            raise ValueError(f"{shown(name)}: {why_not}") from None
         shape = tuple(int(n) for n in table.get("shape", ()))
         mse, power, error = (_number(table.get(key)) for key in ("mse", "power", "error"))
         bits, dtype, why = int(table.get("bits", 0)), str(table.get("dtype", "")), str(table.get("why", ""))
