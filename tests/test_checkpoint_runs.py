@@ -19,7 +19,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, collecting, folder, pieces, recipe, running, tasks
+from qerror.checkpoints import Recipe, claims, collecting, folder, pieces, recipe, running, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
@@ -501,7 +501,9 @@ def start(code: str, *args: Any) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize(
     ("code", "shard"), [(KILLED, ""), (KILLED_WRITING, "1/2")], ids=["between", "within a write of a shard"]
 )
-def test_a_killed_run_is_taken_up_where_it_was(model: Path, tmp_path: Path, code: str, shard: str) -> None:
+def test_a_killed_run_is_taken_up_where_it_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, shard: str
+) -> None:
     qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "whole")
     process = start(code, model, tmp_path / "run", shard)
     assert process.wait(60) == -signal.SIGKILL
@@ -512,15 +514,41 @@ def test_a_killed_run_is_taken_up_where_it_was(model: Path, tmp_path: Path, code
     assert len(list((tmp_path / "run" / "claims").iterdir())) == 1
     with pytest.raises(ValueError, match=r"has 2 of 8 parts; of 'l\.\d\."):
         qe.checkpoints.collect(tmp_path / "run")
-    began = time.monotonic()
-    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run", stale_after=1.0)
-    # The dead one's claim was waited for, and no longer.
-    assert 0.2 < time.monotonic() - began < 30
+    # The dead one's claim is taken over without waiting for it to grow old.
+    monkeypatch.setattr(running.time, "sleep", lambda seconds: pytest.fail("waits for the dead"))
+    qe.checkpoints.fit(model, "int4", axis=0, output=tmp_path / "run")
     assert results(tmp_path / "run") == results(tmp_path / "whole")
     assert {name: parts(tmp_path / "whole")[name] for name in visible} == {
         n: parts(tmp_path / "run")[n] for n in visible
     }
     assert list((tmp_path / "run" / "claims").iterdir()) == []
+
+
+def test_claims_of_this_machine_live_as_long_as_their_process(tmp_path: Path) -> None:
+    held = claims.Claims(tmp_path, stale_after=60.0)
+    with held.held("task") as own, held.held("task") as again:
+        assert (own, again) == (True, False)
+        host, process, life, machine = (tmp_path / "task").read_text().split()
+        os.utime(tmp_path / "task", (1, 1))
+        # Alive, and only slow to say so.
+        assert not held.abandoned(tmp_path / "task")
+    assert list(tmp_path.iterdir()) == []
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    # Whose number another process has by now, who has ended, and in other containers and on other machines by the time.
+    cases = [(process, "1", machine, 0, True), (str(ended.pid), life, machine, 0, True)]
+    for other in (f"{machine}x", "unknown"):
+        cases += [(process, life, other, 0, False), (process, life, other, 61, True), (process, "1", other, 0, False)]
+    for number, start, where, age, gone in cases:
+        (tmp_path / "task").write_text(f"{host} {number} {start} {where}\n")
+        os.utime(tmp_path / "task", (time.time() - age,) * 2)
+        assert held.abandoned(tmp_path / "task") is gone, (number, start, where, age)
+    for half in ("", "host 12"):
+        (tmp_path / "task").write_text(half)
+        assert not held.abandoned(tmp_path / "task")
+        os.utime(tmp_path / "task", (time.time() - 61,) * 2)
+        with held.held("task") as own:
+            assert own
 
 
 def test_two_processes_in_one_folder_both_finish(model: Path, tmp_path: Path) -> None:

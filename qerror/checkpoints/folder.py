@@ -10,9 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from ..files.mapping import Checkpoint
 from ..files.safetensors import read_safetensors
 from ..files.scales import open_scales
 from ..files.sources import LocalFile
+from .claims import Claims
 from .fitting import Largest
 from .moments import Moments
 from .parts import FormatPart, Part
@@ -45,13 +44,12 @@ class Folder:
     ----------
     path : path-like
     stale_after : float
-        Seconds without a sign of life after which a claim counts for nothing.
+        Seconds without a sign of life after which a claim of another machine counts for nothing.
     """
 
     def __init__(self, path: str | os.PathLike[str], stale_after: float = 60.0) -> None:
         self.path = Path(path)
-        self.parts, self.claims = self.path / "parts", self.path / "claims"
-        self.stale_after = stale_after
+        self.parts, self.claims = self.path / "parts", Claims(self.path / "claims", stale_after)
 
     def prepare(self, job: Job, tasks: Sequence[Task], about: Mapping[str, Any]) -> None:
         """Make the folder and write the plan; one that is there must be of the same fit.
@@ -68,7 +66,7 @@ class Folder:
             other = _difference(known["asked"], job.asked())
             raise ValueError(f"{shown(self.path)} holds another fit ({other}); name another folder")
         self.parts.mkdir(parents=True, exist_ok=True)
-        self.claims.mkdir(exist_ok=True)
+        self.claims.path.mkdir(exist_ok=True)
         plan = {
             "qerror": __version__,
             "model": job.model,
@@ -102,68 +100,17 @@ class Folder:
         """Whether the answer is there."""
         return (self.parts / task.file).exists()
 
-    @contextlib.contextmanager
-    def claimed(self, task: Task) -> Iterator[bool]:
-        """Claim a task, and show life until the block ends; False where another worker is at it."""
-        claim = self.claims / task.file.removesuffix(".safetensors")
-        if not self._take(claim):
-            yield False
-            return
-        stop = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(claim, stop), daemon=True)
-        beat.start()
-        try:
-            yield True
-        finally:
-            stop.set()
-            beat.join()
-            claim.unlink(missing_ok=True)
-
-    def _take(self, claim: Path) -> bool:
-        for _ in range(2):
-            try:
-                descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                if not self._stale(claim, self.stale_after):
-                    return False
-                # One of several who see this gets it away. At worst a task is done twice, to the same bytes.
-                gone = claim.with_name(
-                    f"{claim.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.gone"
-                )
-                with contextlib.suppress(FileNotFoundError):
-                    claim.rename(gone)
-                    gone.unlink()
-            else:
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(f"{socket.gethostname()} {os.getpid()}\n")
-                return True
-        return False
-
-    def _stale(self, file: Path, after: float) -> bool:
-        """Whether a file has shown no life for so many seconds, by the clock of the file system."""
-        own = self.claims / f"now.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
-        try:
-            own.touch()
-            now = own.stat().st_mtime
-            return now - file.stat().st_mtime > after
-        except FileNotFoundError:
-            return False
-        finally:
-            own.unlink(missing_ok=True)
-
-    def _beat(self, claim: Path, stop: threading.Event) -> None:
-        while not stop.wait(self.stale_after / 4):
-            # Taken over: the other one's answer has the same bytes.
-            with contextlib.suppress(OSError):
-                os.utime(claim)
+    def claimed(self, task: Task) -> contextlib.AbstractContextManager[bool]:
+        """Claim a task while the block lasts; False where another worker is at it."""
+        return self.claims.held(task.file.removesuffix(".safetensors"))
 
     def clear(self) -> None:
-        """Remove what killed workers left behind: halves of files, which nobody sees, and claims."""
-        old = dict.fromkeys(self.parts.glob(".*.part*"), max(self.stale_after, _HALF_STALE))
-        for left, after in (old | dict.fromkeys(self.claims.glob("*"), self.stale_after)).items():
+        """Remove what killed workers left behind: claims, and halves of files, which nobody sees."""
+        for half in self.parts.glob(".*.part*"):
             with contextlib.suppress(OSError):
-                if self._stale(left, after):
-                    left.unlink()
+                if self.claims.stale(half, max(self.claims.stale_after, _HALF_STALE)):
+                    half.unlink()
+        self.claims.clear()
 
     def write(self, task: Task, part: Part | str) -> None:
         """Write the answer of a task, or why there is none."""

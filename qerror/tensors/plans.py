@@ -74,7 +74,7 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
             return choose_rows(rows[some], some_weights, at, plan, alone=tensor.groups.scale_shape == ())
 
         try:
-            # Rows are settled one by one: larger parts where no other thread waits for some change nothing but the time.
+            # Rows are settled one by one, so that larger parts change the time alone.
             fewest = _CHUNK if one_thread() else _FEWEST
             chosen.append(_joined(thread_map(work, _chunks(rows, _elements(plan), fewest))))
         except ValueError:
