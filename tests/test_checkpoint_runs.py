@@ -19,7 +19,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, claims, collecting, folder, pieces, recipe, running, tasks
+from qerror.checkpoints import Recipe, claims, collecting, folder, pieces, recipe, running, scanning, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
@@ -551,6 +551,96 @@ def test_claims_of_this_machine_live_as_long_as_their_process(tmp_path: Path) ->
             assert own
 
 
+KILLED_SCAN = """
+import os, signal, sys
+from qerror.checkpoints import running, scan, scanning
+scanning._TASK = 2048
+whole, calls = running.compute, []
+def compute(*args):
+    calls.append(1)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*args)
+running.compute = compute
+scan(sys.argv[1], bits=16, output=sys.argv[2], shard=sys.argv[3] or None)
+"""
+
+
+@pytest.mark.parametrize("shard", ["", "2/2"])
+def test_a_killed_scan_is_taken_up_where_it_was(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str
+) -> None:
+    qe.checkpoints.scan(model, bits=16).save(tmp_path / "whole.safetensors")
+    place = tmp_path / "s.safetensors"
+    assert start(KILLED_SCAN, model, place, shard).wait(60) == -signal.SIGKILL
+    assert [file.name for file in tmp_path.iterdir() if file.name != "whole.safetensors"] == ["s.safetensors.parts"]
+    visible = {name: content for name, content in parts(tmp_path / "s.safetensors.parts").items() if name[0] != "."}
+    assert len(visible) == 3
+    monkeypatch.setattr(scanning, "_TASK", 2048)
+    monkeypatch.setattr(running.time, "sleep", lambda seconds: pytest.fail("waits for the dead"))
+    calls, compute = [], running.compute
+    monkeypatch.setattr(running, "compute", lambda *args: calls.append(args[2]) or compute(*args))
+    qe.checkpoints.scan(model, bits=16, output=place)
+    assert not {task.file for task in calls} & visible.keys()
+    assert place.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert visible.items() <= parts(tmp_path / "s.safetensors.parts").items()
+    calls.clear()
+    assert qe.checkpoints.scan(model, bits=16, output=place)["l.1.q_proj.weight"].exact
+    assert calls == []
+
+
+def test_any_division_of_a_scan_gives_the_same_bytes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in model.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    run("scan", copy, "-o", tmp_path / "whole.safetensors")
+    expected = (tmp_path / "whole.safetensors").read_bytes()
+    qe.checkpoints.scan(copy).save(tmp_path / "memory.safetensors")
+    monkeypatch.setattr(scanning, "_TASK", 1024)
+    qe.checkpoints.scan(copy).save(tmp_path / "small.safetensors")
+    with ThreadPoolExecutor(3) as executor:
+        qe.checkpoints.scan(copy, output=tmp_path / "threads.safetensors", executor=executor)
+    # Two at a time: each ends with the whole sketch.
+    with ThreadPoolExecutor(2) as both:
+        args = [("scan", copy, "-o", tmp_path / "shards.safetensors", "--shard", f"{i}/2") for i in (1, 2)]
+        calls = [both.submit(qe.checkpoints.scan, copy, output=each[3], shard=each[5]) for each in args]
+        assert [len(call.result()) for call in calls] == [10, 10]
+    run(*args[0])
+    for name in ("memory", "small", "threads", "shards"):
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == expected, name
+    # What has changed of the model is read again, and no more.
+    file = copy / "model-00001-of-00002.safetensors"
+    safetensors.numpy.save_file({name: 2 * x for name, x in safetensors.numpy.load_file(file).items()}, file)
+    os.utime(file, (1, 1))
+    seen, compute = set(), running.compute
+    monkeypatch.setattr(running, "compute", lambda *args: seen.add(args[2].name[:4]) or compute(*args))
+    found = json.loads(run(*args[1], "--json").stdout)
+    assert seen == {"l.1."}
+    assert (found["command"], len(found["rows"]), found["left_out"]) == ("scan", 10, {})
+    qe.checkpoints.scan(copy).save(tmp_path / "memory.safetensors")
+    assert (tmp_path / "memory.safetensors").read_bytes() == (tmp_path / "shards.safetensors").read_bytes() != expected
+    words = run(*args[0], "--bits", 16, status=2).stderr
+    assert "shards.safetensors.parts' holds another scan (bits 20, not 16)" in words
+    assert "holds a scan, not a fit" in run("collect", tmp_path / "shards.safetensors.parts", status=2).stderr
+    damaged = next(iter((tmp_path / "shards.safetensors.parts" / "parts").iterdir()))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert "is damaged" in run(*args[0], status=2).stderr
+
+
+def test_values_that_are_not_finite_are_found_in_any_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_TASK", 4)
+    x = np.ones((4, 4), np.float32)
+    x[1, 1], x[3, 2] = np.nan, np.inf
+    safetensors.numpy.save_file({"a": x, "b": x.astype(np.float16), "c": x[:1]}, tmp_path / "m.safetensors")
+    found = qe.checkpoints.scan(tmp_path / "m.safetensors", output=tmp_path / "s.safetensors")
+    assert list(found) == ["c"]
+    assert found.left_out["a"] == "x must be finite, got 1 NaN and 0 infinite of values 4 to 8"
+    assert found.left_out["b"] == "x must be finite, got 1 NaN and 1 infinite of 16 values"
+
+
 def test_two_processes_in_one_folder_both_finish(model: Path, tmp_path: Path) -> None:
     code = "import sys; from qerror.checkpoints import fit; fit(sys.argv[1], 'int8', axis=0, output=sys.argv[2])"
     qe.checkpoints.fit(model, "int8", axis=0, output=tmp_path / "whole")
@@ -687,12 +777,13 @@ def test_a_damaged_plan_or_part_is_said(model: Path, tmp_path: Path, damage: str
     part = next((tmp_path / "run" / "parts").iterdir())
     content = part.read_bytes()
     part.write_bytes(content[: len(content) // 2])
-    for words in ("is damaged (", "); delete it and run the fit again"):
+    for words in ("is damaged (", "); delete it and run the same command again"):
         assert words in run("collect", tmp_path / "run", status=2).stderr
     part.write_bytes(content.replace(b'\\"moments\\"', b'\\"momentz\\"'))
     assert "is damaged" in run("collect", tmp_path / "run", status=2).stderr
     (tmp_path / "run" / "plan.json").write_text(damage)
-    assert "plan.json' is damaged; delete it and run the fit again" in run("collect", tmp_path / "run", status=2).stderr
+    words = run("collect", tmp_path / "run", status=2).stderr
+    assert "plan.json' is damaged; delete it and run the same command again" in words
 
 
 BAD = [

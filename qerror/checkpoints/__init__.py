@@ -4,7 +4,8 @@ from ..files.checkpoint import open_checkpoint as open
 from .collecting import collect
 from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from .recipe import Recipe
-from .sketch import Sketch, TensorSketch, load_sketch, scan
+from .scanning import scan
+from .sketch import Sketch, TensorSketch, load_sketch
 from .verbs import fit
 
 __all__ = [

@@ -243,18 +243,22 @@ def _merged(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float
 
 
 def count_bins(
-    checkpoint: Checkpoint, info: TensorInfo, bits: int = BITS, progress: Callable[[int], None] | None = None
+    checkpoint: Checkpoint,
+    info: TensorInfo,
+    bits: int = BITS,
+    progress: Callable[[int], None] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> Bins:
-    """Count the values of a float32 tensor by their leading bits."""
-    low = 32 - bits
+    """Count the values of a float32 tensor, or its elements from one to another, by their leading bits."""
+    low, (begin, end) = 32 - bits, part or (0, info.size)
     # Sums of so many squares of `low` bits are exact in float64.
     step = min(_STEP, 1 << (53 - 2 * low))
-    starts = range(0, info.size, step)
+    starts = range(begin, end, step)
     total = np.zeros((3, 1 << bits), np.int64)
     ends = [np.inf, -np.inf]
 
     def work(start: int) -> tuple[Any, ...]:
-        last = min(start + step, info.size)
+        last = min(start + step, end)
         word = checkpoint.part_bits(info.name, start, last)
         value = word.view(np.float32)
         if not np.isfinite(value).all():

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._check import plain, shown
 from .._version import __version__
-from ..files.checkpoint import Where, open_checkpoint
+from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
 from ..files.headers import parse_json
 from ..files.scales import open_scales
@@ -21,15 +21,14 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..results import Status
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
-from .bins import BITS, Bins, count_bins
-from .fitting import TensorFit, select_tensors, stored_size, tensor_fits
+from .bins import Bins
+from .fitting import TensorFit, select_tensors, tensor_fits
 from .moments import Moments
 from .parts import Part
-from .patterns import Patterns, count_patterns, countable
+from .patterns import Patterns
 from .pieces import Fitting
 from .recipe import Recipe
-from .sketch_tables import packed, unpacked
-from .tasks import absolute, model_name
+from .sketch_tables import described, packed, unpacked
 
 _VERSION = 1
 # Rules that read the ends of the values alone.
@@ -144,13 +143,7 @@ class Sketch(Mapping[str, TensorSketch]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a sketch; it appears whole or not at all."""
-        tables: dict[str, dict[str, Any]] = {}
-        for name, each in self.tensors.items():
-            content = each.content
-            kind = "patterns" if isinstance(content, Patterns) else "bins"
-            tables[name] = {"shape": list(each.info.shape), "dtype": each.info.dtype, "kind": kind}
-            if isinstance(content, Bins):
-                tables[name] |= {"bits": content.bits, "least": content.least, "greatest": content.greatest}
+        tables = {name: described(each.info, each.content) for name, each in self.tensors.items()}
         about = {"version": _VERSION, "qerror": __version__, "source": self.source, "tensors": tables}
         about |= {"left_out": dict(self.left_out)}
         with open_scales(path, {"qerror_sketch": json.dumps(about)}) as sink:
@@ -192,61 +185,6 @@ def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: f
 
 def _grid(name: str) -> Any:
     return as_format(name)
-
-
-def scan(
-    model: Where,
-    *,
-    bits: int = BITS,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    one_dimensional: bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Sketch:
-    """Read a checkpoint once, and keep of each tensor what any format can be answered from.
-
-    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits.
-    Other tensors are left out.
-
-    Parameters
-    ----------
-    model : path-like or sequence
-        As in `qerror.files.open_checkpoint`.
-    bits : int
-        Leading bits of float32, 14 to 20: a bracket of the best error is 16 times narrower for 2 more.
-
-    Examples
-    --------
-    >>> import qerror as qe
-    >>> sketch = scan(qe.files.example_checkpoint(), include=["layers.0.*"])
-    >>> found, = sketch.ask("int4", include=["*.weight"])
-    >>> found.optimum <= found.mse["optimal"] <= found.optimum * 1.001
-    True
-    """
-    if not 14 <= bits <= 20:
-        raise ValueError(f"bits must be from 14 to 20, got {bits}")
-    with open_checkpoint(model) as checkpoint:
-        chosen = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=one_dimensional)
-        left, tensors = dict(checkpoint.skipped), {}
-        total = sum(stored_size(info) for info, reason in chosen if not reason)
-        for info, reason in chosen:
-            known = countable(info.dtype) or info.dtype == "F32"
-            if reason or not known:
-                left[info.name] = reason or f"element type {info.dtype}"
-                continue
-            heard = None if progress is None else (lambda size, name=info.name: progress(name, size, total))
-            try:
-                if countable(info.dtype):
-                    counted = count_patterns(checkpoint, info, heard)
-                    counted.values()
-                    content: Patterns | Bins = counted
-                else:
-                    content = count_bins(checkpoint, info, bits, heard)
-            except ValueError as error:
-                left[info.name] = str(error)
-                continue
-            tensors[info.name] = TensorSketch(info, content)
-    return Sketch(model_name(absolute(model)), tensors, left)
 
 
 def load_sketch(path: str | os.PathLike[str]) -> Sketch:

@@ -8,9 +8,10 @@ import click
 
 from .._check import plain
 from ..checkpoints.bins import BITS, Bins, exact_best
+from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit
+from ..checkpoints.scanning import scan as scan_model
 from ..checkpoints.sketch import Sketch, load_sketch
-from ..checkpoints.sketch import scan as scan_model
 from ..files import Checkpoint, open_checkpoint
 from ..files.model_files import find_files
 from ..files.scales import check_apart, check_output
@@ -19,12 +20,13 @@ from ..rules import RULES
 from .fitting import show, show_left_out
 from .group import ManyValues
 from .options import examples, shift_option
-from .render import byte_progress, with_progress
+from .render import byte_progress, print_json, with_progress
 
 
 @click.command(
     epilog=examples(
         "qerror scan MODEL_DIR -o model.sketch.safetensors",
+        "qerror scan MODEL_DIR -o model.sketch.safetensors --shard 3/8     (one of 8 machines)",
         "qerror ask model.sketch.safetensors --grid int4",
     )
 )
@@ -40,23 +42,34 @@ from .render import byte_progress, with_progress
     show_default=True,
     help="Leading bits that float32 values are counted by.",
 )
-def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude: tuple[str, ...], bits: int) -> int:
+@click.option("--shard", metavar="i/n", help="Begin with this part of the work; others do the rest.")
+@click.option("--engine", metavar="ENGINE", help="dask:ADDRESS runs the work on a Dask cluster.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool, **asked: Any) -> int:
     """Read MODEL once and write a SKETCH of it that answers for any format.
 
     Of 16-bit and 8-bit floats it holds how often each value is there, so that answers are exact; of float32 counts and
     sums by the leading bits, so that answers are proven bounds. It is about a ten-thousandth of the model's size.
+
+    What was read is kept in SKETCH.parts: the same command goes on where it was interrupted, and reads again only what
+    has changed. Delete the folder to have the space.
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
     check_output(Path(output))
     place = model[0] if len(model) == 1 else model
     check_apart(Path(output), find_files(place).files)
-    with byte_progress() as progress:
-        found = scan_model(place, bits=bits, include=include, exclude=exclude, progress=progress)
-    found.save(output)
-    size = sum(each.info.size for each in found.values())
-    click.echo(f"{len(found)} tensors, {size} values, in {Path(output).stat().st_size} bytes: {plain(output)}")
-    show_left_out(found.left_out)
+    with some_executor(engine) as executor, byte_progress() as progress:
+        found = scan_model(place, output=output, executor=executor, progress=progress, **asked)
+    size, stored = sum(each.info.size for each in found.values()), Path(output).stat().st_size
+    if as_json:
+        rows = [
+            {"tensor": each.info.name, "shape": each.info.shape, "dtype": each.info.dtype} for each in found.values()
+        ]
+        print_json("scan", rows, values=size, output=output, bytes=stored, left_out=dict(found.left_out))
+    else:
+        click.echo(f"{len(found)} tensors, {size} values, in {stored} bytes: {plain(output)}")
+        show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
 

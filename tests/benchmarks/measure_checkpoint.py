@@ -41,9 +41,8 @@ def main(folder: Path) -> None:
     """Print a line for each command."""
     files = sorted(folder.glob("*.safetensors"))
     size = sum(file.stat().st_size for file in files) / 1e9
-    print(
-        f"{size:.3f} GB in {len(files)} files, {os.cpu_count()} processors\n{'':34}   wall s    CPU s  CPU s/GB  peak MB"
-    )
+    print(f"{size:.3f} GB in {len(files)} files, {os.cpu_count()} processors")
+    print(f"{'':34}   wall s    CPU s  CPU s/GB  peak MB")
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         run = Path(place) / "run"
         commands = {
