@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +20,7 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import Recipe, claims, collecting, folder, pieces, recipe, running, scanning, tasks
+from qerror.checkpoints import Recipe, claims, collecting, folder, part_files, pieces, recipe, running, scanning, tasks
 from qerror.checkpoints.moments import joined, moments_of
 from qerror.checkpoints.recipe import cut
 from qerror.checkpoints.running import Shard
@@ -128,6 +129,26 @@ def test_memory_of_scales_along_columns_and_of_codes_is_asked_for(
     else:
         with pytest.raises(MemoryError, match=f"groups that reach over 2000 million values take about {needed}"):
             fitting.check_memory(info, cut(info, asked))
+
+
+def test_codes_are_put_together_without_a_tensor_of_them_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "TASK_BYTES", 1 << 20)
+    monkeypatch.setattr(part_files, "_CODES", 1 << 16)
+    x = np.random.default_rng(2).standard_normal((512, 8192)).astype(np.float16)
+    safetensors.numpy.save_file({"w": x}, tmp_path / "m.safetensors")
+    job = tasks.Job(str(tmp_path / "m.safetensors"), Recipe(("int4",), ("minmax",), {"axis": 0}, codes=True))
+    running.run(job, tmp_path / "run")
+    tracemalloc.start()
+    collecting.collect(tmp_path / "run")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All codes together would be 4 MB; the copy of a file has two buffers of one.
+    assert peak < 2.6e6
+    with open_checkpoint(tmp_path / "run") as found:
+        codes, scale = found.bits("w.codes").view(np.int8), found["w.scale"]
+    np.testing.assert_array_equal(codes, qe.quantize(x, "int4", scale))
 
 
 def test_processes_of_an_executor(model: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Work:
                 continue
             per_row = max(1, stored_size(info) // how.rows)
             # Formats with one scale for all rows see them in one task.
-            step = how.rows if how.whole else max(1, TASK_BYTES // (per_row * how.step)) * how.step
+            step = how.rows if how.whole else max(1, self._task_bytes // (per_row * how.step)) * how.step
             stamps = self._stamps(info.name)
             for begin in range(0, how.rows, step):
                 end = min(begin + step, how.rows)
@@ -135,6 +135,11 @@ class Work:
                 file = part_name(info.name, begin, end, mark)
                 tasks.append(Task(info.name, begin, end, per_row * (end - begin), file))
         return tasks, failed
+
+    @property
+    def _task_bytes(self) -> int:
+        """Bytes that a task reads: fewer where codes are wanted, which are in memory until they are written."""
+        return TASK_BYTES // (4 * len(self.job.recipe.grids)) if self.job.recipe.codes else TASK_BYTES
 
     @functools.cached_property
     def _scaled(self) -> bool:

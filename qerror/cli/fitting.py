@@ -26,7 +26,7 @@ from ..rules import RULES
 from ..rules.block_rules import NAMES
 from .group import OptionalWords
 from .options import examples, shift_option
-from .render import byte_progress, print_json, print_table
+from .render import byte_progress, print_json, print_table, say
 
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
 # Names in a line; --json has all.
@@ -297,7 +297,7 @@ def show_left_out(reasons: Mapping[str, str]) -> None:
         hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
         said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
         more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
-        click.echo(f"{said}: {', '.join(names[:_NAMED])}{more}")
+        say(f"{said}: {', '.join(names[:_NAMED])}{more}")
 
 
 def _show_unusual(done: list[TensorFit]) -> None:
@@ -308,4 +308,4 @@ def _show_unusual(done: list[TensorFit]) -> None:
         counts = [fit.unusual.get(rule, {}).get(status, 0) for fit in done]
         tensors = sum(map(bool, counts))
         where = f"{sum(counts)} of {groups} groups, in {tensors} tensor{'s' if tensors > 1 else ''}"
-        click.echo(f"{rule}: {status.name}, {where} ({status})")
+        say(f"{rule}: {status.name}, {where} ({status})")
