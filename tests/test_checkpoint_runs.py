@@ -813,7 +813,11 @@ BAD = [
     (["--engine", "dask:x", "-o", "s.json"], "--engine needs a folder"),
     (["--engine", "ray:x", "-o", "run"], "engine must be dask:ADDRESS"),
     (["--scales", "s.json", "-o", "run"], "--scales compares in a table; leave out -o"),
-    (["--together", "[z-a].w"], "together must hold patterns with * ? [abc] {a,b}, got '[z-a].w' (bad character range"),
+    (["--together"], "together is for formats with a tensor scale, as nvfp4, and int4 has none; leave it out"),
+    (
+        ["--grid", "nvfp4", "--together", "[z-a].w"],
+        "together must hold patterns with * ? [abc] {a,b}, got '[z-a].w' (bad character range",
+    ),
     (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
     (["-o", "none/s.json"], "does not exist; make it first"),
     (["--grid", "int8", "-o", "s.json"], "-o writes the scales of one rule"),
@@ -827,6 +831,98 @@ def test_bad_options_cost_one_line(
     monkeypatch.chdir(tmp_path)
     (line,) = run("fit", model, "--grid", "int4", *args, status=2).stderr.splitlines()
     assert words in line
+
+
+def test_tensors_that_runtimes_fuse_are_known(model: Path, tmp_path: Path) -> None:
+    args = ("fit", model, "--grid", "nvfp4", "--rule", "absmax")
+    known = run(*args, "--together", "*.{q,k,v}_proj.weight", "--json")
+    assert json.loads(known.stdout)["together"] == {"*.{q,k,v}_proj.weight": 2}
+    for place in ((), ("-o", tmp_path / "run")):
+        out = run(*args, "--together", *place, "--json").stdout
+        assert json.loads(out)["together"] == {"*.{q,k,v}_proj.weight": 2}
+        assert (
+            "tensors that share a tensor scale: 2 x *.{q,k,v}_proj.weight\n" in run(*args, "--together", *place).stdout
+        )
+    assert "tensor scale: none that the patterns match" in run(*args, "--together", "*.nothing").stdout
+    # In front of the model: its name is no pattern.
+    assert json.loads(run("fit", "--together", *args[1:], "--json").stdout) == json.loads(known.stdout)
+    names = [
+        f"{p}.{n}.weight" for p in ("a", "b") for n in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "mlp.gate")
+    ]
+    names += [f"layers.0.block_sparse_moe.experts.{i}.w{j}.weight" for i in (0, 1) for j in (1, 2, 3)]
+    names += ["h.0.attention.query_key_value.weight", "block.0.layer.0.SelfAttention.q.weight"]
+    shared = recipe.shared_scales(names, recipe.with_fused(["fused"]))
+    assert shared == {"*.{gate,up}_proj.weight": 2, "*.{w1,w3}.weight": 2}
+
+
+def test_what_the_library_made_is_no_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = ("--include", "*.k_*", "--rule", "minmax")
+    run("fit", model, "--grid", "int4", *args, "-o", "run")
+    run("fit", model, "--grid", "int4", "--grid", "int8", *args, "-o", "several")
+    run("fit", model, "--grid", "int4", *args, "-o", "s.safetensors")
+    run("scan", model, "-o", "sketch.safetensors")
+    cases = {
+        "run": "scales, no weights; `qerror collect` prints its report, fit and scan take the model",
+        "several": "scales, no weights; `qerror collect` prints its report",
+        "several/int8": "and --scales FILE compares with them",
+        "s.safetensors": "no weights; name the model, and --scales FILE compares with them",
+        "sketch.safetensors": "is a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it",
+        "sketch.safetensors.parts": "holds the parts of a scan, not a model; name the model",
+    }
+    for place, words in cases.items():
+        for command in (("fit", place, "--grid", "int4"), ("scan", place, "-o", "x.safetensors")):
+            assert words in run(*command, status=2).stderr.replace(f"{tmp_path}/", ""), place
+    assert not (tmp_path / "x.safetensors.parts").exists()
+
+
+def test_natural_arguments_of_other_types_are_taken(model: Path, tmp_path: Path) -> None:
+    expected = qe.checkpoints.fit(model, ["int4"], axis=0, include=["*.k_*"], output=tmp_path / "run")
+    found = qe.checkpoints.fit(
+        str(model),
+        qe.grid("int4"),
+        rule=("optimal",),
+        axis=np.int64(0),
+        include="*.k_*",
+        output=str(tmp_path / "run"),
+        memory="500 MB",
+        shift=np.float32(0),
+        codes=np.False_,
+        zero_point=None,
+    )
+    assert found == expected
+    assert qe.checkpoints.fit(model, "nvfp4", include="*.k_*", together="fused")[0].mse
+    assert list(qe.checkpoints.scan(model, bits=np.int64(16), include="*.k_*")) == [
+        "l.1.k_proj.weight",
+        "l.2.k_proj.weight",
+    ]
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"axis": 0.5}, r"axis must be an integer, got 0\.5"),
+    ({"memory": "lots"}, "memory must be a size such as 500MB or 4GB, got 'lots'"),
+    ({"memory": -1}, "memory must be a size such as 500MB or 4GB, got -1"),
+    ({"include": [3]}, "include must be a text or several, got 3"),
+    ({"rule": 3}, "rule must be a text or several, got 3"),
+    ({"grid": qe.Grid([0.0, 1.0, 3.0])}, "grid must be the name of a format, got .* which has none"),
+    ({"grid": 4}, "grid must be a text or several, got 4"),
+    ({"shift": [0.0, 1.0]}, "shift must be one number for all tensors, mean or optimal"),
+    ({"output": 3}, "output must be a path, got 3"),
+    ({"weights": {"w": 1}}, "weights must be a path, got"),
+    ({"stale_after": 0}, "stale_after must be a positive number of seconds, got 0"),
+    ({"executor": "dask:x", "output": "run"}, "executor must be a concurrent.futures.Executor, got 'dask:x'"),
+    ({"shard": 3, "output": "run"}, "shard must be i/n with 1 <= i <= n, as in 1/8, got 3"),
+    ({"model": 3}, "path must be a path, or several, got 3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG, ids=lambda v: ", ".join(v) if isinstance(v, dict) else "")
+def test_other_types_are_refused_by_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        qe.checkpoints.fit(**{"model": model, "grid": "int4", **arguments})
 
 
 def test_shards_begin_with_their_own_and_take_what_is_left() -> None:

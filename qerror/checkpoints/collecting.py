@@ -23,7 +23,7 @@ from .fitting import TensorFit, stored_arrays, tensor_fits
 from .folder import Folder, Task
 from .part_files import as_part, codes_of
 from .parts import Part, joined_parts
-from .recipe import Recipe
+from .recipe import Recipe, shared_scales
 from .report import finite, report
 from .running import check_complete
 from .tasks import model_name
@@ -82,6 +82,8 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
             writer.abort()
         raise
     about = {"command": "fit", "version": __version__, "grid": ", ".join(recipe.grids), **recipe.options}
+    if recipe.together:
+        about["together"] = shared_scales([fit.info.name for fit in done if fit.mse], recipe.together)
     content = finite({**about, **report(done, plan["no_tensors"])})
     with atomic_open(folder.path / "report.json", "w") as out:
         out.write(json.dumps(content, indent=2, allow_nan=False) + "\n")

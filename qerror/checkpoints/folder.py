@@ -29,7 +29,7 @@ from .claims import Claims
 
 T = TypeVar("T")
 
-_PLAN = "plan.json"
+PLAN = "plan.json"
 _KEYS = {"model", "asked", "left_out", "no_tensors", "failed", "tensors", "tasks"}
 # Seconds after which half a file is nobody's: unlike claims they show no life, and shards of scales take long.
 _HALF_STALE = 86400.0
@@ -68,7 +68,7 @@ class Folder:
         ValueError
             If the folder holds other work, or other files.
         """
-        known = self.plan() if (self.path / _PLAN).exists() else None
+        known = self.plan() if (self.path / PLAN).exists() else None
         if known is None and self.path.exists() and not self.path.is_dir():
             raise ValueError(f"-o must name a folder or a file ending in .safetensors or .json, got {shown(self.path)}")
         if known is not None and known["asked"] != json.loads(json.dumps(asked)):
@@ -80,12 +80,12 @@ class Folder:
         plan = {"qerror": __version__, "model": model, "asked": asked, **about, "tasks": listed}
         content = json.dumps(plan, indent=1)
         if known is None or json.dumps(known, indent=1) != content:
-            with atomic_open(self.path / _PLAN, "w") as out:
+            with atomic_open(self.path / PLAN, "w") as out:
                 out.write(content)
 
     def plan(self) -> dict[str, Any]:
         """What `prepare` wrote."""
-        file = self.path / _PLAN
+        file = self.path / PLAN
         try:
             found: dict[str, Any] = parse_json(file.read_bytes())
             if not isinstance(found["tasks"], list) or not found.keys() >= _KEYS:

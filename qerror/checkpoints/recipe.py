@@ -20,6 +20,19 @@ from ..tensors.groups import Groups, make_groups
 
 # Elements fitted together: results do not depend on how a tensor is divided into tasks because it is always cut here.
 PIECE = 1 << 20
+# Stands for the patterns of tensors that runtimes fuse into one, by the names of Llama, Mistral, Qwen and Gemma; those
+# of DeepSeek; Mixtral and the first Llama; T5; BERT. GPT-2, GPT-NeoX, Falcon and Bloom have them as one tensor already.
+FUSED = "fused"
+_FUSED = (
+    "*.{q,k,v}_proj.weight",
+    "*.{gate,up}_proj.weight",
+    "*.{q_a_proj,kv_a_proj_with_mqa}.weight",
+    "*.{wq,wk,wv}.weight",
+    "*.{w1,w3}.weight",
+    "*Attention.{q,k,v}.weight",
+    "*.{wi_0,wi_1}.weight",
+    "*.self.{query,key,value}.weight",
+)
 _LAYOUT = ("axis", "block_size", "scale_format")
 
 
@@ -87,6 +100,10 @@ class Recipe:
         """Refuse what no tensor could change, before the first one is read."""
         if not self.grids or not self.rules:
             raise ValueError(f"grid and rule must name at least one each, got {listed(self.grids) or 'none'}")
+        if self.together and all(self.full_scale(grid) is None for grid in self.grids):
+            raise ValueError(
+                f"together is for formats with a tensor scale, as nvfp4, and {self.grids[0]} has none; leave it out"
+            )
         for grid in self.grids:
             options = self.of(grid)
             trial = {**options, "axis": None} if "axis" in options else options
@@ -195,6 +212,30 @@ def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows
         return weights
     # Only these rows are written out: with all of them a tensor would take 8 bytes an element.
     return np.broadcast_to(weights, info.shape)[np.unravel_index(np.arange(*rows), info.shape[: cut.leading])]
+
+
+def with_fused(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of `together` with those that "fused" stands for in its place.
+
+    Examples
+    --------
+    >>> with_fused(["*.my_{q,k}", "fused"])[:2]
+    ('*.my_{q,k}', '*.{q,k,v}_proj.weight')
+    """
+    spread = (each for pattern in patterns for each in (_FUSED if pattern == FUSED else (pattern,)))
+    return tuple(dict.fromkeys(spread))
+
+
+def shared_scales(names: Sequence[str], patterns: Sequence[str]) -> dict[str, int]:
+    """How many groups of several tensors each pattern makes; without patterns that make none."""
+    counts: dict[str, int] = {}
+    left = list(names)
+    for pattern in patterns:
+        mine = grouped_names(left, [pattern])
+        count = len({members for members in mine.values() if len(members) > 1})
+        counts |= {pattern: count} if count else {}
+        left = [name for name in left if name not in mine]
+    return counts
 
 
 def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -100,10 +100,13 @@ class Work(Protocol):
         """What is written down for a task; `heard` is told of bytes."""
 
 
-def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[Task], dict[str, str]]:
+def prepare(
+    job: Job, path: str | os.PathLike[str], apart: Sequence[Path] = ()
+) -> tuple[Folder, Work, list[Task], dict[str, str]]:
     """Open the checkpoint, plan the tasks and write the plan."""
     work = job.open()
-    check_apart(Path(path), work.checkpoint.files)
+    for place in (Path(path), *apart):
+        check_apart(place, work.checkpoint.files)
     tasks, failed = work.tasks()
     folder = Folder(path, job.stale_after)
     folder.prepare(job.model, job.asked(), tasks, work.about(failed))
@@ -117,6 +120,7 @@ def run(
     shard: Shard | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    apart: Sequence[Path] = (),
 ) -> Folder:
     """Do all tasks whose answers are not in the folder yet.
 
@@ -131,8 +135,10 @@ def run(
         checkpoint and the folder.
     progress : callable, optional
         Hears a tensor's name, how many bytes of it were done since, and how many bytes there are in all.
+    apart : sequence of Path
+        Where else will be written: none of it may be the model's.
     """
-    folder, work, tasks, _ = prepare(job, path)
+    folder, work, tasks, _ = prepare(job, path, apart)
     total = sum(task.size for task in tasks)
     heard = (lambda name, size: progress(name, size, total)) if progress else None
     order = (shard or Shard()).order(tasks)

@@ -10,12 +10,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from .._check import shown
-from ..files.checkpoint import Where, open_checkpoint
+from .._check import as_int, shown
+from ..files.checkpoint import Where
 from ..files.elements import TensorInfo
 from ..files.mapping import Checkpoint
 from ..files.scales import check_output
 from ..files.sources import ReadError
+from .arguments import check_executor, path_of, seconds_of, texts
 from .bins import BITS, Bins, count_bins
 from .fitting import select_tensors, stored_size
 from .folder import Folder, Task
@@ -24,7 +25,7 @@ from .patterns import Patterns, count_patterns, countable
 from .running import Shard, run
 from .sketch import Sketch, TensorSketch
 from .sketch_tables import described, packed, unpacked
-from .tasks import absolute, fingerprint, model_name, part_name
+from .tasks import absolute, fingerprint, model_name, open_model, part_name
 
 # Elements that one task counts: a second of work. What a part holds does not depend on it, nor does the whole.
 _TASK = 1 << 28
@@ -56,9 +57,7 @@ class ScanJob:
 
     def open(self) -> ScanWork:
         """Open the checkpoint and choose its tensors."""
-        if not 14 <= self.bits <= 20:
-            raise ValueError(f"bits must be from 14 to 20, got {self.bits}")
-        checkpoint = open_checkpoint(self.model)
+        checkpoint = open_model(self.model)
         chosen = select_tensors(
             checkpoint.tensors, include=self.include, exclude=self.exclude, one_dimensional=self.one_dimensional
         )
@@ -132,8 +131,8 @@ def scan(
     model: Where,
     *,
     bits: int = BITS,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     one_dimensional: bool = True,
     output: str | os.PathLike[str] | None = None,
     shard: str | tuple[int, int] | None = None,
@@ -178,16 +177,20 @@ def scan(
     >>> found.optimum <= found.mse["optimal"] <= found.optimum * 1.001
     True
     """
-    job = ScanJob(absolute(model), bits, tuple(include), tuple(exclude), one_dimensional, stale_after)
+    check_executor(executor)
+    names = texts("include", include), texts("exclude", exclude)
+    bits, seconds = as_int("bits", bits, 14, 20), seconds_of("stale_after", stale_after)
+    job = ScanJob(absolute(model), bits, *names, bool(one_dimensional), seconds)
     if output is None:
         if shard is not None or executor is not None:
             raise ValueError("output must name a file with shard or executor, which share the work beside it")
         return _in_memory(job, progress)
-    place = Path(output)
+    place = Path(path_of("output", output))
     if place.suffix != ".safetensors":
         raise ValueError(f"output must end in .safetensors, got {shown(place)}")
     check_output(place)
-    folder = run(job, f"{place}{_PARTS}", shard=Shard.parse(shard), executor=executor, progress=progress)
+    part = Shard.parse(shard)
+    folder = run(job, f"{place}{_PARTS}", shard=part, executor=executor, progress=progress, apart=[place])
     found = _collected(folder)
     found.save(place)
     return found

@@ -21,6 +21,7 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..results import Status
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
+from .arguments import format_names, texts
 from .bins import Bins
 from .fitting import TensorFit, select_tensors, tensor_fits
 from .moments import Moments
@@ -93,12 +94,12 @@ class Sketch(Mapping[str, TensorSketch]):
 
     def ask(
         self,
-        grid: str | Sequence[str],
+        grid: Any,
         *,
         rule: str | Sequence[str] = "optimal",
         shift: float | str = 0.0,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
     ) -> list[TensorFit]:
         """One scale for each tensor in each format, without the data.
 
@@ -111,8 +112,7 @@ class Sketch(Mapping[str, TensorSketch]):
         ValueError
             For block formats, whose blocks a sketch does not know, and for other rules on float32 tensors.
         """
-        grids = (grid,) if isinstance(grid, str) else tuple(grid)
-        rules = (rule,) if isinstance(rule, str) else tuple(rule)
+        grids, rules = format_names(grid), texts("rule", rule)
         for each in grids:
             if isinstance(as_format(each), BlockFormat):
                 raise ValueError(
@@ -121,7 +121,8 @@ class Sketch(Mapping[str, TensorSketch]):
         recipe = Recipe(grids, rules, {"shift": shift} if shift else {})
         recipe.check()
         infos = [each.info for each in self.tensors.values()]
-        chosen = select_tensors(infos, include=include, exclude=exclude, one_dimensional=True)
+        names = {"include": texts("include", include), "exclude": texts("exclude", exclude)}
+        chosen = select_tensors(infos, **names, one_dimensional=True)
         out = []
         for info, _ in chosen:
             try:

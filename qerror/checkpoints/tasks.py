@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.sources import ReadError, is_url
 from .fitting import Largest, select_tensors, stored_size
-from .folder import Folder, Task
+from .folder import PLAN, Folder, Task
 from .part_files import Tables, as_tables
 from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
 from .recipe import Recipe, cut
@@ -221,6 +221,39 @@ def part_name(name: str, begin: int, end: int, mark: str) -> str:
     return f"{plain}-{begin}-{end}-{mark}.safetensors"
 
 
+# Ends of the names that `qerror fit` writes.
+_RESULTS = (".scale", ".shift", ".zero_point", ".tensor_scale", ".codes")
+
+
+def open_model(model: str | tuple[str, ...]) -> Checkpoint:
+    """`open_checkpoint`, but for what this library made of a model: that is no model.
+
+    Raises
+    ------
+    ValueError
+        As `open_checkpoint`; for a folder or file with scales, for a sketch and its parts.
+    """
+    if isinstance(model, str) and (Path(model) / PLAN).is_file():
+        plan = Folder(model).plan()
+        source, place = shown(plan["model"], 60), shown(model, 60)
+        if "scan" in plan["asked"]:
+            raise ValueError(f"{place} holds the parts of a scan, not a model; name the model, {source}")
+        raise ValueError(
+            f"{place} is what `qerror fit` made of {source}: scales, no weights; `qerror collect` prints its report, "
+            "fit and scan take the model"
+        )
+    checkpoint = open_checkpoint(model)
+    said, place = checkpoint.metadata, shown(checkpoint.path, 60)
+    if "qerror_sketch" in said:
+        raise ValueError(f"{place} is a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
+    if said.get("made_by", "").startswith("qerror") and all(name.endswith(_RESULTS) for name in checkpoint):
+        raise ValueError(
+            f"{place} holds scales that `qerror fit` made of {shown(said.get('source', 'a model'), 60)}, no weights; "
+            "name the model, and --scales FILE compares with them"
+        )
+    return checkpoint
+
+
 def open_work(job: Job) -> Work:
     """Open the checkpoint of a job and choose its tensors.
 
@@ -232,7 +265,7 @@ def open_work(job: Job) -> Work:
     if job.memory < LEAST_MEMORY:
         raise ValueError(f"memory must be {LEAST_MEMORY / 1e6:.0f}MB at least, got {job.memory / 1e6:.3g}MB")
     job.recipe.check()
-    checkpoint = open_checkpoint(job.model)
+    checkpoint = open_model(job.model)
     selected = select_tensors(
         checkpoint.tensors, include=job.include, exclude=job.exclude, one_dimensional=job.one_dimensional
     )
@@ -251,6 +284,8 @@ def absolute(model: Any) -> str | tuple[str, ...]:
         return model
     if isinstance(model, str | os.PathLike):
         return os.path.abspath(model)  # noqa: PTH100 - patterns with * stay, links are not followed
+    if not isinstance(model, Iterable):
+        raise ValueError(f"path must be a path, or several, got {shown(model)}")
     return tuple(str(absolute(each)) for each in model)
 
 

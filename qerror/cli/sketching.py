@@ -13,11 +13,9 @@ from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.scanning import scan as scan_model
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..files import Checkpoint, open_checkpoint
-from ..files.model_files import find_files
-from ..files.scales import check_apart, check_output
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
-from .fitting import show, show_left_out
+from .fits import show, show_left_out
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, print_json, with_progress
@@ -56,9 +54,7 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
-    check_output(Path(output))
     place = model[0] if len(model) == 1 else model
-    check_apart(Path(output), find_files(place).files)
     with some_executor(engine) as executor, byte_progress() as progress:
         found = scan_model(place, output=output, executor=executor, progress=progress, **asked)
     size, stored = sum(each.info.size for each in found.values()), Path(output).stat().st_size
