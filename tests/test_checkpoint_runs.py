@@ -238,6 +238,32 @@ def test_weights_of_columns(model: Path, tmp_path: Path) -> None:
     assert "must broadcast to its shape (96, 64): one for each column" in failed.failed
 
 
+def test_weights_of_elements_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 1 << 14)
+    monkeypatch.setenv("QERROR_NUM_THREADS", "1")
+    rng = np.random.default_rng(6)
+    x, w = rng.standard_normal((1024, 2048)).astype(np.float16), rng.uniform(0.5, 2, (1024, 2048)).astype(np.float32)
+    safetensors.numpy.save_file({"x": x}, tmp_path / "m.safetensors")
+    safetensors.numpy.save_file({"x": w}, tmp_path / "w.safetensors")
+    args: dict[str, Any] = {"rule": "minmax", "axis": 0, "weights": tmp_path / "w.safetensors"}
+    qe.checkpoints.fit(tmp_path / "m.safetensors", "int4", output=tmp_path / "first", **args)
+    tracemalloc.start()
+    (found,) = qe.checkpoints.fit(tmp_path / "m.safetensors", "int4", output=tmp_path / "run", **args)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All of them would be 16 MB, and half as much again while they are made; a piece takes 7.
+    assert peak < 12e6
+    whole = qe.fit(x, "int4", rule="minmax", axis=0, weights=w)
+    assert found.mse["minmax"] == pytest.approx(whole.total.mse, rel=SUM_ORDER)
+    args["axis"] = None
+    (found,) = qe.checkpoints.fit(tmp_path / "m.safetensors", "int4", **args)
+    assert found.mse["minmax"] == pytest.approx(qe.fit(x, "int4", rule="minmax", weights=w).total.mse, rel=SUM_ORDER)
+    info = TensorInfo("x", (40_000, 1_000), "F16")
+    fitting = pieces.Fitting(None, Recipe(("int4",)), lambda name: 1.0, lambda info: None, memory=1e9)  # type: ignore[arg-type]
+    with pytest.raises(MemoryError, match=r"take about 2\.1 GB"):
+        fitting.check_memory(info, cut(info, Recipe(("int4",))))
+
+
 def test_weights_that_have_changed_are_fitted_anew(model: Path, tmp_path: Path) -> None:
     """In whichever of several files they are."""
     (tmp_path / "w").mkdir()

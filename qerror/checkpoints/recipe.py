@@ -17,6 +17,7 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import fit
 from ..tensors.groups import Groups, make_groups
+from .weights import ElementWeights
 
 # Elements fitted together: results do not depend on how a tensor is divided into tasks because it is always cut here.
 PIECE = 1 << 20
@@ -204,8 +205,13 @@ def piece_options(recipe: Recipe, grid: str, info: TensorInfo, leading: int) -> 
     return options
 
 
-def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows: tuple[int, int]) -> Any:
+def piece_weights(
+    weights: NDArray[Any] | ElementWeights | None, info: TensorInfo, cut: Cut, rows: tuple[int, int]
+) -> Any:
     """The part of a tensor's weights that belongs to some rows; as it is where all rows have the same."""
+    if isinstance(weights, ElementWeights):
+        part = weights.part(rows[0] * cut.row_size, rows[1] * cut.row_size)
+        return part.reshape(cut.shape(info, rows[1] - rows[0]))
     if weights is None or not cut.leading:
         return weights
     if weights.ndim <= len(info.shape) - cut.leading:

@@ -17,7 +17,8 @@ from ..files.mapping import Checkpoint
 from ..files.scales import check_output
 from ..files.sources import ReadError
 from .arguments import check_executor, path_of, seconds_of, texts
-from .bins import BITS, Bins, count_bins
+from .bins import BITS, Bins
+from .counting import count_bins
 from .fitting import select_tensors, stored_size
 from .folder import Folder, Task
 from .part_files import Tables

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._check import plain, shown
+from .._types import Array
 from .._version import __version__
 from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
@@ -26,8 +27,8 @@ from .bins import Bins
 from .fitting import TensorFit, select_tensors, tensor_fits
 from .moments import Moments
 from .parts import Part
+from .pattern_fits import from_patterns
 from .patterns import Patterns
-from .pieces import Fitting
 from .recipe import Recipe
 from .sketch_tables import described, packed, unpacked
 
@@ -60,6 +61,19 @@ class TensorSketch:
         if isinstance(self.content, Patterns):
             return Empirical(*self.content.values())
         return Empirical(*self.content.means())
+
+    def counted(self) -> tuple[Array, Array, tuple[float, float]]:
+        """Different values, ascending, how often each is there, and the ends; for `qerror.fit_density`.
+
+        Of float32 tensors the means of the bins.
+        """
+        if isinstance(self.content, Patterns):
+            found, counts = self.content.values()
+            values = found.astype(np.float64)
+            return values, counts, (float(values[0]), float(values[-1]))
+        values, mass = self.content.means()
+        order = np.argsort(values)
+        return values[order], mass[order] * self.content.size, (self.content.least, self.content.greatest)
 
     def merged(self, other: TensorSketch) -> TensorSketch:
         """The sketch of both tensors' values (parts of one, or several): exactly, in any order."""
@@ -155,15 +169,13 @@ class Sketch(Mapping[str, TensorSketch]):
 def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[TensorFit]:
     content, info = sketch.content, sketch.info
     if isinstance(content, Patterns):
-        # Nothing is read: what `Fitting` needs of a checkpoint is in the sketch.
-        fitting = Fitting(None, recipe, lambda name: 0.0)  # type: ignore[arg-type]
-        formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
+        formats = {grid: from_patterns(content, grid, recipe) for grid in recipe.grids}
         return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
-    if isinstance(shift, str) or not set(recipe.rules) <= {"optimal", *_FROM_ENDS}:
-        known = ", ".join(_FROM_ENDS)
-        raise ValueError(
-            f"rule must be optimal, {known}, at a given shift, for float32 tensors; `qerror fit` has others"
-        )
+    unknown = [rule for rule in recipe.rules if rule not in ("optimal", *_FROM_ENDS)]
+    if unknown or isinstance(shift, str):
+        what = f"rule {', '.join(unknown)} reads" if unknown else f"shift {shift} needs"
+        known = f"optimal, {', '.join(_FROM_ENDS)} at a given shift"
+        raise ValueError(f"{what} the values: of float32 a sketch bounds {known}; `qerror fit` reads the model itself")
     return [_bracketed(info, content, recipe, grid, float(shift)) for grid in recipe.grids]
 
 

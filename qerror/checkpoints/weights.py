@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,27 @@ from numpy.typing import NDArray
 from .._check import shown
 from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
+from ..files.mapping import Checkpoint
+
+# Up to here the weights of all elements are simply read.
+_FEW = 1 << 16
+
+
+@dataclasses.dataclass(frozen=True)
+class ElementWeights:
+    """A weight for each element of a tensor: as large as it, so that parts are read when they are needed."""
+
+    file: Checkpoint
+    key: str
+    shape: tuple[int, ...]
+
+    def part(self, begin: int, end: int) -> NDArray[np.float64]:
+        """Those of elements `begin` to `end`, flat."""
+        return np.asarray(self.file.part(self.key, begin, end), np.float64)
+
+    def whole(self) -> NDArray[np.float64]:
+        """All of them."""
+        return np.asarray(self.file[self.key], np.float64)
 
 
 class Weights:
@@ -28,11 +50,13 @@ class Weights:
     def _key(self, name: str) -> str | None:
         return next((key for key in (f"{name}.weights", f"{name}.in_sum2", name) if key in self._file), None)
 
-    def __call__(self, info: TensorInfo) -> NDArray[Any] | None:
+    def __call__(self, info: TensorInfo) -> NDArray[Any] | ElementWeights | None:
         """Weights that broadcast to the tensor; None where the file has none for it."""
         key = self._key(info.name)
         if key is None:
             return None
+        if self._file.info(key).shape == info.shape and info.size > _FEW and not key.endswith(".in_sum2"):
+            return ElementWeights(self._file, key, info.shape)
         found = np.asarray(self._file[key], np.float64)
         if key.endswith(".in_sum2"):
             # Sums over tokens: experts see different ones, elsewhere only ratios matter.

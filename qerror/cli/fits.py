@@ -57,9 +57,18 @@ def show(
         say(f"tensors that share a tensor scale: {groups or 'none that the patterns match'}")
     _show_unusual(done)
     show_left_out({**{fit.info.name: fit.skipped for fit in done if fit.skipped}, **foreign})
+    _show_failed(done)
+
+
+def _show_failed(done: Sequence[TensorFit]) -> None:
+    """Say what could not be fitted, a line for each reason."""
+    failed: dict[str, list[str]] = {}
     for fit in done:
         if fit.failed:
-            click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
+            failed.setdefault(fit.failed, []).append(plain(fit.info.name))
+    for reason, names in failed.items():
+        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+        click.echo(f"not fitted: {', '.join(names[:_NAMED])}{more}: {reason}", err=True)
 
 
 def show_left_out(reasons: Mapping[str, str]) -> None:

@@ -32,6 +32,11 @@ from .render import byte_progress, print_json, say
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
 
+def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read 500MB, 1.5 GB or a number of bytes."""
+    return None if value is None else size_of(param.opts[0], value)
+
+
 @click.command(
     cls=OptionalWords,
     epilog=examples(
@@ -101,7 +106,7 @@ _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_fo
 @click.option(
     "--memory",
     metavar="SIZE",
-    callback=lambda ctx, param, value: None if value is None else size_of("--memory", value),
+    callback=parse_memory,
     help="What a process may use; the results do not depend on it.  [default: 1GB with -o DIR]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")

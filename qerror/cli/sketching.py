@@ -7,15 +7,18 @@ from typing import Any
 import click
 
 from .._check import plain
-from ..checkpoints.bins import BITS, Bins, exact_best
+from ..checkpoints.bins import BITS, Bins
+from ..checkpoints.counting import exact_best
 from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit
+from ..checkpoints.pieces import BASE_MEMORY
 from ..checkpoints.scanning import scan as scan_model
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..files import Checkpoint, open_checkpoint
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
 from .fits import show, show_left_out
+from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, print_json, with_progress
@@ -86,6 +89,14 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
 @click.option("--exact", metavar="MODEL", help="Settle float32 tensors with a look at the few values that decide.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    default="4GB",
+    show_default=True,
+    callback=parse_memory,
+    help="What --exact may use.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def ask(
     sketch: tuple[str, ...],
@@ -95,6 +106,7 @@ def ask(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     exact: str | None,
+    memory: float,
     as_json: bool,
 ) -> int:
     """Answer from the SKETCH that `qerror scan` made, without the model.
@@ -110,7 +122,10 @@ def ask(
     done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
     if exact is not None:
         with open_checkpoint(exact) as checkpoint:
-            done = [_settled(fit, whole, checkpoint, shift) for fit in with_progress(done, lambda fit: fit.info.size)]
+            room = memory - BASE_MEMORY
+            done = [
+                _settled(fit, whole, checkpoint, shift, room) for fit in with_progress(done, lambda fit: fit.info.size)
+            ]
     options = {"shift": shift} if shift else {}
     show(whole.source, list(dict.fromkeys(grids)), done, whole.left_out, as_json, options, command="ask")
     if not as_json and exact is None and any(not whole[fit.info.name].exact for fit in done if fit.mse):
@@ -118,14 +133,17 @@ def ask(
     return 1 if any(fit.failed for fit in done) else 0
 
 
-def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float) -> TensorFit:
-    """The exact answer for a float32 tensor."""
+def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float, memory: float) -> TensorFit:
+    """The exact answer for a float32 tensor, or why there is none."""
     content = sketch[fit.info.name].content
     if not isinstance(content, Bins) or not fit.mse:
         return fit
     info = checkpoint.info(fit.info.name)
     if (info.shape, info.dtype) != (fit.info.shape, fit.info.dtype):
         raise ValueError(f"--exact must name the model that was scanned; {plain(info.name)} is another there")
-    scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift))
+    try:
+        scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift), memory=memory)
+    except MemoryError as error:
+        return TensorFit(fit.info, failed=str(error))
     unusual = {"optimal": {status: 1}} if status.name != "EXACT" else {}
     return dataclasses.replace(fit, scales=(scale,) * 3, mse={"optimal": mse}, optimum=mse, unusual=unusual)
