@@ -783,6 +783,15 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
 
 
+def test_a_full_disk_is_named(tmp_path):
+    """A write that finds the disk full does not say where."""
+    with pytest.raises(OSError, match="No space left") as caught, _files.atomic_open(tmp_path / "x") as file:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of a POSIX system")
 def test_permissions_are_those_of_open(tmp_path):
     (tmp_path / "plain").touch()

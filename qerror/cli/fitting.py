@@ -43,8 +43,8 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
         "qerror fit model.safetensors --grid int4 --axis 0",
         "qerror fit model.safetensors --grid int4 --block 32 --rule minmax --rule octav --rule optimal",
         "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
-        "qerror fit MODEL_DIR --grid int4_g128 --rule minmax -o RUN     (again: goes on where it was interrupted)",
-        "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8       (one of 8 machines; then qerror collect RUN)",
+        "qerror fit MODEL_DIR --grid int4_g128 -o RUN    (again: it goes on)",
+        "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8; qerror collect RUN",
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)

@@ -21,13 +21,13 @@ from .fits import show, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
-from .render import byte_progress, print_json, with_progress
+from .render import byte_progress, print_json, say, with_progress
 
 
 @click.command(
     epilog=examples(
         "qerror scan MODEL_DIR -o model.sketch.safetensors",
-        "qerror scan MODEL_DIR -o model.sketch.safetensors --shard 3/8     (one of 8 machines)",
+        "qerror scan MODEL_DIR -o model.sketch.safetensors --shard 3/8",
         "qerror ask model.sketch.safetensors --grid int4",
     )
 )
@@ -67,7 +67,8 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
         ]
         print_json("scan", rows, values=size, output=output, bytes=stored, left_out=dict(found.left_out))
     else:
-        click.echo(f"{len(found)} tensors, {size} values, in {stored} bytes: {plain(output)}")
+        many = "" if len(found) == 1 else "s"
+        say(f"{len(found)} tensor{many}, {size} values, in {stored} bytes: {plain(output)}")
         show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
