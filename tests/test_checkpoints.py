@@ -785,9 +785,15 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_full_disk_is_named(tmp_path):
     """A write that finds the disk full does not say where."""
-    with pytest.raises(OSError, match="No space left") as caught, _files.atomic_open(tmp_path / "x") as file:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+    full = OSError(28, "No space left on device")
+
+    def write():
+        with _files.atomic_open(tmp_path / "x") as file:
+            file.write(b"half")
+            raise full
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
     assert caught.value.filename == str(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
