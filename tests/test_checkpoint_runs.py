@@ -239,7 +239,7 @@ def test_weights_of_columns(model: Path, tmp_path: Path) -> None:
 
 
 def test_weights_of_elements_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "PIECE", 1 << 14)
+    monkeypatch.setattr(recipe, "PIECE", 1 << 17)
     monkeypatch.setenv("QERROR_NUM_THREADS", "1")
     rng = np.random.default_rng(6)
     x, w = rng.standard_normal((1024, 2048)).astype(np.float16), rng.uniform(0.5, 2, (1024, 2048)).astype(np.float32)
@@ -670,7 +670,7 @@ def test_any_division_of_a_scan_gives_the_same_bytes(
     qe.checkpoints.scan(copy).save(tmp_path / "memory.safetensors")
     assert (tmp_path / "memory.safetensors").read_bytes() == (tmp_path / "shards.safetensors").read_bytes() != expected
     words = run(*args[0], "--bits", 16, status=2).stderr
-    assert "shards.safetensors.parts' holds another scan (bits 20, not 16)" in words
+    assert "shards.safetensors.parts' holds another scan (bits 20, not 16); delete it or name another sketch" in words
     assert "holds a scan, not a fit" in run("collect", tmp_path / "shards.safetensors.parts", status=2).stderr
     damaged = next(iter((tmp_path / "shards.safetensors.parts" / "parts").iterdir()))
     damaged.write_bytes(damaged.read_bytes()[:-9])

@@ -72,8 +72,9 @@ class Folder:
         if known is None and self.path.exists() and not self.path.is_dir():
             raise ValueError(f"-o must name a folder or a file ending in .safetensors or .json, got {shown(self.path)}")
         if known is not None and known["asked"] != json.loads(json.dumps(asked)):
-            other, kind = _difference(known["asked"], asked), "scan" if "scan" in known["asked"] else "fit"
-            raise ValueError(f"{shown(self.path)} holds another {kind} ({other}); name another folder")
+            other, of_scan = _difference(known["asked"], asked), "scan" in known["asked"]
+            words = "scan ({}); delete it or name another sketch" if of_scan else "fit ({}); name another folder"
+            raise ValueError(f"{shown(self.path)} holds another {words.format(other)}")
         self.parts.mkdir(parents=True, exist_ok=True)
         self.claims.path.mkdir(exist_ok=True)
         listed = [dataclasses.asdict(task) for task in tasks]
