@@ -21,12 +21,13 @@ from .bins import BITS, Bins
 from .counting import count_bins
 from .fitting import select_tensors, stored_size
 from .folder import Folder, Task
+from .opening import open_model
 from .part_files import Tables
 from .patterns import Patterns, count_patterns, countable
 from .running import Shard, run
 from .sketch import Sketch, TensorSketch
 from .sketch_tables import described, packed, unpacked
-from .tasks import absolute, fingerprint, model_name, open_model, part_name
+from .tasks import absolute, fingerprint, model_name, part_name, what_is_chosen
 
 # Elements that one task counts: a second of work. What a part holds does not depend on it, nor does the whole.
 _TASK = 1 << 28
@@ -95,12 +96,7 @@ class ScanWork:
 
     def about(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """What the plan says beside the tasks."""
-        return {
-            "left_out": [[info.name, reason] for info, reason in self.selected if reason],
-            "no_tensors": dict(self.checkpoint.skipped),
-            "failed": dict(failed),
-            "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in self.selected if not reason},
-        }
+        return what_is_chosen(self.checkpoint, self.selected, failed)
 
     def knows(self, task: Task) -> bool:
         """Whether this process sees the input, the plan and the version that a task was made for."""

@@ -18,13 +18,13 @@ import numpy as np
 from .._check import shown
 from .._files import atomic_open
 from .._version import __version__
-from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
 from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.sources import ReadError, is_url
 from .fitting import Largest, select_tensors, stored_size
-from .folder import PLAN, Folder, Task
+from .folder import Folder, Task
+from .opening import open_model
 from .part_files import Tables, as_tables
 from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
 from .recipe import Recipe, cut
@@ -104,12 +104,7 @@ class Work:
 
     def about(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """What the plan says beside the tasks."""
-        return {
-            "left_out": [[info.name, reason] for info, reason in self.selected if reason],
-            "no_tensors": dict(self.checkpoint.skipped),
-            "failed": dict(failed),
-            "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in self.selected if not reason},
-        }
+        return what_is_chosen(self.checkpoint, self.selected, failed)
 
     def tasks(self) -> tuple[list[Task], dict[str, str]]:
         """All tasks in the order of the tensors, and why others cannot be fitted at all."""
@@ -184,6 +179,19 @@ class Work:
         return fingerprint(asked, info, begin, end, stamps, weights)
 
 
+def what_is_chosen(
+    checkpoint: Checkpoint, selected: Iterable[tuple[TensorInfo, str]], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """Of a plan: the tensors that have tasks, and why others have none."""
+    every = list(selected)
+    return {
+        "left_out": [[info.name, reason] for info, reason in every if reason],
+        "no_tensors": dict(checkpoint.skipped),
+        "failed": dict(failed),
+        "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in every if not reason},
+    }
+
+
 class SharedLargest(Largest):
     """Largest magnitudes that are written down, so that of many workers one reads a tensor for its own."""
 
@@ -219,39 +227,6 @@ def part_name(name: str, begin: int, end: int, mark: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-120:]
     return f"{plain}-{begin}-{end}-{mark}.safetensors"
-
-
-# Ends of the names that `qerror fit` writes.
-_RESULTS = (".scale", ".shift", ".zero_point", ".tensor_scale", ".codes")
-
-
-def open_model(model: str | tuple[str, ...]) -> Checkpoint:
-    """`open_checkpoint`, but for what this library made of a model: that is no model.
-
-    Raises
-    ------
-    ValueError
-        As `open_checkpoint`; for a folder or file with scales, for a sketch and its parts.
-    """
-    if isinstance(model, str) and (Path(model) / PLAN).is_file():
-        plan = Folder(model).plan()
-        source, place = shown(plan["model"], 60), shown(model, 60)
-        if "scan" in plan["asked"]:
-            raise ValueError(f"{place} holds the parts of a scan, not a model; name the model, {source}")
-        raise ValueError(
-            f"{place} is what `qerror fit` made of {source}: scales, no weights; `qerror collect` prints its report, "
-            "fit and scan take the model"
-        )
-    checkpoint = open_checkpoint(model)
-    said, place = checkpoint.metadata, shown(checkpoint.path, 60)
-    if "qerror_sketch" in said:
-        raise ValueError(f"{place} is a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
-    if said.get("made_by", "").startswith("qerror") and all(name.endswith(_RESULTS) for name in checkpoint):
-        raise ValueError(
-            f"{place} holds scales that `qerror fit` made of {shown(said.get('source', 'a model'), 60)}, no weights; "
-            "name the model, and --scales FILE compares with them"
-        )
-    return checkpoint
 
 
 def open_work(job: Job) -> Work:
