@@ -16,4 +16,4 @@ from ._lazy import attach
 from ._version import __version__ as __version__
 
 # The public names stand in `__init__.pyi`, once: type checkers and editors read it, and so does this line.
-__getattr__, __dir__, __all__ = attach(__name__, __file__)
+__getattr__, __dir__, __all__ = attach(__name__, __file__, {"training": "torch"})

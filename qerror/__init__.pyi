@@ -66,6 +66,8 @@ from .results import EntropyCoded as EntropyCoded
 from .results import ErrorTerms as ErrorTerms
 from .results import FitResult as FitResult
 from .results import LossLadder as LossLadder
+from .results import LossScaleResult as LossScaleResult
+from .results import LossTerms as LossTerms
 from .results import Minimum as Minimum
 from .results import OctaveAverage as OctaveAverage
 from .results import RateDistortion as RateDistortion

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 
-def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def attach(
+    package: str, file: str, needs: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package whose stub beside `file` has only relative imports.
 
     ``from . import room`` makes a module an attribute, ``from .room.shelf import name as name`` a name public.
+    `needs` says what has to be installed for a module.
     """
     rooms: set[str] = set()
     homes: dict[str, str] = {}
@@ -34,4 +39,9 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         setattr(sys.modules[package], name, value)
         return value
 
-    return __getattr__, lambda: sorted({*homes, *rooms}), sorted(homes)
+    def __dir__() -> list[str]:
+        # What cannot be imported here is no member for help, completion and `inspect.getmembers`, which read them all.
+        missing = {room for room in rooms if (need := needs.get(room)) and importlib.util.find_spec(need) is None}
+        return sorted({*homes, *rooms} - missing)
+
+    return __getattr__, __dir__, sorted(homes)

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import html
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
+
+
+def html_table(rows: Iterable[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> str:
+    """An HTML table for notebooks; the first cell of a row names it.
+
+    Examples
+    --------
+    >>> html_table([("mse", 0.5)], caption="a < b")
+    '<table><caption>a &lt; b</caption><tr><th>mse</th><td>0.5</td></tr></table>'
+    """
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    head = "".join(f"<th>{html.escape(word)}</th>" for word in header)
+    lines = [f"<tr>{head}</tr>"] if header else []
+    for name, *cells in rows:
+        texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+        lines.append(f"<tr><th>{html.escape(str(name))}</th>{texts}</tr>")
+    return f"<table>{title}{''.join(lines)}</table>"
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:

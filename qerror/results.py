@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import html
 import itertools
 import math
 from typing import Any
 
 import numpy as np
+
+from ._text import html_table
 
 
 class Status(enum.Enum):
@@ -46,7 +47,7 @@ def _decibels(power: Any, mse: Any) -> Any:
 
 
 class _Readable:
-    """A dataclass repr with one aligned line a field."""
+    """A dataclass repr with one aligned line a field; every line is named by the attribute that it shows."""
 
     def _lines(self) -> dict[str, str]:
         raise NotImplementedError
@@ -56,6 +57,9 @@ class _Readable:
         width = max(map(len, lines))
         body = "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
         return f"{type(self).__name__}\n{body}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._lines().items(), caption=type(self).__name__)
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -97,6 +101,42 @@ class ErrorTerms(_Readable):
 
     def _lines(self) -> dict[str, str]:
         names = ("mse", "clipping", "rounding", "bias", "cross", "power", "mean", "sqnr_db")
+        return {name: _number(getattr(self, name)) for name in names}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LossTerms(_Readable):
+    """The error of a quantizer by another loss than the square, |e|^p, as additive terms of one broadcast shape.
+
+    Attributes
+    ----------
+    clipping : float or ndarray
+        E|x - Q(x)|^p over x beyond the end levels; units of x to the power p.
+    rounding : float or ndarray
+        The same between the end levels.
+    size : float or ndarray
+        E|x|^p.
+    exponent : float
+        p.
+    """
+
+    clipping: Any
+    rounding: Any
+    size: Any
+    exponent: float
+
+    @property
+    def loss(self) -> Any:
+        """Clipping + rounding = E|x - Q(x)|^p; infinite where a tail is too heavy for it."""
+        return self.clipping + self.rounding
+
+    @property
+    def snr_db(self) -> Any:
+        """(20 / p) log10(size / loss): the ratio of the p-norms of signal and error, for p = 2 the SQNR."""
+        return 2.0 / self.exponent * _decibels(self.size, self.loss)
+
+    def _lines(self) -> dict[str, str]:
+        names = ("loss", "clipping", "rounding", "size", "snr_db", "exponent")
         return {name: _number(getattr(self, name)) for name in names}
 
 
@@ -193,9 +233,42 @@ class ScaleResult(_Readable):
         pairs = {"range": self.range, "interval_1pct": self.interval_1pct}
         lines = {name: _number(getattr(self, name)) for name in ("scale", "shift", "clip")}
         lines |= {name: f"{_number(low)} to {_number(high)}" for name, (low, high) in pairs.items()}
-        lines |= {"mse": _number(self.error.mse), "sqnr_db": _number(self.error.sqnr_db)}
+        lines |= {f"error.{name}": _number(getattr(self.error, name)) for name in ("mse", "sqnr_db")}
         if isinstance(self.minima, tuple):
             lines["minima"] = f"{len(self.minima)} at scale " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
+        return {**lines, "status": "; ".join(statuses)}
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LossScaleResult(_Readable):
+    """The scale of least E|x - Q(x)|^p.
+
+    Attributes
+    ----------
+    scale, shift : float or ndarray
+        Units of x; the values are shift + scale * levels.
+    clip : float or ndarray
+        scale * max(abs(levels)).
+    range : tuple of (lower, upper)
+        The end values.
+    error : LossTerms
+        At this scale.
+    status : Status or object ndarray of Status
+        What is proven; its value is the message.
+    """
+
+    scale: Any
+    shift: Any
+    clip: Any
+    range: tuple[Any, Any]
+    error: LossTerms
+    status: Any
+
+    def _lines(self) -> dict[str, str]:
+        statuses = np.unique([str(status) for status in np.atleast_1d(np.asarray(self.status, object)).ravel()])
+        lines = {name: _number(getattr(self, name)) for name in ("scale", "shift", "clip")}
+        lines["range"] = f"{_number(self.range[0])} to {_number(self.range[1])}"
+        lines |= {name: _number(getattr(self.error, name)) for name in ("loss", "snr_db", "exponent")}
         return {**lines, "status": "; ".join(statuses)}
 
 
@@ -235,9 +308,9 @@ class BlockScaleResult(_Readable):
         return end
 
     def _lines(self) -> dict[str, str]:
-        lines = {"format": self.form.name, "scale": _number(self.scale), "constant": f"{self.constant:.9g}"}
+        lines = {"form": self.form.name, "scale": _number(self.scale), "constant": f"{self.constant:.9g}"}
         lines |= {} if self.threshold is None else {"threshold": f"{self.threshold:.9g}"}
-        lines |= {"mse": _number(self.error.mse), "sqnr_db": _number(self.error.sqnr_db)}
+        lines |= {f"error.{name}": _number(getattr(self.error, name)) for name in ("mse", "sqnr_db")}
         lines["minima"] = f"{len(self.minima)} at {self.free} " + ", ".join(f"{m.scale:.6g}" for m in self.minima[:6])
         return {**lines, "status": str(self.status)}
 
@@ -425,7 +498,7 @@ class SimulatedTerms(_Readable):
     def _lines(self) -> dict[str, str]:
         names = ("mse", "clipping", "rounding", "bias", "cross", "power", "mean")
         said = ((name, getattr(self.estimate, name), getattr(self.stderr, name)) for name in names)
-        lines = {name: f"{_number(value)} +- {_number(error)}" for name, value, error in said}
+        lines = {f"estimate.{name}": f"{_number(value)} +- {_number(error)}" for name, value, error in said}
         lines |= {"n": str(self.n), "rng": str(self.rng)}
         return lines | ({"reason": self.reason} if self.reason else {})
 
@@ -673,11 +746,9 @@ class LossLadder:
         return "\n".join([*lines, f"  {'in all':{width}}  {'':7}  {self.total_db:7.3f}"])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(row['rung'])}</td><td>{row['sqnr_db']:.3f}</td><td>{row['lost_db']:.3f}</td>"
-            f"<td>{row['status'].lower()}</td></tr>"
+        rows = [
+            (row["rung"], f"{row['sqnr_db']:.3f}", f"{row['lost_db']:.3f}", row["status"].lower())
             for row in self.to_dict()["rungs"]
-        )
-        title = html.escape(f"{self.format}, {self.bits:g} bits a value: {self.total_db:.3f} dB from Shannon's limit")
-        head = "<tr><th></th><th>SQNR dB</th><th>lost dB</th><th>status</th></tr>"
-        return f"<table><caption>{title}</caption>{head}{rows}</table>"
+        ]
+        title = f"{self.format}, {self.bits:g} bits a value: {self.total_db:.3f} dB from Shannon's limit"
+        return html_table(rows, ("", "SQNR dB", "lost dB", "status"), title)

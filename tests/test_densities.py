@@ -653,7 +653,20 @@ def test_names_round_trip(name: str) -> None:
 def test_names_are_forgiving() -> None:
     assert qe.density(" Student_T : DF = 5 ").name == "student-t:df=5"
     assert qe.density("normal").name == "gaussian"
-    assert repr(qe.density("t:df=2.5")) == "StudentT('student-t:df=2.5')"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gaussian()",
+        "Laplace(mean=0.5, std=2)",
+        "StudentT(df=2.5)",
+        "GeneralizedGaussian(beta=0.5)",
+        "Gaussian(std=[1, 2])",
+    ],
+)
+def test_short_ones_show_what_makes_them_again(text: str) -> None:
+    assert repr(eval("qe." + text)) == text
 
 
 @pytest.mark.parametrize(

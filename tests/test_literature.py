@@ -221,6 +221,23 @@ def test_findings(rows: list) -> None:
     # StatQAT's formula takes the wrong basin on E3M0: 14.13 dB where 14.23 is possible.
     assert of(rows, "StatQAT: analytic", "e3m0")[0].lost_db == pytest.approx(0.1, abs=0.01)
     assert of(rows, "NF3")[0].verdict is Verdict.EXACT
+    # AF4 has the best levels of each half between 0 and 1: where 0 is a level, too, they lie elsewhere.
+    assert of(rows, "AF4, each half without 0")[0].verdict is Verdict.EXACT
+    assert of(rows, "AF4", 64)[0].verdict is Verdict.OFF
+
+
+def test_what_another_power_of_the_error_costs(rows: list) -> None:
+    """Against casting a million quantiles of the density."""
+    x = np.asarray(qe.Gaussian().quantile((np.arange(1_000_000) + 0.5) / 1_000_000))
+    row = of(rows, "llm-compressor: norm of the MSE observer, Gaussian", "int4")[0]
+
+    def loss(clip: float) -> float:
+        return float((np.abs(x - qe.fake_quantize(x, "int4", clip / 8)) ** 2.4).mean())
+
+    assert loss(row.value) < min(loss(0.99 * row.value), loss(1.01 * row.value))
+    mse = [float(np.square(x - qe.fake_quantize(x, "int4", clip / 8)).mean()) for clip in (row.value, row.exact)]
+    assert row.lost_db == pytest.approx(10 * math.log10(mse[0] / mse[1]), abs=1e-3)
+    assert row.lost_db == pytest.approx(0.1075, abs=5e-5)
 
 
 def test_no_setting_beats_the_optimum(rows: list) -> None:

@@ -3,12 +3,14 @@
 from ..files.checkpoint import open_checkpoint as open
 from .collecting import collect
 from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
+from .planning import Plan, plan, read_plan
 from .recipe import Recipe
+from .reporting import report
 from .scanning import scan
 from .sketch import Sketch, TensorSketch, load_sketch
 from .verbs import fit
 
 __all__ = [
-    "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "fit", "fit_tensors", "load_sketch",
-    "open", "scan", "select_tensors",
+    "Plan", "Recipe", "Sketch", "TensorFit", "TensorSketch", "checkpoint_total", "collect", "fit", "fit_tensors",
+    "load_sketch", "open", "plan", "read_plan", "report", "scan", "select_tensors",
 ]  # fmt: skip

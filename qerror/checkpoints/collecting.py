@@ -24,7 +24,7 @@ from .folder import Folder, Task
 from .part_files import as_part, codes_of
 from .parts import Part, joined_parts
 from .recipe import Recipe, shared_scales
-from .report import finite, report
+from .rows import finite, report
 from .running import check_complete
 from .tasks import model_name
 
@@ -67,7 +67,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
         for grid in recipe.grids
     }
     try:
-        for info, part, mine in _tensors(folder, tasks, infos):
+        for info, part, mine in joined_tensors(folder, tasks, infos):
             if isinstance(part, str):
                 done.append(TensorFit(info, failed=part))
                 continue
@@ -90,7 +90,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     return done, plan
 
 
-def _tensors(
+def joined_tensors(
     folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]
 ) -> Iterator[tuple[TensorInfo, Part | str, list[Task]]]:
     """Each tensor with its parts as one (without codes), or why it could not be fitted, and its tasks."""

@@ -13,7 +13,7 @@ from ..tensors.arguments import resolve_format
 from ..tensors.fitting import fit
 from .parts import FormatPart
 from .patterns import Patterns
-from .recipe import Recipe
+from .recipe import Recipe, split_format
 
 # What a group may have in place of a scale of the rule's own.
 UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
@@ -37,7 +37,7 @@ def from_patterns(counts: Patterns, grid: str, recipe: Recipe) -> FormatPart:
 
 def fit_patterns(counts: Patterns, grid: str, rule: str, options: Mapping[str, Any]) -> FitResult:
     """`qerror.fit` of all values with one scale, from how often each of them is there."""
-    shift = options.get("shift", 0.0)
+    shift, grid = options.get("shift", 0.0), split_format(grid)[0]
     # Symmetric grids see magnitudes only; so does the search in `fit`.
     folded = rule == "optimal" and not isinstance(shift, str) and not np.any(shift)
     folded = folded and "zero_point" not in options and resolve_format(grid, None, None, None).grid.half is not None

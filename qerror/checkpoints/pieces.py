@@ -17,15 +17,13 @@ from ..casting.cast import quantize
 from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
 from ..files.sources import ReadError
-from ..grids.formats import grid as as_grid
-from ..tensors.arguments import resolve_format
 from ..tensors.fitting import evaluate, fit
 from .counting import count_bins, exact_best
 from .moments import Moments, joined, moments_of
 from .parts import FormatPart, Part, joined_parts
 from .pattern_fits import SORTED, UNUSUAL, from_patterns, stored_scales, unusual_groups
 from .patterns import count_patterns, countable, patterns_of
-from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights
+from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights, split_format
 from .weights import ElementWeights
 
 # What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece (measured: 10 to 75 MB),
@@ -154,8 +152,7 @@ class Fitting:
         full = self.recipe.full_scale(grid)
         if full is None:
             return {}
-        options = self.recipe.of(grid)
-        form = resolve_format(grid, *(options.get(key) for key in ("axis", "block_size", "scale_format")))
+        form = self.recipe.form(grid)
         largest = self.largest(name)
         # A NaN is refused where the values are looked at.
         return {} if math.isnan(largest) else {"tensor_scale": tensor_scale_of(largest, form.grid, full)}
@@ -174,7 +171,7 @@ class Fitting:
         weight = float(values.size if weights is None else np.broadcast_to(weights, values.shape).sum())
         power, groups, arrays = 0.0, 0, {}
         for rule in recipe.every_rule:
-            found = fit(values, grid, rule=rule, weights=weights, measure=False, **options)
+            found = fit(values, split_format(grid)[0], rule=rule, weights=weights, measure=False, **options)
             total = found.total
             mse[rule], unusual[rule] = float(total.mse) * weight, unusual_groups(found)
             if rule == recipe.rules[0]:
@@ -208,6 +205,7 @@ class Fitting:
             unit = groups.tile[0] if how.leading == 1 else 1
             pair = [each[rows[0] // unit : -(-rows[1] // unit)] for each in own]
         scale, shift = pair
+        grid = split_format(grid)[0]
         return float(evaluate(values, grid, scale, shift, weights=weights, measure=False, **layout).total.mse)
 
     def _whole(self, info: TensorInfo, how: Cut, weights: Weighting, progress: Callable[[int], None] | None) -> Part:
@@ -229,7 +227,7 @@ class Fitting:
         shift = float(self.recipe.options.get("shift", 0.0))
         for name in how.whole:
             scale, mse, status = exact_best(
-                *(self.checkpoint, info, bins, as_grid(name), shift), memory=self.memory - BASE_MEMORY
+                *(self.checkpoint, info, bins, self.recipe.form(name).grid, shift), memory=self.memory - BASE_MEMORY
             )
             unusual = {status.name: 1} if status in UNUSUAL else {}
             arrays = {"scale": np.asarray(scale), "shift": np.asarray(shift)}
@@ -257,7 +255,7 @@ class Fitting:
 
     def _codes(self, info: TensorInfo, grid: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Codes of a tensor with one scale, piece by piece."""
-        form, step = as_grid(grid), 1 << 20
+        form, step = self.recipe.form(grid).grid, 1 << 20
         at: dict[str, Any] = {"shift": float(arrays["shift"])}
         if "zero_point" in arrays:
             at = {"zero_point": int(arrays["zero_point"])}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .._check import listed, shown
 from ..files.elements import TensorInfo
 from ..grids.block_formats import BlockFormat, as_format
-from ..tensors.arguments import resolve_format
+from ..tensors.arguments import Format, resolve_format
 from ..tensors.fitting import fit
 from ..tensors.groups import Groups, make_groups
 from .weights import ElementWeights
@@ -35,6 +35,7 @@ _FUSED = (
     "*.self.{query,key,value}.weight",
 )
 _LAYOUT = ("axis", "block_size", "scale_format")
+_AXIS = ":axis="
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Recipe:
     Attributes
     ----------
     grids, rules : tuple of str
-        The first rule's scales are described and written.
+        The first rule's scales are described and written. A grid may bring its axis, as in "int8:axis=0".
     options : dict
         Of `qerror.fit`: axis, block_size, block_axis, shift, zero_point, scale_format, sign. The first, second and last
         but one are for the grids among the formats only: block formats bring their own.
     codes : bool
         Whether the quantized tensors are wanted, too.
     together : tuple of str
-        Patterns of names: tensors that match one alike, but for [...] and {a,b} in it, share their tensor scale.
+        Patterns of names: tensors that match one alike, but for [...], {a,b} and ** in it, share their tensor scale.
     """
 
     grids: tuple[str, ...]
@@ -72,24 +73,30 @@ class Recipe:
 
     def of(self, grid: str) -> dict[str, Any]:
         """The options for one of the formats."""
-        own = isinstance(as_format(grid), BlockFormat) and len(self.grids) > 1
-        return {key: value for key, value in self.options.items() if not (own and key in _LAYOUT)}
+        name, axis = split_format(grid)
+        if axis is not None:
+            own = {key: value for key, value in self.options.items() if key not in ("axis", "block_size")}
+            return own | {"axis": axis}
+        own_layout = isinstance(as_format(name), BlockFormat) and len(self.grids) > 1
+        return {key: value for key, value in self.options.items() if not (own_layout and key in _LAYOUT)}
+
+    def form(self, grid: str) -> Format:
+        """One of the formats: its elements, blocks and stored scales."""
+        options = self.of(grid)
+        return resolve_format(split_format(grid)[0], *(options.get(key) for key in _LAYOUT))
 
     def full_scale(self, grid: str) -> float | None:
         """What the largest block scale becomes where the format has a tensor scale."""
-        options = self.of(grid)
-        return resolve_format(grid, *(options.get(key) for key in _LAYOUT)).full_scale
+        return self.form(grid).full_scale
 
     def groups(self, grid: str, shape: tuple[int, ...]) -> Groups:
         """The groups of a tensor of this shape."""
-        options = self.of(grid)
-        form = resolve_format(grid, *(options.get(key) for key in _LAYOUT))
-        return make_groups(shape, options.get("axis"), form.block_size, options.get("block_axis", -1))
+        options, size = self.of(grid), self.form(grid).block_size
+        return make_groups(shape, options.get("axis"), size, options.get("block_axis", -1))
 
     def first_block_axis(self, grid: str, shape: tuple[int, ...]) -> int:
         """The first axis that is cut into blocks; the number of axes where none is."""
-        options = self.of(grid)
-        size = resolve_format(grid, *(options.get(key) for key in _LAYOUT)).block_size
+        options, size = self.of(grid), self.form(grid).block_size
         if size is None:
             return len(shape)
         at = options.get("block_axis", -1)
@@ -106,10 +113,10 @@ class Recipe:
                 f"together is for formats with a tensor scale, as nvfp4, and {self.grids[0]} has none; leave it out"
             )
         for grid in self.grids:
-            options = self.of(grid)
+            options = self.of(check_format(grid))
             trial = {**options, "axis": None} if "axis" in options else options
             for rule in self.rules:
-                fit(np.array([[-1.0, 0.5, 1.0]]), grid, rule=rule, **{**trial, "block_axis": -1})
+                fit(np.array([[-1.0, 0.5, 1.0]]), split_format(grid)[0], rule=rule, **{**trial, "block_axis": -1})
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for the fingerprint of what is computed."""
@@ -120,6 +127,37 @@ class Recipe:
             "codes": self.codes,
             "together": list(self.together),
         }
+
+
+def split_format(text: str) -> tuple[str, int | None]:
+    """The name of a format, and the axis that keeps its own scales where the text says so.
+
+    Examples
+    --------
+    >>> split_format("int8:axis=0"), split_format("int4_g128")
+    (('int8', 0), ('int4_g128', None))
+    """
+    name, mark, axis = text.partition(_AXIS)
+    if not mark:
+        return name, None
+    try:
+        return name, int(axis)
+    except ValueError:
+        raise ValueError(f"formats must end in an axis such as :axis=0, got {shown(text)}") from None
+
+
+def check_format(text: str) -> str:
+    """Return the text of a format: the name of a grid, with its axis perhaps, or of a block format.
+
+    Raises
+    ------
+    ValueError
+        For names that are not known, and for block formats with an axis.
+    """
+    name, axis = split_format(text)
+    if isinstance(as_format(name), BlockFormat) and axis is not None:
+        raise ValueError(f"axis must be left out with {name}, which brings its own blocks, got {shown(text)}")
+    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +290,12 @@ def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tu
     >>> names = ["l.0.q_proj.w", "l.0.k_proj.w", "l.1.q_proj.w"]
     >>> grouped_names(names, ["*.{q,k,v}_proj.w"])["l.0.q_proj.w"]
     ('l.0.q_proj.w', 'l.0.k_proj.w')
+
+    All experts of a layer, however many: ** stands for anything, and need not be alike.
+
+    >>> names = ["l.0.experts.0.up", "l.0.experts.31.up", "l.1.experts.0.up"]
+    >>> grouped_names(names, ["l.*.experts.**"])["l.0.experts.0.up"]
+    ('l.0.experts.0.up', 'l.0.experts.31.up')
     """
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
@@ -268,7 +312,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(_expression(pattern), re.DOTALL)
     except re.error as error:
-        known = "patterns with * ? [abc] {a,b}"
+        known = "patterns with * ** ? [abc] {a,b}"
         raise ValueError(f"together must hold {known}, got {shown(pattern)} ({error})") from None
 
 
@@ -279,7 +323,10 @@ def _expression(pattern: str) -> str:
         mark = pattern[at]
         closing = {"[": "]", "{": "}"}.get(mark)
         end = pattern.find(closing, at) if closing else -1
-        if mark == "*":
+        if pattern.startswith("**", at):
+            out += ".*"
+            at += 1
+        elif mark == "*":
             out += "(.*)"
         elif mark == "?":
             out += "(.)"

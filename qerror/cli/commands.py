@@ -54,6 +54,8 @@ COMMANDS = {
         "ladder",
         "What each GRID loses, step by step, from Shannon's limit to its scale in use.",
     ),
+    "plan": ("planning", "plan", "Choose a format for each tensor of MODEL: the least error within a budget."),
+    "report": ("reporting", "report", "Write a page about MODEL that opens in any browser, without network."),
     "scale": ("computing", "scale", "Optimal scale of each GRID, with its error."),
     "scan": ("sketching", "scan", "Read MODEL once and write a SKETCH of it that answers for any format."),
     "table": (
@@ -80,6 +82,8 @@ COMMANDS = {
         "qerror ladder int4 mxfp4",
         "qerror formats e2m1",
         "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax --rule optimal",
+        "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
+        "qerror report MODEL_DIR --plan plan.json -o report.html",
         "qerror table --grids int4 e2m1 -o scales.h",
         "qerror audit",
         "qerror verify --n 1e6",

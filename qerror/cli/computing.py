@@ -9,7 +9,7 @@ import qerror as qe
 
 from ..files import example_checkpoint
 from ..grids.block_formats import as_format
-from .options import certify_option, examples, shift_option
+from .options import certify_option, examples, loss_option, shift_option
 from .render import print_json, print_legend, print_table, with_progress
 from .rows import (
     DEMO_FORMATS,
@@ -21,6 +21,7 @@ from .rows import (
     format_rows,
     ladder_rows,
     level_rows,
+    loss_row,
     ranked,
     scale_row,
     with_limits,
@@ -38,25 +39,31 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
     epilog=examples(
         "qerror scale int4 e2m1",
         "qerror scale int8 --density student-t:df=5 --shift mean",
+        "qerror scale int4 int8 --loss 2.4",
         "qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json",
     )
 )
 @click.argument("grids", metavar="GRID...", nargs=-1, required=True)
 @shift_option
+@loss_option
 @certify_option
 @computes
 def scale(
     grids: tuple[str, ...],
     shift: Any,
+    loss: Any,
     certify: bool | None,
     request: Request,
 ) -> None:
     """Optimal scale of each GRID, with its error.
 
     The scale s gives the representable values z + s * levels the least mean squared error. "1% from ... to" are
-    the scales around it that cost at most 1% more.
+    the scales around it that cost at most 1% more. Of another loss "MSE lost" is what its best scale costs.
     """
     options = _options(request, shift)
+    if loss not in ("squared", 2.0):
+        _print_losses(grids, loss, options, certify, request)
+        return
     rows = _scale_rows(request.source, grids, options, certify)
     if request.as_json:
         print_json("scale", rows, density=request.source.title, **options)
@@ -226,6 +233,25 @@ def demo(as_json: bool) -> None:
     for source, rows in tables:
         print_table(_title(source, options), rows, _DEMO_COLUMNS)
     print_legend([row for _, rows in tables for row in rows])
+
+
+def _print_losses(
+    names: Sequence[str], loss: Any, options: dict[str, Any], certify: bool | None, request: Request
+) -> None:
+    for option, usual in (("model", "exact"), ("rounding", "nearest")):
+        if options[option] != usual:
+            raise ValueError(f"--{option} must be {usual} for another loss than squared, got {options[option]}")
+    for name in names:
+        qe.grid(name)
+    density, shift = request.source.density, options["shift"]
+    rows = [loss_row(density, name, loss=loss, shift=shift, certify=certify) for name in with_progress(names)]
+    if request.as_json:
+        print_json("scale", rows, density=request.source.title, loss=loss, **options)
+        return
+    said = "|e|" if loss in ("absolute", 1.0) else f"|e|^{loss:g}"
+    columns = ("grid", "bits", "scale", "clip", "loss", "snr_db", "mse_lost_db", "status")
+    print_table(f"loss {said}, {_title(request.source, options)}", rows, _with_shift(columns, rows))
+    print_legend(rows)
 
 
 def _options(request: Request, shift: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 from .._check import plain
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.recipe import shared_scales
-from ..checkpoints.report import report, row, totals
+from ..checkpoints.rows import report, row, totals
 from .render import print_json, print_table, say
 
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")

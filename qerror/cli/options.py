@@ -28,6 +28,26 @@ shift_option = click.option(
 )
 
 
+def _parse_loss(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
+    """Turn the option's text into a number where it is no name of a loss."""
+    if value in ("squared", "absolute"):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"--loss must be squared, absolute or a power from 1 to 4, got {value!r}") from None
+
+
+loss_option = click.option(
+    "--loss",
+    callback=_parse_loss,
+    default="squared",
+    show_default=True,
+    metavar="P",
+    help="What an error e counts: squared, absolute, or |e|^P for a power P from 1 to 4.",
+)
+
+
 certify_option = click.option(
     "--certify",
     is_flag=True,

@@ -21,7 +21,7 @@ from rich.table import Table
 import qerror as qe
 
 from .._check import plain
-from ..checkpoints.report import finite
+from ..checkpoints.rows import finite
 
 T = TypeVar("T")
 
@@ -56,9 +56,14 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "clipping": ("clipping", "#.4g"),
     "rounding": ("rounding", "#.4g"),
     "mse": ("MSE", "#.6g"),
+    "loss": ("mean loss", "#.6g"),
+    "snr_db": ("SNR dB", ".3f"),
+    "mse_lost_db": ("MSE lost dB", ".4f"),
     "bias": ("bias", "s"),
     "sqnr_db": ("SQNR dB", ".3f"),
     "optimal_sqnr_db": ("best SQNR dB", ".3f"),
+    "power_db": ("power / error dB", ".3f"),
+    "share": ("% of error", ".1f"),
     "excess_db": ("lost dB", ".4f"),
     "behind_db": ("behind dB", ".3f"),
     "from": ("1% from", "#.4g"),

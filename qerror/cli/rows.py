@@ -73,6 +73,23 @@ def scale_row(
     }
 
 
+def loss_row(density: Any, name: str, *, loss: Any, shift: Any, certify: bool | None = None) -> Row:
+    """Optimal scale of one grid by another loss than the square, and what it costs in dB of the mean squared error."""
+    grid = qe.grid(name)
+    best = qe.optimal_scale(density, grid, loss=loss, shift=shift, certify=certify)
+    return {
+        "grid": grid.name or name,
+        "bits": grid.bits,
+        "scale": float(best.scale),
+        "shift": float(best.shift),
+        "clip": float(best.clip),
+        **{term: float(getattr(best.error, term)) for term in ("clipping", "rounding", "loss", "size", "snr_db")},
+        "mse_lost_db": float(qe.excess_db(density, grid, best.scale, best.shift)),
+        "status": best.status.name,
+        "message": best.status.value,
+    }
+
+
 def _block_scale_row(
     density: Any, form: Any, *, shift: Any, model: Model, rounding: Rounding, certify: bool | None
 ) -> Row:

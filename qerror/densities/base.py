@@ -19,6 +19,9 @@ from .._types import Array
 from . import inversion, quadrature
 from .entropy import entropy_by_quadrature
 
+# Characters of parameters that a repr repeats.
+_SHORT = 60
+
 
 class Density(abc.ABC):
     """A distribution of x, or an array of them.
@@ -270,7 +273,11 @@ class Density(abc.ABC):
         return self.take(np.broadcast_to(index, shape).ravel())
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})" if self.shape == () else f"{type(self).__name__}{self.shape}"
+        kind, (family, _, parameters) = type(self).__name__, self.name.partition(":")
+        if family.replace("-", "") == kind.lower() and len(parameters) <= _SHORT:
+            # What makes it again.
+            return f"{kind}({parameters.replace(',', ', ')})"
+        return f"{kind}({self.name!r})" if self.shape == () else f"{kind}{self.shape}"
 
 
 def check_density(density: Any) -> None:

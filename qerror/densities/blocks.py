@@ -135,6 +135,17 @@ class BlockScaled(Density):
         share = np.stack([shells.around, shells.within, shells.around], axis=-1)
         return np.asarray((moments * share).sum(axis=(1, 2)) + self.tops.lost())
 
+    @property
+    def lost_size(self) -> float:
+        """E|x| of the x whose block has scale 0."""
+        shells = self.shells.select(self.shells.scale == 0)
+        zero = np.zeros(shells.scale.size)
+        ends = np.stack([-shells.outer, -shells.inner, zero, shells.inner, shells.outer], axis=-1)
+        first = np.abs(self.base.cell_moments(ends, np.zeros((zero.size, 4)))[1])
+        share = np.stack([shells.around, shells.within, shells.within, shells.around], axis=-1)
+        none = self.tops.scale == 0
+        return float((first * share).sum() + (self.tops.x * (self.tops.lower + self.tops.upper))[none].sum())
+
     @cached_property
     def _masses(self) -> Array:
         """Point masses at the lower and at the upper ends."""

@@ -54,7 +54,7 @@ def density(name: str | Density) -> Density:
     --------
     >>> import qerror as qe
     >>> qe.density("student-t:df=5")
-    StudentT('student-t:df=5')
+    StudentT(df=5)
     >>> qe.density("mixture(0.9*gaussian; 0.1*gaussian:std=10)").std.item() ** 2
     10.9
     """

@@ -23,7 +23,7 @@ _CUT = 1 << 16
 # Tails up to which asking whether anything is left of the pdf costs more than to integrate nothing.
 _FEW = 32
 # Edges of the panels of a tail, in decay lengths: the mass has gone where twelve nodes no longer resolve it.
-_DOUBLINGS = 2.0 * (2.0 ** np.arange(64) - 1.0)
+DOUBLINGS = 2.0 * (2.0 ** np.arange(64) - 1.0)
 
 
 class _Density(Protocol):
@@ -62,7 +62,8 @@ class _Rows(NamedTuple):
         return _Rows(self.lead, self.edges[rows], self.about[rows], self.origin[rows], self.member[rows])
 
 
-def _rows(density: _Density, edges: Array, about: Array, origin: Array) -> _Rows:
+def cell_rows(density: _Density, edges: Array, about: Array, origin: Array) -> _Rows:
+    """The arguments of `cell_moments` in rows."""
     plain = origin.ndim == 1 and density.shape in {(), origin.shape}
     if plain and edges.shape[:-1] == about.shape[:-1] == origin.shape:
         member = np.arange(origin.size) if density.shape else np.zeros(origin.size, np.intp)
@@ -82,7 +83,7 @@ def _rows(density: _Density, edges: Array, about: Array, origin: Array) -> _Rows
 
 def cell_moments(density: _Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """Moments (3, ..., M) of neighbouring cells about their values; see `Density.cell_moments`."""
-    rows = _rows(density, edges, about, origin)
+    rows = cell_rows(density, edges, about, origin)
     count, cells = rows.about.shape
     panels = density.panels().reshape(math.prod(density.shape), -1)
     step = max(1, _CUT // (cells + panels.shape[-1]))
@@ -99,11 +100,11 @@ def cell_moments(density: _Density, edges: Array, about: Array, origin: Array, l
 
 def atom_moments(density: _Density, edges: Array, about: Array, origin: Array, last: Array | None = None) -> Array:
     """What the point masses add to `cell_moments`."""
-    rows = _rows(density, edges, about, origin)
+    rows = cell_rows(density, edges, about, origin)
     return _atoms(density, rows, last).reshape(3, *rows.lead, about.shape[-1])
 
 
-class _Pieces(NamedTuple):
+class Pieces(NamedTuple):
     """Intervals that no panel edge divides, each of one cell of one row, as a flat list.
 
     `place` counts the cells of all rows. `start` is the lower end, of a tail (what lies outside of the panels) the end
@@ -117,42 +118,44 @@ class _Pieces(NamedTuple):
     about: Array
     origin: Array
 
-    def select(self, index: Index | NDArray[np.bool_]) -> _Pieces:
+    def select(self, index: Index | NDArray[np.bool_]) -> Pieces:
         row, place, start, width, about, origin = self
-        return _Pieces(row[index], place[index], start[index], width[index], about[index], origin[index])
+        return Pieces(row[index], place[index], start[index], width[index], about[index], origin[index])
 
-    def join(self, other: _Pieces) -> _Pieces:
+    def join(self, other: Pieces) -> Pieces:
         row, place = np.concatenate([self.row, other.row]), np.concatenate([self.place, other.place])
-        return _Pieces(row, place, *map(np.concatenate, zip(self[2:], other[2:], strict=True)))
+        return Pieces(row, place, *map(np.concatenate, zip(self[2:], other[2:], strict=True)))
 
 
 def _continuous(density: _Density, panels: Array, rows: _Rows) -> Array:
     """Cut the cells of each row at the panel edges, integrate the pieces, add them up per cell."""
     if density.shape:
         density, panels = density.take(rows.member), panels[rows.member]
-    pieces, tail, sign = _cut(density, panels, rows)
+    pieces, tail, sign = cut(density, panels, rows)
     if tail.row.size > _FEW:
         # Where the pdf has underflowed it stays so.
-        left = _members(density, tail.row).pdf_from(tail.origin, tail.start) > 0
+        left = members_of(density, tail.row).pdf_from(tail.origin, tail.start) > 0
         tail, sign = tail.select(left), sign[left]
     beyond = None
     if tail.row.size:
         pieces, beyond = _with_tail(density, pieces, tail, sign)
-    sums = _add_up(pieces.place, _gauss(density, pieces), rows.about.size)
+    sums = add_up(pieces.place, _gauss(density, pieces), rows.about.size)
     if beyond is not None:
-        sums += _add_up(tail.place, beyond, rows.about.size)
+        sums += add_up(tail.place, beyond, rows.about.size)
     return sums.reshape(3, *rows.about.shape)
 
 
-def _add_up(place: Index, moments: Array, count: int) -> Array:
+def add_up(place: Index, moments: Array, count: int) -> Array:
+    """Sums over the pieces of each cell, for some moments."""
     return np.array([np.bincount(place, weights=part, minlength=count) for part in moments], np.float64)
 
 
-def _members(density: _Density, row: Index) -> _Density:
+def members_of(density: _Density, row: Index) -> _Density:
+    """The density of each piece."""
     return density.take(row) if density.shape else density
 
 
-def _cut(density: _Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Pieces, Array]:
+def cut(density: _Density, panels: Array, rows: _Rows) -> tuple[Pieces, Pieces, Array]:
     """The cells between edges, cut at the panels: what lies between these, the tails, and the sides (+-1) of those.
 
     A piece is placed relative to `origin` (where the cells are exact) or to the mean (where the panels are), whichever
@@ -185,7 +188,7 @@ def _cut(density: _Density, panels: Array, rows: _Rows) -> tuple[_Pieces, _Piece
         centre = np.where(nearer, mean[row] if mean.ndim else mean, centre)
         value = np.where(nearer, value + offset[row], value)
     outside = above | below
-    pieces = _Pieces(row, place, lower, upper - lower, value, centre)
+    pieces = Pieces(row, place, lower, upper - lower, value, centre)
     inside = pieces.select((~outside).nonzero()[0])
     # The end of a bounded support is the last panel edge: there is nothing beyond it.
     first, last = (math.isinf(end) if isinstance(end, float) else np.isinf(end)[row] for end in density.support)
@@ -206,26 +209,26 @@ def _merge(edges: Array, panels: Array, order: Index | None = None) -> tuple[Arr
     return both[np.arange(len(both))[:, None], order], order
 
 
-def _with_tail(density: _Density, pieces: _Pieces, tail: _Pieces, sign: Array) -> tuple[_Pieces, Array | None]:
+def _with_tail(density: _Density, pieces: Pieces, tail: Pieces, sign: Array) -> tuple[Pieces, Array | None]:
     """Add panels that double from the decay length on; and the moments of what a power law has beyond them."""
-    length = _members(density, tail.row).decay_length(tail.origin + tail.start, sign)
-    knots = np.minimum(length[:, None] * _DOUBLINGS[: density.tail_doublings + 1], tail.width[:, None])
+    length = members_of(density, tail.row).decay_length(tail.origin + tail.start, sign)
+    knots = np.minimum(length[:, None] * DOUBLINGS[: density.tail_doublings + 1], tail.width[:, None])
     width = knots[:, 1:] - knots[:, :-1]
     lower = tail.start[:, None] + np.where(sign[:, None] > 0, knots[:, :-1], -knots[:, 1:])
     # Narrow cells end within the first panels: the others are left out.
     member, panel = (width > 0).nonzero()
     row, place, _, _, about, origin = tail.select(member)
-    outer = _Pieces(row, place, lower[member, panel], width[member, panel], about, origin)
+    outer = Pieces(row, place, lower[member, panel], width[member, panel], about, origin)
     return pieces.join(outer), _far(density, tail, sign, knots[:, -1]) if density.power_law else None
 
 
-def _far(density: _Density, tail: _Pieces, sign: Array, end: Array) -> Array | None:
+def _far(density: _Density, tail: Pieces, sign: Array, end: Array) -> Array | None:
     """Moments (3, n) of what a power law has beyond the distance `end`; 0 for tails that are no longer."""
     rest = (end < tail.width).nonzero()[0]
     if not rest.size:
         return None
     row, _, start, width, about, origin = tail.select(rest)
-    members, sign = _members(density, row), sign[rest]
+    members, sign = members_of(density, row), sign[rest]
     beyond = members.far_moments(origin + start + sign * end[rest], origin + about, sign)
     bounded = np.isfinite(width)
     if bounded.any():
@@ -236,7 +239,7 @@ def _far(density: _Density, tail: _Pieces, sign: Array, end: Array) -> Array | N
     return out
 
 
-def _gauss(density: _Density, pieces: _Pieces) -> Array:
+def _gauss(density: _Density, pieces: Pieces) -> Array:
     """Moments (3, n) of the pieces by `density.nodes` nodes each."""
     row, _, lower, width, about, origin = pieces
     half = 0.5 * width
@@ -247,7 +250,7 @@ def _gauss(density: _Density, pieces: _Pieces) -> Array:
         # Nodes first: the sums over them then run along the pieces.
         nodes = points * half[part]
         nodes += middle[part]
-        f = _members(density, row[part]).pdf_from(origin[part], nodes)
+        f = members_of(density, row[part]).pdf_from(origin[part], nodes)
         np.einsum("ij,jk->ik", powers, f, out=sums[:, part])
     # (x - about) = offset + half * node. The difference of two close numbers is exact, the middle is rounded.
     offset = (lower - about) + half

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,11 +13,36 @@ from .._types import Array
 from ..densities.base import Density
 from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
-from ..results import ErrorTerms
+from ..results import ErrorTerms, LossTerms
 from .blocks import block_error, block_probabilities
 from .exact import MODELS, ROUNDINGS, Model, Rounding, flat_terms, flatten, probabilities
+from .losses import Loss, block_loss, expected_loss, exponent_of, only_nearest
 
 
+@overload
+def quantization_error(
+    density: Density,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = ...,
+    shift: ArrayLike = ...,
+    *,
+    rounding: Rounding = ...,
+    model: Model = ...,
+    size: int | None = ...,
+    loss: Literal["squared"] = ...,
+) -> ErrorTerms: ...
+@overload
+def quantization_error(
+    density: Density,
+    grid: Grid | BlockFormat | str,
+    scale: ArrayLike | None = ...,
+    shift: ArrayLike = ...,
+    *,
+    rounding: Rounding = ...,
+    model: Model = ...,
+    size: int | None = ...,
+    loss: Loss,
+) -> ErrorTerms | LossTerms: ...
 def quantization_error(
     density: Density,
     grid: Grid | BlockFormat | str,
@@ -27,7 +52,8 @@ def quantization_error(
     rounding: Rounding = "nearest",
     model: Model = "exact",
     size: int | None = None,
-) -> ErrorTerms:
+    loss: Loss = "squared",
+) -> ErrorTerms | LossTerms:
     """Expected error of rounding a density to shift + scale * levels, or of a block format.
 
     E[(x - Q(x))^2] = sum_k of the integral of (x - q_k)^2 f(x) over cell k, q_k = shift + scale * l_k. Of a block
@@ -52,11 +78,16 @@ def quantization_error(
     size : int, optional
         Of a format with a tensor scale (nvfp4): how many values a tensor has. Expectations are then over tensors with
         their own scales, as their largest magnitudes give them.
+    loss : {"squared", "absolute"} or float
+        What an error e counts: e^2, |e|, or |e|^p for a power p from 1 to 4 (to nearest, by the exact model; of block
+        formats e^2 and |e|). The absolute one is a finite sum of partial moments of order 0 and 1 between levels and
+        thresholds; other powers are integrated, to about 1e-14, and of samples summed.
 
     Returns
     -------
     ErrorTerms
-        Arrays of the broadcast shape (floats where it is ()); of a block format `BlockErrorTerms`.
+        Arrays of the broadcast shape (floats where it is ()); of a block format `BlockErrorTerms`, of another loss than
+        the square `LossTerms`.
         As levels are rounded to float64, the root of `mse` is known to 2^-52 (sqrt(power) + |shift|) and no better: at
         shift 0 an error below 5e-32 of the power may be 0.
 
@@ -74,10 +105,21 @@ def quantization_error(
     0.004883658463
     >>> round(float(qe.quantization_error(qe.Gaussian(), "nf4_g64").mse), 12)
     0.008460052907
+    >>> round(float(qe.quantization_error(qe.Gaussian(), "int4", 0.25, loss="absolute").loss), 12)
+    0.08325997587
     """
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("model", model, MODELS)
     levels = as_format(grid)
+    p = exponent_of(loss)
+    if p != 2:
+        only_nearest(rounding, model)
+        if size is not None:
+            raise ValueError(f"size must be left out with loss {loss!r}, got {shown(size)}")
+        if isinstance(levels, BlockFormat):
+            _no_shift(shift)
+            return block_loss(density, levels, 1.0 if scale is None else scale, p)
+        return expected_loss(density, levels, scale, shift, p)
     if isinstance(levels, BlockFormat):
         _no_shift(shift)
         if size is not None and scale is not None:

@@ -42,6 +42,10 @@ def loss_ladder(
     such blocks); this format at its best scale (block formats: with the best constant or tensor scale, of data the best
     stored scale of each block); and the scale in use (block formats: their own rule). The steps add up to the whole.
 
+    Levels of data are proven to be the best, by a dynamic program over all cuts of the sorted values. Those of
+    densities are a local optimum, the only one of a log-concave density. Limits and levels of a density are computed
+    once and kept as long as the object is.
+
     Limits are for independent values. A block format on data also follows what neighbours have in common, and can be
     above the limit of the values one by one: such a step is negative.
 
@@ -152,7 +156,7 @@ def _ladder(name: str, density: Density, bits: float, rungs: list[Rung]) -> Loss
 
 
 def _book(density: Density) -> Status:
-    """What is proven of Lloyd-Max levels: on samples the best of all."""
+    """What is proven of Lloyd-Max levels: of samples a dynamic program over all cuts leaves no better ones."""
     return Status.LOCAL if density.panels().shape[-1] else Status.EXACT
 
 

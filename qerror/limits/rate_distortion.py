@@ -23,8 +23,8 @@ _OF_SAMPLES = 5e-4
 # while it is sought.
 _NEAR, _CLOSE = 3e-4, 2e-2
 # How near, in nats, a channel is brought to what is asked for.
-_MET = 2e-7
-_MOST_STEPS = 36
+_MET = 2e-9
+_MOST_STEPS, _SECANTS = 44, 12
 # A new slope is started anew where its kernel's width changes by more than this factor.
 _SIMILAR = 1.2
 # Rates that are computed, bits a value.
@@ -186,7 +186,7 @@ class _Steps:
     """
 
     def __init__(self, start: float, most: int) -> None:
-        self._most = most
+        self._most, self._told = most, 0
         self._at, self._slope, self._step = start, -1.0, 0.0
         self._low, self._high = -math.inf, math.inf
         self._before: tuple[float, float] | None = None
@@ -209,6 +209,9 @@ class _Steps:
         if math.isinf(self._low) or math.isinf(self._high):
             step = math.copysign(min(max(abs(step), 2 * abs(self._step)), 1.5), step)
         new = self._at + step
-        if not self._low < new < self._high:
+        self._told += 1
+        # Flat on one side and steep on the other: secants creep.
+        creeps = self._told > _SECANTS and math.isfinite(self._high - self._low)
+        if creeps or not self._low < new < self._high:
             new = 0.5 * (self._low + self._high)
         self._at, self._step = new, new - self._at

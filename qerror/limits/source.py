@@ -13,8 +13,9 @@ from ..densities.base import Density
 
 # Nodes that share a window of reproduction values.
 GROUP = 6
-# What is left out of infinite tails on each side, and how many kernel widths are kept at most.
-_TAIL = 4e-8
+# What is left out of infinite tails on each side: less of densities whose parts may lie so far apart that the rate
+# hardly falls while the error grows a thousandfold. How many kernel widths are kept at most.
+_TAIL, _FINE_TAIL = 4e-8, 1e-13
 _MOST_WIDTHS = 2e5
 # Nodes of a cell that stand for the values of a sample in it.
 _GAUSS = 6
@@ -107,7 +108,8 @@ def _grouped(x: Array, w: Array, width: float) -> tuple[Array, Array]:
 def _ends(density: Density, width: float) -> tuple[float, float]:
     """What is kept of the support."""
     low, high = (float(end) for end in density.support)
-    low, high = max(low, float(density.quantile(_TAIL))), min(high, float(density.isf(_TAIL)))
+    tail = _TAIL if density.unimodal or density.power_law else _FINE_TAIL
+    low, high = max(low, float(density.quantile(tail))), min(high, float(density.isf(tail)))
     mean, reach = float(density.mean), 0.5 * _MOST_WIDTHS * width
     low, high = max(low, mean - reach), min(high, mean + reach)
     if density.has_atoms:

@@ -32,7 +32,7 @@ class _Blocks(NamedTuple):
     weight: Array
 
 
-def block_maximum_codebook(block_size: int, criterion: str, *, signed: bool = False) -> Array:
+def block_maximum_codebook(block_size: int, criterion: str, *, signed: bool = False, zero_added: bool = False) -> Array:
     """The 16 levels of least error: 0 and 1 among them, -1 too unless values are divided by the signed maximum.
 
     Lloyd's iteration on the density of the normalized values: each level is the mean of its cell where errors are
@@ -46,6 +46,8 @@ def block_maximum_codebook(block_size: int, criterion: str, *, signed: bool = Fa
         Mean of |u - Q(u)|, of m |u - Q(u)| or of (m (u - Q(u)))^2 for the normalized value u = x / m.
     signed : bool
         Whether m has the sign of the largest value, which is then always at +1.
+    zero_added : bool
+        Whether the levels of each half are found without 0 among them, which is put in afterwards.
 
     Returns
     -------
@@ -63,8 +65,8 @@ def block_maximum_codebook(block_size: int, criterion: str, *, signed: bool = Fa
     check_choice("criterion", criterion, tuple(CRITERIA))
     exponent, power = CRITERIA[criterion]
     blocks = _blocks(as_int("block_size", block_size, 2, _LONGEST), power)
-    positive = _half(blocks, exponent, 7, fixed_end=True)
-    negative = _half(blocks, exponent, 7 if signed else 6, fixed_end=not signed)
+    positive = _half(blocks, exponent, 7, fixed_end=True, zero_added=zero_added)
+    negative = _half(blocks, exponent, 7 if signed else 6, fixed_end=not signed, zero_added=zero_added)
     return np.concatenate([-negative[:0:-1], positive])
 
 
@@ -108,12 +110,14 @@ def _blocks(block_size: int, power: int) -> _Blocks:
     return _Blocks(m, 0.5 * _LARGEST * weight * density * m**power)
 
 
-def _half(blocks: _Blocks, exponent: int, n_free: int, *, fixed_end: bool) -> Array:
+def _half(blocks: _Blocks, exponent: int, n_free: int, *, fixed_end: bool, zero_added: bool) -> Array:
     """Levels from 0 outwards: 0, `n_free` free ones, and 1 where the end is fixed."""
     levels = np.linspace(0.0, 1.0, n_free + 2)
     levels = levels if fixed_end else levels[:-1]
     for _ in range(20_000):
         middle = 0.5 * (levels[1:] + levels[:-1])
+        if zero_added:
+            middle[0] = 0.0
         edges = middle if fixed_end else np.append(middle, 1.0)
         free = levels[1 : n_free + 1]
         moved = _means(blocks, edges) if exponent == 2 else _towards_medians(blocks, edges, free)

@@ -123,6 +123,13 @@ def _lloyd_max(entry: Entry, at: Any, printed: str) -> Recomputed:
     return _one(at, printed, float(printed), float(exact), _SCALE if entry.quantity == "largest" else _ERROR, None)
 
 
+def _norm(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """The clip of least mean |e|^p, beside that of least squared error."""
+    density, grid = as_density(entry.density), _grid(entry.grid.format(at))
+    found = optimal_scale(density, grid, loss=float(printed.removeprefix("|e|^")))
+    return _used(entry, at, printed, float(found.scale) * grid.absmax)
+
+
 def _quantiles(entry: Entry, at: Any, printed: str) -> Recomputed:
     """NF4's recipe: quantiles at even steps from 1/2 to both ends, one more above than below, over the largest.
 
@@ -192,7 +199,7 @@ def _crest_factor(entry: Entry, at: Any, printed: str) -> Recomputed:
 def _block_maximum(entry: Entry, at: Any, printed: str) -> Recomputed:
     texts = tuple(printed.split())
     value = np.array([float(text) for text in texts])
-    levels = _block_codebook(at, entry.criterion, entry.signed)
+    levels = _block_codebook(at, entry.criterion, entry.signed, entry.zero_added)
     ratio = block_maximum_error(value, at, entry.criterion) / block_maximum_error(levels, at, entry.criterion)
     # An absolute error is an amplitude: 20 dB a decade.
     lost = 20 / CRITERIA[entry.criterion][0] * math.log10(ratio)
@@ -207,6 +214,7 @@ _BY_KIND: dict[str, Callable[[Entry, Any, str], Recomputed]] = {
     "lloyd-max": _lloyd_max,
     "panter-dite": _panter_dite,
     "quantiles": _quantiles,
+    "norm": _norm,
     "block-maximum": _block_maximum,
     "block-end": _block_end,
     "crest-factor": _crest_factor,
@@ -275,5 +283,5 @@ def _best_codebook(density: str, count: int) -> tuple[Grid, ErrorTerms]:
 
 
 @cache
-def _block_codebook(block_size: int, criterion: str, signed: bool) -> Array:
-    return block_maximum_codebook(block_size, criterion, signed=signed)
+def _block_codebook(block_size: int, criterion: str, signed: bool, zero_added: bool) -> Array:
+    return block_maximum_codebook(block_size, criterion, signed=signed, zero_added=zero_added)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ..densities.blocks import BlockScaled
 from ..grids.block_formats import BlockFormat
 from ..grids.grid import Grid
 from .codebook_cells import Cells, cells_of, solve_tridiagonal
+from .loss_codebooks import descend, loss_cells
 
 _MOST_LEVELS = 256
 # Steps of Newton's method, and when it has settled.
@@ -49,7 +51,13 @@ class Codebook(NamedTuple):
 
 
 def block_codebook(
-    density: Density, n_levels: int, block_size: int, *, signed: bool = False, fixed: Sequence[float] = ()
+    density: Density,
+    n_levels: int,
+    block_size: int,
+    *,
+    signed: bool = False,
+    fixed: Sequence[float] = (),
+    power: float = 2.0,
 ) -> Codebook:
     """The levels of least error for values divided by the largest magnitude of their block; see `lloyd_max`.
 
@@ -67,6 +75,8 @@ def block_codebook(
         Divide by the value of largest magnitude with its sign, which then lies at 1.
     fixed : sequence of float
         Levels that stay, such as (-1, 0, 1).
+    power : float
+        2, or 1 for the absolute error, E[g |x / g - Q(x / g)|]: `mse` is then that.
 
     Raises
     ------
@@ -91,8 +101,11 @@ def block_codebook(
     if stays.size >= count or (np.abs(stays) > 1).any():
         raise ValueError(f"fixed must hold fewer than {count} levels, from -1 to 1, got {shown(fixed)}")
     form = BlockFormat(Grid([-1.0, 1.0]), as_int("block_size", block_size, 2), signed=signed)
+    if power not in (1.0, 2.0):
+        raise ValueError(f"loss must be 'squared' or 'absolute' for blocks, got {power:g}")
     blocks = BlockScaled(density, form)
-    found = [_newton(blocks, start, stays) for start in _starts(blocks, count, stays)]
+    blocks = blocks if power == 2.0 else blocks.reweighted(1)
+    found = [_settled(blocks, start, stays, power) for start in _starts(blocks, count, stays)]
     mse = np.array([error for _, error in found])
     order = np.argsort(mse)
     best = mse[order[0]]
@@ -134,6 +147,13 @@ def _starts(blocks: BlockScaled, count: int, stays: Array) -> list[Array]:
 
     even = [placed(split, lambda n: (np.arange(n) + 0.5) / max(n, 1)) for split in sorted(splits)]
     return even + [placed(first.tolist(), rng.random) for _ in range(_RANDOM)]
+
+
+def _settled(blocks: BlockScaled, start: Array, stays: Array, power: float) -> tuple[Array, float]:
+    if power == 2.0:
+        return _newton(blocks, start, stays)
+    free = ~np.isin(start, stays)
+    return descend(functools.partial(loss_cells, blocks, p=power), start, 1.0, free)
 
 
 def _newton(blocks: BlockScaled, levels: Array, stays: Array) -> tuple[Array, float]:

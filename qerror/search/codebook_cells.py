@@ -11,6 +11,8 @@ from ..densities.base import Density
 from ..samples.double_double import two_sum
 
 _NONE = np.empty(0)
+# Systems that are solved in less time than SciPy's solver takes to load.
+_SMALL = 128
 
 
 class Cells(NamedTuple):
@@ -45,8 +47,32 @@ def solve_tridiagonal(diagonal: Array, beside: Array, right: Array) -> Array:
     if right.size <= 8:
         jacobian = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
         return np.asarray(np.linalg.lstsq(jacobian, right, rcond=1e-9)[0], np.float64)
-    # Imported here: only this needs it. A full matrix would cost 100 times as much where BLAS threads wait for cores.
+    if right.size <= _SMALL:
+        return _eliminated(diagonal.tolist(), beside.tolist(), right.tolist())
+    # Imported here: only many levels need it. A full matrix would cost 100 times as much where BLAS threads wait.
     from scipy.linalg import solve_banded
 
     bands = np.stack([np.insert(beside, 0, 0.0), diagonal, np.append(beside, 0.0)])
     return np.asarray(solve_banded((1, 1), bands, right), np.float64)
+
+
+def _eliminated(d: list[float], beside: list[float], x: list[float]) -> Array:
+    """Gauss's elimination with exchange of neighbouring rows, operation by operation that of LAPACK's gtsv."""
+    n, lower, upper, beyond = len(d), list(beside), list(beside), [0.0] * len(d)
+    for i in range(n - 1):
+        if abs(d[i]) >= abs(lower[i]):
+            factor = lower[i] / d[i]
+            d[i + 1] -= factor * upper[i]
+            x[i + 1] -= factor * x[i]
+        else:
+            factor, d[i] = d[i] / lower[i], lower[i]
+            upper[i], d[i + 1] = d[i + 1], upper[i] - factor * d[i + 1]
+            x[i], x[i + 1] = x[i + 1], x[i] - factor * x[i + 1]
+            if i < n - 2:
+                beyond[i], upper[i + 1] = upper[i + 1], -factor * upper[i + 1]
+    for i in range(n - 1, -1, -1):
+        for column, value in ((1, upper), (2, beyond)):
+            if i + column < n:
+                x[i] -= value[i] * x[i + column]
+        x[i] /= d[i]
+    return np.array(x)

@@ -10,13 +10,15 @@ from numpy.typing import ArrayLike
 from .._check import check_choice, check_shift, shown
 from ..densities.base import Density, check_density
 from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
+from ..errors.losses import Loss, exponent_of, only_nearest
 from ..errors.quantization import quantization_error
 from ..grids.block_formats import BlockFormat, as_format
 from ..grids.grid import Grid
-from ..results import BlockScaleResult, ScaleResult
+from ..results import BlockScaleResult, LossScaleResult, ScaleResult
 from .block_scales import Free, best_block_scale, block_errors_to_compare
 from .fixed_shift import scale_at
 from .free_shift import optimal_scale_and_shift
+from .losses import best_scale_of_loss
 
 Shift = Literal["mean", "optimal"]
 
@@ -31,6 +33,7 @@ def optimal_scale(
     rounding: Rounding = ...,
     certify: bool | None = ...,
     free: Free | None = ...,
+    loss: Literal["squared"] = ...,
 ) -> ScaleResult: ...
 @overload
 def optimal_scale(
@@ -42,7 +45,20 @@ def optimal_scale(
     rounding: Rounding = ...,
     certify: bool | None = ...,
     free: Free | None = ...,
+    loss: Literal["squared"] = ...,
 ) -> BlockScaleResult: ...
+@overload
+def optimal_scale(
+    density: Density,
+    grid: Grid | str,
+    *,
+    shift: Shift | ArrayLike = ...,
+    model: Model = ...,
+    rounding: Rounding = ...,
+    certify: bool | None = ...,
+    free: Free | None = ...,
+    loss: Loss,
+) -> ScaleResult | LossScaleResult: ...
 def optimal_scale(
     density: Density,
     grid: Grid | BlockFormat | str,
@@ -52,8 +68,9 @@ def optimal_scale(
     rounding: Rounding = "nearest",
     certify: bool | None = None,
     free: Free | None = None,
-) -> ScaleResult | BlockScaleResult:
-    """The scale that minimizes the mean squared error over all s > 0.
+    loss: Loss = "squared",
+) -> ScaleResult | BlockScaleResult | LossScaleResult:
+    """The scale that minimizes the mean squared error, or the mean of another loss, over all s > 0.
 
     Parameters
     ----------
@@ -76,11 +93,16 @@ def optimal_scale(
         Of a block format: whether the tensor scale is chosen (default where the format has one), or the constant of the
         block rule (where block scales have any size, which is proven; for power-of-two scales by the mean over an
         octave, which is the best threshold of such rules).
+    loss : {"squared", "absolute"} or float
+        What an error e counts: e^2, |e|, or |e|^p for a power p from 1 to 4; of grids, at a shift that is given or the
+        mean. What such a scale costs in dB of MSE is `excess_db(density, grid, scale)`. Proven by bounds on intervals
+        of scales (`qerror.search.losses`) where that is cheap, on samples too; `certify=True` asks for it elsewhere.
 
     Returns
     -------
     ScaleResult
-        Fields of the broadcast shape of density and shift; of a block format `BlockScaleResult`.
+        Fields of the broadcast shape of density and shift; of a block format `BlockScaleResult`, of another loss than
+        the square `LossScaleResult`.
 
     Raises
     ------
@@ -95,11 +117,21 @@ def optimal_scale(
     (0.797884560803, 'EXACT')
     >>> qe.optimal_scale(qe.Gaussian(), "nf4_g64").status.name
     'EXACT'
+    >>> llm_compressor = qe.optimal_scale(qe.Gaussian(), "int4", loss=2.4)          # its default norm
+    >>> round(float(qe.excess_db(qe.Gaussian(), "int4", llm_compressor.scale)), 4), llm_compressor.status.name
+    (0.1075, 'EXACT')
     """
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("model", model, MODELS)
     check_density(density)
     levels = as_format(grid)
+    p = exponent_of(loss)
+    if p != 2:
+        only_nearest(rounding, model)
+        if isinstance(levels, BlockFormat) or free is not None:
+            raise ValueError(f"loss must be 'squared' for a block format, got {shown(loss)}")
+        at = density.mean if isinstance(shift, str) and check_choice("shift", shift, ("mean",)) else check_shift(shift)
+        return best_scale_of_loss(density, levels, np.asarray(at, np.float64), p, certify)
     if isinstance(levels, BlockFormat):
         if isinstance(shift, str) or np.any(check_shift(shift)):
             raise ValueError(f"shift must be 0 for a block format, got {shown(shift)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import as_float_array, check_choice, check_finite, suggest, unmasked
+from .._text import html_table
 from ..certify.shipped import certificates
 from ..densities.base import Density
 from ..errors.exact import ROUNDINGS, Rounding
@@ -19,6 +22,9 @@ from .certified import CertifiedRow
 from .names import density_name, grid_name, is_block_format
 from .row import ScaleRow, Shift
 from .writing import write_table
+
+# Rows that a notebook shows.
+_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -40,6 +46,35 @@ class ScaleTable:
     model: str
     shift: Shift
     version: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ScaleRow]:
+        return iter(self.rows)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, a line for each row; polars takes `map(dataclasses.asdict, table)`.
+
+        Raises
+        ------
+        ImportError
+            Without pandas; the message says what to type.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            raise ImportError("to_frame needs pandas: pip install pandas") from None
+        return pandas.DataFrame([{**dataclasses.asdict(row), "sqnr_db": row.sqnr_db} for row in self.rows])
+
+    def _repr_html_(self) -> str:
+        header = ("grid", "density", "rounding", "scale", "clip", "mse", "sqnr_db", "status")
+        rows = [
+            (row.grid, row.density, row.rounding, *(f"{getattr(row, name):.10g}" for name in header[3:7]), row.status)
+            for row in self.rows[:_SHOWN]
+        ]
+        left = f", the first {_SHOWN} of them" if len(self) > _SHOWN else ""
+        return html_table(rows, header, f"ScaleTable of {len(self)} rows{left}")
 
     @cached_property
     def _index(self) -> dict[tuple[str, str, str], ScaleRow]:

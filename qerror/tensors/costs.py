@@ -129,9 +129,9 @@ class Costs:
     def lines(self) -> dict[str, str]:
         """For the repr: what is known, and what is measured in no time."""
         if "_own" not in self.__dict__ and not self._small:
-            return {"error": "not measured yet"}
+            return {"total": "not measured yet"}
         total = self.total
-        return {"mse": f"{total.mse:.10g}", "sqnr_db": f"{total.sqnr_db:.10g}"}
+        return {"total.mse": f"{total.mse:.10g}", "total.sqnr_db": f"{total.sqnr_db:.10g}"}
 
 
 def _decibels(mse: Any, best: Any, power: Any) -> Any:

@@ -110,7 +110,7 @@ def _errors(subject: BlockSubject, density: Density, measured: SimulatedTerms) -
     form = subject.form
     if not is_predicted(form):
         return []
-    predicted = quantization_error(density, form, subject.scale, rounding=subject.rounding)  # type: ignore[arg-type]
+    predicted = quantization_error(density, form, subject.scale, rounding=subject.rounding)  # type: ignore[call-overload]
     size = math.sqrt(float(predicted.power))
     unit = float(np.finfo(subject.dtype).eps)
     findings = []

@@ -116,8 +116,6 @@ def best_scale(
     minima.sort()
     if minima[0][0] != bound:
         raise ArithmeticError("the best piece does not hold its own vertex: the enumeration is wrong")
-    found = tuple(
-        (float(at * unit_y / unit_l), float(value * unit_y**2 / sum(w))) for value, at in minima
-    )
+    found = tuple((float(at * unit_y / unit_l), float(value * unit_y**2 / sum(w))) for value, at in minima)
     scale = found[0][0]
     return Best(scale, direct_mse(x, levels, scale, shift, weights), found, count)

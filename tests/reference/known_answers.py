@@ -266,9 +266,7 @@ CODEBOOKS = [
     Codebook("gaussian", 5, ".07994112708828", COMPUTED),
     Codebook("gaussian", 6, ".05797765371507", COMPUTED),
     Codebook("gaussian", 7, ".04400038249862", COMPUTED),
-    Codebook(
-        "gaussian", 8, ".0345477607885", COMPUTED, (".2450941789", ".7560052812", "1.3439092785", "2.1519457045")
-    ),
+    Codebook("gaussian", 8, ".0345477607885", COMPUTED, (".2450941789", ".7560052812", "1.3439092785", "2.1519457045")),
     Codebook(
         "gaussian",
         16,

@@ -354,8 +354,10 @@ def by_quadrature(family: Family, a: Number, b: Number, p: Number, q: Number) ->
             added = panel(family, y, end, p, q, n)
             y = end
         totals = [total + more for total, more in zip(totals, added, strict=True)]
-        if not power_law and b - y > y - a and all(
-            abs(more) <= mpf("1e-50") * abs(total) for total, more in zip(totals, added, strict=True)
+        if (
+            not power_law
+            and b - y > y - a
+            and all(abs(more) <= mpf("1e-50") * abs(total) for total, more in zip(totals, added, strict=True))
         ):
             break
     return totals[0], totals[1], totals[2]

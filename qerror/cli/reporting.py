@@ -1,0 +1,80 @@
+"""The command `qerror report`: a checkpoint measured, as one page to look at."""
+
+import math
+from pathlib import Path
+
+import click
+
+from .._check import plain, shown
+from ..checkpoints.planning import DEFAULT_FORMATS
+from ..checkpoints.reporting import report as write_report
+from ..files.model_files import find_files
+from ..files.scales import check_apart
+from .fitting import parse_memory
+from .group import ManyValues
+from .options import examples
+from .render import byte_progress
+
+
+@click.command(
+    cls=ManyValues,
+    epilog=examples(
+        "qerror report MODEL_DIR -o report.html",
+        "qerror plan MODEL_DIR --bits 4.5 -o plan.json && qerror report MODEL_DIR --plan plan.json -o report.html",
+        "qerror report model.safetensors --formats int4_g32 nvfp4 int8:axis=0 -o report.html",
+    ),
+)
+@click.argument("model", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--plan", "plan_file", metavar="PLAN", help="What `qerror plan -o PLAN` wrote; its formats are shown.")
+@click.option(
+    "--formats",
+    metavar="FORMAT...",
+    multiple=True,
+    help=f"Without a plan.  [default: {' '.join(DEFAULT_FORMATS)}]",
+)
+@click.option("--include", metavar="GLOB...", multiple=True, help="Without a plan: only tensors whose names match.")
+@click.option("--exclude", metavar="GLOB...", multiple=True, help="Without a plan: no tensors whose names match.")
+@click.option("-o", "--output", metavar="FILE", required=True, help="The file to write, ending in .html.")
+@click.option(
+    "--errors",
+    metavar="FILE",
+    help="Where measured errors are kept.  [default: those of --plan, or beside -o]",
+)
+@click.option("--memory", metavar="SIZE", callback=parse_memory, help="What the process may use while it measures.")
+def report(
+    model: tuple[str, ...],
+    plan_file: str | None,
+    formats: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    output: str,
+    errors: str | None,
+    memory: float | None,
+) -> int:
+    """Write a page about MODEL that opens in any browser, without network.
+
+    The verdict first, in words; bits against error with the best mixes of formats; a map of layers and modules; a table
+    of the tensors that sorts and filters; and of each tensor its values over their scales, its error against the clip,
+    and its worst rows. The errors are those of the weights, which are not the accuracy of the network.
+    """
+    if not output.endswith(".html"):
+        raise ValueError(f"-o must end in .html, got {shown(output)}")
+    place = model[0] if len(model) == 1 else model
+    beside = Path(plan_file or output)
+    kept = Path(errors) if errors is not None else beside.with_name(f"{beside.stem}.errors.json")
+    for each in (Path(output), kept):
+        check_apart(each, find_files(place).files)
+    with byte_progress() as progress:
+        write_report(
+            place,
+            output,
+            plan=plan_file,
+            formats=formats or None,
+            include=include,
+            exclude=exclude,
+            errors=kept,
+            memory=memory or math.inf,
+            progress=progress,
+        )
+    click.echo(f"report written to {plain(output)}")
+    return 0
