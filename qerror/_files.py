@@ -50,8 +50,11 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             os.fsync(file.fileno())
         temporary.chmod(_mode_for(target))
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            # A full disk is found by a write, which knows no name.
+            error.filename = str(target)
         raise
 
 

@@ -67,6 +67,11 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
+def one_thread() -> bool:
+    """Whether a map started here runs in this thread alone: inside another map, or where there is one processor."""
+    return getattr(_inside, "worker", False) or num_threads() == 1
+
+
 def chunk_slices(n: int, size: int = CHUNK) -> list[slice]:
     """Return the slices that cut ``range(n)`` into pieces of `size` elements, the last one shorter.
 
@@ -95,7 +100,7 @@ def thread_map(function: Callable[[T], R], items: Iterable[T], *, at_most: int |
     """
     work = list(items)
     threads = min(num_threads(), len(work), at_most or len(work))
-    if threads <= 1 or getattr(_inside, "worker", False):
+    if threads <= 1 or one_thread():
         return [function(item) for item in work]
     # A pool for each call: threads start in tens of microseconds, and a pool kept alive would not survive a fork.
     with ThreadPoolExecutor(threads, initializer=_mark_worker) as pool:

@@ -21,7 +21,8 @@ import safetensors.numpy
 
 import qerror as qe
 from qerror import _files
-from qerror.files import example_checkpoint, list_tensors, open_checkpoint, read_quantized, read_tensor
+from qerror.checkpoints import recipe
+from qerror.files import example_checkpoint, list_tensors, open_checkpoint, read_quantized, read_tensor, zipped
 from qerror.files.scales import read_scales
 
 FLOAT8 = {
@@ -782,6 +783,21 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.txt"]
 
 
+def test_a_full_disk_is_named(tmp_path):
+    """A write that finds the disk full does not say where."""
+    full = OSError(28, "No space left on device")
+
+    def write():
+        with _files.atomic_open(tmp_path / "x") as file:
+            file.write(b"half")
+            raise full
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of a POSIX system")
 def test_permissions_are_those_of_open(tmp_path):
     (tmp_path / "plain").touch()
@@ -822,3 +838,51 @@ def test_refused_targets(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words), _files.atomic_open(path, mode):
             pass
+
+
+# -- parts of compressed members ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_parts_of_archives_are_those_of_the_whole(tmp_path, monkeypatch, save):
+    monkeypatch.setattr(zipped, "_BLOCK", 100)
+    monkeypatch.setattr(zipped, "_KEPT", 3)
+    rng = np.random.default_rng(5)
+    arrays = {"a": rng.normal(size=(30, 20)), "b": rng.normal(size=400).astype(np.float32), "c": np.array(2.0)}
+    arrays |= {"f": np.asfortranarray(rng.normal(size=(7, 9))), "big": rng.normal(size=50).astype(">f4")}
+    save(tmp_path / "x.npz", **arrays)
+    with open_checkpoint(tmp_path / "x.npz") as checkpoint:
+        for _ in range(60):
+            name = rng.choice(list(arrays))
+            begin, end = sorted(rng.integers(0, arrays[name].size + 1, 2))
+            np.testing.assert_array_equal(checkpoint.part(name, begin, end), arrays[name].ravel()[begin:end])
+        with ThreadPoolExecutor(4) as threads:
+            parts = list(threads.map(lambda i: checkpoint.part("a", 20 * i, 20 * i + 20), range(30)))
+    np.testing.assert_array_equal(np.stack(parts), arrays["a"])
+    with pytest.raises(ValueError, match="is closed"):
+        checkpoint.part("a", 0, 1)
+
+
+def test_a_compressed_tensor_is_decompressed_once(tmp_path, monkeypatch):
+    """However many pieces it is fitted in: each from the beginning would take time by the square of its size."""
+    monkeypatch.setattr(zipped, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(recipe, "PIECE", 1 << 12)
+    x = np.random.default_rng(1).normal(size=(256, 256)).astype(np.float32)
+    np.savez_compressed(tmp_path / "x.npz", c=x, f=np.asfortranarray(x))
+    opened, whole = [], zipfile.ZipFile.open
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *args: opened.append(args[1].filename) or whole(*args))
+    found = qe.checkpoints.fit(tmp_path / "x.npz", "int4", axis=0)
+    # Once for the header, once for the values.
+    assert sorted(opened) == ["c.npy", "c.npy", "f.npy", "f.npy"]
+    assert [fit.mse["optimal"] for fit in found] == pytest.approx([qe.fit(x, "int4", axis=0).total.mse] * 2, rel=1e-12)
+
+
+def test_the_sum_of_a_member_is_checked_where_its_parts_are_read(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.arange(1000.0))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[4000] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with open_checkpoint(tmp_path / "x.npz") as checkpoint:
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"member 'x\.npy' of .* is not a sound NumPy array file \(Bad CRC"):
+                checkpoint.part("x", 0, 1000)

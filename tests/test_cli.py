@@ -1,7 +1,10 @@
 """The command line: what it prints is what the library computes, and bad input costs one line and status 2."""
 
+import contextlib
 import json
+import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import qerror as qe
+from qerror.cli import render
 from qerror.cli.commands import COMMANDS, qerror_command
 from qerror.cli.render import _known, _number
 from qerror.files import example_checkpoint, list_tensors, read_tensor
@@ -255,6 +259,67 @@ def test_no_tensor_named_lists_them():
 
 
 # -- a real process ------------------------------------------------------------------------------------------------
+
+
+TABLES = [
+    ["scale", "int4", "e2m1", "--density", "laplace"],
+    ["error", "int8", "--scale", "0.02", "0.03"],
+    ["compare", "--bits", "4"],
+    ["ladder", "int4"],
+    ["formats"],
+    ["formats", "e4m3fn"],
+    [
+        "fit",
+        example_checkpoint(),
+        "--grid",
+        "int4",
+        "--axis",
+        "0",
+        *(f"--rule={r}" for r in ("minmax", "octav", "sawb")),
+    ],
+    ["fit", example_checkpoint(), "--grid", "int4", "--grid", "nvfp4"],
+]
+
+
+@pytest.mark.parametrize("args", TABLES, ids=lambda args: " ".join(map(str, (args[0], *args[2:4]))))
+def test_tables_keep_the_width_of_a_terminal(monkeypatch, args):
+    """No number is lost for it; what goes through a pipe stays as it is."""
+    piped = run(*args).stdout
+    monkeypatch.setattr(render, "_terminal_width", lambda: 80)
+    shown = run(*args).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    numbers = re.compile(r"(?<![\w.])[-\d.]+(?:e[-+]?\d+)?(?![\w.])")
+    assert sorted(numbers.findall(shown)) == sorted(numbers.findall(piped))
+
+
+def test_a_name_too_long_for_a_terminal_keeps_both_ends(monkeypatch, capsys):
+    monkeypatch.setattr(render, "_terminal_width", lambda: 40)
+    name = "model.layers.0.block_sparse_moe.experts.17.w1.weight"
+    row = {"tensor": name, "shape": "14336x4096", "dtype": "BF16", "mse": 1.25}
+    render.print_table("a title " * 9, [row], ["tensor", "shape", "dtype", "mse"])
+    *title, head, ruler, first, second = capsys.readouterr().out.rstrip().splitlines()[:7]
+    assert max(map(len, (*title, head, ruler, first, second))) <= 40
+    assert first == "model.layers.0.blo…perts.17.w1.weight"
+
+
+def test_a_real_terminal():
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    ours, theirs = pty.openpty()
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "qerror", *map(str, TABLES[-1])]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment) as started:
+        os.close(theirs)
+        content = b""
+        # The other end of a terminal that has ended is an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 1 << 16):
+                content += part
+    os.close(ours)
+    assert started.returncode == 0
+    lines = [line.rpartition("\r")[2] for line in content.decode().replace("\r\n", "\n").split("\n")]
+    assert max(len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) for line in lines) <= 80
+    assert any("total" in line for line in lines)
 
 
 def process(*args):

@@ -306,6 +306,9 @@ def test_a_dask_cluster_gives_the_same_bytes(cluster: Any, model: Path, tmp_path
     run(*args, "-o", tmp_path / "here")
     run(*args, "-o", tmp_path / "there", "--engine", f"dask:{cluster.scheduler_address}")
     assert content(tmp_path / "here") == content(tmp_path / "there")
+    run("scan", model, "-o", tmp_path / "here.safetensors")
+    run("scan", model, "-o", tmp_path / "there.safetensors", "--engine", f"dask:{cluster.scheduler_address}")
+    assert (tmp_path / "here.safetensors").read_bytes() == (tmp_path / "there.safetensors").read_bytes()
 
 
 def content(path: Path) -> dict[str, bytes]:

@@ -15,8 +15,9 @@ import safetensors.numpy
 from click.testing import CliRunner, Result
 
 import qerror as qe
-from qerror.checkpoints import load_sketch, scan
-from qerror.checkpoints.bins import Bins, exact_best
+from qerror.checkpoints import counting, load_sketch, scan
+from qerror.checkpoints.bins import Bins
+from qerror.checkpoints.counting import exact_best
 from qerror.checkpoints.patterns import Patterns
 from qerror.checkpoints.sketch import Sketch, TensorSketch
 from qerror.cli.commands import qerror_command
@@ -203,7 +204,18 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
     words = run("ask", tmp_path / "s.safetensors", "--grid", "mxfp4", status=2).stderr
     assert "the block format mxfp4: a sketch does not know what lies in a block" in words
     result = run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--rule", "octav", status=1)
-    assert "not fitted: single: rule must be optimal, minmax, ocp, signed_absmax, at a given shift" in result.stderr
+    known = (
+        "of float32 a sketch bounds optimal, minmax, ocp, signed_absmax at a given shift; `qerror fit` reads the model"
+    )
+    assert f"not fitted: single: rule octav reads the values: {known}" in result.stderr
+    result = run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--shift", "mean", status=1)
+    assert f"not fitted: single: shift mean needs the values: {known}" in result.stderr
+    write(tmp_path / "many.safetensors", **{f"w{i}": np.ones((2, 3), np.float32) for i in range(12)})
+    run("scan", tmp_path / "many.safetensors", "-o", tmp_path / "many.sketch.safetensors")
+    result = run("ask", tmp_path / "many.sketch.safetensors", "--grid", "int4", "--rule", "octav", status=1)
+    # One line for one reason, however many tensors there are.
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("not fitted: w0, w1, w2, w3, w4, w5, w6, w7, w8, w9 and 2 others: rule octav reads")
     assert (
         "is no sketch; `qerror scan MODEL -o SKETCH` makes one" in run("ask", model, "--grid", "int4", status=2).stderr
     )
@@ -216,7 +228,7 @@ def test_what_a_sketch_does_not_know(model: Path, tmp_path: Path) -> None:
     left = scan(tmp_path / "bad.safetensors").left_out
     assert left["a"].startswith("x must be finite, got 1 NaN and 1 infinite")
     assert left["b"] == "x must be finite, got 1 NaN and 1 infinite of 3 values"
-    with pytest.raises(ValueError, match="bits must be from 14 to 20, got 22"):
+    with pytest.raises(ValueError, match="bits must be an integer from 14 to 20, got 22"):
         scan(model, bits=22)
 
 
@@ -229,6 +241,57 @@ def test_what_exact_cannot_settle_is_said(model: Path, tmp_path: Path) -> None:
     write(tmp_path / "m.safetensors", single=changed, half=changed[:200].astype(np.float16))
     words = run(*args, tmp_path / "m.safetensors", status=2).stderr
     assert "the values of 'single' have changed since they were counted; scan them again" in words
+
+
+def test_what_decides_is_kept_within_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_STEP", 1 << 12)
+    rng = np.random.default_rng(4)
+    x = rng.standard_t(4, 1 << 16).astype(np.float32)
+    write(tmp_path / "m.safetensors", w=x, few=np.round(x, 3))
+    sketch = scan(tmp_path / "m.safetensors", bits=14)
+    with open_checkpoint(tmp_path / "m.safetensors") as file:
+        for name, memory in (("few", 1e6), ("w", 1e7)):
+            bins = sketch[name].content
+            assert isinstance(bins, Bins)
+            found = exact_best(file, file.info(name), bins, qe.grid("int8"), memory=memory)
+            assert found[1] == pytest.approx(qe.fit(file[name], "int8").total.mse, rel=SUM_ORDER)
+        with pytest.raises(
+            MemoryError, match=r"'w': up to 0 million values decide, .* as in --memory 1GB, or scan with"
+        ):
+            exact_best(file, file.info("w"), bins, qe.grid("int8"), memory=1e6)
+    sketch.save(tmp_path / "s.safetensors")
+    args = ("ask", tmp_path / "s.safetensors", "--grid", "int8", "--exact", tmp_path / "m.safetensors")
+    result = run(*args, "--memory", "151MB", status=1)
+    assert "not fitted: w: 'w': up to" in result.stderr
+    assert "few" in result.stdout
+
+
+@pytest.mark.parametrize("family", ["auto", "gaussian", "laplace", "uniform", "student-t", "generalized-gaussian"])
+def test_densities_are_fitted_to_sketches_as_to_the_data(tmp_path: Path, family: str) -> None:
+    x = qe.StudentT(5, 0.1, 0.02).sample(40_000, rng=3)
+    write(tmp_path / "m.safetensors", half=x.astype(np.float16), single=x.astype(np.float32))
+    sketch = scan(tmp_path / "m.safetensors")
+    for name, close in (("half", 1e-4), ("single", 1e-4)):
+        one, two = (
+            qe.fit_density(sketch[name], family),
+            qe.fit_density(read_tensor(tmp_path / "m.safetensors", name), family),
+        )
+        assert type(one) is type(two)
+        # Both condense what is between the outer values: the data to means of groups, float32 here to means of bins.
+        assert (one.mean, one.std) == pytest.approx((two.mean, two.std), rel=close)
+        points = np.linspace(0.02, 0.18, 9)
+        np.testing.assert_allclose(one.pdf(points), two.pdf(points), rtol=10 * close)
+
+
+def test_a_rectified_density_is_fitted_to_a_sketch(tmp_path: Path) -> None:
+    x = np.maximum(np.random.default_rng(5).normal(0.3, 1, 30_000), 0).astype(np.float16)
+    write(tmp_path / "m.safetensors", x=x)
+    one, two = qe.fit_density(scan(tmp_path / "m.safetensors")["x"]), qe.fit_density(x)
+    assert one.name == two.name
+    assert (one.mean, one.std) == pytest.approx((two.mean, two.std), rel=1e-12)
+    constant = scan(write(tmp_path / "m.safetensors", x=np.ones(5, np.float16)))["x"]
+    with pytest.raises(ValueError, match=r"must hold at least two different values, got only 1\.0"):
+        qe.fit_density(constant)
 
 
 def test_a_sketch_of_more_zeros_than_fit_into_32_bits_is_read_again(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from .fitting import TensorFit, checkpoint_total, fit_tensors, select_tensors
 from .planning import Plan, plan, read_plan
 from .recipe import Recipe
 from .reporting import report
-from .sketch import Sketch, TensorSketch, load_sketch, scan
+from .scanning import scan
+from .sketch import Sketch, TensorSketch, load_sketch
 from .verbs import fit
 
 __all__ = [

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._check import shown
-from .._threads import thread_map
 from ..errors.quantization import quantization_error
-from ..files.elements import TensorInfo
-from ..files.mapping import Checkpoint
 from ..grids.grid import Grid
 from ..results import Status
 from ..samples.empirical import Empirical
@@ -240,70 +236,3 @@ def _merged(intervals: Sequence[tuple[float, float]]) -> list[tuple[float, float
         else:
             out.append((float(low), float(high)))
     return out
-
-
-def count_bins(
-    checkpoint: Checkpoint, info: TensorInfo, bits: int = BITS, progress: Callable[[int], None] | None = None
-) -> Bins:
-    """Count the values of a float32 tensor by their leading bits."""
-    low = 32 - bits
-    # Sums of so many squares of `low` bits are exact in float64.
-    step = min(_STEP, 1 << (53 - 2 * low))
-    starts = range(0, info.size, step)
-    total = np.zeros((3, 1 << bits), np.int64)
-    ends = [np.inf, -np.inf]
-
-    def work(start: int) -> tuple[Any, ...]:
-        last = min(start + step, info.size)
-        word = checkpoint.part_bits(info.name, start, last)
-        value = word.view(np.float32)
-        if not np.isfinite(value).all():
-            nan = int(np.isnan(value).sum())
-            raise ValueError(
-                f"x must be finite, got {nan} NaN and {int(np.isinf(value).sum())} infinite of values {start} to {last}"
-            )
-        key, rest = (word >> np.uint32(low)).astype(np.intp), (word & np.uint32((1 << low) - 1)).astype(np.float64)
-        sums: list[Any] = [np.bincount(key, w, 1 << bits) for w in (None, rest, rest * rest)]
-        if progress:
-            progress(4 * (last - start))
-        return (*sums, np.array([value.min(), value.max()], np.float64))
-
-    every = list(starts)
-    for some in range(0, len(every), 4):
-        for *sums, pair in thread_map(work, every[some : some + 4]):
-            for row, more in zip(total, sums, strict=True):
-                row += more.astype(np.int64)
-            ends = [min(ends[0], pair[0]), max(ends[1], pair[1])]
-    keys = np.flatnonzero(total[0])
-    counts, first, second = total[:, keys]
-    return Bins(bits, keys, counts, first, second, float(ends[0]), float(ends[1]))
-
-
-def exact_best(
-    checkpoint: Checkpoint, info: TensorInfo, bins: Bins, grid: Grid, shift: float = 0.0
-) -> tuple[float, float, Status]:
-    """The best scale of all values and its error, from the bins and a second look at the undecided values alone.
-
-    In a bin that no threshold meets all values go to one level at every scale that may be the best: their count and sum
-    are all that counts. The least error of the other values themselves and these means is at the best scale of all.
-    """
-    open_ = bins.undecided(grid, shift)
-    low = 32 - bins.bits
-    wanted = np.zeros(1 << bins.bits, np.bool_)
-    wanted[bins.keys[open_]] = True
-
-    def work(start: int) -> NDArray[np.uint32]:
-        word = checkpoint.part_bits(info.name, start, min(start + _STEP, info.size))
-        some: NDArray[np.uint32] = word[wanted[word >> np.uint32(low)]]
-        return some
-
-    found = np.concatenate(thread_map(work, range(0, info.size, _STEP)))
-    if found.size != bins.counts[open_].sum():
-        raise ValueError(f"the values of {shown(info.name, 60)} have changed since they were counted; scan them again")
-    raw, times = np.unique(found, return_counts=True)
-    values, mass = bins.means()
-    x = np.concatenate([values[~open_], raw.view(np.float32).astype(np.float64)])
-    weights = np.concatenate([mass[~open_], times / bins.size])
-    sample = fit(x, grid, weights=weights, shift=shift, measure=False)
-    status: Status = sample.status.item() if np.ndim(sample.status) else sample.status
-    return float(sample.scale), float(sample.total.mse) + bins.within(~open_), status

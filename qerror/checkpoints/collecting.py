@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -13,17 +14,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from .._check import shown
 from .._files import atomic_open
 from .._version import __version__
 from ..files.elements import TensorInfo
 from ..files.scales import ScaleSink, open_scales
 from .fitting import TensorFit, stored_arrays, tensor_fits
-from .folder import Folder
+from .folder import Folder, Task
+from .part_files import as_part, codes_of
 from .parts import Part, joined_parts
-from .recipe import Recipe
+from .recipe import Recipe, shared_scales
 from .rows import finite, report
 from .running import check_complete
-from .tasks import Task, model_name
+from .tasks import model_name
 
 # Bytes of a shard of scales, about.
 _SHARD = 1 << 30
@@ -48,6 +51,8 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     """
     folder = Folder(path)
     plan = folder.plan()
+    if "recipe" not in plan["asked"]:
+        raise ValueError(f"{shown(folder.path)} holds a scan, not a fit; `qerror scan` itself puts its parts together")
     asked = plan["asked"]["recipe"]
     recipe = Recipe(
         tuple(asked["grids"]), tuple(asked["rules"]), asked["options"], asked["codes"], tuple(asked["together"])
@@ -62,13 +67,14 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
         for grid in recipe.grids
     }
     try:
-        for info, part in joined_tensors(folder, tasks, infos):
+        for info, part, mine in joined_tensors(folder, tasks, infos):
             if isinstance(part, str):
                 done.append(TensorFit(info, failed=part))
                 continue
             done += tensor_fits(info, part)
             for grid, writer in writers.items():
-                writer.add(list(stored_arrays(info, part, recipe, grid)))
+                codes = _codes(folder, mine, grid) if recipe.codes else None
+                writer.add(list(stored_arrays(info, part, recipe, grid)), info, codes)
         for writer in writers.values():
             writer.finish()
     except BaseException:
@@ -76,6 +82,8 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
             writer.abort()
         raise
     about = {"command": "fit", "version": __version__, "grid": ", ".join(recipe.grids), **recipe.options}
+    if recipe.together:
+        about["together"] = shared_scales([fit.info.name for fit in done if fit.mse], recipe.together)
     content = finite({**about, **report(done, plan["no_tensors"])})
     with atomic_open(folder.path / "report.json", "w") as out:
         out.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -84,8 +92,8 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
 
 def joined_tensors(
     folder: Folder, tasks: list[Task], infos: dict[str, TensorInfo]
-) -> Iterator[tuple[TensorInfo, Part | str]]:
-    """Each tensor with its parts as one, or why it could not be fitted."""
+) -> Iterator[tuple[TensorInfo, Part | str, list[Task]]]:
+    """Each tensor with its parts as one (without codes), or why it could not be fitted, and its tasks."""
     of: dict[str, list[Task]] = {}
     for task in tasks:
         of.setdefault(task.name, []).append(task)
@@ -93,11 +101,17 @@ def joined_tensors(
         parts: list[Part] = []
         failed = ""
         for task in mine:
-            part = folder.read(task)
+            part = folder.read(task, as_part)
             failed = failed or (part if isinstance(part, str) else "")
             if not isinstance(part, str):
                 parts.append(part)
-        yield infos[name], failed or joined_parts(parts)
+        yield infos[name], failed or joined_parts(parts), mine
+
+
+def _codes(folder: Folder, tasks: list[Task], grid: str) -> Iterator[NDArray[Any]]:
+    """The codes of a tensor, some at a time."""
+    for task in tasks:
+        yield from folder.read(task, lambda tables, arrays: codes_of(tables, arrays, grid))
 
 
 def _place(path: Path, recipe: Recipe, grid: str) -> Path:
@@ -122,9 +136,12 @@ class _Shards:
         self._size, self._total, self._shards = 0, 0, 0
         self._map: dict[str, int] = {}
 
-    def add(self, arrays: list[tuple[str, NDArray[Any]]]) -> None:
-        """Arrays of one tensor, which stay together; none is kept in memory."""
-        size = sum(array.nbytes for _, array in arrays)
+    def add(
+        self, arrays: list[tuple[str, NDArray[Any]]], info: TensorInfo, codes: Iterator[NDArray[Any]] | None
+    ) -> None:
+        """Arrays of one tensor, which stay together; none is kept in memory, of the codes no whole tensor ever."""
+        first = None if codes is None else next(codes)
+        size = sum(array.nbytes for _, array in arrays) + (0 if first is None else info.size * first.itemsize)
         if self._sink is not None and self._size + size > _SHARD:
             self._open.close()
             self._sink, self._size = None, 0
@@ -132,6 +149,9 @@ class _Shards:
         for name, array in arrays:
             sink.add(name, array)
             self._map[name] = self._shards
+        if codes is not None and first is not None:
+            sink.add_pieces(f"{info.name}.codes", info.shape, itertools.chain([first], codes))
+            self._map[f"{info.name}.codes"] = self._shards
         self._size += size
         self._total += size
 

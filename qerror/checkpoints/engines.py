@@ -13,6 +13,11 @@ from ..files.sources import load_extra
 _TIMEOUT = 20
 
 
+def some_executor(engine: str | None) -> contextlib.AbstractContextManager[Executor | None]:
+    """The executor of an engine; None stands for this process."""
+    return contextlib.nullcontext() if engine is None else dask_executor(engine)
+
+
 @contextlib.contextmanager
 def dask_executor(engine: str) -> Iterator[Executor]:
     """An executor of the Dask cluster of "dask:ADDRESS".

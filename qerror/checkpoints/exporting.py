@@ -33,7 +33,8 @@ from .fitting import Largest, stored_size
 from .pieces import DEFAULT_MEMORY, bits_of
 from .planning import Plan
 from .recipe import Recipe, grouped_names
-from .tasks import Weights, absolute
+from .tasks import absolute
+from .weights import Weights
 
 # Elements of a tensor that is copied or cast, at a time.
 _PIECE = 1 << 22

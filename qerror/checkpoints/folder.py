@@ -10,13 +10,11 @@ import contextlib
 import dataclasses
 import json
 import os
-import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .._check import plain, shown
@@ -27,15 +25,25 @@ from ..files.mapping import Checkpoint
 from ..files.safetensors import read_safetensors
 from ..files.scales import open_scales
 from ..files.sources import LocalFile
-from .fitting import Largest
-from .moments import Moments
-from .parts import FormatPart, Part
-from .tasks import Job, Task
+from .claims import Claims
 
-_PLAN = "plan.json"
+T = TypeVar("T")
+
+PLAN = "plan.json"
 _KEYS = {"model", "asked", "left_out", "no_tensors", "failed", "tensors", "tasks"}
 # Seconds after which half a file is nobody's: unlike claims they show no life, and shards of scales take long.
 _HALF_STALE = 86400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Rows or elements `begin` to `end` of a tensor, their bytes, and the name of the file that the answer goes to."""
+
+    name: str
+    begin: int
+    end: int
+    size: int
+    file: str
 
 
 class Folder:
@@ -45,48 +53,45 @@ class Folder:
     ----------
     path : path-like
     stale_after : float
-        Seconds without a sign of life after which a claim counts for nothing.
+        Seconds without a sign of life after which a claim of another machine counts for nothing.
     """
 
     def __init__(self, path: str | os.PathLike[str], stale_after: float = 60.0) -> None:
         self.path = Path(path)
-        self.parts, self.claims = self.path / "parts", self.path / "claims"
-        self.stale_after = stale_after
+        self.parts, self.claims = self.path / "parts", Claims(self.path / "claims", stale_after)
 
-    def prepare(self, job: Job, tasks: Sequence[Task], about: Mapping[str, Any]) -> None:
-        """Make the folder and write the plan; one that is there must be of the same fit.
+    def prepare(self, model: Any, asked: Mapping[str, Any], tasks: Sequence[Task], about: Mapping[str, Any]) -> None:
+        """Make the folder and write the plan; one that is there must be of the same work.
 
         Raises
         ------
         ValueError
-            If the folder holds another fit, or other files.
+            If the folder holds other work, or other files.
         """
-        known = self.plan() if (self.path / _PLAN).exists() else None
+        known = self.plan() if (self.path / PLAN).exists() else None
         if known is None and self.path.exists() and not self.path.is_dir():
             raise ValueError(f"-o must name a folder or a file ending in .safetensors or .json, got {shown(self.path)}")
-        if known is not None and known["asked"] != json.loads(json.dumps(job.asked())):
-            other = _difference(known["asked"], job.asked())
-            raise ValueError(f"{shown(self.path)} holds another fit ({other}); name another folder")
+        if known is not None and known["asked"] != json.loads(json.dumps(asked)):
+            other, of_scan = _difference(known["asked"], asked), "scan" in known["asked"]
+            words = "scan ({}); delete it or name another sketch" if of_scan else "fit ({}); name another folder"
+            raise ValueError(f"{shown(self.path)} holds another {words.format(other)}")
         self.parts.mkdir(parents=True, exist_ok=True)
-        self.claims.mkdir(exist_ok=True)
-        plan = {
-            "qerror": __version__,
-            "model": job.model,
-            "asked": job.asked(),
-            **about,
-            "tasks": [dataclasses.asdict(task) for task in tasks],
-        }
+        self.claims.path.mkdir(exist_ok=True)
+        listed = [dataclasses.asdict(task) for task in tasks]
+        plan = {"qerror": __version__, "model": model, "asked": asked, **about, "tasks": listed}
         content = json.dumps(plan, indent=1)
         if known is None or json.dumps(known, indent=1) != content:
-            with atomic_open(self.path / _PLAN, "w") as out:
+            with atomic_open(self.path / PLAN, "w") as out:
                 out.write(content)
 
     def plan(self) -> dict[str, Any]:
         """What `prepare` wrote."""
-        file = self.path / _PLAN
+        file = self.path / PLAN
         try:
             found: dict[str, Any] = parse_json(file.read_bytes())
-            if not isinstance(found["tasks"], list) or not found.keys() >= _KEYS or "recipe" not in found["asked"]:
+            if not isinstance(found["tasks"], list) or not found.keys() >= _KEYS:
+                raise KeyError
+            if not found["asked"].keys() & {"recipe", "scan"}:
                 raise KeyError
         except FileNotFoundError:
             raise ValueError(
@@ -94,7 +99,7 @@ class Folder:
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
-                f"{shown(file)} is damaged; delete it and run the fit again, which keeps the parts"
+                f"{shown(file)} is damaged; delete it and run the same command again, which keeps the parts"
             ) from None
         return found
 
@@ -102,104 +107,34 @@ class Folder:
         """Whether the answer is there."""
         return (self.parts / task.file).exists()
 
-    @contextlib.contextmanager
-    def claimed(self, task: Task) -> Iterator[bool]:
-        """Claim a task, and show life until the block ends; False where another worker is at it."""
-        claim = self.claims / task.file.removesuffix(".safetensors")
-        if not self._take(claim):
-            yield False
-            return
-        stop = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(claim, stop), daemon=True)
-        beat.start()
-        try:
-            yield True
-        finally:
-            stop.set()
-            beat.join()
-            claim.unlink(missing_ok=True)
-
-    def _take(self, claim: Path) -> bool:
-        for _ in range(2):
-            try:
-                descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                if not self._stale(claim, self.stale_after):
-                    return False
-                # One of several who see this gets it away. At worst a task is done twice, to the same bytes.
-                gone = claim.with_name(
-                    f"{claim.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}.gone"
-                )
-                with contextlib.suppress(FileNotFoundError):
-                    claim.rename(gone)
-                    gone.unlink()
-            else:
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(f"{socket.gethostname()} {os.getpid()}\n")
-                return True
-        return False
-
-    def _stale(self, file: Path, after: float) -> bool:
-        """Whether a file has shown no life for so many seconds, by the clock of the file system."""
-        own = self.claims / f"now.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
-        try:
-            own.touch()
-            now = own.stat().st_mtime
-            return now - file.stat().st_mtime > after
-        except FileNotFoundError:
-            return False
-        finally:
-            own.unlink(missing_ok=True)
-
-    def _beat(self, claim: Path, stop: threading.Event) -> None:
-        while not stop.wait(self.stale_after / 4):
-            # Taken over: the other one's answer has the same bytes.
-            with contextlib.suppress(OSError):
-                os.utime(claim)
+    def claimed(self, task: Task) -> contextlib.AbstractContextManager[bool]:
+        """Claim a task while the block lasts; False where another worker is at it."""
+        return self.claims.held(task.file.removesuffix(".safetensors"))
 
     def clear(self) -> None:
-        """Remove what killed workers left behind: halves of files, which nobody sees, and claims."""
-        old = dict.fromkeys(self.parts.glob(".*.part*"), max(self.stale_after, _HALF_STALE))
-        for left, after in (old | dict.fromkeys(self.claims.glob("*"), self.stale_after)).items():
+        """Remove what killed workers left behind: claims, and halves of files, which nobody sees."""
+        for half in self.parts.glob(".*.part*"):
             with contextlib.suppress(OSError):
-                if self._stale(left, after):
-                    left.unlink()
+                if self.claims.stale(half, max(self.claims.stale_after, _HALF_STALE)):
+                    half.unlink()
+        self.claims.clear()
 
-    def write(self, task: Task, part: Part | str) -> None:
-        """Write the answer of a task, or why there is none."""
-        tables, arrays = _as_tables(task, part)
-        with open_scales(self.parts / task.file, {"qerror_part": json.dumps(tables)}) as sink:
+    def write(self, task: Task, tables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write the answer of a task."""
+        about = {"tensor": task.name, "begin": task.begin, "end": task.end, **tables}
+        with open_scales(self.parts / task.file, {"qerror_part": json.dumps(about)}) as sink:
             for name, array in arrays.items():
                 sink.add(name, array)
 
-    def read(self, task: Task) -> Part | str:
-        """What `write` wrote."""
+    def read(self, task: Task, decode: Callable[[Mapping[str, Any], Checkpoint], T]) -> T:
+        """What `decode` makes of what `write` wrote; its arrays are read when it asks for them."""
+        file = self.parts / task.file
         try:
-            tensors, metadata = read_safetensors(LocalFile(self.parts / task.file))
-            arrays = Checkpoint(self.parts / task.file, tensors)
-            return _as_part(parse_json(metadata["qerror_part"]), arrays, list(tensors))
-        except (KeyError, ValueError, TypeError) as error:
+            tensors, metadata = read_safetensors(LocalFile(file))
+            return decode(parse_json(metadata["qerror_part"]), Checkpoint(file, tensors))
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
             reason = plain(str(error), 60)
-            raise ValueError(
-                f"{shown(self.parts / task.file)} is damaged ({reason}); delete it and run the fit again"
-            ) from None
-
-
-class SharedLargest(Largest):
-    """Largest magnitudes that are written down, so that of many workers one reads a tensor for its own."""
-
-    def __init__(self, own: Largest, folder: Folder, mark: Callable[[str], str]) -> None:
-        self.__dict__.update(own.__dict__)
-        self._folder, self._mark = folder, mark
-
-    def _find(self, name: str) -> float:
-        file = self._folder.parts / f"{self._mark(name)}.largest.json"
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return float(parse_json(file.read_bytes())["largest"])
-        found = super()._find(name)
-        with atomic_open(file, "w") as out:
-            out.write(json.dumps({"tensor": name, "largest": repr(found)}))
-        return found
+            raise ValueError(f"{shown(file)} is damaged ({reason}); delete it and run the same command again") from None
 
 
 def _difference(one: Any, two: Any, name: str = "") -> str:
@@ -208,34 +143,3 @@ def _difference(one: Any, two: Any, name: str = "") -> str:
         keys = next((key for key in {**one, **two} if one.get(key) != json.loads(json.dumps(two.get(key)))), "")
         return _difference(one.get(keys), two.get(keys), keys) if keys else name
     return f"{name} {shown(one, 30)}, not {shown(two, 30)}"
-
-
-def _as_tables(task: Task, part: Part | str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    where = {"tensor": task.name, "begin": task.begin, "end": task.end}
-    if isinstance(part, str):
-        return {**where, "failed": part}, {}
-    formats: dict[str, Any] = {}
-    arrays: dict[str, NDArray[Any]] = {}
-    for number, (grid, found) in enumerate(part.formats.items()):
-        table = dataclasses.asdict(dataclasses.replace(found, arrays={}))
-        formats[grid] = {key: value for key, value in table.items() if key != "arrays"}
-        arrays |= {f"{number}.{name}": array for name, array in found.arrays.items()}
-    return {**where, "moments": list(part.moments), "formats": formats}, arrays
-
-
-def _as_part(tables: Mapping[str, Any], arrays: Checkpoint, names: Sequence[str]) -> Part | str:
-    if "failed" in tables:
-        return str(tables["failed"])
-    formats = {}
-    for number, (grid, table) in enumerate(tables["formats"].items()):
-        mine = [name for name in names if name.startswith(f"{number}.")]
-        own = {name.partition(".")[2]: _plain(arrays, name) for name in mine}
-        formats[grid] = FormatPart(**{**table, "wanted": tuple(table["wanted"])}, arrays=own)
-    return Part(tables["tensor"], tables["begin"], tables["end"], Moments(*tables["moments"]), formats)
-
-
-def _plain(file: Checkpoint, name: str) -> NDArray[Any]:
-    tag = file.info(name).dtype
-    if tag[0] in "IU":
-        return file.bits(name).view(f"{'i' if tag[0] == 'I' else 'u'}{int(tag[1:]) // 8}")
-    return file.bits(name).view(np.bool_) if tag == "BOOL" else file[name]

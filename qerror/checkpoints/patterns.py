@@ -88,19 +88,24 @@ def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
     return Patterns(dtype, codes.astype(np.uint16), total[codes])
 
 
-def count_patterns(checkpoint: Checkpoint, info: TensorInfo, progress: Callable[[int], None] | None = None) -> Patterns:
-    """Count the bit patterns of a tensor."""
-    bits = packed_bits(info.dtype)
+def count_patterns(
+    checkpoint: Checkpoint,
+    info: TensorInfo,
+    progress: Callable[[int], None] | None = None,
+    part: tuple[int, int] | None = None,
+) -> Patterns:
+    """Count the bit patterns of a tensor, or of its elements from one to another."""
+    bits, (begin, end) = packed_bits(info.dtype), part or (0, info.size)
 
     def work(start: int) -> NDArray[np.int64]:
-        last = min(start + _STEP, info.size)
+        last = min(start + _STEP, end)
         found = np.bincount(checkpoint.part_bits(info.name, start, last), minlength=1 << bits)
         if progress:
             progress((last - start) * bits // 8)
         return found
 
     total = np.zeros(1 << bits, np.int64)
-    starts = list(range(0, info.size, _STEP))
+    starts = list(range(begin, end, _STEP))
     # A few at a time: their tables are added up in between.
     for some in range(0, len(starts), 64):
         total += np.sum(thread_map(work, starts[some : some + 64]), axis=0)

@@ -17,27 +17,27 @@ from ..casting.cast import quantize
 from ..files.elements import TensorInfo, packed_bits, values_of_bits
 from ..files.mapping import Checkpoint
 from ..files.sources import ReadError
-from ..results import FitResult, Status
-from ..tensors.arguments import resolve_format
 from ..tensors.fitting import evaluate, fit
-from .bins import count_bins, exact_best
+from .counting import count_bins, exact_best
 from .moments import Moments, joined, moments_of
 from .parts import FormatPart, Part, joined_parts
-from .patterns import Patterns, count_patterns, countable, patterns_of
+from .pattern_fits import SORTED, UNUSUAL, from_patterns, stored_scales, unusual_groups
+from .patterns import count_patterns, countable, patterns_of
 from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights, split_format
+from .weights import ElementWeights
 
-_UNUSUAL = (Status.DEGENERATE, Status.DEGENERATE_NONE, Status.FALLBACK, Status.UNCONVERGED)
 # What fitting takes in memory beside the interpreter and its libraries, in bytes: for a piece (measured: 10 to 75 MB),
 # and for an element of a group that is larger than one (11 of float32, more of float64 and with weights).
 _PIECE_COST = 80e6
-_ELEMENT_COST = 24.0
+_ELEMENT_COST, _WEIGHTED_COST = 24.0, 48.0
 # For the code of an element: one byte or two, as pieces and as a whole.
 _CODE_COST = 2.0
 # Interpreter, NumPy and SciPy.
 BASE_MEMORY = 150e6
 LEAST_MEMORY, DEFAULT_MEMORY = BASE_MEMORY + _PIECE_COST, 1e9
 
-Weigher = Callable[[TensorInfo], "NDArray[Any] | None"]
+Weighting = NDArray[Any] | ElementWeights | None
+Weigher = Callable[[TensorInfo], Weighting]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,8 @@ class Fitting:
             one = max(one, info.size)
         # Codes of a tensor with one scale are put together in one task.
         codes = info.size * _CODE_COST if how.whole and self.recipe.codes else 0.0
-        needed = BASE_MEMORY + max(_PIECE_COST, one * _ELEMENT_COST) + codes
+        each = _ELEMENT_COST if self.weigh is None else _WEIGHTED_COST
+        needed = BASE_MEMORY + max(_PIECE_COST, one * each) + codes
         if needed > self.memory and not (one == info.size and self._binned(info, how)):
             size = f"{info.size / 1e6:.0f} million values"
             raise MemoryError(
@@ -127,9 +128,9 @@ class Fitting:
         """Whether the formats with one scale for all values are answered from counts of bit patterns."""
         alone = all(self.recipe.groups(grid, info.shape).whole for grid in how.whole)
         needs_all = self.recipe.pooled or self.given is not None
-        return alone and countable(info.dtype) and info.size > _SORTED and not needs_all
+        return alone and countable(info.dtype) and info.size > SORTED and not needs_all
 
-    def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: NDArray[Any] | None) -> Part:
+    def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: Weighting) -> Part:
         begin, end = (row * how.row_size for row in rows)
         shape = how.shape(info, rows[1] - rows[0])
         bits = self.checkpoint.part_bits(info.name, begin, end) if countable(info.dtype) else None
@@ -172,10 +173,10 @@ class Fitting:
         for rule in recipe.every_rule:
             found = fit(values, split_format(grid)[0], rule=rule, weights=weights, measure=False, **options)
             total = found.total
-            mse[rule], unusual[rule] = float(total.mse) * weight, _unusual(found)
+            mse[rule], unusual[rule] = float(total.mse) * weight, unusual_groups(found)
             if rule == recipe.rules[0]:
                 power, groups = float(total.power) * weight, int(np.size(found.scale))
-                arrays = _arrays(found)
+                arrays = stored_scales(found)
                 if recipe.codes:
                     arrays["codes"] = found.quantize(values)
             del found
@@ -207,15 +208,13 @@ class Fitting:
         grid = split_format(grid)[0]
         return float(evaluate(values, grid, scale, shift, weights=weights, measure=False, **layout).total.mse)
 
-    def _whole(
-        self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
-    ) -> Part:
+    def _whole(self, info: TensorInfo, how: Cut, weights: Weighting, progress: Callable[[int], None] | None) -> Part:
         """Formats with groups over all rows: from the counts of bit patterns, or all values at once."""
         if weights is None and self._counted(info, how):
             counts = count_patterns(self.checkpoint, info, progress)
             formats = {}
             for grid in how.whole:
-                formats[grid] = self.from_patterns(counts, grid)
+                formats[grid] = from_patterns(counts, grid, self.recipe)
                 if self.recipe.codes:
                     formats[grid].arrays["codes"] = self._codes(info, grid, formats[grid].arrays)
             return Part(info.name, 0, how.rows, counts.moments(), formats)
@@ -227,8 +226,10 @@ class Fitting:
         bins, formats = count_bins(self.checkpoint, info, progress=progress), {}
         shift = float(self.recipe.options.get("shift", 0.0))
         for name in how.whole:
-            scale, mse, status = exact_best(self.checkpoint, info, bins, self.recipe.form(name).grid, shift)
-            unusual = {status.name: 1} if status in _UNUSUAL else {}
+            scale, mse, status = exact_best(
+                *(self.checkpoint, info, bins, self.recipe.form(name).grid, shift), memory=self.memory - BASE_MEMORY
+            )
+            unusual = {status.name: 1} if status in UNUSUAL else {}
             arrays = {"scale": np.asarray(scale), "shift": np.asarray(shift)}
             sums = {"optimal": mse * info.size}, bins.power() * info.size, float(info.size)
             formats[name] = FormatPart(*sums, 1, {"optimal": unusual}, arrays, self.recipe.rules)
@@ -239,30 +240,18 @@ class Fitting:
         return Part(info.name, 0, how.rows, moments, formats)
 
     def _all_values(
-        self, info: TensorInfo, how: Cut, weights: NDArray[Any] | None, progress: Callable[[int], None] | None
+        self, info: TensorInfo, how: Cut, weights: Weighting, progress: Callable[[int], None] | None
     ) -> Part:
         values = self.checkpoint[info.name]
+        every = weights.whole() if isinstance(weights, ElementWeights) else weights
         formats = {}
         for grid in how.whole:
             options = self.recipe.of(grid) | self._shared(info.name, grid)
             whole = dataclasses.replace(how, leading=0)
-            formats[grid] = self._fit(info, grid, values, options, weights, whole, (0, how.rows))
+            formats[grid] = self._fit(info, grid, values, options, every, whole, (0, how.rows))
         if progress:
             progress(info.size * bits_of(info) // 8)
         return Part(info.name, 0, how.rows, moments_of(values), formats)
-
-    def from_patterns(self, counts: Patterns, grid: str) -> FormatPart:
-        """One scale for all values, from how often each of them is there: the same to the bit as from the values."""
-        options, mse, unusual = self.recipe.of(grid), {}, {}
-        arrays: dict[str, NDArray[Any]] = {}
-        power, weight = 0.0, float(counts.size)
-        for rule in self.recipe.every_rule:
-            found = fit_patterns(counts, grid, rule, options)
-            total = found.total
-            mse[rule], unusual[rule] = float(total.mse) * weight, _unusual(found)
-            if rule == self.recipe.rules[0]:
-                power, arrays = float(total.power) * weight, _arrays(found)
-        return FormatPart(mse, power, weight, 1, unusual, arrays, self.recipe.rules)
 
     def _codes(self, info: TensorInfo, grid: str, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """Codes of a tensor with one scale, piece by piece."""
@@ -275,22 +264,6 @@ class Fitting:
             lambda part: quantize(self.checkpoint.part(info.name, *part), form, float(arrays["scale"]), **at), parts
         )
         return np.concatenate(done).reshape(info.shape)
-
-
-# Up to here values are sorted rather than counted (see `qerror.samples.intake`).
-_SORTED = 1 << 14
-
-
-def fit_patterns(counts: Patterns, grid: str, rule: str, options: Mapping[str, Any]) -> FitResult:
-    """`qerror.fit` of all values with one scale, from how often each of them is there."""
-    shift, grid = options.get("shift", 0.0), split_format(grid)[0]
-    # Symmetric grids see magnitudes only; so does the search in `fit`.
-    folded = rule == "optimal" and not isinstance(shift, str) and not np.any(shift)
-    folded = folded and "zero_point" not in options and resolve_format(grid, None, None, None).grid.half is not None
-    values, weights = counts.values(folded=folded)
-    if counts.size <= _SORTED:
-        return fit(np.repeat(values, weights.astype(np.intp)), grid, rule=rule, measure=False, **options)
-    return fit(values, grid, rule=rule, weights=weights, measure=False, **options)
 
 
 def bits_of(info: TensorInfo) -> int:
@@ -311,18 +284,3 @@ def largest_magnitude(checkpoint: Checkpoint, info: TensorInfo) -> float:
 
     found = thread_map(work, range(0, info.size, step))
     return math.nan if any(map(math.isnan, found)) else max(found, default=0.0)
-
-
-def _unusual(result: FitResult) -> dict[str, int]:
-    status = np.atleast_1d(np.asarray(result.status, object))
-    counts = {one.name: int(np.count_nonzero(status == one)) for one in _UNUSUAL}
-    return {one: count for one, count in counts.items() if count}
-
-
-def _arrays(found: FitResult) -> dict[str, NDArray[Any]]:
-    arrays = {"scale": np.asarray(found.scale), "shift": np.asarray(found.shift)}
-    if found.zero_point is not None:
-        arrays["zero_point"] = np.asarray(found.zero_point)
-    if found.tensor_scale is not None:
-        arrays["tensor_scale"] = np.asarray(found.tensor_scale)
-    return arrays

@@ -17,9 +17,23 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..tensors.arguments import Format, resolve_format
 from ..tensors.fitting import fit
 from ..tensors.groups import Groups, make_groups
+from .weights import ElementWeights
 
 # Elements fitted together: results do not depend on how a tensor is divided into tasks because it is always cut here.
 PIECE = 1 << 20
+# Stands for the patterns of tensors that runtimes fuse into one, by the names of Llama, Mistral, Qwen and Gemma; those
+# of DeepSeek; Mixtral and the first Llama; T5; BERT. GPT-2, GPT-NeoX, Falcon and Bloom have them as one tensor already.
+FUSED = "fused"
+_FUSED = (
+    "*.{q,k,v}_proj.weight",
+    "*.{gate,up}_proj.weight",
+    "*.{q_a_proj,kv_a_proj_with_mqa}.weight",
+    "*.{wq,wk,wv}.weight",
+    "*.{w1,w3}.weight",
+    "*Attention.{q,k,v}.weight",
+    "*.{wi_0,wi_1}.weight",
+    "*.self.{query,key,value}.weight",
+)
 _LAYOUT = ("axis", "block_size", "scale_format")
 _AXIS = ":axis="
 
@@ -94,6 +108,10 @@ class Recipe:
         """Refuse what no tensor could change, before the first one is read."""
         if not self.grids or not self.rules:
             raise ValueError(f"grid and rule must name at least one each, got {listed(self.grids) or 'none'}")
+        if self.together and all(self.full_scale(grid) is None for grid in self.grids):
+            raise ValueError(
+                f"together is for formats with a tensor scale, as nvfp4, and {self.grids[0]} has none; leave it out"
+            )
         for grid in self.grids:
             options = self.of(check_format(grid))
             trial = {**options, "axis": None} if "axis" in options else options
@@ -225,14 +243,43 @@ def piece_options(recipe: Recipe, grid: str, info: TensorInfo, leading: int) -> 
     return options
 
 
-def piece_weights(weights: NDArray[Any] | None, info: TensorInfo, cut: Cut, rows: tuple[int, int]) -> Any:
+def piece_weights(
+    weights: NDArray[Any] | ElementWeights | None, info: TensorInfo, cut: Cut, rows: tuple[int, int]
+) -> Any:
     """The part of a tensor's weights that belongs to some rows; as it is where all rows have the same."""
+    if isinstance(weights, ElementWeights):
+        part = weights.part(rows[0] * cut.row_size, rows[1] * cut.row_size)
+        return part.reshape(cut.shape(info, rows[1] - rows[0]))
     if weights is None or not cut.leading:
         return weights
     if weights.ndim <= len(info.shape) - cut.leading:
         return weights
     # Only these rows are written out: with all of them a tensor would take 8 bytes an element.
     return np.broadcast_to(weights, info.shape)[np.unravel_index(np.arange(*rows), info.shape[: cut.leading])]
+
+
+def with_fused(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of `together` with those that "fused" stands for in its place.
+
+    Examples
+    --------
+    >>> with_fused(["*.my_{q,k}", "fused"])[:2]
+    ('*.my_{q,k}', '*.{q,k,v}_proj.weight')
+    """
+    spread = (each for pattern in patterns for each in (_FUSED if pattern == FUSED else (pattern,)))
+    return tuple(dict.fromkeys(spread))
+
+
+def shared_scales(names: Sequence[str], patterns: Sequence[str]) -> dict[str, int]:
+    """How many groups of several tensors each pattern makes; without patterns that make none."""
+    counts: dict[str, int] = {}
+    left = list(names)
+    for pattern in patterns:
+        mine = grouped_names(left, [pattern])
+        count = len({members for members in mine.values() if len(members) > 1})
+        counts |= {pattern: count} if count else {}
+        left = [name for name in left if name not in mine]
+    return counts
 
 
 def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from .._check import listed, shown
+from ..files.mapping import Checkpoint
 from ..files.scales import check_apart
-from ..files.sources import ReadError
-from .folder import Folder, SharedLargest
+from .folder import Folder, Task
 from .malloc import keep_freed_memory
-from .parts import Part
-from .tasks import Job, Task, Work, open_work, work_of
+from .part_files import Tables
 
 Progress = Callable[[str, int, int], None]
 # Tasks that an executor is given ahead of its workers.
@@ -64,19 +62,54 @@ class Shard:
         return own + [task for task in reversed(ranked) if task not in mine]
 
 
-def prepare(job: Job, path: str | os.PathLike[str]) -> tuple[Folder, Work, list[Task], dict[str, str]]:
+class Job(Protocol):
+    """What is to be done with a checkpoint, in a form that goes to other processes."""
+
+    @property
+    def model(self) -> str | tuple[str, ...]:
+        """Where the checkpoint is."""
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds without a sign of life after which a worker's task is taken over."""
+
+    def asked(self) -> dict[str, Any]:
+        """What decides about the answers, as JSON."""
+
+    def open(self) -> Work:
+        """Open the checkpoint."""
+
+
+class Work(Protocol):
+    """An open checkpoint, and what is to be done with it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """It is read here."""
+
+    def tasks(self) -> tuple[list[Task], dict[str, str]]:
+        """All tasks in the order of the tensors, and why other tensors have none."""
+
+    def about(self, failed: Mapping[str, str]) -> dict[str, Any]:
+        """What the plan says beside the tasks."""
+
+    def knows(self, task: Task) -> bool:
+        """Whether this process sees the input, the plan and the version that a task was made for."""
+
+    def answer(self, folder: Folder, task: Task, heard: Callable[[int], None] | None = None) -> Tables:
+        """What is written down for a task; `heard` is told of bytes."""
+
+
+def prepare(
+    job: Job, path: str | os.PathLike[str], apart: Sequence[Path] = ()
+) -> tuple[Folder, Work, list[Task], dict[str, str]]:
     """Open the checkpoint, plan the tasks and write the plan."""
-    work = open_work(job)
-    check_apart(Path(path), work.checkpoint.files)
+    work = job.open()
+    for place in (Path(path), *apart):
+        check_apart(place, work.checkpoint.files)
     tasks, failed = work.tasks()
-    about = {
-        "left_out": [[info.name, reason] for info, reason in work.selected if reason],
-        "no_tensors": dict(work.checkpoint.skipped),
-        "failed": failed,
-        "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in work.selected if not reason},
-    }
     folder = Folder(path, job.stale_after)
-    folder.prepare(job, tasks, about)
+    folder.prepare(job.model, job.asked(), tasks, work.about(failed))
     return folder, work, tasks, failed
 
 
@@ -87,6 +120,7 @@ def run(
     shard: Shard | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    apart: Sequence[Path] = (),
 ) -> Folder:
     """Do all tasks whose answers are not in the folder yet.
 
@@ -101,8 +135,10 @@ def run(
         checkpoint and the folder.
     progress : callable, optional
         Hears a tensor's name, how many bytes of it were done since, and how many bytes there are in all.
+    apart : sequence of Path
+        Where else will be written: none of it may be the model's.
     """
-    folder, work, tasks, _ = prepare(job, path)
+    folder, work, tasks, _ = prepare(job, path, apart)
     total = sum(task.size for task in tasks)
     heard = (lambda name, size: progress(name, size, total)) if progress else None
     order = (shard or Shard()).order(tasks)
@@ -120,40 +156,24 @@ def run(
 
 def _here(folder: Folder, work: Work, left: list[Task], heard: Callable[[str, int], None] | None) -> None:
     """One task after the other in this process; those that others claim are looked after in the end."""
-    largest = _largest(work, folder)
     while left:
-        busy = [task for task in left if not _one(folder, work, largest, task, heard)]
+        busy = [task for task in left if not _one(folder, work, task, heard)]
         if busy == left:
             time.sleep(_PATIENCE)
         left = busy
 
 
-def _largest(work: Work, folder: Folder) -> SharedLargest:
-    """Finds largest magnitudes in files of the folder, named like parts."""
-
-    def mark(name: str) -> str:
-        return work.fingerprint(work.checkpoint.info(name), 0, -1, [work.checkpoint.stamp(name)])
-
-    return SharedLargest(work.largest, folder, mark)
-
-
-def _one(
-    folder: Folder, work: Work, largest: SharedLargest, task: Task, heard: Callable[[str, int], None] | None = None
-) -> bool:
+def _one(folder: Folder, work: Work, task: Task, heard: Callable[[str, int], None] | None = None) -> bool:
     """Do a task unless it is done; False where another worker is at it."""
-    if folder.done(task):
-        if heard:
-            heard(task.name, task.size)
-        return True
-    with folder.claimed(task) as own:
+    with contextlib.nullcontext(True) if folder.done(task) else folder.claimed(task) as own:
         if not own:
             return False
         if not folder.done(task):
             _check_known(work, task)
-            answer = compute(work, largest, task, heard)
+            answer = compute(work, folder, task, heard and functools.partial(heard, task.name))
             # Once more: what was read while the file was replaced is of neither.
             _check_known(work, task)
-            folder.write(task, answer)
+            folder.write(task, *answer)
         elif heard:
             heard(task.name, task.size)
     return True
@@ -163,34 +183,40 @@ def _check_known(work: Work, task: Task) -> None:
     if not work.knows(task):
         raise ValueError(
             f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another version of "
-            "qerror; run the fit again"
+            "qerror; run the same command again"
         )
 
 
-def compute(work: Work, largest: Any, task: Task, heard: Callable[[str, int], None] | None = None) -> Part | str:
-    """The answer of a task, or why there is none."""
-    info = work.checkpoint.info(task.name)
-    fitting = work.fitting(largest)
-    try:
-        part = fitting.rows(task.name, task.begin, task.end, heard and functools.partial(heard, task.name))
-    except ReadError:
-        # No answer: written down it would never be tried again.
-        raise
-    except ValueError as error:
-        return str(error)
-    kind = np.float64 if info.dtype == "F64" else np.float32
-    for found in part.formats.values():
-        for name in {"scale", "shift", "tensor_scale"} & found.arrays.keys():
-            found.arrays[name] = np.asarray(found.arrays[name], kind)
-    return part
+def compute(work: Work, folder: Folder, task: Task, heard: Callable[[int], None] | None = None) -> Tables:
+    """The answer of a task."""
+    return work.answer(folder, task, heard)
 
 
 def work_on(job: Job, path: str, task: Task) -> bool:
     """Do one task in a worker of an executor; False where another is at it."""
     keep_freed_memory()
-    work = work_of(job, task)
-    folder = Folder(path, job.stale_after)
-    return _one(folder, work, _largest(work, folder), task)
+    return _one(Folder(path, job.stale_after), _work_of(job, task), task)
+
+
+_held: dict[str, tuple[Work, list[str]]] = {}
+
+
+def _work_of(job: Job, task: Task) -> Work:
+    """The open checkpoint, once a process: workers get one task after the other of the same job.
+
+    Workers outlive a job. Where the files have changed since, what is known of them (where tensors begin) is worthless.
+    """
+    key = repr(job)
+    work, stamps = _held.get(key, (None, []))
+    if work is None or stamps != _stamps(work) or not work.knows(task):
+        work = job.open()
+        _held.clear()
+        _held[key] = work, _stamps(work)
+    return work
+
+
+def _stamps(work: Work) -> list[str]:
+    return [file.stamp for file in work.checkpoint.files]
 
 
 def _by_executor(
@@ -240,5 +266,5 @@ def check_complete(folder: Folder, tasks: Sequence[Task]) -> None:
         names = listed(dict.fromkeys(task.name for task in gone[:3]), room=110)
         raise ValueError(
             f"{shown(folder.path)} has {len(tasks) - len(gone)} of {len(tasks)} parts; of {names} some are missing: "
-            "run the same fit again (or its --shard), which makes only these"
+            "run the same command again (or its --shard), which makes only these"
         )

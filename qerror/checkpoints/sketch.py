@@ -6,14 +6,15 @@ import dataclasses
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._check import plain, shown
+from .._types import Array
 from .._version import __version__
-from ..files.checkpoint import Where, open_checkpoint
+from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
 from ..files.headers import parse_json
 from ..files.scales import open_scales
@@ -21,15 +22,15 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..results import Status
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
-from .bins import BITS, Bins, count_bins
-from .fitting import TensorFit, select_tensors, stored_size, tensor_fits
+from .arguments import format_names, texts
+from .bins import Bins
+from .fitting import TensorFit, select_tensors, tensor_fits
 from .moments import Moments
 from .parts import Part
-from .patterns import Patterns, count_patterns, countable
-from .pieces import Fitting
+from .pattern_fits import from_patterns
+from .patterns import Patterns
 from .recipe import Recipe
-from .sketch_tables import packed, unpacked
-from .tasks import absolute, model_name
+from .sketch_tables import described, packed, unpacked
 
 _VERSION = 1
 # Rules that read the ends of the values alone.
@@ -60,6 +61,19 @@ class TensorSketch:
         if isinstance(self.content, Patterns):
             return Empirical(*self.content.values())
         return Empirical(*self.content.means())
+
+    def counted(self) -> tuple[Array, Array, tuple[float, float]]:
+        """Different values, ascending, how often each is there, and the ends; for `qerror.fit_density`.
+
+        Of float32 tensors the means of the bins.
+        """
+        if isinstance(self.content, Patterns):
+            found, counts = self.content.values()
+            values = found.astype(np.float64)
+            return values, counts, (float(values[0]), float(values[-1]))
+        values, mass = self.content.means()
+        order = np.argsort(values)
+        return values[order], mass[order] * self.content.size, (self.content.least, self.content.greatest)
 
     def merged(self, other: TensorSketch) -> TensorSketch:
         """The sketch of both tensors' values (parts of one, or several): exactly, in any order."""
@@ -94,12 +108,12 @@ class Sketch(Mapping[str, TensorSketch]):
 
     def ask(
         self,
-        grid: str | Sequence[str],
+        grid: Any,
         *,
         rule: str | Sequence[str] = "optimal",
         shift: float | str = 0.0,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        include: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
     ) -> list[TensorFit]:
         """One scale for each tensor in each format, without the data.
 
@@ -112,8 +126,7 @@ class Sketch(Mapping[str, TensorSketch]):
         ValueError
             For block formats, whose blocks a sketch does not know, and for other rules on float32 tensors.
         """
-        grids = (grid,) if isinstance(grid, str) else tuple(grid)
-        rules = (rule,) if isinstance(rule, str) else tuple(rule)
+        grids, rules = format_names(grid), texts("rule", rule)
         for each in grids:
             if isinstance(as_format(each), BlockFormat):
                 raise ValueError(
@@ -122,7 +135,8 @@ class Sketch(Mapping[str, TensorSketch]):
         recipe = Recipe(grids, rules, {"shift": shift} if shift else {})
         recipe.check()
         infos = [each.info for each in self.tensors.values()]
-        chosen = select_tensors(infos, include=include, exclude=exclude, one_dimensional=True)
+        names = {"include": texts("include", include), "exclude": texts("exclude", exclude)}
+        chosen = select_tensors(infos, **names, one_dimensional=True)
         out = []
         for info, _ in chosen:
             try:
@@ -144,13 +158,7 @@ class Sketch(Mapping[str, TensorSketch]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a sketch; it appears whole or not at all."""
-        tables: dict[str, dict[str, Any]] = {}
-        for name, each in self.tensors.items():
-            content = each.content
-            kind = "patterns" if isinstance(content, Patterns) else "bins"
-            tables[name] = {"shape": list(each.info.shape), "dtype": each.info.dtype, "kind": kind}
-            if isinstance(content, Bins):
-                tables[name] |= {"bits": content.bits, "least": content.least, "greatest": content.greatest}
+        tables = {name: described(each.info, each.content) for name, each in self.tensors.items()}
         about = {"version": _VERSION, "qerror": __version__, "source": self.source, "tensors": tables}
         about |= {"left_out": dict(self.left_out)}
         with open_scales(path, {"qerror_sketch": json.dumps(about)}) as sink:
@@ -161,15 +169,13 @@ class Sketch(Mapping[str, TensorSketch]):
 def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[TensorFit]:
     content, info = sketch.content, sketch.info
     if isinstance(content, Patterns):
-        # Nothing is read: what `Fitting` needs of a checkpoint is in the sketch.
-        fitting = Fitting(None, recipe, lambda name: 0.0)  # type: ignore[arg-type]
-        formats = {grid: fitting.from_patterns(content, grid) for grid in recipe.grids}
+        formats = {grid: from_patterns(content, grid, recipe) for grid in recipe.grids}
         return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
-    if isinstance(shift, str) or not set(recipe.rules) <= {"optimal", *_FROM_ENDS}:
-        known = ", ".join(_FROM_ENDS)
-        raise ValueError(
-            f"rule must be optimal, {known}, at a given shift, for float32 tensors; `qerror fit` has others"
-        )
+    unknown = [rule for rule in recipe.rules if rule not in ("optimal", *_FROM_ENDS)]
+    if unknown or isinstance(shift, str):
+        what = f"rule {', '.join(unknown)} reads" if unknown else f"shift {shift} needs"
+        known = f"optimal, {', '.join(_FROM_ENDS)} at a given shift"
+        raise ValueError(f"{what} the values: of float32 a sketch bounds {known}; `qerror fit` reads the model itself")
     return [_bracketed(info, content, recipe, grid, float(shift)) for grid in recipe.grids]
 
 
@@ -192,61 +198,6 @@ def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: f
 
 def _grid(name: str) -> Any:
     return as_format(name)
-
-
-def scan(
-    model: Where,
-    *,
-    bits: int = BITS,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    one_dimensional: bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Sketch:
-    """Read a checkpoint once, and keep of each tensor what any format can be answered from.
-
-    Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits.
-    Other tensors are left out.
-
-    Parameters
-    ----------
-    model : path-like or sequence
-        As in `qerror.files.open_checkpoint`.
-    bits : int
-        Leading bits of float32, 14 to 20: a bracket of the best error is 16 times narrower for 2 more.
-
-    Examples
-    --------
-    >>> import qerror as qe
-    >>> sketch = scan(qe.files.example_checkpoint(), include=["layers.0.*"])
-    >>> found, = sketch.ask("int4", include=["*.weight"])
-    >>> found.optimum <= found.mse["optimal"] <= found.optimum * 1.001
-    True
-    """
-    if not 14 <= bits <= 20:
-        raise ValueError(f"bits must be from 14 to 20, got {bits}")
-    with open_checkpoint(model) as checkpoint:
-        chosen = select_tensors(checkpoint.tensors, include=include, exclude=exclude, one_dimensional=one_dimensional)
-        left, tensors = dict(checkpoint.skipped), {}
-        total = sum(stored_size(info) for info, reason in chosen if not reason)
-        for info, reason in chosen:
-            known = countable(info.dtype) or info.dtype == "F32"
-            if reason or not known:
-                left[info.name] = reason or f"element type {info.dtype}"
-                continue
-            heard = None if progress is None else (lambda size, name=info.name: progress(name, size, total))
-            try:
-                if countable(info.dtype):
-                    counted = count_patterns(checkpoint, info, heard)
-                    counted.values()
-                    content: Patterns | Bins = counted
-                else:
-                    content = count_bins(checkpoint, info, bits, heard)
-            except ValueError as error:
-                left[info.name] = str(error)
-                continue
-            tensors[info.name] = TensorSketch(info, content)
-    return Sketch(model_name(absolute(model)), tensors, left)
 
 
 def load_sketch(path: str | os.PathLike[str]) -> Sketch:

@@ -26,6 +26,15 @@ from .patterns import Patterns, countable
 _COLUMNS = {"patterns": 2, "bins": 4}
 
 
+def described(info: TensorInfo, content: Patterns | Bins) -> dict[str, Any]:
+    """What the metadata say of a tensor."""
+    kind = "patterns" if isinstance(content, Patterns) else "bins"
+    table: dict[str, Any] = {"shape": list(info.shape), "dtype": info.dtype, "kind": kind}
+    if isinstance(content, Bins):
+        table |= {"bits": content.bits, "least": content.least, "greatest": content.greatest}
+    return table
+
+
 def packed(content: Patterns | Bins) -> NDArray[np.uint8]:
     """The tables of a tensor as bytes."""
     if isinstance(content, Patterns):

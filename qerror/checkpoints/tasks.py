@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._check import shown
+from .._files import atomic_open
 from .._version import __version__
-from ..files.checkpoint import open_checkpoint
 from ..files.elements import TensorInfo
+from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.quantized_weights import dequantized
-from ..files.sources import is_url
+from ..files.sources import ReadError, is_url
 from .fitting import Largest, select_tensors, stored_size
+from .folder import Folder, Task
+from .opening import open_model
+from .part_files import Tables, as_tables
 from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
 from .recipe import Recipe, cut
+from .weights import Weights
 
 # Bytes of a tensor that one task reads, about: some seconds of work, so that little is lost with a worker.
 TASK_BYTES = 64 << 20
@@ -70,16 +75,9 @@ class Job:
             "weighted": self.weights is not None,
         }
 
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Rows `begin` to `end` of a tensor, their bytes in the file, and the name of the file that the answer goes to."""
-
-    name: str
-    begin: int
-    end: int
-    size: int
-    file: str
+    def open(self) -> Work:
+        """As `open_work`."""
+        return open_work(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +99,19 @@ class Work:
         """Finds the largest magnitudes that tensor scales follow from."""
         return Largest(self.checkpoint, self.names, self.job.recipe)
 
-    def fitting(self, largest: Any = None) -> Fitting:
+    def fitting(self, largest: Largest) -> Fitting:
         """Fits rows of any of the tensors."""
-        found = self.largest if largest is None else largest
-        return Fitting(self.checkpoint, self.job.recipe, found, self.weigh, None, self.job.memory)
+        return Fitting(self.checkpoint, self.job.recipe, largest, self.weigh, None, self.job.memory)
+
+    def about(self, failed: Mapping[str, str]) -> dict[str, Any]:
+        """What the plan says beside the tasks."""
+        return what_is_chosen(self.checkpoint, self.selected, failed)
 
     def tasks(self) -> tuple[list[Task], dict[str, str]]:
         """All tasks in the order of the tensors, and why others cannot be fitted at all."""
         tasks: list[Task] = []
         failed: dict[str, str] = {}
-        fitting = self.fitting()
+        fitting = self.fitting(self.largest)
         for info, reason in self.selected:
             if reason:
                 continue
@@ -122,7 +123,7 @@ class Work:
                 continue
             per_row = max(1, stored_size(info) // how.rows)
             # Formats with one scale for all rows see them in one task.
-            step = how.rows if how.whole else max(1, TASK_BYTES // (per_row * how.step)) * how.step
+            step = how.rows if how.whole else max(1, self._task_bytes // (per_row * how.step)) * how.step
             stamps = self._stamps(info.name)
             for begin in range(0, how.rows, step):
                 end = min(begin + step, how.rows)
@@ -130,6 +131,11 @@ class Work:
                 file = part_name(info.name, begin, end, mark)
                 tasks.append(Task(info.name, begin, end, per_row * (end - begin), file))
         return tasks, failed
+
+    @property
+    def _task_bytes(self) -> int:
+        """Bytes that a task reads: fewer where codes are wanted, which are in memory until they are written."""
+        return TASK_BYTES // (4 * len(self.job.recipe.grids)) if self.job.recipe.codes else TASK_BYTES
 
     @functools.cached_property
     def _scaled(self) -> bool:
@@ -146,12 +152,70 @@ class Work:
         mark = self.fingerprint(self.checkpoint.info(task.name), task.begin, task.end, self._stamps(task.name))
         return part_name(task.name, task.begin, task.end, mark) == task.file
 
+    def answer(self, folder: Folder, task: Task, heard: Callable[[int], None] | None = None) -> Tables:
+        """The answer of a task, or why there is none."""
+
+        def mark(name: str) -> str:
+            return self.fingerprint(self.checkpoint.info(name), 0, -1, [self.checkpoint.stamp(name)])
+
+        info = self.checkpoint.info(task.name)
+        fitting = self.fitting(SharedLargest(self.largest, folder, mark))
+        try:
+            part = fitting.rows(task.name, task.begin, task.end, heard)
+        except ReadError:
+            # No answer: written down it would never be tried again.
+            raise
+        except ValueError as error:
+            return as_tables(str(error))
+        kind = np.float64 if info.dtype == "F64" else np.float32
+        for found in part.formats.values():
+            for name in {"scale", "shift", "tensor_scale"} & found.arrays.keys():
+                found.arrays[name] = np.asarray(found.arrays[name], kind)
+        return as_tables(part)
+
     def fingerprint(self, info: TensorInfo, begin: int, end: int, stamps: Sequence[str]) -> str:
         """A short text that differs where the plan, the input or the version does."""
         weights = None if self.weigh is None else self.weigh.stamp
         asked = {**self.job.asked(), "include": None, "exclude": None}
-        said = [_FORMAT, __version__, asked, info.name, info.shape, info.dtype, begin, end, list(stamps), weights]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return fingerprint(asked, info, begin, end, stamps, weights)
+
+
+def what_is_chosen(
+    checkpoint: Checkpoint, selected: Iterable[tuple[TensorInfo, str]], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """Of a plan: the tensors that have tasks, and why others have none."""
+    every = list(selected)
+    return {
+        "left_out": [[info.name, reason] for info, reason in every if reason],
+        "no_tensors": dict(checkpoint.skipped),
+        "failed": dict(failed),
+        "tensors": {info.name: [list(info.shape), info.dtype] for info, reason in every if not reason},
+    }
+
+
+class SharedLargest(Largest):
+    """Largest magnitudes that are written down, so that of many workers one reads a tensor for its own."""
+
+    def __init__(self, own: Largest, folder: Folder, mark: Callable[[str], str]) -> None:
+        self.__dict__.update(own.__dict__)
+        self._folder, self._mark = folder, mark
+
+    def _find(self, name: str) -> float:
+        file = self._folder.parts / f"{self._mark(name)}.largest.json"
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            return float(parse_json(file.read_bytes())["largest"])
+        found = super()._find(name)
+        with atomic_open(file, "w") as out:
+            out.write(json.dumps({"tensor": name, "largest": repr(found)}))
+        return found
+
+
+def fingerprint(
+    asked: Mapping[str, Any], info: TensorInfo, begin: int, end: int, stamps: Sequence[str], *more: Any
+) -> str:
+    """A short text that differs where the plan, a tensor, its part, the files behind it or the version does."""
+    said = [_FORMAT, __version__, asked, info.name, info.shape, info.dtype, begin, end, list(stamps), *more]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def part_name(name: str, begin: int, end: int, mark: str) -> str:
@@ -166,47 +230,6 @@ def part_name(name: str, begin: int, end: int, mark: str) -> str:
     return f"{plain}-{begin}-{end}-{mark}.safetensors"
 
 
-class Weights:
-    """Importance of the elements of tensors, from a file: NAME, NAME.weights, or an imatrix (NAME.in_sum2)."""
-
-    def __init__(self, path: str) -> None:
-        self._file = open_checkpoint(path)
-        self._path = path
-        self.stamp = sorted({self._file.stamp(name) for name in self._file})
-
-    def names(self, tensors: Sequence[str]) -> list[str]:
-        """Those of the tensors that have weights."""
-        return [name for name in tensors if self._key(name)]
-
-    def _key(self, name: str) -> str | None:
-        return next((key for key in (f"{name}.weights", f"{name}.in_sum2", name) if key in self._file), None)
-
-    def __call__(self, info: TensorInfo) -> NDArray[Any] | None:
-        """Weights that broadcast to the tensor; None where the file has none for it."""
-        key = self._key(info.name)
-        if key is None:
-            return None
-        found = np.asarray(self._file[key], np.float64)
-        if key.endswith(".in_sum2"):
-            # Sums over tokens: experts see different ones, elsewhere only ratios matter.
-            counts = (
-                np.asarray(self._file[f"{info.name}.counts"], np.float64) if f"{info.name}.counts" in self._file else 1
-            )
-            found = found / np.maximum(counts, 1) if np.ndim(counts) else found
-            found = found.reshape(found.shape if found.ndim < 2 or len(info.shape) < 3 else (found.shape[0], 1, -1))
-            found = found.reshape(-1) if len(info.shape) < 3 else found
-        try:
-            fits = np.broadcast_shapes(found.shape, info.shape) == info.shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"weights of shape {found.shape} for {shown(info.name, 60)} in {shown(self._path)} must broadcast to "
-                f"its shape {info.shape}: one for each column"
-            )
-        return found
-
-
 def open_work(job: Job) -> Work:
     """Open the checkpoint of a job and choose its tensors.
 
@@ -218,7 +241,7 @@ def open_work(job: Job) -> Work:
     if job.memory < LEAST_MEMORY:
         raise ValueError(f"memory must be {LEAST_MEMORY / 1e6:.0f}MB at least, got {job.memory / 1e6:.3g}MB")
     job.recipe.check()
-    checkpoint = dequantized(open_checkpoint(job.model))
+    checkpoint = dequantized(open_model(job.model))
     selected = select_tensors(
         checkpoint.tensors, include=job.include, exclude=job.exclude, one_dimensional=job.one_dimensional
     )
@@ -237,6 +260,8 @@ def absolute(model: Any) -> str | tuple[str, ...]:
         return model
     if isinstance(model, str | os.PathLike):
         return os.path.abspath(model)  # noqa: PTH100 - patterns with * stay, links are not followed
+    if not isinstance(model, Iterable):
+        raise ValueError(f"path must be a path, or several, got {shown(model)}")
     return tuple(str(absolute(each)) for each in model)
 
 
@@ -245,24 +270,3 @@ def model_name(model: str | tuple[str, ...]) -> str:
     if isinstance(model, str):
         return Path(model.rstrip("/")).name
     return ", ".join(Path(each.rstrip("/")).name for each in model)
-
-
-_held: dict[str, tuple[Work, list[str]]] = {}
-
-
-def work_of(job: Job, task: Task) -> Work:
-    """`open_work`, once a process: workers get one task after the other of the same job.
-
-    Workers outlive a job. Where the files have changed since, what is known of them (where tensors begin) is worthless.
-    """
-    key = repr(job)
-    work, stamps = _held.get(key, (None, []))
-    if work is None or stamps != _stamps(work) or not work.knows(task):
-        work = open_work(job)
-        _held.clear()
-        _held[key] = work, _stamps(work)
-    return work
-
-
-def _stamps(work: Work) -> list[str]:
-    return [file.stamp for file in work.checkpoint.files]

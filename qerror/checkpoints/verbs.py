@@ -8,31 +8,31 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .._check import shown
 from ..files.checkpoint import Where
+from .arguments import check_executor, format_names, path_of, plain_options, seconds_of, size_of, texts
 from .collecting import collect
 from .fitting import TensorFit, fit_tensors, stored_size
 from .pieces import DEFAULT_MEMORY
-from .recipe import Recipe
+from .recipe import Recipe, with_fused
 from .running import Shard, run
 from .tasks import Job, absolute, open_work
 
 
 def fit(
     model: Where,
-    grid: str | Sequence[str],
+    grid: Any,
     *,
     rule: str | Sequence[str] = "optimal",
     output: str | os.PathLike[str] | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     one_dimensional: bool = False,
     weights: str | os.PathLike[str] | None = None,
-    together: Sequence[str] = (),
+    together: str | Sequence[str] = (),
     codes: bool = False,
     shard: str | tuple[int, int] | None = None,
     executor: Executor | None = None,
-    memory: float | None = None,
+    memory: float | str | None = None,
     stale_after: float = 60.0,
     progress: Callable[[str, int, int], None] | None = None,
     **options: Any,
@@ -47,8 +47,10 @@ def fit(
     ----------
     model : path-like or sequence
         As in `qerror.files.open_checkpoint`.
-    grid, rule : str or sequence of str
-        Formats and rules, by name. The first rule's scales are written.
+    grid : str, Grid, BlockFormat or sequence of them
+        Formats that have a name.
+    rule : str or sequence of str
+        The first one's scales are written.
     output : path-like, optional
         The folder of the run. None: nothing is written, and all is done in this process.
     include, exclude, one_dimensional
@@ -56,15 +58,17 @@ def fit(
     weights : path-like, optional
         A file with the importance of a tensor's columns as NAME or NAME.weights, or an imatrix in GGUF.
     together : sequence of str
-        Patterns of tensors that share a tensor scale (NVFP4), as "*.{q,k,v}_proj.weight".
+        Patterns of tensors that share a tensor scale (NVFP4), as "*.{q,k,v}_proj.weight"; "fused" stands for those that
+        runtimes fuse.
     codes : bool
         Whether to write the quantized tensors, too.
     shard : str or pair of int, optional
         "i/n": begin with every n-th task from the i-th, and do not put the parts together (see `collect`).
     executor : concurrent.futures.Executor, optional
         Does the tasks; its workers must reach the checkpoint and the folder. Of Dask: ``client.get_executor()``.
-    memory : float
-        Bytes that a worker may use. None: 1e9 with `output`, else any. Results do not depend on it, but for roundings.
+    memory : float or str
+        Bytes that a worker may use, also as "500MB". None: 1e9 with `output`, else any. Results do not depend on it,
+        but for roundings.
     stale_after : float
         Seconds after which the task of a worker that shows no life is taken over.
     progress : callable, optional
@@ -84,20 +88,20 @@ def fit(
     >>> [fit.info.name for fit in found if fit.mse]
     ['layers.0.weight', 'layers.1.weight', 'layers.2.weight']
     """
-    grids = (grid,) if isinstance(grid, str) else tuple(grid)
-    rules = (rule,) if isinstance(rule, str) else tuple(rule)
+    grids, rules, groups = format_names(grid), texts("rule", rule), with_fused(texts("together", together))
+    check_executor(executor)
     # As the command line says it, so that both can share a folder.
-    said = {"block_axis": -1, "shift": 0.0} | {key: value for key, value in options.items() if value is not None}
-    recipe = Recipe(grids, rules, said, codes, tuple(together))
+    recipe = Recipe(grids, rules, {"block_axis": -1, "shift": 0.0} | plain_options(options), bool(codes), groups)
+    room = math.inf if output is None else DEFAULT_MEMORY
     job = Job(
         absolute(model),
         recipe,
-        tuple(include),
-        tuple(exclude),
-        one_dimensional,
-        None if weights is None else str(absolute(weights)),
-        _bytes(memory, output is None),
-        stale_after,
+        texts("include", include),
+        texts("exclude", exclude),
+        bool(one_dimensional),
+        None if weights is None else str(absolute(path_of("weights", weights))),
+        room if memory is None else size_of("memory", memory),
+        seconds_of("stale_after", stale_after),
     )
     if output is None:
         if shard is not None or executor is not None:
@@ -109,19 +113,11 @@ def fit(
             found = fit_tensors(
                 *(work.checkpoint, work.selected, grids, rules),
                 weigh=work.weigh,
-                together=together,
+                together=groups,
                 memory=job.memory,
                 progress=heard,
                 **recipe.options,
             )
             return list(found)
-    run(job, output, shard=Shard.parse(shard), executor=executor, progress=progress)
+    run(job, path_of("output", output), shard=Shard.parse(shard), executor=executor, progress=progress)
     return [] if shard is not None else collect(output)[0]
-
-
-def _bytes(memory: float | None, alone: bool) -> float:
-    if memory is None:
-        return math.inf if alone else DEFAULT_MEMORY
-    if not memory > 0:
-        raise ValueError(f"memory must be a positive number of bytes, got {shown(memory)}")
-    return float(memory)

@@ -16,7 +16,8 @@ from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.rows import decibels, report, row, totals
 from ..checkpoints.tasks import absolute, model_name
 from ..files.runtimes import LAYOUTS
-from .fitting import parse_memory, show_left_out
+from .fits import show_left_out
+from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress, print_json, print_table

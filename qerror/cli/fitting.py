@@ -2,8 +2,7 @@
 
 import contextlib
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +11,31 @@ import click
 import qerror as qe
 
 from .._check import plain, shown
+from ..checkpoints.arguments import size_of
 from ..checkpoints.collecting import collect as collect_parts
-from ..checkpoints.engines import dask_executor
+from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
+from ..checkpoints.folder import Folder
 from ..checkpoints.pieces import DEFAULT_MEMORY
-from ..checkpoints.recipe import Recipe
-from ..checkpoints.rows import report, row, totals
+from ..checkpoints.recipe import FUSED, Recipe, with_fused
 from ..checkpoints.running import Shard, run
-from ..checkpoints.tasks import Job, absolute, model_name, open_work
+from ..checkpoints.tasks import Job, Work, absolute, model_name, open_work
 from ..files.elements import known_type
 from ..files.scales import check_apart, check_output, open_scales, read_scales
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
+from .fits import show
 from .group import OptionalWords
 from .options import examples, shift_option
-from .render import byte_progress, print_json, print_table
+from .render import byte_progress, print_json, say
 
-_COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
-# Names in a line; --json has all.
-_NAMED = 10
-_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
 
 def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read 500MB, 1.5 GB or a number of bytes."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)i?B?\s*", value, re.IGNORECASE)
-    try:
-        size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
-    except ValueError:
-        size = 0.0
-    if not size > 0:
-        raise ValueError(f"{param.opts[0]} must be a size such as 500MB or 4GB, got {value!r}")
-    return size
+    return None if value is None else size_of(param.opts[0], value)
 
 
 @click.command(
@@ -56,8 +44,8 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
         "qerror fit model.safetensors --grid int4 --axis 0",
         "qerror fit model.safetensors --grid int4 --block 32 --rule minmax --rule octav --rule optimal",
         "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
-        "qerror fit MODEL_DIR --grid int4_g128 --rule minmax -o RUN     (again: goes on where it was interrupted)",
-        "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8       (one of 8 machines; then qerror collect RUN)",
+        "qerror fit MODEL_DIR --grid int4_g128 -o RUN    (again: it goes on)",
+        "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8; qerror collect RUN",
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
@@ -103,7 +91,12 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--weights", metavar="FILE", help="Importance of the columns: NAME or NAME.weights of each tensor, or an imatrix."
 )
 @click.option(
-    "--together", metavar="GLOB", multiple=True, help="Tensors that share a tensor scale: '*.{q,k,v}_proj.weight'."
+    "--together",
+    metavar="[GLOB]",
+    multiple=True,
+    is_flag=False,
+    flag_value=FUSED,
+    help="Tensors that share a tensor scale, as '*.{q,k,v}_proj.weight'; alone: those that runtimes fuse.",
 )
 @click.option(
     "-o", "--output", metavar="PATH", help="Write a .safetensors or .json file, or a folder whose work can be resumed."
@@ -144,35 +137,44 @@ def fit(
     are such. With a tensor that cannot be fitted (NaN), or that is quantized already, the rest goes on and the exit
     status is 1.
     """
-    options = {key: value for key, value in layout.items() if value is not None}
-    recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, together)
-    place = absolute(model[0] if len(model) == 1 else model)
+    options, several = {key: value for key, value in layout.items() if value is not None}, with_fused(together)
+    recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, several)
     folder = _folder(output, shard, engine)
     room = memory or (math.inf if folder is None else DEFAULT_MEMORY)
+    place = absolute(model[0] if len(model) == 1 else model)
     job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), room)
     _check(recipe, options, output if folder is None else None, scales, folder)
-    if folder is not None:
-        with contextlib.ExitStack() as stack:
-            executor = stack.enter_context(dask_executor(engine)) if engine else None
-            progress = stack.enter_context(byte_progress())
-            run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
-        if shard is not None:
-            click.echo(f"all parts are there; qerror collect {plain(str(folder))} puts them together")
-            return 0
-        return _collect(folder, as_json)
+    if folder is None:
+        return _in_memory(job, output, scales, as_json)
+    with some_executor(engine) as executor, byte_progress() as progress:
+        run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
+    return _collect(folder, as_json) if shard is None else _all_there(folder, shard, as_json)
+
+
+def _all_there(folder: Path, shard: str, as_json: bool) -> int:
+    """What is said where other processes share the work."""
+    if as_json:
+        print_json("fit", [], shard=shard, folder=str(folder), parts=len(Folder(folder).plan()["tasks"]), complete=True)
+    else:
+        click.echo(f"all parts are there; qerror collect {plain(str(folder))} puts them together")
+    return 0
+
+
+def _in_memory(job: Job, output: str | None, scales: Path | None, as_json: bool) -> int:
+    """One tensor after the other, in this process, for a table or for one file."""
+    recipe, name = job.recipe, model_name(job.model)
     given = None if scales is None else read_scales(scales)
     with contextlib.ExitStack() as stack:
         work = open_work(job)
         stack.callback(work.checkpoint.close)
+        _check_given(given, scales, work)
+        sink = None
         if output is not None:
             check_apart(Path(output), work.checkpoint.files)
-        if given is not None and not any(f"{name}.scale" in given for name in work.names):
-            such = shown(work.selected[0][0].name)
-            raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")
-        name = model_name(place)
-        metadata = {"made_by": f"qerror {qe.__version__}", "source": name, "grid": grids[0], "rule": recipe.rules[0]}
-        metadata |= {key: str(value) for key, value in options.items()}
-        sink = None if output is None else stack.enter_context(open_scales(output, metadata))
+            about = {"made_by": f"qerror {qe.__version__}", "source": name}
+            about |= {"grid": recipe.grids[0], "rule": recipe.rules[0]}
+            about |= {key: str(value) for key, value in recipe.options.items()}
+            sink = stack.enter_context(open_scales(output, about))
         total = sum(stored_size(info) for info, reason in work.selected if not reason)
         heard = stack.enter_context(byte_progress())
         done = list(
@@ -181,19 +183,25 @@ def fit(
                 given=given,
                 weigh=work.weigh,
                 sink=sink,
-                memory=room,
-                codes=codes,
-                together=together,
+                memory=job.memory,
+                codes=recipe.codes,
+                together=recipe.together,
                 progress=lambda tensor, size: heard(tensor, size, total),
-                **options,
+                **recipe.options,
             )
         )
-    show(name, recipe.grids, done, work.checkpoint.skipped, as_json, options)
+    show(name, recipe.grids, done, work.checkpoint.skipped, as_json, recipe.options, together=recipe.together)
     if not as_json:
         _say_dequantized(done)
     if output is not None and not as_json:
-        click.echo(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
+        say(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
     return _status(done)
+
+
+def _check_given(given: Mapping[str, Any] | None, scales: Path | None, work: Work) -> None:
+    if given is not None and not any(f"{name}.scale" in given for name in work.names):
+        such = shown(work.selected[0][0].name)
+        raise ValueError(f"--scales {shown(scales)} has no NAME.scale of any tensor to fit, such as {such}")
 
 
 @click.command(epilog=examples("qerror collect RUN"))
@@ -211,10 +219,11 @@ def _collect(folder: Path, as_json: bool) -> int:
     done, plan = collect_parts(folder)
     asked = plan["asked"]["recipe"]
     model = plan["model"] if isinstance(plan["model"], str) else tuple(plan["model"])
-    show(model_name(model), asked["grids"], done, plan["no_tensors"], as_json, asked["options"])
+    name, together = model_name(model), asked["together"]
+    show(name, asked["grids"], done, plan["no_tensors"], as_json, asked["options"], together=together)
     if not as_json:
         count = len({fit.info.name for fit in done if fit.mse})
-        click.echo(f"scales of {count} tensors written to {plain(str(folder))}")
+        say(f"scales of {count} tensors written to {plain(str(folder))}")
     return _status(done)
 
 
@@ -256,67 +265,3 @@ def _check(
     if "axis" in options and "block_size" in options:
         raise ValueError(f"give --axis or --block, not both; got {options['axis']} and {options['block_size']}")
     recipe.check()
-
-
-def _said(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not the usual ones, in words."""
-    words = {"axis": "axis", "block_size": "blocks of", "zero_point": "zero point", "scale_format": "scales"}
-    said = {words[key]: options[key] for key in words if key in options}
-    if options.get("shift"):
-        said["shift"] = options["shift"]
-    return said
-
-
-def show(
-    name: str,
-    grids: Sequence[str],
-    done: list[TensorFit],
-    foreign: Mapping[str, str],
-    as_json: bool,
-    options: Mapping[str, Any],
-    command: str = "fit",
-) -> None:
-    """Print what was found, as a table or as JSON."""
-    if as_json:
-        found = report(done, dict(foreign))
-        rest = {key: found[key] for key in ("total", "left_out")}
-        print_json(command, found["rows"], grid=", ".join(grids), **options, **rest)
-        return
-    title = ", ".join([plain(name), *grids, *(f"{key} {value}" for key, value in _said(options).items())])
-    total = totals(done)
-    if total:
-        rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
-        # Of several rules each one's SQNR is the best less what it loses.
-        sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
-        several = len(grids) > 1
-        columns = ("tensor", "grid", *_COLUMNS[1:]) if several else _COLUMNS
-        rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
-        print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])
-    _show_unusual(done)
-    show_left_out({**{fit.info.name: fit.skipped for fit in done if fit.skipped}, **foreign})
-    for fit in done:
-        if fit.failed:
-            click.echo(f"not fitted: {plain(fit.info.name)}: {fit.failed}", err=True)
-
-
-def show_left_out(reasons: Mapping[str, str]) -> None:
-    """Say which tensors were left out, a line for each reason; of many the first ones."""
-    left: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        left.setdefault(reason, []).append(plain(name))
-    for reason, names in left.items():
-        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
-        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
-        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
-        click.echo(f"{said}: {', '.join(names[:_NAMED])}{more}")
-
-
-def _show_unusual(done: list[TensorFit]) -> None:
-    """Say how many groups have no scale of the rule's own."""
-    groups = sum(fit.groups for fit in done)
-    met = dict.fromkeys((rule, one) for fit in done for rule, counts in fit.unusual.items() for one in counts)
-    for rule, status in met:
-        counts = [fit.unusual.get(rule, {}).get(status, 0) for fit in done]
-        tensors = sum(map(bool, counts))
-        where = f"{sum(counts)} of {groups} groups, in {tensors} tensor{'s' if tensors > 1 else ''}"
-        click.echo(f"{rule}: {status.name}, {where} ({status})")

@@ -111,7 +111,7 @@ class ManyValues(click.Command):
 
 
 class OptionalWords(click.Command):
-    """A command whose options with a `flag_value` may stand alone: the next word is theirs only if it is a choice."""
+    """A command whose options with a `flag_value` may stand alone: the next word is theirs only if it looks it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write ``--zero-point FILE`` as ``--zero-point integer FILE``, which click understands."""
@@ -120,9 +120,16 @@ class OptionalWords(click.Command):
         for word, after in itertools.zip_longest(args, args[1:]):
             spread.append(word)
             option = words.get(word)
-            if option and isinstance(option.type, click.Choice) and isinstance(option.flag_value, str):
-                spread += [] if after in option.type.choices else [option.flag_value]
+            if option and isinstance(option.flag_value, str) and not _takes(option, after):
+                spread.append(option.flag_value)
         return super().parse_args(ctx, spread)
+
+
+def _takes(option: click.Option, word: str | None) -> bool:
+    """Whether a word is an option's own: one of its choices; of patterns one that has something to match."""
+    if isinstance(option.type, click.Choice):
+        return word in option.type.choices
+    return word is not None and (word == option.flag_value or any(mark in word for mark in "*?[{"))
 
 
 def _fail(message: str) -> NoReturn:

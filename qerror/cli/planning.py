@@ -19,7 +19,8 @@ from ..checkpoints.planning.sources import is_run
 from ..checkpoints.rows import finite
 from ..files.model_files import find_files
 from ..files.scales import check_apart
-from .fitting import parse_memory, show_left_out
+from .fits import show_left_out
+from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress, print_table

@@ -3,12 +3,16 @@
 import contextlib
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -93,23 +97,92 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 _LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "density", "mode", "place"}) | {
     *("tensor", "shape", "dtype", "scales", "elements", "stored", "rule", "tensor_scale", "rung")
 }
+# Headings where a terminal has not the room.
+_SHORT = {"rank": "#"}
 # A column for each of several: "lost minmax" is what minmax loses.
 _LOST = "lost "
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as an aligned table in its own width, in a pipe as on a terminal of any size."""
+    """Print rows as an aligned table: in a pipe in its own width, on a narrower terminal within that.
+
+    There headings take several lines; where that is not enough rows do, too, so that no number is lost: the first
+    columns that there is room for on the first line, the others behind a margin on the next.
+    """
+    headings = [_heading(column)[0] for column in columns]
+    cells = [[_cell(column, row) for column in columns] for row in rows]
+    left, width = [column in _LEFT for column in columns], _terminal_width()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(_heading(column)[0], justify="left" if column in _LEFT else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(_cell(column, row) for column in columns))
+    for heading, at_left in zip(headings, left, strict=True):
+        table.add_column(heading, justify="left" if at_left else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
     # Names of tensors come from files: `[red]` and `:heart:` in them are nothing but text.
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=_ANY_WIDTH)
     with console.capture() as printed:
         console.print(table)
     lines = [line.rstrip() for line in printed.get().splitlines()]
-    click.echo("\n".join([title, *(line for line in lines if line), ""]))
+    if width is not None and max(map(cell_len, lines)) > width:
+        lines = _folded([_SHORT.get(heading, heading) for heading in headings], cells, left, width)
+    say(title)
+    click.echo("\n".join([*(line for line in lines if line), ""]))
+
+
+def say(text: str, indent: str = "  ") -> None:
+    """Print a line of words, on a terminal broken where it ends."""
+    width = _terminal_width()
+    click.echo(text if width is None else textwrap.fill(text, width, subsequent_indent=indent))
+
+
+def _terminal_width() -> int | None:
+    """Columns of the terminal that is printed to; None for a pipe or a file."""
+    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
+
+def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
+
+
+def _folded(headings: list[str], cells: list[list[str]], left: list[bool], width: int) -> list[str]:
+    """Lines of a table whose rows are folded to a width; what is wider alone loses its middle."""
+    margin = 2
+    headings, *cells = [[_shortened(cell, width - margin) for cell in row] for row in (headings, *cells)]
+    broken = [_broken(*pair) for pair in zip(headings, _widths([""] * len(headings), cells), strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, *zip_longest(*broken, fillvalue=""), strict=True)]
+    folds, room = [[]], width  # type: list[list[int]], int
+    for column, wide in enumerate(widths):
+        if folds[-1] and wide > room:
+            folds, room = [*folds, []], width - margin
+        folds[-1].append(column)
+        room -= wide + 1
+
+    def line(row: Sequence[str], number: int) -> str:
+        parts = (_padded(row[column], widths[column], left[column]) for column in folds[number])
+        return (" " * (margin if number else 0) + " ".join(parts)).rstrip()
+
+    head = []
+    for number, fold in enumerate(folds):
+        depth = max(len(broken[column]) for column in fold)
+        tall = [[""] * (depth - len(words)) + words for words in broken]
+        head += [line([words[i] for words in tall], number) for i in range(depth)]
+    body = [line(row, number) for row in cells for number in range(len(folds))]
+    return [*head, "─" * max(map(cell_len, (*head, *body))), *body]
+
+
+def _broken(heading: str, width: int) -> list[str]:
+    """A heading in lines no wider than the column, as far as its words let it."""
+    return textwrap.wrap(heading, max([width, *map(len, heading.split())]) or 1)
+
+
+def _padded(cell: str, width: int, left: bool) -> str:
+    space = " " * (width - cell_len(cell))
+    return cell + space if left else space + cell
+
+
+def _shortened(cell: str, width: int) -> str:
+    """Names of tensors differ at both ends."""
+    half = (width - 1) // 2
+    return cell if cell_len(cell) <= width else f"{cell[:half]}…{cell[-half:]}"
 
 
 def _heading(column: str) -> tuple[str, str]:
@@ -171,7 +244,7 @@ def _known(value: float, doubt: float) -> str:
 def print_legend(rows: Iterable[dict[str, Any]]) -> None:
     """Say once what each status in a table means."""
     for status, message in dict.fromkeys((row["status"], row["message"]) for row in rows):
-        click.echo(f"{status.lower()}: {message}")
+        say(f"{status.lower()}: {message}")
 
 
 def print_json(command: str, rows: Sequence[dict[str, Any]], **parameters: Any) -> None:

@@ -7,24 +7,27 @@ from typing import Any
 import click
 
 from .._check import plain
-from ..checkpoints.bins import BITS, Bins, exact_best
+from ..checkpoints.bins import BITS, Bins
+from ..checkpoints.counting import exact_best
+from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit
+from ..checkpoints.pieces import BASE_MEMORY
+from ..checkpoints.scanning import scan as scan_model
 from ..checkpoints.sketch import Sketch, load_sketch
-from ..checkpoints.sketch import scan as scan_model
 from ..files import Checkpoint, open_checkpoint
-from ..files.model_files import find_files
-from ..files.scales import check_apart, check_output
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
-from .fitting import show, show_left_out
+from .fits import show, show_left_out
+from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
-from .render import byte_progress, with_progress
+from .render import byte_progress, print_json, say, with_progress
 
 
 @click.command(
     epilog=examples(
         "qerror scan MODEL_DIR -o model.sketch.safetensors",
+        "qerror scan MODEL_DIR -o model.sketch.safetensors --shard 3/8",
         "qerror ask model.sketch.safetensors --grid int4",
     )
 )
@@ -40,23 +43,33 @@ from .render import byte_progress, with_progress
     show_default=True,
     help="Leading bits that float32 values are counted by.",
 )
-def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude: tuple[str, ...], bits: int) -> int:
+@click.option("--shard", metavar="i/n", help="Begin with this part of the work; others do the rest.")
+@click.option("--engine", metavar="ENGINE", help="dask:ADDRESS runs the work on a Dask cluster.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool, **asked: Any) -> int:
     """Read MODEL once and write a SKETCH of it that answers for any format.
 
     Of 16-bit and 8-bit floats it holds how often each value is there, so that answers are exact; of float32 counts and
     sums by the leading bits, so that answers are proven bounds. It is about a ten-thousandth of the model's size.
+
+    What was read is kept in SKETCH.parts: the same command goes on where it was interrupted, and reads again only what
+    has changed. Delete the folder to have the space.
     """
     if not output.endswith(".safetensors"):
         raise ValueError(f"-o must end in .safetensors, got {output!r}")
-    check_output(Path(output))
     place = model[0] if len(model) == 1 else model
-    check_apart(Path(output), find_files(place).files)
-    with byte_progress() as progress:
-        found = scan_model(place, bits=bits, include=include, exclude=exclude, progress=progress)
-    found.save(output)
-    size = sum(each.info.size for each in found.values())
-    click.echo(f"{len(found)} tensors, {size} values, in {Path(output).stat().st_size} bytes: {plain(output)}")
-    show_left_out(found.left_out)
+    with some_executor(engine) as executor, byte_progress() as progress:
+        found = scan_model(place, output=output, executor=executor, progress=progress, **asked)
+    size, stored = sum(each.info.size for each in found.values()), Path(output).stat().st_size
+    if as_json:
+        rows = [
+            {"tensor": each.info.name, "shape": each.info.shape, "dtype": each.info.dtype} for each in found.values()
+        ]
+        print_json("scan", rows, values=size, output=output, bytes=stored, left_out=dict(found.left_out))
+    else:
+        many = "" if len(found) == 1 else "s"
+        say(f"{len(found)} tensor{many}, {size} values, in {stored} bytes: {plain(output)}")
+        show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
 
@@ -77,6 +90,14 @@ def scan(model: tuple[str, ...], output: str, include: tuple[str, ...], exclude:
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
 @click.option("--exact", metavar="MODEL", help="Settle float32 tensors with a look at the few values that decide.")
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    default="4GB",
+    show_default=True,
+    callback=parse_memory,
+    help="What --exact may use.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def ask(
     sketch: tuple[str, ...],
@@ -86,6 +107,7 @@ def ask(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     exact: str | None,
+    memory: float,
     as_json: bool,
 ) -> int:
     """Answer from the SKETCH that `qerror scan` made, without the model.
@@ -101,7 +123,10 @@ def ask(
     done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
     if exact is not None:
         with open_checkpoint(exact) as checkpoint:
-            done = [_settled(fit, whole, checkpoint, shift) for fit in with_progress(done, lambda fit: fit.info.size)]
+            room = memory - BASE_MEMORY
+            done = [
+                _settled(fit, whole, checkpoint, shift, room) for fit in with_progress(done, lambda fit: fit.info.size)
+            ]
     options = {"shift": shift} if shift else {}
     show(whole.source, list(dict.fromkeys(grids)), done, whole.left_out, as_json, options, command="ask")
     if not as_json and exact is None and any(not whole[fit.info.name].exact for fit in done if fit.mse):
@@ -109,14 +134,17 @@ def ask(
     return 1 if any(fit.failed for fit in done) else 0
 
 
-def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float) -> TensorFit:
-    """The exact answer for a float32 tensor."""
+def _settled(fit: TensorFit, sketch: Sketch, checkpoint: Checkpoint, shift: float, memory: float) -> TensorFit:
+    """The exact answer for a float32 tensor, or why there is none."""
     content = sketch[fit.info.name].content
     if not isinstance(content, Bins) or not fit.mse:
         return fit
     info = checkpoint.info(fit.info.name)
     if (info.shape, info.dtype) != (fit.info.shape, fit.info.dtype):
         raise ValueError(f"--exact must name the model that was scanned; {plain(info.name)} is another there")
-    scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift))
+    try:
+        scale, mse, status = exact_best(checkpoint, info, content, as_grid(fit.grid), float(shift), memory=memory)
+    except MemoryError as error:
+        return TensorFit(fit.info, failed=str(error))
     unusual = {"optimal": {status: 1}} if status.name != "EXACT" else {}
     return dataclasses.replace(fit, scales=(scale,) * 3, mse={"optimal": mse}, optimum=mse, unusual=unusual)

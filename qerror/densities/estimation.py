@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -53,7 +53,14 @@ class Fit(NamedTuple):
     make: Callable[[float, float], Density]
 
 
-def fit_density(x: ArrayLike, family: str = "auto") -> Density:
+class Counted(Protocol):
+    """Data that are counts of values, as a tensor of a sketch."""
+
+    def counted(self) -> tuple[Array, Array, tuple[float, float]]:
+        """Different values, ascending; how often each is there; the least and the greatest of all."""
+
+
+def fit_density(x: ArrayLike | Counted, family: str = "auto") -> Density:
     """The density of a family that makes the data most likely.
 
     Maximum likelihood: closed forms for Gaussian, Laplace and Uniform; fixed-point iterations for Logistic, the
@@ -63,8 +70,9 @@ def fit_density(x: ArrayLike, family: str = "auto") -> Density:
 
     Parameters
     ----------
-    x : array_like
-        Real numbers of any shape, at least two different ones.
+    x : array_like, or a tensor of a sketch (`qerror.checkpoints.scan`)
+        Real numbers of any shape, at least two different ones. Of float32 tensors a sketch knows the means of narrow
+        bins.
     family : str
         "auto", "gaussian", "laplace", "uniform", "logistic", "student-t" (df from 2.05 to 200; heavier tails give
         2.05), "generalized-gaussian" (beta from 0.2 to 20) or "rectified-gaussian".
@@ -88,30 +96,40 @@ def fit_density(x: ArrayLike, family: str = "auto") -> Density:
     True
     """
     check_choice("family", family, ("auto", *_FAMILIES, "rectified-gaussian"))
-    values = np.sort(as_float_array("x", x).ravel())
+    counts, ends = None, None
+    if hasattr(x, "counted"):
+        values, counts, ends = x.counted()
+    else:
+        values = np.sort(as_float_array("x", x).ravel())
     if not values.size:
         raise ValueError("x must hold at least two different values, got no values")
     check_finite("x", values)
     if values[0] == values[-1]:
         remedy = "a density needs spread, use Empirical(x) for such data"
         raise ValueError(f"x must hold at least two different values, got only {float(values[0])!r}; {remedy}")
-    zeros = _zero_share(values)
+    zeros = _zero_share(values, counts)
     if family == "rectified-gaussian" or (family == "auto" and zeros >= _ZEROS):
-        return _rectified_gaussian(values, zeros)
+        return _rectified_gaussian(values, counts, zeros)
     # A power of two changes no bit; squares neither under- nor overflow.
     unit = 2.0 ** math.frexp(float(values[-1]) / 2 - float(values[0]) / 2)[1]
-    origin = float(values[values.size // 2])
-    points = _condense((values - origin) / unit, (float(values[0]), float(values[-1])))
+    size = values.size if counts is None else float(counts.sum())
+    origin = float(values[values.size // 2] if counts is None else values[np.searchsorted(np.cumsum(counts), size / 2)])
+    points = _condense((values - origin) / unit, counts, ends or (float(values[0]), float(values[-1])))
     if family != "auto":
         return _FAMILIES[family](points).make(origin, unit)
     fits = [fit(points) for fit in _FAMILIES.values()]
-    best = min(fits, key=lambda fit: 2 * fit.parameters - 2 * values.size * fit.likelihood)
+    best = min(fits, key=lambda fit: 2 * fit.parameters - 2 * size * fit.likelihood)
     return best.make(origin, unit)
 
 
-def _condense(values: Array, ends: tuple[float, float], outer: int = 512, groups: int = 8192) -> Points:
+def _condense(
+    values: Array, counts: Array | None, ends: tuple[float, float], outer: int = 512, groups: int = 8192
+) -> Points:
     """Sorted values as weighted points: the `outer` ones on each side alone, the rest in equal groups."""
     n = values.size
+    if counts is not None:
+        # Few enough as they are: those of 16 bits, or bins.
+        return Points(values, counts / counts.sum(), ends)
     if n <= 2 * outer + 2 * groups:
         return Points(values, np.full(n, 1.0 / n), ends)
     starts = np.concatenate([np.arange(outer), np.linspace(outer, n - outer, groups + 1).astype(np.intp)])
@@ -246,20 +264,22 @@ def _golden(
     return max([(left, at_left), (right, at_right), *ends], key=lambda pair: pair[1][0])
 
 
-def _zero_share(values: Array) -> float:
+def _zero_share(values: Array, counts: Array | None) -> float:
     """Share of exact zeros where nothing is negative, else 0."""
-    return float(np.count_nonzero(values == 0) / values.size) if values[0] == 0 else 0.0
+    if values[0] != 0:
+        return 0.0
+    zero = values == 0
+    return float(np.count_nonzero(zero) / values.size if counts is None else counts[zero].sum() / counts.sum())
 
 
-def _rectified_gaussian(values: Array, zeros: float) -> Density:
+def _rectified_gaussian(values: Array, counts: Array | None, zeros: float) -> Density:
     """Largest censored likelihood: P(Y <= 0)^zeros and the normal density of the positive values."""
     if zeros == 0:
         what = f"the smallest value {float(values[0])!r}" if values[0] < 0 else "no value that is exactly 0"
         raise ValueError(f"x must be >= 0 with some exact zeros for 'rectified-gaussian', got {what}")
-    positive = values[values > 0]
     unit = 2.0 ** math.frexp(float(values[-1]))[1]
-    y = positive / unit
-    first, second = float(y.mean()), float((y * y).mean())
+    y, weights = values[values > 0] / unit, None if counts is None else counts[values > 0]
+    first, second = float(np.average(y, weights=weights)), float(np.average(y * y, weights=weights))
     # Concave in (1 / std, mean / std) (Olsen 1978); Newton from the mass at 0 and the mean of the rest.
     ratio = -float(ndtri(zeros))
     inverse = 1.0 / math.sqrt(second)

@@ -20,6 +20,7 @@ from .pytorch import read_pytorch
 from .safetensors import looks_like_safetensors, read_safetensors
 from .sources import LocalFile, Source
 from .unsupported import PICKLED, first_bytes, foreign_kind, is_pickle
+from .zipped import forget_archive
 
 __all__ = ["Checkpoint", "example_checkpoint", "list_tensors", "open_checkpoint", "read_tensor"]
 
@@ -184,7 +185,12 @@ def _open_archive(file: Source, path: Path | str) -> Checkpoint:
         tensors, skipped = read_npz(file, archive)
         if not tensors and skipped:
             raise ValueError(f"{shown(file.name)} is a zip file, but not one of numpy.savez; unpack it first")
-        return Checkpoint(path, tensors, close=archive.close, skipped=skipped)
+
+        def close() -> None:
+            forget_archive(archive)
+            archive.close()
+
+        return Checkpoint(path, tensors, close=close, skipped=skipped)
     except BaseException:
         archive.close()
         raise

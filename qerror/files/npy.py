@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from .._check import plain, shown
 from .elements import StoredTensor, TensorInfo, as_array, dtype_tag, is_shape
 from .sources import LocalFile, Source
+from .zipped import read_member
 
 MAGIC = b"\x93NUMPY"
 # NumPy's own limit: a longer header is not parsed.
@@ -98,6 +100,7 @@ def read_npz(source: Source, archive: zipfile.ZipFile) -> tuple[dict[str, Stored
     """
     tensors: dict[str, StoredTensor] = {}
     skipped: dict[str, str] = {}
+    last = _Last()
     for member in archive.infolist():
         where, start, records = f"member {shown(member.filename)} of {shown(source.name)}", None, []
         try:
@@ -115,8 +118,11 @@ def read_npz(source: Source, archive: zipfile.ZipFile) -> tuple[dict[str, Stored
                 raise ValueError(
                     f"{shown(source.name)} has twice the name {shown(name)}; save it again with other names"
                 )
-            load = functools.partial(_load_member, archive, member, record, where)
-            tensors[name] = StoredTensor(_info(name, record), load, None, source)
+            load: Callable[[], NDArray[Any]] = functools.partial(_load_member, archive, member, record, where)
+            read = _member_reader(archive, member, record, where)
+            if read is None:
+                load = functools.partial(last.get, name, load)
+            tensors[name] = StoredTensor(_info(name, record), load, read, source)
     return tensors, skipped
 
 
@@ -182,6 +188,37 @@ def _load_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, record: _Rec
         while part := file.read(1 << 20):
             content += part
         return record.elements(np.frombuffer(content, np.uint8))
+
+
+def _member_reader(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, record: _Record, where: str
+) -> Callable[[int, int], NDArray[Any]] | None:
+    """Reads some elements, going forward; None where they do not lie side by side."""
+    if (record.fortran and len(record.shape) > 1) or record.dtype.hasobject:
+        return None
+
+    def read(begin: int, end: int) -> NDArray[Any]:
+        size = record.dtype.itemsize
+        with _one_error(where):
+            content = read_member(archive, member, record.begin + size * begin, record.begin + size * end)
+        return content.view(record.dtype)
+
+    return read
+
+
+class _Last:
+    """The last array that was loaded: parts of arrays in Fortran's order are taken from the whole."""
+
+    def __init__(self) -> None:
+        self._held: tuple[str, NDArray[Any]] | None = None
+        self._lock = threading.Lock()
+
+    def get(self, name: str, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        with self._lock:
+            if self._held is None or self._held[0] != name:
+                self._held = None
+                self._held = name, load()
+            return self._held[1]
 
 
 class _DamagedError(ValueError):

@@ -32,6 +32,9 @@ class ScaleSink(Protocol):
     def add(self, name: str, array: NDArray[Any]) -> None:
         """Write one array."""
 
+    def add_pieces(self, name: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
+        """Write one array whose elements come in flat pieces, at least one."""
+
 
 def check_output(path: Path) -> None:
     """Refuse a path whose ending names no kind of file, before anything is computed."""
@@ -94,6 +97,9 @@ class _Json:
         self._out.write(f"{self._between}\n{json.dumps(name)}: {json.dumps(np.asarray(array).tolist())}")
         self._between = ","
 
+    def add_pieces(self, name: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
+        self.add(name, np.concatenate(list(pieces)).reshape(shape))
+
 
 class _Safetensors:
     """Data to a temporary file, then length, header and data to the real one."""
@@ -102,12 +108,16 @@ class _Safetensors:
         self._data, self._entries, self._end = data, {}, 0  # type: tuple[IO[bytes], dict[str, Any], int]
 
     def add(self, name: str, array: NDArray[Any]) -> None:
-        little = np.ascontiguousarray(array, np.asarray(array).dtype.newbyteorder("<"))
-        end = self._end + little.nbytes
-        shape = list(np.shape(array))
-        self._entries[name] = {"dtype": dtype_tag(little.dtype), "shape": shape, "data_offsets": [self._end, end]}
-        self._data.write(little.data if little.size else b"")
-        self._end = end
+        self.add_pieces(name, np.shape(array), [array])
+
+    def add_pieces(self, name: str, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
+        begin, tag = self._end, ""
+        for piece in pieces:
+            little = np.ascontiguousarray(piece, np.asarray(piece).dtype.newbyteorder("<"))
+            tag = dtype_tag(little.dtype)
+            self._data.write(little.data if little.size else b"")
+            self._end += little.nbytes
+        self._entries[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [begin, self._end]}
 
     def finish(self, out: IO[bytes], metadata: Mapping[str, str]) -> None:
         header = json.dumps({"__metadata__": dict(metadata), **self._entries}).encode()

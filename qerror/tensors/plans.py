@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._check import check_finite, check_scale, check_shift, shown
-from .._threads import chunk_slices, thread_map
+from .._threads import chunk_slices, one_thread, thread_map
 from .._types import Array
 from ..densities.base import Density
 from ..densities.estimation import fit_density
@@ -74,7 +74,9 @@ def choose(tensor: Grouped, plan: Plan) -> list[Choice]:
             return choose_rows(rows[some], some_weights, at, plan, alone=tensor.groups.scale_shape == ())
 
         try:
-            chosen.append(_joined(thread_map(work, _chunks(rows, _elements(plan)))))
+            # Rows are settled one by one, so that larger parts change the time alone.
+            fewest = _CHUNK if one_thread() else _FEWEST
+            chosen.append(_joined(thread_map(work, _chunks(rows, _elements(plan), fewest))))
         except ValueError:
             # What a chunk says of NaN counts within that chunk.
             check_finite("x", tensor.values)
@@ -90,8 +92,8 @@ def _elements(plan: Plan) -> int:
     return _SEARCH_CHUNK if alone else _CHUNK
 
 
-def _chunks(rows: NDArray[Any], most: int) -> list[slice]:
-    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, _FEWEST), most) // rows.shape[1]))
+def _chunks(rows: NDArray[Any], most: int, fewest: int = _FEWEST) -> list[slice]:
+    return chunk_slices(len(rows), max(1, min(max(rows.size // 4, fewest), most) // rows.shape[1]))
 
 
 def _joined(parts: list[Choice]) -> Choice:

@@ -29,7 +29,7 @@ from ..fitting import Largest
 from ..parts import FormatPart
 from ..pieces import Fitting, bits_of
 from ..recipe import Recipe, cut, piece_weights
-from ..tasks import Weights
+from ..weights import Weights
 from .storage import is_cast
 
 SCHEMA, VERSION = "qerror.errors", 1

@@ -18,12 +18,13 @@ from ...files.mapping import Checkpoint
 from ...grids.block_formats import BlockFormat, as_format
 from ..collecting import joined_tensors
 from ..fitting import select_tensors, stored_size
-from ..folder import Folder
+from ..folder import Folder, Task
 from ..patterns import Patterns
 from ..recipe import split_format
 from ..running import check_complete
 from ..sketch import Sketch, TensorSketch, load_sketch
-from ..tasks import Task, Weights, absolute
+from ..tasks import absolute
+from ..weights import Weights
 from .errors import ErrorFile, Measuring, TensorErrors, cast_error, entry_of, tensor_errors
 from .plan import KEEP
 from .storage import is_cast
@@ -146,7 +147,7 @@ def from_run(path: Path, asked: Asked) -> Measured:
     tasks = [Task(**each) for each in run["tasks"]]
     check_complete(folder, tasks)
     with open_checkpoint(place) as checkpoint:
-        for info, part in joined_tensors(folder, tasks, infos):
+        for info, part, _ in joined_tensors(folder, tasks, infos):
             if info.name not in names:
                 continue
             entries: dict[str, dict[str, Any]] = {}

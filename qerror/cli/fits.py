@@ -1,0 +1,94 @@
+"""What is printed of fitted tensors: a table or JSON, what was left out, what could not be fitted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from .._check import plain
+from ..checkpoints.fitting import QUANTIZED, TensorFit
+from ..checkpoints.recipe import shared_scales
+from ..checkpoints.rows import report, row, totals
+from .render import print_json, print_table, say
+
+_COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
+# Names in a line; --json has all.
+_NAMED = 10
+
+
+def _said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not the usual ones, in words."""
+    words = {"axis": "axis", "block_size": "blocks of", "zero_point": "zero point", "scale_format": "scales"}
+    said = {words[key]: options[key] for key in words if key in options}
+    if options.get("shift"):
+        said["shift"] = options["shift"]
+    return said
+
+
+def show(
+    name: str,
+    grids: Sequence[str],
+    done: list[TensorFit],
+    foreign: Mapping[str, str],
+    as_json: bool,
+    options: Mapping[str, Any],
+    command: str = "fit",
+    together: Sequence[str] = (),
+) -> None:
+    """Print what was found, as a table or as JSON."""
+    shared = shared_scales([fit.info.name for fit in done if fit.mse], together)
+    if as_json:
+        found = report(done, dict(foreign))
+        rest = {key: found[key] for key in ("total", "left_out")} | ({"together": shared} if together else {})
+        print_json(command, found["rows"], grid=", ".join(grids), **options, **rest)
+        return
+    title = ", ".join([plain(name), *grids, *(f"{key} {value}" for key, value in _said(options).items())])
+    total = totals(done)
+    if total:
+        rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
+        # Of several rules each one's SQNR is the best less what it loses.
+        sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
+        several = len(grids) > 1
+        columns = ("tensor", "grid", *_COLUMNS[1:]) if several else _COLUMNS
+        rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
+        print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])
+    if together:
+        groups = ", ".join(f"{count} x {plain(pattern)}" for pattern, count in shared.items())
+        say(f"tensors that share a tensor scale: {groups or 'none that the patterns match'}")
+    _show_unusual(done)
+    show_left_out({**{fit.info.name: fit.skipped for fit in done if fit.skipped}, **foreign})
+    _show_failed(done)
+
+
+def _show_failed(done: Sequence[TensorFit]) -> None:
+    """Say what could not be fitted, a line for each reason."""
+    failed: dict[str, list[str]] = {}
+    for fit in done:
+        if fit.failed:
+            failed.setdefault(fit.failed, []).append(plain(fit.info.name))
+    for reason, names in failed.items():
+        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+        click.echo(f"not fitted: {', '.join(names[:_NAMED])}{more}: {reason}", err=True)
+
+
+def show_left_out(reasons: Mapping[str, str]) -> None:
+    """Say which tensors were left out, a line for each reason; of many the first ones."""
+    left: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        left.setdefault(reason, []).append(plain(name))
+    for reason, names in left.items():
+        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
+        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
+        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+        say(f"{said}: {', '.join(names[:_NAMED])}{more}")
+
+
+def _show_unusual(done: list[TensorFit]) -> None:
+    """Say how many groups have no scale of the rule's own."""
+    groups = sum(fit.groups for fit in done)
+    met = dict.fromkeys((rule, one) for fit in done for rule, counts in fit.unusual.items() for one in counts)
+    for rule, status in met:
+        counts = [fit.unusual.get(rule, {}).get(status, 0) for fit in done]
+        tensors = sum(map(bool, counts))
+        where = f"{sum(counts)} of {groups} groups, in {tensors} tensor{'s' if tensors > 1 else ''}"
+        say(f"{rule}: {status.name}, {where} ({status})")
