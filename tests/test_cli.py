@@ -338,10 +338,25 @@ def test_a_real_process():
     assert len(failed.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("args", ["formats", "scale int4", "--help", "fit --help", "formats e2m1 --json"])
+def test_a_reader_that_has_enough_is_no_failure(args):
+    command = [sys.executable, "-m", "qerror", *args.split()]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_fits_a_terminal():
+    for command in ([], *([name] for name in qerror_command.list_commands(None))):
+        assert max(map(len, run(*command, "--help").stdout.splitlines())) <= 80, command
+
+
 def test_help_has_examples_and_every_example_runs():
     assert run("--help").stdout.count("qerror ") >= 5
     for command in ("scale", "error", "compare", "formats"):
-        text = run(command, "--help").stdout
+        text = run(command, "--help").stdout.replace("\\\n", "")
         examples = [line.split()[1:] for line in text.splitlines() if line.strip().startswith("qerror ")]
         assert examples
         for example in examples:

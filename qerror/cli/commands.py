@@ -87,7 +87,7 @@ COMMANDS = {
         "qerror compare --bits 4 --data model.safetensors --tensor layers.0.weight",
         "qerror ladder int4 mxfp4",
         "qerror formats e2m1",
-        "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax --rule optimal",
+        "qerror fit model.safetensors --grid int4 --axis 0 --rule minmax",
         "qerror export MODEL_DIR --format int4_g128 -o OUT",
         "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
         "qerror report MODEL_DIR --plan plan.json -o report.html",

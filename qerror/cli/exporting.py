@@ -30,7 +30,7 @@ _memory_option = click.option(
 @click.command(
     cls=ManyValues,
     epilog=examples(
-        "qerror export MODEL_DIR --format int4_g128 -o OUT            (again: goes on where it was interrupted)",
+        "qerror export MODEL_DIR --format int4_g128 -o OUT",
         "qerror export MODEL_DIR --format nvfp4 -o OUT --exclude '*.self_attn.*'",
         "qerror export MODEL_DIR --plan plan.json -o OUT",
         "qerror export model-F16.gguf --format q4_0 -o OUT --layout gguf",

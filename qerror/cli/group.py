@@ -1,13 +1,32 @@
 """How commands fail: one line that says what is wrong, exit status 2, no traceback."""
 
+import contextlib
 import importlib
 import itertools
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
 
 from .._text import near_names, plain, suggest
+
+
+class _EnoughError(Exception):
+    """The reader of a pipe has enough (`qerror formats | head`); click would end a broken pipe with status 1."""
+
+
+@contextlib.contextmanager
+def _until_enough() -> Iterator[None]:
+    """Print, and write what is still buffered."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        raise _EnoughError from None
 
 
 class OneLineErrors(click.Group):
@@ -29,9 +48,8 @@ class OneLineErrors(click.Group):
             _fail(str(error))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(130)
-        except BrokenPipeError:
-            # The reader of a pipe has enough (`qerror compare --bits 8 | head`). What is still buffered cannot be
-            # written either, so that Python must not try when it ends.
+        except _EnoughError:
+            # What is still buffered cannot be written either, so that Python must not try when it ends.
             sys.stdout = None
             sys.exit(0)
         except OSError as error:
@@ -39,6 +57,16 @@ class OneLineErrors(click.Group):
             name = plain(str(error.filename or "a file"))
             _fail(f"{name}: {error.strerror or error}; check its permissions and the space left")
         sys.exit(status if isinstance(status, int) else 0)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line, and print help if it asks for that."""
+        with _until_enough():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _until_enough():
+            return super().invoke(ctx)
 
     def find(self, name: str) -> click.Command | None:
         """A command from elsewhere."""

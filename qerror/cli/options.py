@@ -1,11 +1,17 @@
 """Options that several commands share."""
 
+import textwrap
+
 import click
+
+# Of a line of an example, so that it fits 80 columns with its margin and what says that it goes on.
+_WIDTH = 74
 
 
 def examples(*lines: str) -> str:
     """Text below a command's options; the backspace keeps click from joining its lines."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    commands = (textwrap.wrap(line, _WIDTH, break_long_words=False, break_on_hyphens=False) for line in lines)
+    return "\n".join(["\b", "Examples:", *("  " + " \\\n      ".join(parts) for parts in commands)])
 
 
 def _parse_shift(ctx: click.Context, param: click.Parameter, value: str) -> float | str:

@@ -44,10 +44,10 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     cls=ManyValues,
     epilog=examples(
         "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
-        "qerror plan MODEL_DIR --formats int4_g128 nvfp4 int8:axis=0 bf16 --size 20GB -o plan.json",
+        "qerror plan MODEL_DIR --formats nvfp4 int8:axis=0 bf16 --size 20GB",
         "qerror plan MODEL_DIR --db 25 --together '*.{q,k,v}_proj.weight' '*.{gate,up}_proj.weight'",
         "qerror plan MODEL_DIR --bits 5 --keep 'lm_head.*=bf16' --exclude '*embed*'",
-        "qerror plan MODEL_DIR --bits 5 --sensitivity fisher.csv --weights imatrix.gguf",
+        "qerror plan MODEL_DIR --bits 5 --sensitivity fisher.csv",
         "qerror plan MODEL_DIR --bits 4.5 --for llm-compressor",
     ),
 )
