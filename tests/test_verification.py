@@ -128,7 +128,7 @@ def test_bad_input():
         ({"grids": []}, "grids must name at least one grid, got none"),
         ({"densities": []}, "densities must name at least one density, got none"),
         ({"densities": "gausian"}, "did you mean 'gaussian'?"),
-        ({"densities": qe.Gaussian([0.0, 1.0])}, "densities must each have shape (), got Gaussian(2,)"),
+        ({"densities": qe.Gaussian([0.0, 1.0])}, "densities must each have shape (), got Gaussian(mean=[0, 1])"),
         ({"rng": "x"}, "rng must be a non-negative integer"),
     ]
     for changed, text in cases:
