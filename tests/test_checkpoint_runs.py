@@ -76,6 +76,19 @@ FITS: list[dict[str, Any]] = [
 ]
 
 
+def test_the_total_is_the_sum_over_the_files(model: Path) -> None:
+    def told(place: Path) -> dict[str, Any]:
+        return json.loads(run("fit", place, "--grid", "int4", "--axis", 0, "--json").stdout)
+
+    whole, files = told(model), [told(file) for file in sorted(model.glob("*.safetensors"))]
+    assert len(files) > 1
+    sizes = [int(part["total"]["shape"]) for part in files]
+    assert int(whole["total"]["shape"]) == sum(sizes)
+    assert [row["tensor"] for part in files for row in part["rows"]] == [row["tensor"] for row in whole["rows"]]
+    error = sum(n * part["total"]["mse"]["optimal"] for n, part in zip(sizes, files, strict=True))
+    assert whole["total"]["mse"]["optimal"] == pytest.approx(error / sum(sizes), rel=1e-12)
+
+
 @pytest.mark.parametrize("options", FITS, ids=lambda o: str(o["grid"]))
 def test_any_division_and_any_engine_give_the_same_bytes(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
