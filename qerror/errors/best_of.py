@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .._threads import chunk_slices
-from .._types import Array, Index
+from .._types import Array
 from ..densities.base import Density
-from ..densities.block_maxima import Largest, finite
+from ..densities.block_maxima import Largest
 from ..grids.block_formats import BlockFormat
-from ..grids.block_rules import staircase
 from ..grids.grid import Grid
+from .conditions import Family, even, families
 from .difference_sums import Sum
 from .differences import (
     Cells,
@@ -40,16 +40,12 @@ from .differences import (
 
 # Share of the mean squared error to which each family of conditions is summed, and to which the whole must be known.
 _TOLERANCE, _REQUIRED = 3e-10, 1e-6
-# Nodes that count less than this share are left out; jumps of the pdf by nodes at a time.
-_LEFT_OUT, _MOST_JUMPS = 1e-15, 256
 # The largest value where scales are stored: panels in log m and their nodes, few where bounds are close; how far below
 # the upper bound it is looked for, and how much coarser signs may be. About 1e-5 of the mse is lost in small blocks.
 _LOG_STEP, _CLOSE, _NODES, _FEW_NODES = 0.125, 1.2, 12, 4
 _SPAN, _COARSER = 2.0**-8, 300
 # Share of the mse that such a node may be left out for; rows times cells in flight.
 _UNSEEN, _CHUNK = 1e-10, 20_000
-# Nodes of a panel of the largest value of a tensor: 5e-10 of the mse is lost. Those that are rarer are left out.
-_OF_TENSOR, _RARE = 6, 1e-9
 
 
 class Change(NamedTuple):
@@ -69,32 +65,6 @@ class Change(NamedTuple):
     cross: float
     maximum: float
     accuracy: float
-
-
-class _Family(NamedTuple):
-    """Conditions under which scales and blocks are alike but for their size.
-
-    Attributes
-    ----------
-    scales : tuple of float
-        Of both candidates, in units of the size.
-    rows : Rows
-    share : ndarray of shape (R,)
-        What each row counts.
-    others : int
-        Values that are bounded by the reach.
-    cuts : tuple of float
-        Places between which cells lie, in units of the size.
-    side : float
-        -1 or 1 where one more value lies at that end of the reach, 0 where none does.
-    """
-
-    scales: tuple[float, float]
-    rows: Rows
-    share: Array
-    others: int
-    cuts: tuple[float, ...]
-    side: float
 
 
 def best_of_change(
@@ -140,14 +110,8 @@ def best_of_change(
     if density.has_atoms and 0 not in grid.levels:
         raise ValueError("density must have no point mass where the grid has no level 0; qerror.simulate takes it")
     largest = Largest(density, form.block_size)
-    if form.scale_format is None:
-        families = _any_scale(largest, form, mse)
-    else:
-        stairs = _Stairs.of(form, 1.0 if size else unit)
-        whole = np.full(stairs.first.size, np.inf), np.ones(stairs.first.size)
-        families = _of_tensors(largest, form, stairs, size) if size else _stored(largest, stairs, *whole)
     total = np.zeros(6)
-    for family in families:
+    for family in families(largest, form, unit, size, mse):
         total += _change(density, grid, family, rounding, _TOLERANCE * mse)
         if family.side == 0:
             tops = _tops(largest, grid, family, rounding, mse)
@@ -160,7 +124,7 @@ def best_of_change(
     return Change(*map(float, total))
 
 
-def _change(density: Density, grid: Grid, family: _Family, rounding: Rounding, tolerance: float) -> Array:
+def _change(density: Density, grid: Grid, family: Family, rounding: Rounding, tolerance: float) -> Array:
     """What one family adds to each field of Change."""
     scales, rows, share, n, _, side = family
     cells = _cells(density, grid, family, rounding)
@@ -180,111 +144,15 @@ def _change(density: Density, grid: Grid, family: _Family, rounding: Rounding, t
     return np.array([mse, *changes, lacking])
 
 
-def _cells(density: Density, grid: Grid, family: _Family, rounding: Rounding) -> Cells:
+def _cells(density: Density, grid: Grid, family: Family, rounding: Rounding) -> Cells:
     high = float(family.rows.reach.max())
-    low = 0.0 if _even(density, grid) else -high
+    low = 0.0 if even(density, grid) else -high
     return joint_cells(grid, family.scales, low, high, np.array(family.cuts), rounding)
 
 
-def _even(density: Density, grid: Grid) -> bool:
-    """Whether x and -x are alike."""
-    return density.symmetric and not np.any(density.mean) and np.array_equal(grid.levels, -grid.levels[::-1])
-
-
-def _any_scale(largest: Largest, form: BlockFormat, mse: float) -> Iterator[_Family]:
-    """Scales that follow M: its nodes, as the value at either end."""
-    density, grid = largest.density, form.grid
-    scales = form.constants[0] / grid.absmax, form.constants[1] / grid.absmax
-    marks = np.abs(np.concatenate([grid.thresholds, [grid.min, grid.max]]))
-    # Where a threshold meets a jump of the pdf the errors as functions of M have kinks.
-    with np.errstate(divide="ignore"):
-        meet = np.abs(density.kinks).ravel()[:, None] / np.concatenate([scales[0] * marks, scales[1] * marks])
-    m, dm = largest.nodes(finite(meet))
-    # Cells are cut at the jumps of the pdf, which lie elsewhere for each m.
-    step = max(1, _MOST_JUMPS // density.kinks.size) if density.kinks.size else m.size
-    for side in (1.0,) if _even(density, grid) else (-1.0, 1.0):
-        share = dm * (largest.both_sides(m) if _even(density, grid) else np.asarray(density.pdf(side * m)))
-        keep = np.flatnonzero(share * largest.below(m) * m**2 > _LEFT_OUT * mse)
-        for some in (keep[first : first + step] for first in range(0, keep.size, step)):
-            rows = Rows(m[some], np.ones(some.size), np.exp(largest.log_inside(m[some])))
-            yield _Family(scales, rows, share[some], largest.others, (), side)
-
-
-class _Stairs(NamedTuple):
-    """The two scales that blocks choose from between bounds of M, where they differ: all of shape (J,)."""
-
-    inner: Array
-    outer: Array
-    first: Array
-    second: Array
-
-    @classmethod
-    def of(cls, form: BlockFormat, unit: float) -> _Stairs:
-        """Those of a format at a tensor scale."""
-        assert form.scale_format is not None
-        one, two = (staircase(form.grid, form.scale_format, "absmax", c, unit) for c in form.constants)
-        bounds = np.unique(np.concatenate([one.bounds, two.bounds]))
-        bounds = bounds[np.append(np.diff(bounds) > 1e-13 * bounds[:-1], True)]
-        middle = np.append(0.5 * (bounds[1:-1] + bounds[:-2]), np.inf)
-        first, second = (step.scales[np.searchsorted(step.bounds, middle) - 1] for step in (one, two))
-        differs = first != second
-        return cls(bounds[:-1][differs], bounds[1:][differs], first[differs], second[differs])
-
-    def at(self, largest: float) -> tuple[float, float]:
-        """Both scales of a block, the same where it has no choice."""
-        place = np.flatnonzero((self.inner < largest) & (largest <= self.outer))
-        return (float(self.first[place[0]]), float(self.second[place[0]])) if place.size else (1.0, 1.0)
-
-    def of_tensors(self, unit: Array) -> _Stairs:
-        """All of several tensor scales."""
-        return _Stairs(*(np.outer(unit, column).ravel() for column in self))
-
-    def within(self, low: float, high: Array) -> tuple[_Stairs, Index]:
-        """Those between ends, each cut at its upper one; and which."""
-        outer = np.minimum(self.outer, high)
-        some = np.flatnonzero(outer > np.maximum(self.inner, low))
-        inner = np.where(self.inner > low, self.inner, 0.0)
-        return _Stairs(inner[some], outer[some], self.first[some], self.second[some]), some
-
-
-def _stored(largest: Largest, stairs: _Stairs, end: Array, weight: Array) -> Iterator[_Family]:
-    """Scales of a format: bounds of M between which both stay, alike in every octave of the format.
-
-    Each counts by its weight, with all values within its end.
-    """
-    n = largest.others + 1
-    low, high = largest.span
-    stairs, some = stairs.within(low, np.minimum(end, high))
-    size = np.maximum(stairs.first, stairs.second)
-    shapes, group = np.unique((np.stack(stairs) / size).round(13), axis=1, return_inverse=True)
-    for index, (inner, outer, one, two) in enumerate(shapes.T.tolist()):
-        of_group = np.flatnonzero(group == index)
-        share = np.concatenate([weight[some][of_group], -weight[some][of_group]]) / n
-        at, reach = np.tile(size[of_group], 2), np.repeat([outer, inner], of_group.size)
-        rows = Rows(at, reach, np.exp(largest.log_inside(at * reach)))
-        yield _Family((one, two), rows, share, n, (-inner, inner), 0.0)
-
-
-def _of_tensors(largest: Largest, form: BlockFormat, stairs: _Stairs, size: int) -> Iterator[_Family]:
-    """The scales of tensors of `size` values: given the largest magnitude t, and of the block that has it."""
-    density, full = largest.density, (form.full_scale or 1.0) * form.grid.absmax
-    t, share = largest.of_tensor(size, _OF_TENSOR)
-    t, share = t[share > _RARE], share[share > _RARE]
-    inside = np.exp(largest.log_inside(t))
-    count = stairs.first.size
-    weight = share * (1 - form.block_size / size) / inside**form.block_size
-    yield from _stored(largest, stairs.of_tensors(t / full), np.repeat(t, count), np.repeat(weight, count))
-    one, two = (scale / full for scale in stairs.at(full))
-    up, down = np.asarray(density.pdf(t)), np.asarray(density.pdf(-t))
-    for side in (1.0,) if _even(density, form.grid) else (-1.0, 1.0):
-        ours = 1.0 if _even(density, form.grid) else (up if side > 0 else down) / (up + down)
-        own = share * ours / size / inside**largest.others
-        yield _Family((one, two), Rows(t, np.ones(t.size), inside), own, largest.others, (), side)
-
-
 def _tops(
-    largest: Largest, grid: Grid, family: _Family, rounding: Rounding, mse: float
-) -> Iterator[tuple[_Family, Array, Array]]:
+    largest: Largest, grid: Grid, family: Family, rounding: Rounding, mse: float
+) -> Iterator[tuple[Family, Array, Array]]:
     """Nodes of the largest value between the bounds of a family, d there, and what the second scale loses more."""
     density, n = largest.density, largest.others
     half = family.share.size // 2
@@ -307,7 +175,7 @@ def _tops(
             if keep.any():
                 cuts = tuple(np.concatenate([-u, u]).tolist())
                 rows = Rows(*(column[keep] for column in rows))
-                top = _Family(family.scales, rows, share[keep], n, cuts, side)
+                top = Family(family.scales, rows, share[keep], n, cuts, side)
                 yield top, offset[keep], loss[keep]
 
 
@@ -324,7 +192,7 @@ def _ring(cells: Cells, inner: float, side: float) -> tuple[Array, Array]:
     return (ends[:-1, None] + half * (node + 1)).ravel(), (half * weight).ravel()
 
 
-def _maximum(largest: Largest, grid: Grid, top: tuple[_Family, Array, Array], rounding: Rounding, mse: float) -> float:
+def _maximum(largest: Largest, grid: Grid, top: tuple[Family, Array, Array], rounding: Rounding, mse: float) -> float:
     """What the choice changes in the error of the largest value."""
     family, offset, loss = top
     scales, rows, share, n, _, _ = family

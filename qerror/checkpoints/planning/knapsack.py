@@ -1,8 +1,8 @@
 """The multiple-choice knapsack: one option of each class, the least cost within a limit on use; proven in integers.
 
 A walk along the hulls finds an assignment, HiGHS (in floating point) a better one where the proof does not close on it.
-That the last one is the best is shown here, without trusting any rounding: for every slope p/q >= 0 and every assignment
-within the limit
+That the last one is the best is shown here, without trusting any rounding: for every slope p/q >= 0 and every
+assignment within the limit
 
     q * cost >= sum over classes of min (q c + p u) - p * limit + sum of the excesses r = (q c + p u) - min (q c + p u)
 
