@@ -199,6 +199,19 @@ def test_best_constants() -> None:
         assert best.error.mse < qe.quantization_error(qe.Gaussian(), name).mse
 
 
+def test_best_tensor_scale_of_the_better_of_two() -> None:
+    form = qe.BlockFormat("e2m1", 32, "e8m0", rule="best_of", constant=(1, 2))
+    best = qe.optimal_scale(qe.Gaussian(), form, free="scale")
+    scanned = [float(qe.quantization_error(qe.Gaussian(), form, 2.0 ** (k / 24)).mse) for k in range(24)]
+    assert best.error.mse <= min(scanned) * (1 + 1e-12)
+    assert best.error.mse == pytest.approx(min(scanned), rel=1e-3)
+    assert abs(np.log2(best.scale) - np.argmin(scanned) / 24) < 1 / 24
+    assert qe.excess_db(qe.Gaussian(), form, best.scale) == pytest.approx(0, abs=1e-6)
+    for scale_format in (None, "e4m3fn"):
+        with pytest.raises(ValueError, match="free must be 'scale' for rule best_of, whose constants are given"):
+            qe.optimal_scale(qe.Gaussian(), form.replace(scale_format=scale_format), free="constant")
+
+
 def test_best_threshold() -> None:
     best = qe.optimal_scale(qe.Gaussian(), "mxfp4", free="constant")
     assert best.threshold == pytest.approx(7.238, abs=5e-4)

@@ -38,8 +38,9 @@ from .differences import (
     unresolved,
 )
 
-# Share of the mean squared error to which each family of conditions is summed, and to which the whole must be known.
-_TOLERANCE, _REQUIRED = 3e-10, 1e-6
+# Share of the mean squared error to which each family of conditions is summed, and where it is compared alone; to which
+# the whole must be known.
+_TOLERANCE, _ROUGH, _REQUIRED = 3e-10, 1e-8, 1e-6
 # The largest value where scales are stored: panels in log m and their nodes, few where bounds are close; how far below
 # the upper bound it is looked for, and how much coarser signs may be. About 1e-5 of the mse is lost in small blocks.
 _LOG_STEP, _CLOSE, _NODES, _FEW_NODES = 0.125, 1.2, 12, 4
@@ -74,6 +75,8 @@ def best_of_change(
     mse: float,
     rounding: Rounding = "nearest",
     size: int | None = None,
+    *,
+    alone: bool = False,
 ) -> Change:
     """What rule best_of changes, by the mean squared error of its candidates.
 
@@ -91,6 +94,8 @@ def best_of_change(
         Of the elements; blocks choose their scale by the nearest levels.
     size : int, optional
         Number of values of tensors that have their own scale; `unit` is not read.
+    alone : bool
+        Whether `mse` is asked for alone, in a part of the time; what else there is may be left at 0.
 
     Raises
     ------
@@ -112,8 +117,8 @@ def best_of_change(
     largest = Largest(density, form.block_size)
     total = np.zeros(6)
     for family in families(largest, form, unit, size, mse):
-        total += _change(density, grid, family, rounding, _TOLERANCE * mse)
-        if family.side == 0:
+        total += _change(density, grid, family, rounding, (_ROUGH if alone else _TOLERANCE) * mse, alone)
+        if not alone and family.side == 0:
             tops = _tops(largest, grid, family, rounding, mse)
             total[4] += sum(_maximum(largest, grid, top, rounding, mse) for top in tops)
     if not total[5] <= _REQUIRED * mse:
@@ -124,24 +129,30 @@ def best_of_change(
     return Change(*map(float, total))
 
 
-def _change(density: Density, grid: Grid, family: Family, rounding: Rounding, tolerance: float) -> Array:
+def _change(
+    density: Density, grid: Grid, family: Family, rounding: Rounding, tolerance: float, alone: bool
+) -> Array:
     """What one family adds to each field of Change."""
     scales, rows, share, n, _, side = family
     cells = _cells(density, grid, family, rounding)
     offset, own = cells.at_end(side) if side else (0.0, np.zeros(cells.weights))
-    kept = changes_of_equals(density, cells, rows)
+    # The least of two sums is known without the changes.
+    changes = not alone or rounding == "stochastic"
+    kept = changes_of_equals(density, cells, rows) if changes else np.zeros((0, rows.size.size))
     cells = resolved(density, grid, scales, cells, rows)
-    parts = coefficients(density, cells, rows, changes=True)
+    parts = coefficients(density, cells, rows, changes=changes)
     square = 0.5 * share * rows.size**2
     terms = Sum(cells, parts, kept, rows.mass, n, np.array([offset]))
     found, last = terms.expected(square, tolerance)
-    clipping, bias, cross, *loss = n * found.weighted + own[:, None] * found.sign
     mse, top, lacking = -square @ found.absolute, -offset, last[0]
+    lost = n * terms.highest * float(np.abs(square) @ unresolved(parts))
+    if not changes:
+        return np.array([mse, 0.0, 0.0, 0.0, 0.0, lacking + lost])
+    clipping, bias, cross, *loss = n * found.weighted + own[:, None] * found.sign
     if loss:
         mse, top, lacking = square @ loss[0], own[3], last[1]
-    lacking += n * terms.highest * float(np.abs(square) @ unresolved(parts))
-    changes = [square @ clipping, 0.5 * (share * rows.size) @ bias, square @ cross, top * (square @ found.sign)]
-    return np.array([mse, *changes, lacking])
+    terms_of = [square @ clipping, 0.5 * (share * rows.size) @ bias, square @ cross, top * (square @ found.sign)]
+    return np.array([mse, *terms_of, lacking + lost])
 
 
 def _cells(density: Density, grid: Grid, family: Family, rounding: Rounding) -> Cells:

@@ -12,7 +12,7 @@ from .._check import check_choice
 from .._types import Array
 from ..densities.base import Density
 from ..densities.blocks import BlockScaled
-from ..errors.blocks import block_error, block_mse
+from ..errors.blocks import block_error, block_mse, mean_of_candidates
 from ..errors.exact import Model, Rounding
 from ..errors.octaves import octave_average, octave_mse
 from ..grids.block_formats import BlockFormat
@@ -32,6 +32,8 @@ _CONSTANTS = (0.25, 4.0)
 _OCTAVES = (0.5, 2.0)
 # A minimum is followed so far by comparing values, then by the derivative of the quartic through places so far apart.
 _COMPARED, _APART = 1e-5, 2e-3
+# Of a guide's dips so many are followed.
+_FOLLOWED = 3
 
 
 def best_block_scale(
@@ -40,13 +42,8 @@ def best_block_scale(
     """`optimal_scale` of a block format."""
     if density.shape:
         raise ValueError(f"density must have shape (), got {density.shape}; take one member after the other")
-    stored = form.scale_format
-    # Without a tensor scale a format has none to choose: the ends of its scales would be all that it could use.
-    free = free or ("scale" if form.tensor_scale else "constant")
-    check_choice("free", free, ("scale", "constant"))
+    stored, free = form.scale_format, _free(form, free)
     if stored is None:
-        if free == "scale":
-            raise ValueError("free must be 'constant' for block scales of any size, which no tensor scale changes")
         return _any_scale(density, form, model, rounding, certify)
 
     def with_scale(scale: float) -> float:
@@ -65,7 +62,11 @@ def best_block_scale(
         error, (low, high) = with_scale, _useful(density, form)
     else:
         error, (low, high) = with_constant, _CONSTANTS
-    minima = _minima(error, low, high, repeats=error is with_scale and powers_of_two(stored))
+    repeats = error is with_scale and powers_of_two(stored)
+    # Many octaves of what takes a quarter of a second.
+    guided = form.rule == "best_of" and not repeats
+    guide = (lambda s: mean_of_candidates(density, form, s, rounding)) if guided else None
+    minima = _minima(error, low, high, repeats=repeats, guide=guide)
     best = minima[0].scale
     scale, constant = (best, form.constants[0]) if free == "scale" else (1.0, best)
     chosen = form if free == "scale" else form.replace(constant=best)
@@ -74,6 +75,18 @@ def best_block_scale(
     else:
         terms = block_error(density, chosen, scale, None, rounding, model)
     return BlockScaleResult(chosen, free, scale, constant, terms, tuple(minima), Status.LOCAL)
+
+
+def _free(form: BlockFormat, free: Free | None) -> Free:
+    """What may be chosen of a format, by default what there is."""
+    # Without a tensor scale a format has none to choose: the ends of its scales would be all that it could use.
+    either = free or ("scale" if form.tensor_scale else "constant")
+    check_choice("free", either, ("scale", "constant"))
+    if form.scale_format is None and either == "scale":
+        raise ValueError("free must be 'constant' for block scales of any size, which no tensor scale changes")
+    if form.rule == "best_of" and either == "constant":
+        raise ValueError(f"free must be 'scale' for rule best_of, whose constants are given, got {free!r} for {form!r}")
+    return either
 
 
 def block_errors_to_compare(
@@ -109,8 +122,11 @@ def _useful(density: Density, form: BlockFormat) -> tuple[float, float]:
     return 0.25 * typical / float(values[-1]), 16 * typical / float(values[0])
 
 
-def _minima(error: Error, low: float, high: float, *, repeats: bool) -> list[Minimum]:
-    """All dips of a scan in equal ratios, followed to their minima, best first; of a period each once."""
+def _minima(error: Error, low: float, high: float, *, repeats: bool, guide: Error | None = None) -> list[Minimum]:
+    """All dips of a scan in equal ratios, followed to their minima, best first; of a period each once.
+
+    With a guide, which is found faster, the few of its dips at which the error itself is least.
+    """
     from scipy.optimize import minimize_scalar
 
     def mse(place: float) -> float:
@@ -118,20 +134,35 @@ def _minima(error: Error, low: float, high: float, *, repeats: bool) -> list[Min
 
     count = int(np.ceil(_PER_OCTAVE * np.log2(high / low)))
     place = np.log2(low) + np.log2(high / low) * np.arange(count + 1) / count
-    values = np.array([mse(p) for p in (place[:-1] if repeats else place)])
+    scan = error if guide is None else guide
+    values = np.array([scan(2.0**p) for p in (place[:-1] if repeats else place)])
     # An end that is lower than what is beside it is a dip, too.
     before, after = (values[-1:], values[:1]) if repeats else (np.full(1, np.inf), np.full(1, np.inf))
     around = np.concatenate([before, values, after])
     dips = np.flatnonzero((values <= around[2:]) & (values < around[:-2]))
-    width = place[1] - place[0]
+    width, starts = place[1] - place[0], place[dips]
+    if guide is not None:
+        here = np.array([mse(p) for p in starts])
+        starts = np.array([_downhill(mse, p, width) for p in starts[np.argsort(here, kind="stable")[:_FOLLOWED]]])
     found = []
-    for at in place[dips]:
+    for at in starts:
         near = minimize_scalar(mse, bounds=(at - width, at + width), method="bounded", options={"xatol": _COMPARED}).x
         found.append(_polished(mse, float(near)))
     scales = np.exp2(np.array(found))
     scales = np.where(repeats & (scales >= high), 0.5 * scales, np.where(repeats & (scales < low), 2 * scales, scales))
     least = np.array([mse(p) for p in found])
     return [Minimum(float(scales[i]), 0.0, float(least[i])) for i in distinct(np.argsort(least), scales, least)]
+
+
+def _downhill(mse: Callable[[float], float], place: float, step: float) -> float:
+    """Steps to the side that falls, to the place that is no higher than those beside it."""
+    here, (left, right) = mse(place), (mse(place - step), mse(place + step))
+    if min(left, right) >= here:
+        return place
+    step, next_ = (-step, left) if left < right else (step, right)
+    while next_ < here:
+        place, here, next_ = place + step, next_, mse(place + 2 * step)
+    return place
 
 
 def _polished(mse: Callable[[float], float], place: float) -> float:
