@@ -255,8 +255,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize(("density", "form", "unit"), CASES)
+@pytest.mark.parametrize(
+    ("density", "form", "unit", "rounding"),
+    [(*case, "nearest") for case in CASES] + [(*CASES[i], "stochastic") for i in (0, 2, 4)],
+)
 def test_simulation_agrees(density, form, unit, rounding):
     terms = qe.quantization_error(density, form, unit, rounding=rounding)
     x = density.sample((400_000 // form.block_size, form.block_size), 5)
