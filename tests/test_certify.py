@@ -730,7 +730,7 @@ def compare(density: str, grid: str, rounding: str, shift: float) -> None:
         ("laplace:mean=2,std=3", "int2"),
         ("logistic", "uint2"),
         ("student-t:df=5", "int3"),
-        ("gaussian", "e1m2"),
+        pytest.param("gaussian", "e1m2", marks=pytest.mark.nightly),
         ("uniform:a=-1,b=3", "int3"),
     ],
 )
@@ -811,7 +811,7 @@ def test_pairs_of_other_densities_are_refused() -> None:
     [
         ("gaussian", "mxfp4", 1.0),
         ("laplace", "nvfp4", 0.01),
-        ("student-t:df=5", "int4_g32_e4m3fn", 0.02),
+        pytest.param("student-t:df=5", "int4_g32_e4m3fn", 0.02, marks=pytest.mark.nightly),
         ("mixture(9*logistic;1*gaussian:std=4,mean=0.5)", "e2m1_g8_e4m3fn", 0.03),
         ("uniform:a=-1,b=2", qe.BlockFormat("int3_midrise", 4, "e4m3fn", rule="up", constant=0.9), 0.01),
     ],
