@@ -9,6 +9,7 @@ slots until these are single positions. That is exact, whatever the values are; 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +111,9 @@ def _narrowed(
     runs: _Runs, slots: _Slots, through: list[Array], first: Index, last: Index, steps: Array
 ) -> tuple[Index, Index]:
     """Windows without the slots through whose ends the best partition would cost too much."""
-    low, before = slots.holding(first), np.inf
+    low, before, moved = slots.holding(first), np.inf, _moved(runs, slots)
     while True:
-        loss = _loss(runs, slots, first, last, steps)
+        loss = _loss(runs, slots, first, last, steps, moved)
         if loss >= 0.9 * before:
             return first, last
         first, last, before = first.copy(), last.copy(), loss
@@ -123,7 +124,7 @@ def _narrowed(
         first, last = _apart(first), last[-1] - _apart(last[-1] - last[::-1])[::-1]
 
 
-def _loss(runs: _Runs, slots: _Slots, first: Index, last: Index, steps: Array) -> float:
+def _loss(runs: _Runs, slots: _Slots, first: Index, last: Index, steps: Array, moved: Array) -> float:
     """What the best partition loses, at most, when each of its cuts moves to the nearer end of its slot.
 
     The levels stay. A value v that a cut passes goes to the next level, d from its own, and costs 2 d |t - v| more: t
@@ -131,7 +132,6 @@ def _loss(runs: _Runs, slots: _Slots, first: Index, last: Index, steps: Array) -
     cut. The losses of several cuts in one slot add up to just that.
     """
     d = runs.means(last[1:-1], last[2:]) - runs.means(first[:-2], first[1:-1])
-    moved = _moved(runs, slots)
     windows = np.array([slots.holding(first), slots.holding(last) + 1])[:, 1:-1].T.ravel()
     by_window = d * np.maximum.reduceat(np.append(moved, 0), windows)[::2]
     by_slot = np.maximum.reduceat(np.append(steps * moved, 0), windows)[::2]
@@ -141,7 +141,7 @@ def _loss(runs: _Runs, slots: _Slots, first: Index, last: Index, steps: Array) -
 def _moved(runs: _Runs, slots: _Slots) -> Array:
     """Sum of |t - v| over the values that a cut passes, at most: those up to the middle go left, the others right."""
     low, high = slots.low[:-1], slots.high[:-1]
-    y = runs.x - runs.centre
+    y = runs.offset
     middle = np.clip(np.searchsorted(runs.x, 0.5 * (runs.x[low] + runs.x[high])), low, high)
     count, total = runs.sums[:2, middle] - runs.sums[:2, low]
     left = y[middle] * count - total
@@ -171,6 +171,18 @@ class _Runs:
         zero, one, two = self.sums[:, stop] - self.sums[:, start]
         cost: Array = np.maximum(two - squares_of_means(zero, one), 0).astype(np.float64)
         return cost
+
+    @cached_property
+    def measure(self) -> Array:
+        """What cuts divide evenly: half the counts, half the density of the levels of a fine quantizer."""
+        x = self.x
+        spread = np.cbrt(self.weight[1:] * (np.diff(x) / (x[-1] - x[0])) ** 2)
+        return np.asarray(np.cumsum(spread / spread.sum() + 1 / x.size))
+
+    @cached_property
+    def offset(self) -> Array:
+        """The values about the mean of all."""
+        return np.asarray(self.x - self.centre)
 
     def gain(self, start: Index, stop: Index) -> Array:
         """What runs gain when they are split at their means: less than that of the best split, if at all."""
@@ -212,11 +224,9 @@ def _first_slots(runs: _Runs, count: int) -> Index:
 
 def _even_cuts(runs: _Runs, count: int) -> Index:
     """Cuts of runs, half of them of equal counts, half as the levels of a fine quantizer are (Panter and Dite)."""
-    x, n = runs.x, runs.x.size
-    spread = np.cbrt(runs.weight[1:] * (np.diff(x) / (x[-1] - x[0])) ** 2)
-    measure = np.cumsum(spread / spread.sum() + 1 / n)
+    measure = runs.measure
     inner = 1 + np.searchsorted(measure, np.linspace(0, measure[-1], count + 1)[1:-1])
-    return np.concatenate([[0], inner, [n]])
+    return np.concatenate([[0], inner, [runs.x.size]])
 
 
 def _divided(starts: Index, which: NDArray[np.bool_]) -> Index:
