@@ -48,7 +48,7 @@ test-training:
 # What the extras bring, in an environment of its own: `make test` shows that the rest does without them.
 test-interop:
 	@$(MAKE) --no-print-directory VENV=.venv-interop .venv-interop/.installed-interop
-	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py tests/test_interop_exports.py $(PYTEST_ARGS)
+	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py tests/test_interop_exports.py tests/test_typing.py $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
@@ -103,8 +103,8 @@ $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
 	@touch $@
 
-# What loads our exports; of PyTorch the same build as for training.
-LOADERS := 'transformers>=5,<6' 'compressed-tensors>=0.20,<0.21' onnxruntime
+# What loads our exports, and the second type checker; of PyTorch the same build as for training.
+LOADERS := 'transformers>=5,<6' 'compressed-tensors>=0.20,<0.21' onnxruntime 'basedpyright>=1.30'
 $(VENV)/.installed-interop: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[test,remote,gguf,onnx,dask]' $(LOADERS)

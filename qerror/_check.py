@@ -31,7 +31,7 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
     >>> as_float_array("scale", [1, 2])
     array([1., 2.])
     """
-    unmasked(name, value)
+    value = readable(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -46,12 +46,15 @@ def as_float_array(name: str, value: Any) -> NDArray[np.float64]:
         raise ValueError(f"{name} must be a real number or an array of real numbers, got {shown(value)}") from None
 
 
-def unmasked(name: str, value: Any) -> Any:
-    """Return `value` as it is; NumPy would read a masked array without its mask.
+def readable(name: str, value: Any) -> Any:
+    """Return what NumPy reads as it is meant: no masked elements, whose mask it would drop, and no gradients.
+
+    A tensor of PyTorch comes back detached and on the host, in float32 where NumPy has not its type (bfloat16, float8):
+    all of their values are float32 numbers.
 
     Examples
     --------
-    >>> unmasked("x", np.ma.masked_less([1.0, -9.0], 0.0))
+    >>> readable("x", np.ma.masked_less([1.0, -9.0], 0.0))
     Traceback (most recent call last):
         ...
     ValueError: x must have no masked elements, got 1 of 2; give x.compressed(), or x.data with weights=~x.mask
@@ -63,7 +66,20 @@ def unmasked(name: str, value: Any) -> Any:
             remedy = f"{name}.compressed(), or {name}.data with weights=~{name}.mask"
             remedy = remedy if name == "x" else f"{name}.filled(...) with what stands for them"
             raise ValueError(f"{name} must have no masked elements, got {n_masked} of {array.size}; give {remedy}")
-    return value
+    return _on_host(name, value) if hasattr(value, "detach") and hasattr(value, "is_floating_point") else value
+
+
+def _on_host(name: str, tensor: Any) -> NDArray[Any]:
+    """The values of a PyTorch tensor."""
+    try:
+        plain_ = tensor.detach().cpu().resolve_conj().resolve_neg()
+        try:
+            return np.asarray(plain_.numpy())
+        except TypeError:
+            return np.asarray(plain_.float().numpy())
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        remedy = "give its values as a dense tensor of real numbers"
+        raise ValueError(f"{name} cannot be read as an array: {plain(str(error))}; {remedy}") from None
 
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:

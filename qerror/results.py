@@ -9,8 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ._text import html_table
+from ._types import Values
 
 
 class Status(enum.Enum):
@@ -40,10 +42,11 @@ def _number(value: Any) -> str:
         return str(array).replace("\n", "")
 
 
-def _decibels(power: Any, mse: Any) -> Any:
+def _decibels(power: Any, mse: Any) -> Values:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(np.equal(power, 0), np.nan, np.asarray(power) / np.asarray(mse))
-        return (10 * np.log10(ratio))[()]
+        found: Values = (10 * np.log10(ratio))[()]
+    return found
 
 
 class _Readable:
@@ -82,20 +85,20 @@ class ErrorTerms(_Readable):
         E[x].
     """
 
-    clipping: Any
-    rounding: Any
-    bias: Any
-    cross: Any
-    power: Any
-    mean: Any
+    clipping: Values
+    rounding: Values
+    bias: Values
+    cross: Values
+    power: Values
+    mean: Values
 
     @property
-    def mse(self) -> Any:
+    def mse(self) -> Values:
         """Clipping + rounding = E[(x - Q(x))^2]."""
         return self.clipping + self.rounding
 
     @property
-    def sqnr_db(self) -> Any:
+    def sqnr_db(self) -> Values:
         """Signal to quantization noise ratio, 10 log10(power / mse); inf where mse is 0, nan where power is 0."""
         return _decibels(self.power, self.mse)
 
@@ -120,20 +123,21 @@ class LossTerms(_Readable):
         p.
     """
 
-    clipping: Any
-    rounding: Any
-    size: Any
+    clipping: Values
+    rounding: Values
+    size: Values
     exponent: float
 
     @property
-    def loss(self) -> Any:
+    def loss(self) -> Values:
         """Clipping + rounding = E|x - Q(x)|^p; infinite where a tail is too heavy for it."""
         return self.clipping + self.rounding
 
     @property
-    def snr_db(self) -> Any:
+    def snr_db(self) -> Values:
         """(20 / p) log10(size / loss): the ratio of the p-norms of signal and error, for p = 2 the SQNR."""
-        return 2.0 / self.exponent * _decibels(self.size, self.loss)
+        found: Values = 2.0 / self.exponent * _decibels(self.size, self.loss)
+        return found
 
     def _lines(self) -> dict[str, str]:
         names = ("loss", "clipping", "rounding", "size", "snr_db", "exponent")
@@ -153,7 +157,7 @@ class BlockErrorTerms(ErrorTerms):
         Storage of a value, its share of the block scale counted.
     """
 
-    maximum: Any
+    maximum: Values
     bits_per_value: float
 
     def _lines(self) -> dict[str, str]:
@@ -219,13 +223,13 @@ class ScaleResult(_Readable):
         What is proven; its value is the message.
     """
 
-    scale: Any
-    shift: Any
-    clip: Any
-    range: tuple[Any, Any]
+    scale: Values
+    shift: Values
+    clip: Values
+    range: tuple[Values, Values]
     error: ErrorTerms
     minima: Any
-    interval_1pct: tuple[Any, Any]
+    interval_1pct: tuple[Values, Values]
     status: Any
 
     def _lines(self) -> dict[str, str]:
@@ -257,10 +261,10 @@ class LossScaleResult(_Readable):
         What is proven; its value is the message.
     """
 
-    scale: Any
-    shift: Any
-    clip: Any
-    range: tuple[Any, Any]
+    scale: Values
+    shift: Values
+    clip: Values
+    range: tuple[Values, Values]
     error: LossTerms
     status: Any
 
@@ -342,9 +346,9 @@ class FitResult(_Readable):
 
     grid: Any
     rule: str
-    scale: Any
-    shift: Any
-    zero_point: Any
+    scale: Values
+    shift: Values
+    zero_point: int | NDArray[np.int64] | None
     tensor_scale: float | None
     status: Any
     groups: Any
@@ -367,14 +371,16 @@ class FitResult(_Readable):
         return total
 
     @property
-    def clipped_fraction(self) -> Any:
+    def clipped_fraction(self) -> Values:
         """Share of each group (by weight) that lies beyond the end values."""
-        return self.costs.clipped_fraction
+        share: Values = self.costs.clipped_fraction
+        return share
 
     @property
-    def excess_db(self) -> Any:
+    def excess_db(self) -> Values:
         """Decibels that each group loses against rule "optimal" with all else the same; >= 0."""
-        return self.costs.excess_db
+        lost: Values = self.costs.excess_db
+        return lost
 
     @property
     def total_excess_db(self) -> float:
@@ -382,17 +388,20 @@ class FitResult(_Readable):
         lost: float = self.costs.total_excess_db
         return lost
 
-    def quantize(self, x: Any, **options: Any) -> Any:
+    def quantize(self, x: ArrayLike, **options: Any) -> NDArray[Any]:
         """Codes of a tensor of the same shape; options as in `qerror.quantize`."""
-        return self.groups.quantize(x, self.grid, self.scale, *self._at, **options)
+        found: NDArray[Any] = self.groups.quantize(x, self.grid, self.scale, *self._at, **options)
+        return found
 
-    def dequantize(self, codes: Any, **options: Any) -> Any:
+    def dequantize(self, codes: ArrayLike, **options: Any) -> NDArray[Any]:
         """Values of codes of the same shape; options as in `qerror.dequantize`."""
-        return self.groups.dequantize(codes, self.grid, self.scale, *self._at, **options)
+        found: NDArray[Any] = self.groups.dequantize(codes, self.grid, self.scale, *self._at, **options)
+        return found
 
-    def fake_quantize(self, x: Any, **options: Any) -> Any:
+    def fake_quantize(self, x: ArrayLike, **options: Any) -> NDArray[Any]:
         """The values that x is replaced by; options as in `qerror.fake_quantize`."""
-        return self.groups.fake_quantize(x, self.grid, self.scale, *self._at, **options)
+        found: NDArray[Any] = self.groups.fake_quantize(x, self.grid, self.scale, *self._at, **options)
+        return found
 
     @property
     def _at(self) -> tuple[Any, Any]:
@@ -459,13 +468,13 @@ class StandardErrors(_Readable):
     Each in the units and shape of its term; nan where none would be honest.
     """
 
-    clipping: Any
-    rounding: Any
-    mse: Any
-    bias: Any
-    cross: Any
-    power: Any
-    mean: Any
+    clipping: Values
+    rounding: Values
+    mse: Values
+    bias: Values
+    cross: Values
+    power: Values
+    mean: Values
 
     def _lines(self) -> dict[str, str]:
         return {field.name: _number(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -519,13 +528,13 @@ class DotProductError(_Readable):
         Number of products in the sum.
     """
 
-    mse: Any
-    bias: Any
-    power: Any
+    mse: Values
+    bias: Values
+    power: Values
     length: int = 1
 
     @property
-    def sqnr_db(self) -> Any:
+    def sqnr_db(self) -> Values:
         """10 log10(power / mse); inf where mse is 0, nan where power is 0."""
         return _decibels(self.power, self.mse)
 
@@ -571,15 +580,15 @@ class RateDistortion(_Readable):
         CLOSED_FORM or BRACKETED.
     """
 
-    bits: Any
-    mse: Any
-    bits_bracket: tuple[Any, Any]
-    mse_bracket: tuple[Any, Any]
+    bits: Values
+    mse: Values
+    bits_bracket: tuple[Values, Values]
+    mse_bracket: tuple[Values, Values]
     power: float
     status: Status
 
     @property
-    def sqnr_db(self) -> Any:
+    def sqnr_db(self) -> Values:
         """10 log10(power / mse); inf where mse is 0, nan where power is 0."""
         return _decibels(self.power, self.mse)
 

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import pickle
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -438,15 +439,46 @@ def test_what_a_callable_must_return(answer: Any, words: str) -> None:
         qe.fit(np.ones((2, 4)), "int4", rule=lambda d, g, shift: answer, axis=0)
 
 
-def test_torch_bfloat16_is_told_what_to_type() -> None:
-    class Tensor:
-        """What a torch.bfloat16 tensor does when it is made an array."""
+class Tensor:
+    """What a torch.bfloat16 tensor with a gradient lets one do (test_training has the true ones)."""
 
-        def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-            raise TypeError("Got unsupported ScalarType BFloat16")
+    is_floating_point = True
 
-    with pytest.raises(ValueError, match=r"unsupported ScalarType BFloat16; of a torch tensor give x\.detach\(\)"):
-        qe.fit(Tensor(), "int4")
+    def __init__(self, values: Any, *, free: bool = False) -> None:
+        self.values, self.free = values, free
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    def detach(self) -> Tensor:
+        return Tensor(self.values, free=True)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    resolve_conj = resolve_neg = cpu
+
+    def numpy(self) -> np.ndarray:
+        if not self.free:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+    def float(self) -> Any:
+        if self.values is None:
+            raise RuntimeError("no such type")
+        return SimpleNamespace(numpy=lambda: self.values)
+
+
+def test_tensors_with_gradients_are_read_as_their_values() -> None:
+    x = heavy((4, 32)).astype(np.float32)
+    assert np.array_equal(qe.fit(Tensor(x), "int4", axis=0).scale, qe.fit(x, "int4", axis=0).scale)
+    for form in ("int4", "mxfp4"):
+        assert np.array_equal(qe.fake_quantize(Tensor(x), form), qe.fake_quantize(x, form))
+    assert np.array_equal(qe.quantize(Tensor(x), "int4"), qe.quantize(x, "int4"))
+    assert qe.Empirical(Tensor(x)).std == qe.Empirical(x).std
+    for cast in (qe.fake_quantize, qe.quantize, qe.fit):
+        with pytest.raises(ValueError, match="x cannot be read as an array: no such type; give its values as a dense"):
+            cast(Tensor(None), "int4")
 
 
 def test_quantize_wants_the_fitted_shape() -> None:

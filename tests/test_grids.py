@@ -123,6 +123,28 @@ def test_levels_and_codes_equal_gfloat():
     assert int8.codes.tolist() == list(range(-128, 128))
 
 
+INFOS = [info for name, info in vars(gf).items() if name.startswith("format_info_") and getattr(info, "k", 99) <= 16]
+INFOS += [gf.format_info_p3109(8, p) for p in (1, 2, 3, 5, 7)]
+
+
+@pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
+def test_formats_of_gfloat_are_grids(info):
+    g = grid(info)
+    values = np.array([gfloat.decode_float(info, code).fval for code in range(1 << info.k)])
+    finite = np.isfinite(values) & ~((values == 0) & np.signbit(values))
+    order = np.argsort(values[finite])
+    assert np.array_equal(g.levels, values[finite][order])
+    assert np.array_equal(g.codes & ((1 << info.k) - 1), np.flatnonzero(finite)[order])
+    assert g.bits == info.k
+    known = {id(gf.format_info_ocp_e4m3): "e4m3fn", id(gf.format_info_binary16): "fp16"}
+    assert g.name == known.get(id(info), g.name)
+
+
+def test_formats_of_gfloat_have_at_most_16_bits():
+    with pytest.raises(ValueError, match="grid must have at most 16 bits, got 'binary32' with 32"):
+        grid(gf.format_info_binary32)
+
+
 @pytest.mark.parametrize("name", DEFINITIONS)
 def test_levels_by_definition(name):
     assert grid(name).levels.tolist() == DEFINITIONS[name]

@@ -851,3 +851,26 @@ def test_blocks_never_wait_for_the_device(form, monkeypatch):
     for _ in range(2):
         quantizer(x).sum().backward()
     assert len(quantizer.scale) == 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_tensors_are_read_as_they_are(dtype):
+    """Every value of these types is a float32 number; gradients are left alone."""
+    tensor = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    values = tensor.float().numpy()
+    tensor.requires_grad_(dtype != torch.float8_e4m3fn)
+    assert np.array_equal(qe.fit(tensor, "int4", axis=0).scale, qe.fit(values, "int4", axis=0).scale)
+    assert np.array_equal(qe.quantize(tensor, "int4", 0.3), qe.quantize(values, "int4", 0.3))
+    for form in ("nvfp4", "e2m1"):
+        found = qe.fake_quantize(tensor, form)
+        assert np.array_equal(found, qe.fake_quantize(values, form).astype(found.dtype))
+    assert tensor.requires_grad == (dtype != torch.float8_e4m3fn)
+
+
+def test_dtypes_are_grids():
+    names = {"float8_e4m3fn": "e4m3fn", "float8_e5m2": "e5m2", "float8_e4m3fnuz": "e4m3fnuz", "bfloat16": "bf16"}
+    names |= {"half": "fp16", "int8": "int8", "uint8": "uint8", "float8_e8m0fnu": "e8m0"}
+    for dtype, name in names.items():
+        assert qe.grid(getattr(torch, dtype)).name == name
+    with pytest.raises(ValueError, match="unknown grid 'float32'"):
+        qe.grid(torch.float32)

@@ -18,7 +18,7 @@ from .._check import (
     check_shift,
     check_zero_point,
     is_real_dtype,
-    unmasked,
+    readable,
 )
 from .._threads import thread_map
 from .._types import Array
@@ -246,9 +246,8 @@ def _normalize(job: _Job, unit: Unit, scratch: Scratch, share: bool) -> NDArray[
 
 def as_real(name: str, x: ArrayLike) -> NDArray[Any]:
     """An array of real numbers in its own dtype."""
-    unmasked(name, x)
     try:
-        array = np.asarray(x)
+        array = np.asarray(readable(name, x))
     except ValueError as error:
         raise ValueError(f"{name} must be an array of real numbers with one shape: {error}") from None
     if not is_real_dtype(array.dtype):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .._check import is_real_dtype, unmasked
+from .._check import is_real_dtype, readable
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .scratch import Scratch
@@ -64,7 +64,7 @@ def make_decoder(
 
 def check_codes(codes: ArrayLike, grid: Grid, *, every: bool = False) -> NDArray[Any]:
     """Codes as an integer array; with `every`, each of them is one of the grid's."""
-    array = np.asarray(unmasked("codes", codes))
+    array = np.asarray(readable("codes", codes))
     if array.dtype.kind not in "iu":
         if array.size:
             raise ValueError(f"codes must be integers, got dtype {array.dtype}; codes of bits are codes.view(np.uint8)")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .._check import shown
-from ..grids.block_formats import BlockFormat, as_format
+from ..grids.block_formats import BlockFormat, BlockFormatLike, FormatLike, GridLike, as_format
 from ..grids.grid import Grid
 from ..results import BlockCodes
 from . import cast
@@ -17,14 +17,18 @@ from .cast import Rounding
 
 
 @overload
-def quantize(x: ArrayLike, grid: Grid, scale: ArrayLike | None = ..., *args: Any, **options: Any) -> NDArray[Any]: ...
+def quantize(
+    x: ArrayLike, grid: GridLike, scale: ArrayLike | None = ..., *args: Any, **options: Any
+) -> NDArray[Any]: ...
 @overload
-def quantize(x: ArrayLike, grid: BlockFormat, scale: ArrayLike | None = ..., *args: Any, **options: Any) -> BlockCodes: ...  # noqa: E501  # fmt: skip
+def quantize(
+    x: ArrayLike, grid: BlockFormatLike, scale: ArrayLike | None = ..., *args: Any, **options: Any
+) -> BlockCodes: ...
 @overload
 def quantize(x: ArrayLike, grid: str, scale: ArrayLike | None = ..., *args: Any, **options: Any) -> Any: ...
 def quantize(
     x: ArrayLike,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
@@ -46,9 +50,9 @@ def quantize(
     Parameters
     ----------
     x : array_like
-        Finite values, any shape; never changed.
-    grid : Grid, BlockFormat or str
-        The grid or block format, or its name.
+        Finite values, any shape; never changed. A tensor of PyTorch may have gradients, and be on any device.
+    grid : Grid, BlockFormat, str, dtype or FormatInfo
+        The grid or block format, or its name; a dtype of NumPy, ml_dtypes or PyTorch, a format of gfloat.
     scale : array_like, optional
         Scale s, not 0 (a negative one turns the grid around), in units of x; broadcasts against x. 1 by default. Of a
         block format the tensor scale, one number: by default the float32 max|x| / (f max|l|) where the format has one
@@ -101,7 +105,7 @@ def quantize(
 
 def dequantize(
     codes: ArrayLike | BlockCodes,
-    grid: Grid | BlockFormat | str | None = None,
+    grid: FormatLike | None = None,
     scale: ArrayLike = 1.0,
     shift: ArrayLike = 0.0,
     *,
@@ -153,6 +157,8 @@ def dequantize(
             raise ValueError(f"scale must be left out with codes of {own.name}, which have theirs, got {shown(scale)}")
         _of_grids(own, shift, zero_point)
         return dequantize_blocks(codes, dtype=dtype)
+    if grid is None:
+        raise ValueError("grid must be a name, a dtype or a Grid, got None; only BlockCodes know their format")
     form = as_format(grid)
     if isinstance(form, BlockFormat):
         remedy = "give what quantize returned, which has the scales too"
@@ -162,7 +168,7 @@ def dequantize(
 
 def fake_quantize(
     x: ArrayLike,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
@@ -181,8 +187,8 @@ def fake_quantize(
     Returns
     -------
     ndarray
-        Values in the broadcast shape and the dtype of x; float64 if x has an integer dtype. A value beyond the range of
-        that dtype becomes its largest finite one.
+        Values in the broadcast shape and the dtype of x; float64 if x has an integer dtype, float32 if it is a tensor
+        of PyTorch whose dtype NumPy has not. A value beyond the range of that dtype becomes its largest finite one.
 
     Examples
     --------

@@ -145,7 +145,7 @@ def error_rows(
     """Error of one grid at given scales, and how far each is from the best scale at the same shift."""
     grid = as_format(name)
     error = qe.quantization_error(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
-    excess = qe.excess_db(density, grid, np.asarray(scales), shift, model=model, rounding=rounding)
+    excess = np.asarray(qe.excess_db(density, grid, np.asarray(scales), shift, model=model, rounding=rounding))
     terms = {term: np.broadcast_to(getattr(error, term), excess.shape) for term in _TERMS}
     return [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from .._check import suggest
 from .base import Density
@@ -14,6 +14,9 @@ from .histogram import Histogram
 from .parametric import Gaussian, Laplace, Logistic, Uniform
 from .rectified import Rectified
 from .shaped import GeneralizedGaussian, StudentT
+
+DensityName = Literal["gaussian", "laplace", "logistic", "uniform"]
+"""Names of densities that need no parameters, as types."""
 
 # Constructor and its keywords, those without a default first.
 _FAMILIES: dict[str, tuple[Callable[..., Density], tuple[str, ...], tuple[str, ...]]] = {
@@ -33,7 +36,7 @@ _EXAMPLES = {
 }
 
 
-def density(name: str | Density) -> Density:
+def density(name: DensityName | str | Density) -> Density:
     """The density of that name; a `Density` is returned as it is.
 
     ``family:key=value,key=value`` with the keywords of the class; ``mixture(w*name; w*name)``; ``rectified(name)``.

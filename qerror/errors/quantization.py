@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift, shown
-from .._types import Array
+from .._types import Array, Values
 from ..densities.base import Density
-from ..grids.block_formats import BlockFormat, as_format
-from ..grids.grid import Grid
+from ..grids.block_formats import BlockFormat, FormatLike, as_format
 from ..results import ErrorTerms, LossTerms
 from .blocks import block_error, block_probabilities
 from .exact import MODELS, ROUNDINGS, Model, Rounding, flat_terms, flatten, probabilities
@@ -22,7 +21,7 @@ from .losses import Loss, block_loss, expected_loss, exponent_of, only_nearest
 @overload
 def quantization_error(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = ...,
     shift: ArrayLike = ...,
     *,
@@ -34,7 +33,7 @@ def quantization_error(
 @overload
 def quantization_error(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = ...,
     shift: ArrayLike = ...,
     *,
@@ -45,7 +44,7 @@ def quantization_error(
 ) -> ErrorTerms | LossTerms: ...
 def quantization_error(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
@@ -134,7 +133,7 @@ def quantization_error(
 
 def code_probabilities(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
@@ -172,12 +171,12 @@ def code_probabilities(
 
 def code_entropy(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
     rounding: Rounding = "nearest",
-) -> Any:
+) -> Values:
     """Entropy of the codes in bits: -sum P_k log2 P_k, the rate of an ideal entropy coder.
 
     Parameters
@@ -197,7 +196,8 @@ def code_entropy(
     1.0
     """
     p = code_probabilities(density, grid, scale, shift, rounding=rounding)
-    return (-(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1))[()]
+    entropy: Values = (-(p * np.log2(np.where(p > 0, p, 1.0))).sum(axis=-1))[()]
+    return entropy
 
 
 def _no_shift(shift: ArrayLike) -> None:

@@ -15,8 +15,7 @@ from .._threads import thread_map
 from .._types import Array
 from ..casting.scratch import Scratch, ScratchPool
 from ..densities.base import Density, check_density
-from ..grids.block_formats import BlockFormat, as_format
-from ..grids.grid import Grid
+from ..grids.block_formats import BlockFormat, FormatLike, as_format
 from ..results import ErrorTerms, SimulatedTerms, StandardErrors
 from .blocks import simulate_blocks
 from .estimation import (
@@ -59,7 +58,7 @@ _QUADRATIC = [TERMS.index(term) for term in ("clipping", "mse", "cross", "power"
 
 def simulate(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from .._check import as_int, check_choice, check_positive, shown, suggest
 from .block_rules import BLOCK_RULES, OCTAVES, octave_end
 from .families import int_grid
 from .formats import BLOCK_NAMES
 from .formats import grid as as_grid
 from .grid import Grid
+from .names import BlockFormatName, GridName
+from .other_libraries import FormatInfo, TorchDType
 from .scale_formats import powers_of_two, scale_grid
 
 # Bits of a scale that is any positive number: those of a float32.
@@ -236,7 +240,7 @@ _NAMED: dict[str, tuple[str, int, str, str, bool]] = {
 _PATTERN = re.compile(r"(?P<grid>.+?)_g(?P<size>[1-9][0-9]*)(?:_(?P<scale>.+))?")
 
 
-def block_format(name: str | BlockFormat) -> BlockFormat:
+def block_format(name: BlockFormatLike | str) -> BlockFormat:
     """Return the block format of a name, in any case; a BlockFormat is returned as it is.
 
     Parameters
@@ -274,7 +278,14 @@ def block_formats() -> list[str]:
     return list(_NAMED)
 
 
-def as_format(name: Any) -> Grid | BlockFormat:
+GridLike = Grid | GridName | np.dtype[Any] | type[Any] | TorchDType | FormatInfo
+"""What `qerror.grid` understands, but for names that are not listed."""
+BlockFormatLike = BlockFormat | BlockFormatName
+FormatLike = GridLike | BlockFormatLike | str
+"""What is accepted where both make sense."""
+
+
+def as_format(name: FormatLike) -> Grid | BlockFormat:
     """The grid or block format of a name: what is accepted where both make sense.
 
     Raises

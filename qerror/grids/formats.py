@@ -12,6 +12,8 @@ from .._check import as_int, suggest
 from .codebooks import CODEBOOKS
 from .families import FLOATS, MAX_BITS, float_grid, int_grid, spec_grid
 from .grid import Grid
+from .names import GridName
+from .other_libraries import FormatInfo, TorchDType, dtype_name, grid_of_info, is_format_info
 
 # The plain eXmY that formats() lists: those in use at each width. Any other resolves by its name too.
 _PLAIN_FLOATS = ("e2m0", "e1m2", "e2m1", "e3m0", "e2m2", "e3m1", "e2m3", "e3m2", "e2m4", "e3m3", "e4m2", "e2m5")
@@ -22,6 +24,8 @@ _ALIASES = {
     "half": "fp16",
     "bfloat16": "bf16",
     "float4_e2m1fn": "e2m1",
+    # PyTorch has two of them in a byte.
+    "float4_e2m1fn_x2": "e2m1",
     "float6_e2m3fn": "e2m3",
     "float6_e3m2fn": "e3m2",
     "float8_e3m4": "e3m4",
@@ -50,14 +54,14 @@ _TOO_WIDE = re.compile(r"u?int(24|32|48|64|128)")
 _FLOAT_NAME = re.compile(r"e([1-9][0-9]?)m([0-9][0-9]?)")
 
 
-def grid(name: Any) -> Grid:
-    """Return the grid of a name or a dtype; a Grid is returned as it is.
+def grid(name: GridName | str | Grid | np.dtype[Any] | type[Any] | TorchDType | FormatInfo) -> Grid:
+    """Return the grid of a name, a dtype or another library's format; a Grid is returned as it is.
 
     Parameters
     ----------
-    name : str, numpy.dtype or Grid
-        A name in any case (``qe.formats()`` lists them; every other ``eXmY`` up to 16 bits works too), or a NumPy or
-        ml_dtypes dtype.
+    name : str, dtype, FormatInfo or Grid
+        A name in any case (``qe.formats()`` lists them; every other ``eXmY`` up to 16 bits works too), a dtype of
+        NumPy, ml_dtypes or PyTorch, or a format of gfloat (its finite values).
 
     Raises
     ------
@@ -75,15 +79,14 @@ def grid(name: Any) -> Grid:
         return name
     if isinstance(name, str):
         return _resolve(name.strip().lower())
-    try:
-        dtype_name = np.dtype(name).name if name is not None else ""
-    except (TypeError, ValueError):
-        dtype_name = ""
-    if not dtype_name:
+    if is_format_info(name):
+        return grid_of_info(name)
+    said = dtype_name(name)
+    if not said:
         raise ValueError(
             f"grid must be a name, a dtype or a Grid, got {name!r}; qe.Grid(levels) takes levels of your own"
         )
-    return _resolve(dtype_name)
+    return _resolve(said)
 
 
 def formats(bits: int | None = None) -> list[str]:

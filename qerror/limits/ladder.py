@@ -14,7 +14,7 @@ from .._check import check_scale, shown
 from ..densities.base import Density
 from ..errors.octaves import as_met
 from ..errors.quantization import quantization_error
-from ..grids.block_formats import BlockFormat, as_format
+from ..grids.block_formats import BlockFormat, FormatLike, as_format
 from ..grids.grid import Grid
 from ..results import LossLadder, Rung, Status
 from ..samples.empirical import Empirical
@@ -33,7 +33,7 @@ class _Asked(NamedTuple):
 
 
 def loss_ladder(
-    density: Density | ArrayLike, grid: Grid | BlockFormat | str, scale: float | None = None, *, shift: float = 0.0
+    density: Density | ArrayLike, grid: FormatLike, scale: float | None = None, *, shift: float = 0.0
 ) -> LossLadder:
     """What each step from Shannon's limit to a quantizer in use loses, in dB.
 

@@ -65,7 +65,8 @@ def entropy_coded_uniform(steps: Array) -> tuple[Array, Array]:
     array([-1.53])
     """
     gaussian, grid = as_density("gaussian"), as_grid("int10_narrow")
-    return np.asarray(code_entropy(gaussian, grid, steps)), quantization_error(gaussian, grid, steps).sqnr_db
+    error = quantization_error(gaussian, grid, steps)
+    return np.asarray(code_entropy(gaussian, grid, steps)), np.asarray(error.sqnr_db)
 
 
 def formats_of_four_bits() -> Figure:

@@ -101,7 +101,7 @@ def theory_against_data(tensors: Mapping[str, NDArray[Any]] | None = None) -> Fi
     for values in chosen.values():
         family, variance = fit_density(values.ravel()), float(np.var(values, dtype=np.float64))
         for name in _FORMATS:
-            best = optimal_scale(family, name, shift="mean")
+            best = optimal_scale(family, as_grid(name), shift="mean")
             reached = evaluate(values, name, best.scale, best.shift).error.mse
             points[name].append((float(best.error.mse / family.std**2), float(reached) / variance))
     for color, marker, (name, pairs) in zip(COLORS, MARKERS, points.items(), strict=False):

@@ -45,7 +45,7 @@ def clip_against_bits() -> Figure:
     bits = np.arange(2, 13)
     for color, marker, (name, title) in zip(COLORS, MARKERS, _TITLES.items(), strict=False):
         density = as_density(name)
-        clips = [optimal_scale(density, f"int{b}_midrise").clip for b in bits]
+        clips = [optimal_scale(density, as_grid(f"int{b}_midrise")).clip for b in bits]
         ax.plot(bits, clips, marker, color=color, label=title)
         many = np.linspace(2, 12, 200)
         ax.plot(many, asymptotic_clip(name, many), "--", color=color, linewidth=0.9, label=f"{title}, asymptote")

@@ -11,12 +11,12 @@ from .extremes import minmax, ocp, percentile, shrink_search, signed_absmax
 from .histogram_rules import clipping_weighted, entropy
 from .iterative import iterative
 from .moments import aciq, analytic, octav, sawb
-from .names import RULES, Rule, as_rule, rule_label
+from .names import RULES, Rule, RuleName, as_rule, rule_label
 from .optimum import optimal
 
 __all__ = [
-    "RULES", "BlockRule", "Rule", "RuleResult", "aciq", "analytic", "as_rule", "clipping_weighted", "entropy",
-    "iterative", "minmax", "ocp", "octav", "optimal", "percentile", "rule_label", "sawb", "shrink_search",
+    "RULES", "BlockRule", "Rule", "RuleName", "RuleResult", "aciq", "analytic", "as_rule", "clipping_weighted",
+    "entropy", "iterative", "minmax", "ocp", "octav", "optimal", "percentile", "rule_label", "sawb", "shrink_search",
     "signed_absmax",
 ]  # fmt: skip
 

@@ -6,13 +6,19 @@ import inspect
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from .._check import shown, suggest
 from .base import RuleResult
 from .block_rules import NAMES, block_rule
 
 Rule = Callable[..., RuleResult]
+RuleName = Literal[
+    "minmax", "percentile", "analytic", "iterative", "aciq", "octav", "sawb", "shrink_search", "ocp",
+    "signed_absmax", "entropy", "clipping_weighted", "optimal", "absmax", "up", "down", "floor", "ceil", "even",
+    "rceil", "best_of",
+]  # fmt: skip
+"""Names of rules without options, as types."""
 RULES: dict[str, Rule] = {}
 """Every rule by its name; the package fills it in."""
 # What other programs call them.

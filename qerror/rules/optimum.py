@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..densities.base import Density
+from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
 from .base import RuleResult
@@ -24,5 +25,5 @@ def optimal(density: Density, grid: Grid | str, *, shift: Any = 0.0) -> RuleResu
     >>> round(float(optimal(qe.Gaussian(), "binary").scale), 9)
     0.797884561
     """
-    best = optimal_scale(density, grid, shift=shift)
+    best = optimal_scale(density, as_grid(grid), shift=shift)
     return RuleResult(best.scale, best.shift, best.status)

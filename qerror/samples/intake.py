@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_float_array, check_finite, is_real_dtype, shown, unmasked
+from .._check import as_float_array, check_finite, is_real_dtype, readable, shown
 from .._threads import chunk_slices, thread_map
 from .._types import Array
 from .rows import Rows
@@ -59,7 +59,7 @@ def _as_axes(axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def as_values(x: ArrayLike) -> NDArray[Any]:
     """Real data as float16, float32 or float64, without a copy where it is one of these."""
-    unmasked("x", x)
+    x = readable("x", x)
     try:
         array = np.asarray(x)
     except ValueError:

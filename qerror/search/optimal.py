@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_shift, shown
+from .._types import Values
 from ..densities.base import Density, check_density
 from ..errors.exact import MODELS, ROUNDINGS, Model, Rounding
 from ..errors.losses import Loss, exponent_of, only_nearest
 from ..errors.quantization import quantization_error
-from ..grids.block_formats import BlockFormat, as_format
-from ..grids.grid import Grid
+from ..grids.block_formats import BlockFormat, BlockFormatLike, FormatLike, GridLike, as_format
 from ..results import BlockScaleResult, LossScaleResult, ScaleResult
 from .block_scales import Free, best_block_scale, block_errors_to_compare
 from .fixed_shift import scale_at
@@ -26,7 +26,7 @@ Shift = Literal["mean", "optimal"]
 @overload
 def optimal_scale(
     density: Density,
-    grid: Grid | str,
+    grid: GridLike,
     *,
     shift: Shift | ArrayLike = ...,
     model: Model = ...,
@@ -38,7 +38,7 @@ def optimal_scale(
 @overload
 def optimal_scale(
     density: Density,
-    grid: BlockFormat,
+    grid: BlockFormatLike,
     *,
     shift: Shift | ArrayLike = ...,
     model: Model = ...,
@@ -50,18 +50,42 @@ def optimal_scale(
 @overload
 def optimal_scale(
     density: Density,
-    grid: Grid | str,
+    grid: FormatLike,
     *,
     shift: Shift | ArrayLike = ...,
     model: Model = ...,
     rounding: Rounding = ...,
     certify: bool | None = ...,
     free: Free | None = ...,
-    loss: Loss,
+    loss: Literal["squared"] = ...,
+) -> ScaleResult | BlockScaleResult: ...
+@overload
+def optimal_scale(
+    density: Density,
+    grid: GridLike | str,
+    *,
+    shift: Shift | ArrayLike = ...,
+    model: Model = ...,
+    rounding: Rounding = ...,
+    certify: bool | None = ...,
+    free: Free | None = ...,
+    loss: Literal["absolute"],
+) -> LossScaleResult: ...
+@overload
+def optimal_scale(
+    density: Density,
+    grid: GridLike | str,
+    *,
+    shift: Shift | ArrayLike = ...,
+    model: Model = ...,
+    rounding: Rounding = ...,
+    certify: bool | None = ...,
+    free: Free | None = ...,
+    loss: float,
 ) -> ScaleResult | LossScaleResult: ...
 def optimal_scale(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     *,
     shift: Shift | ArrayLike = 0.0,
     model: Model = "exact",
@@ -150,13 +174,13 @@ def optimal_scale(
 
 def excess_db(
     density: Density,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,
     model: Model = "exact",
     rounding: Rounding = "nearest",
-) -> Any:
+) -> Values:
     """Decibels lost by a scale against the best one at the same shift: 10 log10(MSE(scale) / min MSE) >= 0.
 
     Parameters
@@ -184,4 +208,5 @@ def excess_db(
         best = np.asarray(optimal_scale(density, levels, shift=shift, model=model, rounding=rounding).error.mse)
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = 10 * np.log10(here / best)
-    return np.where(here <= best, 0.0, loss)[()]
+    lost: Values = np.where(here <= best, 0.0, loss)[()]
+    return lost

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._check import as_float_array, check_choice, check_finite, suggest, unmasked
+from .._check import as_float_array, check_choice, check_finite, readable, suggest
 from .._text import html_table
 from ..certify.shipped import certificates
 from ..densities.base import Density
@@ -198,8 +198,8 @@ class ScaleTable:
         if is_block_format(row.grid):
             remedy = f"its row holds the block scale over the largest magnitude of a block, {row.scale:.6g}"
             raise ValueError(f"grid must have one scale, got the block format {row.grid!r}; {remedy}")
-        unmasked("x", x)
-        data = np.asarray(x) if np.asarray(x).dtype.kind == "f" else as_float_array("x", x)
+        data = np.asarray(readable("x", x))
+        data = data if data.dtype.kind == "f" else as_float_array("x", data)
         if data.size == 0:
             raise ValueError(f"x must hold at least one value, got shape {data.shape}")
         check_finite("x", data)

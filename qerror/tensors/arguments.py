@@ -30,12 +30,7 @@ def grouped(
     block_axis: int | tuple[int, ...],
 ) -> Grouped:
     """Values as float16, float32 or float64 with their weights, cut into groups; see `fit`."""
-    try:
-        values = as_values(x)
-    except (TypeError, RuntimeError) as error:
-        # What torch raises for bfloat16, for gradients and for other devices.
-        remedy = "of a torch tensor give x.detach().float().cpu().numpy()"
-        raise ValueError(f"x cannot be read as an array: {error}; {remedy}") from None
+    values = as_values(x)
     groups = make_groups(values.shape, axis, block_size, block_axis)
     tensor = Grouped(values, None if weights is None else as_weights(weights, values.shape), groups)
     if not all(w is None or (w.sum(axis=1) > 0).all() for _, w in tensor.parts()):

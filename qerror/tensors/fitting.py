@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._check import check_choice, check_finite, check_scale, check_shift, check_zero_point, shown
-from ..grids.block_formats import BlockFormat
+from ..grids.block_formats import BlockFormat, FormatLike
 from ..grids.grid import Grid, check_affine
 from ..results import FitResult, Status
-from ..rules import BlockRule, Rule, as_rule, optimal, rule_label
+from ..rules import BlockRule, Rule, RuleName, as_rule, optimal, rule_label
 from .arguments import grouped, resolve_format, shift_policy, spread
 from .choices import Choice, Plan
 from .costs import Costs, measure_groups
@@ -26,9 +26,9 @@ _SMALL = 1 << 18
 
 def fit(
     x: ArrayLike,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     *,
-    rule: str | Rule = "optimal",
+    rule: RuleName | str | Rule = "optimal",
     axis: int | tuple[int, ...] | None = None,
     block_size: int | tuple[int, ...] | None = None,
     block_axis: int | tuple[int, ...] = -1,
@@ -45,7 +45,8 @@ def fit(
     Parameters
     ----------
     x : array_like
-        Finite real numbers of any shape. Never changed; kept until the error is measured.
+        Finite real numbers of any shape. Never changed; kept until the error is measured. Tensors of PyTorch are read
+        as they are: bfloat16, with gradients, on any device.
     grid : Grid, BlockFormat or str
         Of a BlockFormat (mxfp4, nvfp4, int4_g128_bf16, ...) the block size and the scale format come with it, its rule
         does not: name it as `rule`, or let `evaluate` use it.
@@ -138,7 +139,7 @@ def fit(
 
 def evaluate(
     x: ArrayLike,
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     scale: ArrayLike | None = None,
     shift: ArrayLike = 0.0,
     *,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._check import as_int, as_rng, shown, unmasked
+from .._check import as_int, as_rng, readable, shown
 from ..casting.blocks import cast_at, check_block_axis
 from ..casting.cast import dequantize, fake_quantize, quantize
 from ..grids.grid import Grid
@@ -120,7 +120,7 @@ class Groups:
         **options: Any,
     ) -> NDArray[Any]:
         """Call `cast` with the entry of each group broadcast over the group's elements."""
-        x = np.asarray(unmasked("x", values))
+        x = np.asarray(readable("x", values))
         name, at = ("shift", shift) if zero_point is None else ("zero_point", zero_point)
         if x.shape != self.shape:
             raise ValueError(f"x must have the shape {self.shape} of the fit, got {x.shape}")

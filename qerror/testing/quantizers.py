@@ -17,7 +17,7 @@ from ..densities.base import Density, check_density
 from ..errors.quantization import quantization_error
 from ..evidence.sampling import LEAST, MOST_SAMPLES, Blocks, Plan, Stream, make_plan, seed_of, streams
 from ..evidence.simulation import Job, result, run_jobs
-from ..grids.block_formats import BlockFormat, as_format
+from ..grids.block_formats import BlockFormat, FormatLike, as_format
 from ..grids.grid import Grid
 from ..results import ErrorTerms, SimulatedTerms
 from .block_quantizers import check_blocks
@@ -32,7 +32,7 @@ _SAMPLE = 1 << 17
 
 def check_quantizer(
     fn: Callable[[Any], Any],
-    grid: Grid | BlockFormat | str,
+    grid: FormatLike,
     density: Density,
     scale: float | None = None,
     shift: float = 0.0,

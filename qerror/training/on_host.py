@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._check import check_finite
-from .._types import Array
+from .._types import Values
 from ..casting.block_scales import scales_of
 from ..files.quantized import read_block_format
 from ..grids.block_formats import BlockFormat
@@ -71,7 +71,7 @@ def _best_scale(
         return previous.to(dtype, copy=True).reshape(shape)
     kept = tuple(d for d in range(array.ndim) if d not in dims)
     if form:
-        scale: Array = scales_of(array, _form_of(form), 1.0 if unit is None else float(unit))
+        scale: Values = scales_of(array, _form_of(form), 1.0 if unit is None else float(unit))
     else:
         scale = fit(array, _grid_of(tuple(levels)), axis=kept or None).scale
     return torch.from_numpy(np.array(np.reshape(scale, shape))).to(device=x.device, dtype=dtype)
