@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 
 import click
+import jsonschema
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 import qerror as qe
+from qerror.checkpoints import export
 from qerror.cli import render
 from qerror.cli.commands import COMMANDS, qerror_command
 from qerror.cli.render import _known, _number
@@ -378,9 +381,16 @@ def test_commands_are_found_without_being_imported():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stderr.split() == []
-    for name, (_, _, said) in COMMANDS.items():
+
+
+def test_every_command_says_in_a_line_what_it_is_for():
+    """No summary is cut at 80 columns, of lists of commands or of what a shell completes."""
+    text = run("--help").stdout
+    for name, (_, said) in COMMANDS.items():
         command = qerror_command.get_command(click.Context(qerror_command), name)
-        assert said == command.get_short_help_str(limit=1000).rstrip(".") + ".", name
+        assert command.get_short_help_str(limit=80) == said
+        assert re.search(rf"^  {name} +{re.escape(said)}$", text, re.MULTILINE), name
+        assert len(command.help) > len(said)
 
 
 def test_console_script_is_declared():
@@ -426,3 +436,88 @@ def test_derive_refuses_in_one_line(args, message):
     result = run(*args, status=2)
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+# -- names and what a shell makes of them --------------------------------------------------------------------------
+
+
+def completed(*words):
+    found = ShellComplete(qerror_command, {}, "qerror", "_QERROR_COMPLETE").get_completions(list(words[:-1]), words[-1])
+    return [item.value for item in found]
+
+
+def test_shells_complete_names():
+    assert completed("sc") == ["scale", "scan"]
+    assert completed("scale", "int4,mx") == [f"int4,{name}" for name in qe.block_formats() if name.startswith("mx")]
+    assert completed("scale", "int4", "e4m3f") == ["e4m3fn", "e4m3fnuz"]
+    assert completed("verify", "--densities", "gaussian,la") == ["gaussian,laplace"]
+    assert completed("fit", "m.safetensors", "--rules", "minmax,oc") == ["minmax,octav", "minmax,ocp"]
+    assert completed("scale", "int4", "--data", EXAMPLE, "--tensor", "layers.1.b") == ["layers.1.bias"]
+    assert completed("scale", "int4", "--data", "nowhere", "--tensor", "") == []
+    assert completed("figures", "blocks_c") == ["blocks_conventions", "blocks_codebooks"]
+    assert completed("plan", "m", "--formats", "int4,") == [f"int4,{n}" for n in [*qe.formats(), *qe.block_formats()]]
+
+
+def test_options_of_several_names_agree(tmp_path):
+    """--grid and --grids, repeated, one after the other where no argument could be meant, or with commas."""
+    said = rows("table", "--grids", "int4", "e2m1", "--densities", "gaussian", "student-t:df=5,std=1")
+    for words in (
+        ("--grid", "int4,e2m1", "--density", "gaussian,student-t:df=5,std=1"),
+        ("--grids", "int4", "--grid", "e2m1", "--density", "gaussian", "--densities", "student-t:df=5,std=1"),
+    ):
+        assert rows("table", *words) == said
+    one, other = (rows("fit", EXAMPLE, *words, "--include", "layers.0.weight") for words in (
+        ("--grids", "int4,int3", "--rules", "minmax,percentile:p=99,octav"),
+        ("--grid", "int4", "--grid", "int3", "--rule", "minmax", "--rule", "percentile:p=99", "--rule", "octav"),
+    ))  # fmt: skip
+    assert one == other
+    assert list(one[0]["mse"]) == ["minmax", "percentile:p=99", "octav"]
+    assert rows("scale", "int4,e2m1") == rows("scale", "int4", "e2m1")
+
+
+SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "scale int4 nvfp4 int4_g32",
+        "scale int4 --loss 2.4",
+        "error int8 --scale 0.02",
+        "compare --bits 3",
+        "ladder int4",
+        "formats",
+        "formats e2m1",
+        "formats mxfp4",
+        "derive clipping --density laplace",
+        "verify --n 1e5 --grid int4 --density laplace",
+        "table --grids int4 --density gaussian",
+        "table --certified --grids int4 --density gaussian",
+        "audit",
+        "certify int4",
+        "fit MODEL --grid int4,int3 --axis 0 --rule minmax",
+        "fit MODEL --grid int4",
+        "scan MODEL -o sketch.safetensors",
+        "export MODEL --format int4_g32 -o out",
+        "evaluate out --against MODEL",
+    ],
+)
+def test_json_is_as_its_schema_says(line, tmp_path, monkeypatch):
+    if line.startswith("certify"):
+        pytest.importorskip("flint")
+    if line.startswith("evaluate"):
+        export(EXAMPLE, tmp_path / "out", format="int4_g32")
+    monkeypatch.chdir(tmp_path)
+    found = json.loads(run(*line.replace("MODEL", EXAMPLE).split(), "--json").stdout)
+    jsonschema.validate(found, SCHEMA)
+    assert found["rows"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**found, "rows": [{**found["rows"][0], "another": 1}]}, SCHEMA)
+
+
+def test_the_schema_says_what_every_key_means():
+    fields = SCHEMA["$defs"]["fields"]["properties"]
+    assert all(re.fullmatch("[a-z0-9_]+", key) and field["description"] for key, field in fields.items())
+    used = {key for name, rows in SCHEMA["$defs"].items() if name != "fields" for key in rows["properties"]}
+    assert used == set(fields)
+    assert set(SCHEMA["properties"]["command"]["enum"]) == set(COMMANDS) - {"collect", "figures", "plan", "report"}

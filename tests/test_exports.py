@@ -505,4 +505,4 @@ def test_commands(tmp_path: Path) -> None:
     found = json.loads(run("evaluate", tmp_path / "out", "--against", source, "--json").stdout)
     for row in found["rows"]:
         assert row["mse"]["stored"] == pytest.approx(row["mse"]["nearest"], rel=1e-12)
-        assert row["lost stored"] == pytest.approx(0, abs=1e-9)
+        assert row["lost_db"]["stored"] == pytest.approx(0, abs=1e-9)

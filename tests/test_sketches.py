@@ -187,7 +187,7 @@ def test_commands(model: Path, tmp_path: Path) -> None:
     settled = json.loads(run(*args, "--exact", model).stdout)["rows"][0]
     own = qe.fit(read_tensor(model, "single"), "int4")
     assert settled["mse"]["optimal"] == pytest.approx(float(own.total.mse), rel=1e-11)
-    assert settled["lost optimal"] == 0
+    assert settled["lost_db"]["optimal"] == 0
     # In two parts.
     run("scan", model, "--include", "half", "-o", tmp_path / "a.safetensors")
     run("scan", model, "--exclude", "half", "-o", tmp_path / "b.safetensors")

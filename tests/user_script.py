@@ -1,6 +1,6 @@
 """A user's script, for type checkers: what they must know is asserted, what they must refuse has an ignored error.
 
-`mypy` (with the package, by pyproject.toml) and `pyright` fail where an assertion is wrong, or an ignored error is none.
+`mypy` (with the package) and `pyright` fail where an assertion is wrong, or an ignored error is none.
 """
 
 from typing import Any, assert_type

@@ -84,7 +84,7 @@ def collect(path: str | os.PathLike[str]) -> tuple[list[TensorFit], dict[str, An
     about = {"command": "fit", "version": __version__, "grid": ", ".join(recipe.grids), **recipe.options}
     if recipe.together:
         about["together"] = shared_scales([fit.info.name for fit in done if fit.mse], recipe.together)
-    content = finite({**about, **report(done, plan["no_tensors"])})
+    content = finite({**about, **report(done, plan["no_tensors"], asked["options"].get("scale_format"))})
     with atomic_open(folder.path / "report.json", "w") as out:
         out.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return done, plan

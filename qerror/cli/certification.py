@@ -13,6 +13,7 @@ from ..errors.exact import ROUNDINGS
 from .group import ManyValues
 from .options import examples
 from .render import print_json, with_progress
+from .words import DENSITIES, GRIDS
 
 
 @click.command(
@@ -23,8 +24,10 @@ from .render import print_json, with_progress
         "qerror certify --check proof.json",
     ),
 )
-@click.argument("grid", required=False)
-@click.option("--density", metavar="NAME", default="gaussian", show_default=True, help="A density by name.")
+@click.argument("grid", required=False, type=GRIDS)
+@click.option(
+    "--density", metavar="NAME", type=DENSITIES, default="gaussian", show_default=True, help="A density by name."
+)
 @click.option("--shift", metavar="Z", type=float, default=0.0, show_default=True, help="Added to scale * levels.")
 @click.option("--rounding", type=click.Choice(ROUNDINGS), default="nearest", show_default=True)
 @click.option("--digits", metavar="N", type=int, default=30, show_default=True, help="Digits of scale and MSE.")

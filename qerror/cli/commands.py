@@ -8,72 +8,28 @@ from .._version import __version__
 from .group import LazyCommands
 from .options import examples
 
-# Where each command is, and the first sentence of its help.
+# Where each command is, and what it is for: what lists of commands say without loading one.
 COMMANDS = {
-    "ask": ("sketching", "ask", "Answer from the SKETCH that `qerror scan` made, without the model."),
-    "audit": (
-        "takeaway",
-        "audit",
-        "Recompute the published constants: which digits are right, and how many dB each constant loses.",
-    ),
-    "certify": (
-        "certification",
-        "certify",
-        "Prove the globally optimal scale of GRID and its error, in ball arithmetic (extra `certify`).",
-    ),
-    "collect": ("fitting", "collect", "Put the parts together that `qerror fit -o DIR --shard i/n` made."),
-    "compare": (
-        "computing",
-        "compare",
-        "Rank every format of B bits by its error, each at its optimal scale, and block formats of such elements.",
-    ),
-    "demo": (
-        "computing",
-        "demo",
-        "Optimal scales of the common formats: for a Gaussian, a Laplace density and a real trained tensor.",
-    ),
-    "derive": (
-        "derive",
-        "derive",
-        "Derive an error, or the scale that makes it smallest, step by step from the definition.",
-    ),
-    "error": ("computing", "error", "Error of GRID at given scales, and how many dB the best scale would gain."),
-    "evaluate": (
-        "exporting",
-        "evaluate",
-        "How good the scales of the quantized MODEL are, against the weights that it was made of.",
-    ),
-    "export": ("exporting", "export", "Write MODEL with quantized weights, as files that runtimes load."),
-    "figures": (
-        "takeaway",
-        "figures",
-        "Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs.",
-    ),
-    "fit": ("fitting", "fit", "Fit scales to the tensors of MODEL, however large it is."),
-    "formats": (
-        "computing",
-        "formats",
-        "List every named format, or the levels, codes and thresholds of format NAME (of its elements).",
-    ),
-    "ladder": (
-        "computing",
-        "ladder",
-        "What each GRID loses, step by step, from Shannon's limit to its scale in use.",
-    ),
-    "plan": ("planning", "plan", "Choose a format for each tensor of MODEL: the least error within a budget."),
-    "report": ("reporting", "report", "Write a page about MODEL that opens in any browser, without network."),
-    "scale": ("computing", "scale", "Optimal scale of each GRID, with its error."),
-    "scan": ("sketching", "scan", "Read MODEL once and write a SKETCH of it that answers for any format."),
-    "table": (
-        "takeaway",
-        "table",
-        "Optimal scales of many formats on many densities, as a table or as a file for other programs.",
-    ),
-    "verify": (
-        "verification",
-        "verify",
-        "Challenge the predicted errors by simulations; exit status 1 if one is rejected.",
-    ),
+    "ask": ("sketching", "Answer for any format from a sketch, without the model"),
+    "audit": ("takeaway", "Recompute published constants: digits, and dB lost"),
+    "certify": ("certification", "Prove an optimal scale, or verify certificates"),
+    "collect": ("fitting", "Put the parts of a shared `fit -o DIR` together"),
+    "compare": ("computing", "Rank all formats of B bits, each at its best scale"),
+    "demo": ("computing", "Best scales of the common formats on three sources"),
+    "derive": ("derive", "Derive an error or the best scale, step by step"),
+    "error": ("computing", "Errors of a format at given scales, and dB lost"),
+    "evaluate": ("exporting", "How good the scales and codes of a quantized model are"),
+    "export": ("exporting", "Write a quantized model that runtimes load"),
+    "figures": ("takeaway", "Draw the figures of the notebooks"),
+    "fit": ("fitting", "Fit scales to the tensors of a model, however large"),
+    "formats": ("computing", "List the formats, or levels and codes of one"),
+    "ladder": ("computing", "What each step from Shannon's limit to a format loses"),
+    "plan": ("planning", "Choose a format for each tensor, within a budget"),
+    "report": ("reporting", "Write a page about a model that any browser opens"),
+    "scale": ("computing", "Best scales of formats, with their errors"),
+    "scan": ("sketching", "Read a model once, for answers about any format"),
+    "table": ("takeaway", "Best scales of many formats and densities, as a file"),
+    "verify": ("verification", "Challenge predicted errors by simulations"),
 }
 
 

@@ -27,6 +27,7 @@ from .rows import (
     with_limits,
 )
 from .source import Request, Source, computes, load_source, on_source
+from .words import FORMATS, each
 
 # More levels than this are shown by their ends only; --json has them all.
 _SHOWN_LEVELS = 256
@@ -43,7 +44,7 @@ _SCALE_COLUMNS = (*_DEMO_COLUMNS[:-1], "from", "to", "status")
         "qerror scale e4m3fn --data model.safetensors --tensor layers.0.weight --json",
     )
 )
-@click.argument("grids", metavar="GRID...", nargs=-1, required=True)
+@click.argument("grids", metavar="GRID...", nargs=-1, required=True, type=FORMATS, callback=each)
 @shift_option
 @loss_option
 @certify_option
@@ -78,7 +79,7 @@ def scale(
         "qerror error e2m1 --scale 0.4 0.5 0.6 --density laplace --rounding stochastic",
     )
 )
-@click.argument("grid")
+@click.argument("grid", type=FORMATS)
 @click.argument("more", metavar="", nargs=-1, type=float)
 @click.option("--scale", "scales", metavar="S...", type=float, multiple=True, required=True, help="One or more scales.")
 @click.option("--shift", metavar="Z", type=float, default=0.0, show_default=True, help="Added to scale * levels.")
@@ -150,7 +151,7 @@ def compare(
         "qerror ladder int4 --data model.safetensors --tensor layers.0.weight",
     )
 )
-@click.argument("grids", metavar="GRID...", nargs=-1, required=True)
+@click.argument("grids", metavar="GRID...", nargs=-1, required=True, type=FORMATS, callback=each)
 @click.option("--scale", metavar="S", type=float, help="The scale in use; left out, the ladder ends at the best one.")
 @on_source
 def ladder(grids: tuple[str, ...], scale: float | None, source: Source, as_json: bool) -> None:
@@ -181,7 +182,7 @@ def ladder(grids: tuple[str, ...], scale: float | None, source: Source, as_json:
         "qerror formats e2m1",
     )
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=FORMATS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def formats(name: str | None, as_json: bool) -> None:
     """List every named format, or the levels, codes and thresholds of format NAME (of its elements)."""

@@ -5,6 +5,8 @@ from typing import Any
 import click
 
 from .options import examples
+from .render import print_json
+from .words import DENSITIES, GRIDS
 
 
 @click.command(
@@ -18,11 +20,14 @@ from .options import examples
 @click.option(
     "--density",
     metavar="NAME",
+    type=DENSITIES,
     default="gaussian",
     show_default=True,
     help="A density by name; parameters that are not said stay symbols. 'empirical' is a sorted sample x[1..n].",
 )
-@click.option("--grid", metavar="NAME|N", help="A format by name, how many uniform levels, or N: any even number.")
+@click.option(
+    "--grid", metavar="NAME|N", type=GRIDS, help="A format by name, how many uniform levels, or N: any even number."
+)
 @click.option(
     "--model",
     type=click.Choice(["exact", "high_resolution"]),
@@ -34,6 +39,7 @@ from .options import examples
 @click.option("--latex", "form", flag_value="latex", help="Print an align* environment.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown with displayed formulas.")
 @click.option("--python", "form", flag_value="python", help="Print NumPy source of the error (optimum: of d MSE / ds).")
+@click.option("--json", "form", flag_value="json", help="Print JSON: each step as text and as LaTeX.")
 def derive(quantity: str, density: str, grid: str | None, model: str, rounding: str, form: str | None) -> None:
     """Derive an error, or the scale that makes it smallest, step by step from the definition."""
     # SymPy takes half a second to load: only this command does.
@@ -45,7 +51,14 @@ def derive(quantity: str, density: str, grid: str | None, model: str, rounding: 
     if grid == "N":
         levels = sympy.Symbol("N", even=True, positive=True)
     found = symbolic.derivation(quantity, density, levels, model=model, rounding=rounding)
-    if form == "python":
+    if form == "json":
+        rows = [
+            {"step": step.name, "equation": f"{step.left} = {step.right}", "latex": step.latex(), "note": step.note}
+            for step in found.steps
+        ]
+        asked = {"quantity": quantity, "density": density, "grid": grid, "model": model, "rounding": rounding}
+        print_json("derive", rows, title=found.title, **asked)
+    elif form == "python":
         folded = found["integral"].right
         if quantity == "optimum":
             scale = sympy.Symbol("s", positive=True)

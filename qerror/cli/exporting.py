@@ -21,6 +21,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress, print_json, print_table
+from .words import FORMATS, RULE_NAMES
 
 _memory_option = click.option(
     "--memory", metavar="SIZE", callback=parse_memory, help="What the process may use.  [default: 1GB]"
@@ -38,10 +39,17 @@ _memory_option = click.option(
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--plan", metavar="FILE", help="What `qerror plan` wrote: the format of each tensor.")
-@click.option("--format", "format_", metavar="FORMAT", help="One for all weights: int4_g128, int8:axis=0, nvfp4, ...")
+@click.option(
+    *("--format", "format_"),
+    metavar="FORMAT",
+    type=FORMATS,
+    help="One for all weights: int4_g128, int8:axis=0, nvfp4, ...",
+)
 @click.option("-o", "--output", metavar="DIR", required=True, help="The folder to write: new, or of the same export.")
 @click.option("--layout", type=click.Choice(tuple(LAYOUTS)), default="compressed-tensors", show_default=True)
-@click.option("--rule", metavar="RULE", default="optimal", show_default=True, help="How scales are chosen.")
+@click.option(
+    "--rule", metavar="RULE", type=RULE_NAMES, default="optimal", show_default=True, help="How scales are chosen."
+)
 @click.option("--sign", type=click.Choice(("positive", "either")), help="Whether scales of integers may be negative.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
@@ -95,7 +103,7 @@ def export(
 def _row(each: ExportedTensor) -> dict[str, Any]:
     return {
         "tensor": each.info.name,
-        "shape": "x".join(map(str, each.info.shape)),
+        "shape": list(each.info.shape),
         "dtype": each.info.dtype,
         "grid": each.format,
         "bits": each.bits,
@@ -140,7 +148,7 @@ def evaluate(
         )
     if as_json:
         found = report(done, {})
-        print_json("evaluate", found["rows"], against=against, total=found["total"], left_out=found["left_out"])
+        print_json("evaluate", found.pop("rows"), against=against, **found)
     else:
         _show(model_name(absolute(place)), against, done)
     return 1 if any(fit.failed or fit.skipped == QUANTIZED for fit in done) else 0
@@ -150,7 +158,7 @@ def _show(name: str, against: str, done: list[TensorFit]) -> None:
     fitted = [fit for fit in done if fit.mse]
     columns = ["tensor", "shape", "dtype", "groups", "optimal_sqnr_db", "lost stored", "lost nearest"]
     if fitted:
-        print_table(f"{plain(name)} against {plain(against)}", [row(fit) for fit in [*fitted, *totals(done)]], columns)
+        print_table(f"{plain(name)} against {plain(against)}", [*map(row, fitted), *totals(done)], columns)
     show_left_out({fit.info.name: fit.skipped for fit in done if fit.skipped})
     for fit in done:
         if fit.failed:

@@ -1,5 +1,6 @@
 """What is printed of fitted tensors: a table or JSON, what was left out, what could not be fitted."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,10 +9,12 @@ import click
 from .._check import plain
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.recipe import shared_scales
-from ..checkpoints.rows import report, row, totals
+from ..checkpoints.rows import medians, report, row, totals
 from .render import print_json, print_table, say
 
-_COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
+_COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "bits", "scales")
+# What a reason says of one tensor alone.
+_OF_SHAPE = re.compile(r" for x of shape \([\d, ]*\)$")
 # Names in a line; --json has all.
 _NAMED = 10
 
@@ -37,21 +40,24 @@ def show(
 ) -> None:
     """Print what was found, as a table or as JSON."""
     shared = shared_scales([fit.info.name for fit in done if fit.mse], together)
+    stored = options.get("scale_format")
     if as_json:
-        found = report(done, dict(foreign))
-        rest = {key: found[key] for key in ("total", "left_out")} | ({"together": shared} if together else {})
+        found = report(done, dict(foreign), stored)
+        rest = {key: found[key] for key in ("total", "median", "left_out")}
+        rest |= {"together": shared} if together else {}
         print_json(command, found["rows"], grid=", ".join(grids), **options, **rest)
         return
     title = ", ".join([plain(name), *grids, *(f"{key} {value}" for key, value in _said(options).items())])
-    total = totals(done)
-    if total:
+    fitted = [fit for fit in done if fit.mse]
+    if fitted:
         rules = list(dict.fromkeys(rule for fit in done for rule in fit.mse))
-        # Of several rules each one's SQNR is the best less what it loses.
+        # Of several rules each one's SQNR is the best less what it loses; the best scales lose nothing.
         sqnr = "sqnr_db" if len(rules) == 1 else "optimal_sqnr_db"
-        several = len(grids) > 1
-        columns = ("tensor", "grid", *_COLUMNS[1:]) if several else _COLUMNS
-        rows = [row(fit) for fit in [*(fit for fit in done if fit.mse), *total]]
-        print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in rules)])
+        losing = [rule for rule in rules if rule != "optimal" or any(row(fit)["lost_db"].get(rule) for fit in fitted)]
+        columns = ("tensor", "grid", *_COLUMNS[1:]) if len(grids) > 1 else _COLUMNS
+        summaries = [*totals(done, stored), *(medians(done) if len(fitted) > len(grids) else [])]
+        rows = [*(row(fit, stored) for fit in fitted), *summaries]
+        print_table(title, rows, [*columns, sqnr, *(f"lost {rule}" for rule in losing)])
     if together:
         groups = ", ".join(f"{count} x {plain(pattern)}" for pattern, count in shared.items())
         say(f"tensors that share a tensor scale: {groups or 'none that the patterns match'}")
@@ -61,26 +67,29 @@ def show(
 
 
 def _show_failed(done: Sequence[TensorFit]) -> None:
-    """Say what could not be fitted, a line for each reason."""
+    """Say what could not be fitted, a line for each reason, whatever the shapes that met it."""
     failed: dict[str, list[str]] = {}
     for fit in done:
         if fit.failed:
-            failed.setdefault(fit.failed, []).append(plain(fit.info.name))
+            failed.setdefault(_OF_SHAPE.sub("", fit.failed), []).append(plain(fit.info.name))
     for reason, names in failed.items():
         more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
         click.echo(f"not fitted: {', '.join(names[:_NAMED])}{more}: {reason}", err=True)
 
 
 def show_left_out(reasons: Mapping[str, str]) -> None:
-    """Say which tensors were left out, a line for each reason; of many the first ones."""
+    """Say how many tensors were left out for which reason; --json names them. Of quantized ones say the names, too."""
     left: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         left.setdefault(reason, []).append(plain(name))
-    for reason, names in left.items():
-        hint = " (--include-1d fits them)" if reason.endswith("-D") else ""
-        said = reason if reason == QUANTIZED else f"left out, {reason}{hint}"
+    if QUANTIZED in left:
+        names = left.pop(QUANTIZED)
         more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
-        say(f"{said}: {', '.join(names[:_NAMED])}{more}")
+        say(f"{QUANTIZED}: {', '.join(names[:_NAMED])}{more}")
+    hints = {reason: ", --include-1d fits them" if reason.endswith("-D") else "" for reason in left}
+    if left:
+        parts = [f"{len(names)} ({reason}{hints[reason]})" for reason, names in left.items()]
+        say(f"left out: {', '.join(parts)}; --json names them")
 
 
 def _show_unusual(done: list[TensorFit]) -> None:

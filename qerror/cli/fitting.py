@@ -29,6 +29,7 @@ from .fits import show
 from .group import OptionalWords
 from .options import examples, shift_option
 from .render import byte_progress, print_json, say
+from .words import FORMATS, RULE_NAMES, several
 
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
@@ -49,22 +50,20 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
-@click.option(
-    "--grid",
-    "grids",
+@several(
+    *("--grid", "--grids", "grids"),
+    kind=FORMATS,
     metavar="GRID",
     required=True,
-    multiple=True,
     help="A format (int4, e2m1, ...) or block format (mxfp4, nvfp4). Several are fitted in one reading.",
 )
 @click.option("--axis", metavar="N", type=int, help="The axis that keeps its own scales: 0 for output channels.")
 @click.option("--block", "block_size", metavar="N", type=click.IntRange(min=1), help="Elements that share a scale.")
 @click.option("--block-axis", metavar="N", type=int, default=-1, show_default=True, help="The axis cut into blocks.")
-@click.option(
-    "--rule",
-    "rules",
+@several(
+    *("--rule", "--rules", "rules"),
+    kind=RULE_NAMES,
     metavar="RULE",
-    multiple=True,
     help=f"One or more of {', '.join((*RULES, *NAMES))}, with options as in percentile:p=99.9.  [default: optimal]",
 )
 @shift_option

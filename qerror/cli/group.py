@@ -83,9 +83,9 @@ class OneLineErrors(click.Group):
 
 
 class LazyCommands(OneLineErrors):
-    """Commands that are imported when they are called; their names and first sentences are known without."""
+    """Commands that are imported when they are called; their names and short helps are known without."""
 
-    def __init__(self, *args: Any, places: dict[str, tuple[str, str, str]], **extra: Any) -> None:
+    def __init__(self, *args: Any, places: dict[str, tuple[str, str]], **extra: Any) -> None:
         super().__init__(*args, **extra)
         self._places = places
 
@@ -97,28 +97,16 @@ class LazyCommands(OneLineErrors):
         """Import a command."""
         if name not in self._places:
             return None
-        module, attribute, _ = self._places[name]
-        found: click.Command = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        module, said = self._places[name]
+        found: click.Command = getattr(importlib.import_module(f".{module}", __package__), name)
+        found.short_help = said
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List them as click does, without importing one."""
-        limit = formatter.width - 6 - max(map(len, self._places))
-        rows = [(name, shortened(said, limit)) for name, (_, _, said) in sorted(self._places.items())]
+        rows = [(name, said) for name, (_, said) in sorted(self._places.items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
-
-
-def shortened(text: str, limit: int) -> str:
-    """The first sentence, or as many of its words as there is room for."""
-    if len(text.rstrip(".")) <= limit:
-        return text.rstrip(".")
-    words, out = text.split(), ""
-    for word in words:
-        if len(out) + len(word) + 4 > limit:
-            break
-        out += f"{word} "
-    return out.rstrip() + "..."
 
 
 class ManyValues(click.Command):

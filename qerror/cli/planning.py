@@ -24,6 +24,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress, print_table
+from .words import FORMATS, several
 
 # Room for the name of a tensor in 80 columns.
 _NAME = 38
@@ -52,10 +53,10 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
-@click.option(
-    "--formats",
+@several(
+    *("--format", "--formats", "formats"),
+    kind=FORMATS,
     metavar="FORMAT...",
-    multiple=True,
     help=f"What to choose from.  [default: {' '.join(DEFAULT_FORMATS)}]",
 )
 @click.option("--bits", metavar="B", callback=_exact, help="Bits per planned value, scales and all.")

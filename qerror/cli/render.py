@@ -192,25 +192,31 @@ def _heading(column: str) -> tuple[str, str]:
     return _COLUMNS[column]
 
 
+# Cells that are no number as it stands in the row.
+_CELLS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "tensor": lambda row: plain(row["tensor"]),
+    "shape": lambda row: "x".join(map(str, row["shape"])) or "scalar",
+    "scales": lambda row: _span(row["scales"]),
+    "from": lambda row: _number(row["interval_1pct"][0], "#.4g"),
+    "to": lambda row: _number(row["interval_1pct"][1], "#.4g"),
+    "tensor_scale": lambda row: "yes" if row["tensor_scale"] else "no",
+    "stored": lambda row: row["stored"] or "any",
+    "status": lambda row: str(row["status"]).lower(),
+    # Known to 1e-13 of the signal's size, not of its own.
+    "bias": lambda row: _known(row["bias"], 1e-13 * math.sqrt(row["power"])),
+    # A minimum is flat: its place is known to about 1e-8 of the scale.
+    "shift": lambda row: _known(row["shift"], 1e-8 * row["scale"]),
+}
+
+
 def _cell(column: str, row: dict[str, Any]) -> str:
     if column.startswith(_LOST):
-        return _number(row.get(column), ".3f")
-    if column == "tensor":
-        return plain(row["tensor"])
-    if column == "scales":
-        return _span(row["scales"])
-    if column in ("from", "to"):
-        return _number(row["interval_1pct"][column == "to"], "#.4g")
-    value, form = row["scale" if column == "given" else column], _COLUMNS[column][1]
-    if column == "bias":
-        # Known to 1e-13 of the signal's size, not of its own.
-        return _known(value, 1e-13 * math.sqrt(row["power"]))
-    if column == "shift":
-        # A minimum is flat: its place is known to about 1e-8 of the scale.
-        return _known(value, 1e-8 * row["scale"])
-    if column == "status":
-        return str(value).lower()
-    return _number(value, form)
+        return _number(row["lost_db"].get(column.removeprefix(_LOST)), ".3f")
+    if row.get("tensor") == "median" and column not in row:
+        return ""
+    if column in _CELLS:
+        return _CELLS[column](row)
+    return _number(row["scale" if column == "given" else column], _COLUMNS[column][1])
 
 
 def _number(value: Any, form: str) -> str:

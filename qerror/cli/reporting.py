@@ -14,6 +14,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress
+from .words import FORMATS, several
 
 
 @click.command(
@@ -26,10 +27,10 @@ from .render import byte_progress
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--plan", "plan_file", metavar="PLAN", help="What `qerror plan -o PLAN` wrote; its formats are shown.")
-@click.option(
-    "--formats",
+@several(
+    *("--format", "--formats", "formats"),
+    kind=FORMATS,
     metavar="FORMAT...",
-    multiple=True,
     help=f"Without a plan.  [default: {' '.join(DEFAULT_FORMATS)}]",
 )
 @click.option("--include", metavar="GLOB...", multiple=True, help="Without a plan: only tensors whose names match.")

@@ -256,9 +256,9 @@ def block_format_row(form: Any) -> Row:
         "grid": form.name,
         "elements": form.grid.name,
         "block_size": form.block_size,
-        "stored": "any" if form.scale_format is None else form.scale_format.name,
+        "stored": None if form.scale_format is None else form.scale_format.name,
         "rule": form.rule,
-        "tensor_scale": "yes" if form.tensor_scale else "no",
+        "tensor_scale": form.tensor_scale,
         "bits": form.bits_per_value(),
     }
 

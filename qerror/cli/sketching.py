@@ -22,6 +22,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, print_json, say, with_progress
+from .words import FORMATS, RULE_NAMES, several
 
 
 @click.command(
@@ -82,9 +83,12 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
     ),
 )
 @click.argument("sketch", metavar="SKETCH...", nargs=-1, required=True)
-@click.option("--grid", "grids", metavar="GRID", multiple=True, required=True, help="One or more formats.")
-@click.option(
-    "--rule", "rules", metavar="RULE", multiple=True, help=f"One or more of {', '.join(RULES)}.  [default: optimal]"
+@several("--grid", "--grids", "grids", kind=FORMATS, metavar="GRID", required=True, help="One or more formats.")
+@several(
+    *("--rule", "--rules", "rules"),
+    kind=RULE_NAMES,
+    metavar="RULE",
+    help=f"One or more of {', '.join(RULES)}.  [default: optimal]",
 )
 @shift_option
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")

@@ -14,6 +14,7 @@ import qerror as qe
 
 from .._check import plain, shown
 from ..files import Checkpoint, TensorInfo, open_checkpoint
+from .words import DENSITIES, TENSORS
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,15 @@ _SOURCE = [
     click.option(
         "--density",
         metavar="NAME",
+        type=DENSITIES,
         help="A density by name and parameters: gaussian (the default), laplace, student-t:df=5, ...",
     ),
     click.option(
         "--data", metavar="FILE", type=click.Path(path_type=Path), help="A .safetensors, .npy or .npz file instead."
     ),
-    click.option("--tensor", metavar="NAME", help="The tensor in FILE; may be left out if there is only one."),
+    click.option(
+        "--tensor", metavar="NAME", type=TENSORS, help="The tensor in FILE; may be left out if there is only one."
+    ),
 ]
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 

@@ -19,6 +19,7 @@ from .group import ManyValues
 from .options import examples, shift_option
 from .render import print_json, print_table, with_progress
 from .rows import audit_rows
+from .words import DENSITIES, FIGURE_NAMES, FORMATS, each, several
 
 
 @click.command(
@@ -29,8 +30,13 @@ from .rows import audit_rows
         "qerror table --certified --grids e4m3fn",
     ),
 )
-@click.option("--grids", metavar="GRID...", multiple=True, help="Default: every format of up to 8 bits.")
-@click.option("--densities", metavar="NAME...", multiple=True, help="Default: the parametric ones at usual shapes.")
+@several("--grid", "--grids", "grids", kind=FORMATS, metavar="GRID...", help="Default: all of up to 8 bits.")
+@several(
+    *("--density", "--densities", "densities"),
+    kind=DENSITIES,
+    metavar="NAME...",
+    help="Default: the parametric ones at usual shapes.",
+)
 @click.option("--rounding", type=click.Choice(ROUNDINGS), multiple=True, default=["nearest"], show_default=True)
 @click.option("--model", type=click.Choice(MODELS), default="exact", show_default=True)
 @shift_option
@@ -124,7 +130,7 @@ def audit(as_json: bool) -> None:
         "qerror figures uniform_error floating_levels -o paper",
     )
 )
-@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.argument("names", metavar="[NAME...]", nargs=-1, type=FIGURE_NAMES, callback=each)
 @click.option(
     "-o",
     "--output",

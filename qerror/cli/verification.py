@@ -12,6 +12,7 @@ from ..evidence.verification import VerificationReport
 from .group import ManyValues
 from .options import examples
 from .render import print_json, print_table, with_progress
+from .words import DENSITIES, FORMATS, several
 
 
 def _parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -36,19 +37,16 @@ def _parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int:
 @click.option(
     "--n", "count", callback=_parse_count, metavar="N", default="1e7", show_default=True, help="Samples a row."
 )
-@click.option(
-    "--grid",
-    "--grids",
-    "grids",
+@several(
+    *("--grid", "--grids", "grids"),
+    kind=FORMATS,
     metavar="GRID...",
-    multiple=True,
     help="Grids and block formats. Default: int4 int8 e2m1 e4m3fn nf4.",
 )
-@click.option(
-    "--density",
-    "densities",
+@several(
+    *("--density", "--densities", "densities"),
+    kind=DENSITIES,
     metavar="NAME...",
-    multiple=True,
     help="Default: gaussian laplace uniform student-t:df=5.",
 )
 @click.option(
