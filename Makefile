@@ -13,11 +13,13 @@ TESTED_VERSIONS := 3.11 3.12 3.13
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-training test-interop nightly certify bench bench-peers test-all clean
+.PHONY: help demo test docs wheel test-training test-interop nightly certify bench bench-peers test-all clean
 
 help:
 	@echo "make demo           optimal scales and their errors for every common format"
 	@echo "make test           ruff, mypy --strict and pytest"
+	@echo "make docs           the documentation as pages, in build/docs: open index.html"
+	@echo "make wheel          the wheel, in dist; installed alone and tried"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
 	@echo "make test-interop   GGUF, ONNX, URLs, Dask and what loads exports, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
@@ -38,6 +40,18 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy || status=1; \
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS) || status=1; \
 	exit $$status
+
+# Warnings are errors, and so is a link that leads nowhere.
+docs: $(VENV)/.installed-test
+	@$(BIN)/python -W error -m qerror.docs build/docs
+
+# What a user would install, into an environment that has nothing else.
+wheel: $(VENV)/.installed-test
+	@rm -rf dist build/bare
+	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+	@$(PYTHON) -m venv build/bare && build/bare/bin/python -m pip install --quiet dist/*.whl
+	@cd build && bare/bin/qerror scale int4 --json >/dev/null && bare/bin/python -c 'import qerror; qerror.load_table()'
+	@echo "dist/$$(ls dist) installs alone and answers"
 
 # An environment of its own, so that `make test` always shows that the rest does without PyTorch.
 test-training:

@@ -34,6 +34,7 @@ LINES = (
     ("evidence", "literature", "certify"),
     ("tables", "symbolic", "plotting", "testing", "training"),
     ("cli", "__main__"),
+    ("docs",),
 )
 BESIDE = {
     "_check": {"_text"},
@@ -153,7 +154,7 @@ def test_every_room_has_its_line_and_says_what_it_is_for():
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_package_imports_only_declared_dependencies(path):
     declared = {re.split(r"[<>=~! ]", text)[0] for text in pyproject()["project"]["dependencies"]}
-    extras = {"training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}, "certify": {"flint"}}
+    extras = {"docs": {"markdown_it", "latex2mathml", "pygments"}, "training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}, "certify": {"flint"}}
     # As a script, one checker of certificates imports the other.
     extras["certify"].add("checker")
     optional = set().union(*(extras[part] for part in path.parts if part in extras))

@@ -47,8 +47,11 @@ def _commas(text: str) -> list[int]:
     return found
 
 
-# Older versions of click have no such types.
-_Text = click.ParamType[str] if TYPE_CHECKING else click.ParamType
+# To checkers it has a type of values; older versions of click do not.
+if TYPE_CHECKING:
+    _Text = click.ParamType[str]
+else:
+    _Text = click.ParamType
 
 
 class Names(_Text):

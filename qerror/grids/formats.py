@@ -112,6 +112,17 @@ def formats(bits: int | None = None) -> list[str]:
     return [name for name, width in _listed() if bits is None or width == bits]
 
 
+def aliases(name: str) -> list[str]:
+    """The other names of a format: those of dtypes.
+
+    Examples
+    --------
+    >>> aliases("fp16"), aliases("int4")
+    (['float16', 'half'], [])
+    """
+    return [alias for alias, meant in _ALIASES.items() if meant == name]
+
+
 @lru_cache(maxsize=1)
 def _listed() -> tuple[tuple[str, int], ...]:
     names = [form.format(b) for b in range(2, 17) for form in ("int{}", "int{}_narrow", "uint{}", "int{}_midrise")]
