@@ -154,7 +154,13 @@ def test_every_room_has_its_line_and_says_what_it_is_for():
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_package_imports_only_declared_dependencies(path):
     declared = {re.split(r"[<>=~! ]", text)[0] for text in pyproject()["project"]["dependencies"]}
-    extras = {"docs": {"markdown_it", "latex2mathml", "pygments"}, "training": {"torch", "sklearn"}, "testing": {"hypothesis"}, "data": {"sklearn"}, "certify": {"flint"}}
+    extras = {
+        "docs": {"markdown_it", "latex2mathml", "pygments"},
+        "training": {"torch", "sklearn"},
+        "testing": {"hypothesis"},
+        "data": {"sklearn"},
+        "certify": {"flint"},
+    }
     # As a script, one checker of certificates imports the other.
     extras["certify"].add("checker")
     optional = set().union(*(extras[part] for part in path.parts if part in extras))
@@ -263,27 +269,29 @@ def test_examples_in_docstrings_run(path):
     assert failed == 0
 
 
-def run_readme(*, with_torch):
-    """Run the examples of the sections that import torch, or of the others; failed, tried."""
-    sections = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")
-    text = "\n".join(section for section in sections if ("import torch" in section) == with_torch)
-    examples = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
-    return doctest.DocTestRunner(optionflags=EXAMPLES).run(examples)
+# README, and the pages of the documentation, each of which stands alone.
+TEXT_FILES = [ROOT / "README.md", *sorted((PACKAGE / "docs" / "pages").glob("*.md"))]
 
 
-def test_examples_in_the_readme_run():
-    failed, tried = run_readme(with_torch=False)
-    assert failed == 0
-    assert tried >= 10
+def examples_of(path):
+    text = path.read_text(encoding="utf-8")
+    return doctest.DocTestParser().get_doctest(text, {}, path.name, path.name, 0), "import torch" in text
 
 
-def test_examples_of_training_in_the_readme_run(tmp_path, monkeypatch):
-    pytest.importorskip("torch", reason="torch is not installed")
+@pytest.mark.parametrize("path", TEXT_FILES, ids=lambda path: path.stem)
+def test_examples_in_texts_run(path, tmp_path, monkeypatch):
+    examples, with_torch = examples_of(path)
+    if with_torch:
+        pytest.importorskip("torch", reason="torch is not installed")
     monkeypatch.chdir(tmp_path)
-    failed, tried = run_readme(with_torch=True)
+    failed, tried = doctest.DocTestRunner(optionflags=EXAMPLES).run(examples)
     assert failed == 0
-    assert tried >= 5
-    assert (tmp_path / "model.safetensors").exists()
+    assert tried == len(examples.examples)
+    assert (tmp_path / "model.safetensors").exists() == with_torch
+
+
+def test_the_readme_has_examples():
+    assert len(examples_of(ROOT / "README.md")[0].examples) >= 10
 
 
 def test_versions_agree():

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, its pictures and links exist; its Python runs in test_project.py."""
+"""README and pages tell the truth: their commands run, pictures and links exist; their Python runs in test_project.py."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from qerror.checkpoints import export, scan
+from qerror.checkpoints import export, plan, scan
 from qerror.cli.commands import qerror_command
 from qerror.files import example_checkpoint
+from qerror.grids.block_formats import block_formats
+from qerror.grids.formats import formats
 from qerror.literature import Verdict, audit
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "qerror" / "docs" / "pages").glob("*.md"))
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+TEXTS = {"README": TEXT} | {path.stem: path.read_text(encoding="utf-8") for path in PAGES}
+BLOCKS = [
+    block for text in TEXTS.values() for block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+]
 
 
 def lines(first_word: str) -> list[str]:
     """Commands of the blocks without a language, by their first word; comments left out."""
     found = [line.partition("#")[0].strip() for language, body in BLOCKS if not language for line in body.splitlines()]
-    return [line for line in found if line.split()[:1] == [first_word]]
+    return list(dict.fromkeys(line for line in found if line.split()[:1] == [first_word]))
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
-    assert {language for language, _ in BLOCKS} == {"", "python"}
+    """But for what needs another shell or another's model, which says so by its language."""
+    assert {language for language, _ in BLOCKS} == {"", "python", "sh"}
     words = {line.split()[0] for language, body in BLOCKS if not language for line in body.splitlines() if line.strip()}
     assert words == {"make", "python3", ".venv/bin/pip", ".venv/bin/qerror", ".venv/bin/python", "qerror"}
     for language, body in BLOCKS:
@@ -43,6 +50,10 @@ def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     scan("model.safetensors", include=["*.weight"]).save("model.sketch.safetensors")
     if " evaluate " in line:
         export("model.safetensors", "out", format="int4_g32")
+    if "--plan" in line:
+        plan("model.safetensors", ["int4_g32", "nvfp4"], bits=5, include=["*.weight"]).save("plan.json")
+    if "--check" in line:
+        CliRunner().invoke(qerror_command, ["certify", "int8", "-o", "proof.json"], catch_exceptions=False)
     result = CliRunner().invoke(qerror_command, shlex.split(line)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     assert result.stdout
@@ -72,13 +83,30 @@ def test_plain_commands_are_those_of_make() -> None:
 def test_links_and_pictures_exist() -> None:
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", TEXT) if not target.startswith("https://")]
     assert len(targets) > 8
-    assert [target for target in targets if not (ROOT / target).is_file()] == []
+    assert [target for target in targets if not (ROOT / target.partition("#")[0]).is_file()] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_of_pages_lead_to_pages(name: str) -> None:
+    """All pages are built, and all links followed, by `make docs`; this knows the names of pages without that."""
+    made = {*formats(), *block_formats()}
+    known = {f"{stem}.html" for stem in TEXTS} | {f"format-{each}.html" for each in made}
+    known |= {f"{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    known |= {f"{each}.html" for each in ("formats", "reference", "commands", "json", "audit", "notebooks")}
+    known |= {"changelog.html", "contributing.html"}
+    known |= {f"api-{path.parent.name}-module.html" for path in (ROOT / "qerror").glob("*/__init__.py")}
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", "" if name == "README" else TEXTS[name]):
+        assert target in known or target.startswith("https://") or (ROOT / target).is_file() or target.endswith("ipynb")
+
+
+def test_the_readme_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 200
 
 
 def test_what_it_says_of_the_audit() -> None:
     rows = {(row.name, row.item): row for row in audit()}
     checked = [row for row in rows.values() if row.verdict is not Verdict.UNCHECKED]
-    assert f"recomputes {len(checked)} published constants" in " ".join(TEXT.split())
+    assert f"recomputes {len(checked)} published constants" in " ".join(TEXTS["accuracy"].split())
     assert round(rows["ACIQ Gaussian: constants in use", "4"].lost_db, 2) == 0.08
     assert round(rows["ACIQ Gaussian: longer list", "4"].lost_db, 2) == 0.07
     assert round(rows["QuEST: OPTIMAL_GAUSSIAN_SCALES", "8"].relative_error, 2) == -0.01
