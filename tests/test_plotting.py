@@ -319,12 +319,12 @@ def test_fp8_study_ranks_as_the_paper(drawn: dict) -> None:
     (ax,) = drawn["floating_fp8_study"].axes
     order = [label.get_text() for label in ax.get_yticklabels()]
     best = {name: order[int(np.argmax(line.get_xdata()))] for name, line in labelled(ax).items()}
-    assert best == {"uniform": "INT8", "Gaussian": "2E5M", "Student's t, 8 df": "2E5M"}
+    assert best == {"uniform": "int8", "Gaussian": "2E5M", "Student's t, 8 df": "2E5M"}
     np.testing.assert_allclose(
         labelled(ax)["Gaussian"].get_xdata(), [25.582, 31.557, 37.565, 42.666, 40.570], atol=6e-4
     )
     (ax,) = drawn["floating_best_split"].axes
-    assert [text.get_text() for text in ax.texts] == ["INT8", "2E5M", "3E4M"]
+    assert [text.get_text() for text in ax.texts] == ["int8", "2E5M", "3E4M"]
     assert len(floating.fp8_splits()["2E5M"].levels) == 255
 
 
@@ -434,6 +434,25 @@ def test_same_bytes_in_another_process(tmp_path: Path) -> None:
         assert done.stderr == ""
     for name in ("uniform_clip.svg", "uniform_clip.png", "floating_levels.svg", "floating_levels.png"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_words_of_an_svg_are_text_and_pdf_is_written(tmp_path: Path) -> None:
+    options = ["-o", str(tmp_path), "--as", "pdf", "--as", "svg"]
+    result = CliRunner().invoke(qerror_command, ["figures", "uniform_clip", *options])
+    assert result.exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["uniform_clip.pdf", "uniform_clip.svg"]
+    assert (tmp_path / "uniform_clip.pdf").read_bytes().startswith(b"%PDF")
+    text = (tmp_path / "uniform_clip.svg").read_text()
+    assert ">optimal clip / std</text>" in text
+    assert "DejaVu Sans" in text
+
+
+@pytest.mark.parametrize("name", plotting.FIGURES)
+def test_formats_are_named_as_the_library_names_them(drawn: dict, name: str) -> None:
+    """In no figure INT4 or E4M3 (OCP): names are those that the reader can type."""
+    words = [text.get_text() for text in drawn[name].findobj(Text)]
+    upper = re.compile(r"\b(U?INT\d|E\dM\d|FP\d|BF16|NF4|SF4|AF4|MXFP\d|NVFP4)\b")
+    assert [word for word in words if upper.search(word)] == []
 
 
 def test_committed_figures_are_those_of_the_registry() -> None:

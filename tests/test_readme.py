@@ -1,4 +1,4 @@
-"""README and pages tell the truth: their commands run, pictures and links exist; their Python runs in test_project.py."""
+"""README and pages tell the truth: commands run, pictures and links exist; their Python runs in test_project.py."""
 
 from __future__ import annotations
 

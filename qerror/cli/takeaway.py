@@ -127,7 +127,7 @@ def audit(as_json: bool) -> None:
 @click.command(
     epilog=examples(
         "qerror figures",
-        "qerror figures uniform_error floating_levels -o paper",
+        "qerror figures uniform_error floating_levels -o paper --as pdf",
     )
 )
 @click.argument("names", metavar="[NAME...]", nargs=-1, type=FIGURE_NAMES, callback=each)
@@ -140,8 +140,16 @@ def audit(as_json: bool) -> None:
     show_default=True,
     help="The folder to write to; made where it does not exist.",
 )
-def figures(names: tuple[str, ...], output: Path) -> None:
-    """Draw the figures of the notebooks as .svg and .png: all, or those of the given NAMEs."""
+@click.option(
+    *("--as", "endings"),
+    type=click.Choice(["svg", "png", "pdf"]),
+    multiple=True,
+    default=["svg", "png"],
+    show_default=True,
+    help="The kinds of files to write; again for each.",
+)
+def figures(names: tuple[str, ...], output: Path, endings: tuple[str, ...]) -> None:
+    """Draw the figures of the notebooks as .svg and .png (or .pdf): all, or those of the given NAMEs."""
     # Imported here: matplotlib is for this command only.
     from ..plotting import FIGURES, draw, save_figure
     from ..plotting.figures import check_figure
@@ -152,6 +160,6 @@ def figures(names: tuple[str, ...], output: Path) -> None:
     output.mkdir(exist_ok=True)
     for name in with_progress(chosen):
         drawn = draw(name)
-        for ending in ("svg", "png"):
+        for ending in dict.fromkeys(endings):
             save_figure(drawn, output / f"{name}.{ending}", title=name)
     click.echo(f"{len(chosen)} figures written to {plain(str(output))}")

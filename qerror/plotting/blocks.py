@@ -88,7 +88,7 @@ def codebooks_by_block_size() -> Figure:
         ax.plot(sizes, found, color=COLORS[index], marker=MARKERS[index], label=label)
 
     books = {size: lloyd_max(gaussian, 16, block_size=size, fixed=(-1, 0, 1)).levels for size in SIZES}
-    line("NF4", dict.fromkeys(SIZES, as_grid("nf4").levels), 0)
+    line("nf4", dict.fromkeys(SIZES, as_grid("nf4").levels), 0)
     line("BOF4 of 64 for all", dict.fromkeys(SIZES, books[64]), 1)
     line("best with -1, 0, 1", books, 2)
     line("best, all free", {size: lloyd_max(gaussian, 16, block_size=size).levels for size in SIZES}, 3)

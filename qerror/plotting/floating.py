@@ -29,9 +29,9 @@ def statqat_levels() -> Figure:
     density = Gaussian(0.5, 1.0)
     rule = as_rule("analytic:model=high_resolution")
     scales = {}
-    for label, name in (("E2M1", "e2m1"), ("E3M0", "e3m0"), ("INT4", "int4_midrise")):
+    for name in ("e2m1", "e3m0", "int4_midrise"):
         found = rule(density, as_grid(name), shift="mean")
-        scales[label] = (name, float(found.scale), float(found.shift))
+        scales[name] = (name, float(found.scale), float(found.shift))
     levels_over_density(density, scales, ax=ax)
     ax.set(title="levels at StatQAT's scales, N(0.5, 1)")
     return figure
@@ -47,7 +47,7 @@ def statqat_sqnr() -> Figure:
     reached = quantization_error(Gaussian(), grid, chosen.scale).sqnr_db
     best = optimal_scale(Gaussian(), grid)
     ax.annotate(
-        f"E3M0: the model takes this basin,\n{best.error.sqnr_db - reached:.2f} dB below the best one",
+        f"e3m0: the model takes this basin,\n{best.error.sqnr_db - reached:.2f} dB below the best one",
         (float(chosen.clip), float(reached)), (3.0, 5.6), fontsize=7, color=COLORS[2],
         arrowprops={"arrowstyle": "->", "color": COLORS[2], "linewidth": 0.8},
     )  # fmt: skip
@@ -60,11 +60,11 @@ def statqat_sqnr() -> Figure:
 def fp8_landscapes() -> Figure:
     """MSE of E4M3 and E5M2 over the logarithm of the clip: nearly equal minima an octave apart."""
     figure, panels = new_figure(2)
-    for ax, name, title in zip(panels, ("e4m3fn", "e5m2"), ("E4M3 (OCP)", "E5M2"), strict=True):
+    for ax, name in zip(panels, ("e4m3fn", "e5m2"), strict=True):
         mse_landscape("gaussian", name, points=3000, ax=ax)
         best = float(optimal_scale(Gaussian(), name).error.mse)
         # The wiggle is what matters: the branch of small clips leaves the picture.
-        ax.set(title=f"{title}, Gaussian", ylim=(0.99 * best, 1.1 * best))
+        ax.set(title=f"{name}, Gaussian", ylim=(0.99 * best, 1.1 * best))
         ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         ax.legend(loc="upper center")
     return figure
@@ -73,7 +73,7 @@ def fp8_landscapes() -> Figure:
 def fp8_splits() -> dict[str, Grid]:
     """The 8-bit formats of the FP8 study (arXiv 2208.09225): all codes finite."""
     splits = {f"{e}E{7 - e}M": float_grid(e, 7 - e) for e in (5, 4, 3, 2)}
-    return {**splits, "INT8": as_grid("int8")}
+    return {**splits, "int8": as_grid("int8")}
 
 
 def fp8_study() -> Figure:

@@ -28,7 +28,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN, TWO_COLUMNS, HEIGHT = 3.5, 7.2, 2.7
 
 _STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
+    # The first is drawn with (it comes with matplotlib); the others stand in where an SVG is looked at without it.
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
@@ -53,9 +55,10 @@ _STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 150,
     "savefig.dpi": 200,
-    # Names of elements inside an SVG come from this text instead of from chance; glyphs are drawn, not referred to.
+    # Names of elements inside an SVG come from this text instead of from chance; text is text: found, read, edited.
     "svg.hashsalt": "qerror",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
 
 

@@ -86,9 +86,9 @@ def _is_defined(rule: str, grid: str) -> bool:
 def rules_on_tensors() -> Figure:
     """DB lost by each rule on the rows of the shipped network's weights, at INT4 and E2M1."""
     figure, panels = new_figure(2, height=3.2)
-    for ax, grid, title in zip(panels, ("int4", "e2m1"), ("INT4", "E2M1"), strict=True):
+    for ax, grid in zip(panels, ("int4", "e2m1"), strict=True):
         lost_by_rule(rule_losses(example_tensors(), grid), at_most=4.0, ax=ax)
-        ax.set(title=f"{title}, 170 rows of weights")
+        ax.set(title=f"{grid}, 170 rows of weights")
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
