@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import zipfile
@@ -59,7 +60,7 @@ def test_rows_are_what_fit_says(file: Path) -> None:
     for rule in ("minmax", "octav"):
         result = qe.fit(x, "int4", rule=rule, axis=0)
         assert row["mse"][rule] == pytest.approx(result.total.mse, rel=SUM_ORDER)
-        assert row[f"lost {rule}"] == pytest.approx(result.total_excess_db, abs=1e-9)
+        assert row["lost_db"][rule] == pytest.approx(result.total_excess_db, abs=1e-9)
     scales = qe.fit(x, "int4", rule="minmax", axis=0).scale
     assert row["scales"] == pytest.approx([scales.min(), np.median(scales), scales.max()], rel=SUM_ORDER)
     assert row["groups"] == 6
@@ -74,7 +75,7 @@ def test_rows_are_what_fit_says(file: Path) -> None:
 
 def test_the_total_counts_every_value_the_same(file: Path) -> None:
     found = content(file, "--grid", "e2m1", "--block", 16, "--include-1d", "--rule", "minmax")
-    sizes = [math.prod(map(int, row["shape"].split("x"))) for row in found["rows"]]
+    sizes = [math.prod(row["shape"]) for row in found["rows"]]
     assert sizes == [240, 7, 132]
     mse = np.dot(sizes, [row["mse"]["minmax"] for row in found["rows"]]) / sum(sizes)
     assert found["total"]["mse"]["minmax"] == pytest.approx(mse, rel=SUM_ORDER)
@@ -84,10 +85,12 @@ def test_the_total_counts_every_value_the_same(file: Path) -> None:
 def test_the_table_stands_side_by_side(file: Path) -> None:
     out = run(file, "--grid", "int4", "--rule", "minmax", "--rule", "percentile:p=99", "--rule", "optimal").stdout
     head = out.splitlines()[1]
-    for title in ("best SQNR dB", "minmax lost dB", "percentile:p=99 lost dB", "optimal lost dB"):
+    for title in ("bits", "best SQNR dB", "minmax lost dB", "percentile:p=99 lost dB"):
         assert title in head
-    assert "total" in out
-    assert "left out: 1 (1-D, --include-1d fits them), 1 (element type I64); --json names them" in out
+    assert "optimal lost dB" not in head, "which is 0 by construction"
+    assert re.search(r"^ total .*\n median ", out, re.MULTILINE)
+    counts = ("1 (1-D, --include-1d fits them)", "1 (element type I64)", "1 (no elements)")
+    assert all(count in out.splitlines()[-1] for count in counts)
     single = run(file, "--grid", "nvfp4").stdout
     assert "SQNR dB" in single
     assert single.startswith("model.safetensors, nvfp4\n")
@@ -342,11 +345,28 @@ def test_scale_formats_by_the_names_of_dtypes(file: Path) -> None:
     assert "scale_format must be 'fp16'," in run(file, "--grid", "int4", "--scale-format", "fp8", status=2).output
 
 
-def test_of_many_tensors_that_are_left_out_a_few_are_named(tmp_path):
+def test_tensors_that_are_left_out_are_counted_and_named_by_json(tmp_path: Path) -> None:
     tensors = {f"l.{i:02}.norm": np.ones(4, np.float32) for i in range(25)} | {"w": np.eye(4, dtype=np.float32)}
     np.savez(tmp_path / "m.npz", **tensors)
-    for args in (("fit", tmp_path / "m.npz", "--grid", "int4", "--rule", "minmax"),):
-        out = CliRunner().invoke(qerror_command, list(map(str, args))).stdout
-        (line,) = (line for line in out.splitlines() if line.startswith("left out, "))
-        assert "l.00.norm, l.01.norm" in line
-        assert line.endswith("l.09.norm and 15 others")
+    out = run(tmp_path / "m.npz", "--grid", "int4", "--rule", "minmax").stdout
+    assert out.endswith("left out: 25 (1-D, --include-1d fits them); --json names them\n")
+    found = content(tmp_path / "m.npz", "--grid", "int4", "--rule", "minmax")
+    assert [entry["tensor"] for entry in found["left_out"]] == sorted(tensors)[:-1]
+
+
+def test_bits_and_medians(file: Path) -> None:
+    """Bits count codes, scales and tensor scales; in the median every tensor counts the same."""
+    found = content(file, "--grid", "int4", "--axis", 0, "--scale-format", "fp16", "--rule", "minmax", "--include-1d")
+    for row in found["rows"]:
+        assert row["bits"] == 4 + 16 * row["groups"] / math.prod(row["shape"])
+    sizes = [math.prod(row["shape"]) for row in found["rows"]]
+    assert found["total"]["bits"] == pytest.approx(np.dot(sizes, [row["bits"] for row in found["rows"]]) / sum(sizes))
+    assert found["median"]["lost_db"]["minmax"] == np.median([row["lost_db"]["minmax"] for row in found["rows"]])
+    assert found["median"]["tensors"] == len(sizes)
+    (nvfp4, *_) = content(file, "--grid", "nvfp4")["rows"]
+    assert nvfp4["bits"] == 4 + (8 * nvfp4["groups"] + 32) / math.prod(nvfp4["shape"])
+
+
+def test_a_reason_that_many_tensors_have_is_said_once(file: Path) -> None:
+    said = run(file, "--grid", "int4", "--axis", 7, status=1).stderr
+    assert said.count("axis must be") == 1
