@@ -19,7 +19,7 @@ from ..checkpoints.planning.sources import is_run
 from ..checkpoints.rows import finite
 from ..files.model_files import find_files
 from ..files.scales import check_apart
-from .fits import show_left_out
+from .fits import say_dequantized, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
@@ -180,6 +180,7 @@ def show(found: Plan) -> None:
     said.sort(key=lambda row: (row["bits"], row["grid"]))
     print_table("all tensors in one format, and this plan", said, ["grid", "bits", "power_db"])
     click.echo(_verdict(found))
+    say_dequantized(each.dtype for each in planned.values())
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..._check import plain, shown
 from ..._files import atomic_open
 from ...files.checkpoint import Where, open_checkpoint
+from ...files.quantized_weights import dequantized
 from ...files.sources import ReadError
 from ..fitting import Largest, stored_size
 from ..planning.budgets import Ledger
@@ -131,7 +132,8 @@ def _profiles(
     """Each tensor in the format that it is to have, or in the first that has scales."""
     found: dict[str, Profile] = {}
     total = 2 * sum(stored_size(each.info) for each in measured.tensors)
-    with open_checkpoint(model) as checkpoint:
+    with open_checkpoint(model) as opened:
+        checkpoint = dequantized(opened)
         recipe = Recipe(("nvfp4",), together=measured.together)
         largest = Largest(checkpoint, [each.info.name for each in measured.tensors], recipe)
         for each in measured.tensors:
