@@ -202,7 +202,9 @@ def _own_formats(
 ) -> int:
     """Each quantized weight in the format that it has, on the values of the original."""
     if against is None:
-        raise ValueError("Missing option '--grid': a format as in --grid int4, or with --against ORIGINAL that of MODEL itself")
+        raise ValueError(
+            "Missing option '--grid': a format as in --grid int4, or with --against ORIGINAL that of MODEL itself"
+        )
     _check_against(**given)
     place = model[0] if len(model) == 1 else model
     name = model_name(absolute(place))
