@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 
 import qerror as qe
 from qerror.checkpoints import evaluate, export
+from qerror.checkpoints.planning import Plan, PlannedTensor, Point
+from qerror.checkpoints.planning.outputs import as_config_groups, as_tensor_types
 from qerror.files import open_checkpoint
 from qerror.files.quantized_weights import dequantized
 
@@ -143,6 +147,76 @@ def test_a_checkpoint_of_compressed_tensors_is_evaluated(llama: Path, tmp_path: 
     # Theirs are rounded to bfloat16 once more.
     assert found.mse["stored"] == pytest.approx(error, rel=1e-2)
     assert found.mse["stored"] > found.optimum * 1.05
+
+
+def plan_of(folder: Path, forms: list[str]) -> Any:
+    """Formats in turn for the weights of a model, one of them bf16, and the embedding as it is."""
+    infos = [info for info in qe.files.list_tensors(folder) if len(info.shape) == 2 and "embed" not in info.name]
+    tensors = {
+        info.name: PlannedTensor(forms[k % len(forms)], info.shape, info.dtype, 1) for k, info in enumerate(infos)
+    }
+    tensors["model.embed_tokens.weight"] = PlannedTensor("keep", (96, 128), "BF16", 1)
+    return Plan("m", tuple(forms), {}, tensors, Point(1, 1.0, 1.0, 1.0), 1.0, True)
+
+
+@quiet
+def test_compressed_tensors_takes_the_groups_of_a_plan(llama: Path) -> None:
+    """Their configuration is made of ours, and gives each module of a model the scheme of its planned format."""
+    transformers = needs("transformers")
+    needs("compressed_tensors")
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+
+    asked = {
+        "int4_g128": (4, "int", "group", 128),
+        "int8:axis=0": (8, "int", "channel", None),
+        "e4m3fn:axis=0": (8, "float", "channel", None),
+        "nvfp4": (4, "float", "tensor_group", 16),
+        "mxfp4": (4, "float", "group", 32),
+        "mxfp8_e4m3": (8, "float", "group", 32),
+        "bf16": None,
+    }
+    told = plan_of(llama, list(asked))
+    groups = json.loads(json.dumps(as_config_groups(told)))
+    config = QuantizationConfig.model_validate({"quant_method": "compressed-tensors", **groups})
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama)
+    apply_quantization_config(model, config)
+    seen = 0
+    for name, module in model.named_modules():
+        each = told.tensors.get(f"{name}.weight")
+        if each is None or name == "model.embed_tokens":
+            assert getattr(module, "quantization_scheme", None) is None
+            continue
+        scheme, seen = getattr(module, "quantization_scheme", None), seen + 1
+        weights = None if scheme is None else scheme.weights
+        found = weights and (weights.num_bits, weights.type, weights.strategy, weights.group_size)
+        assert found == asked[each.format], name
+        assert scheme is None or (weights.symmetric and scheme.input_activations is None)
+    assert seen == len(told.tensors) - 1 == 15
+
+
+def test_llama_quantize_takes_the_lines_of_a_plan(llama: Path) -> None:
+    """As its parser reads them: a type of GGML, and a pattern in lower case that is found in one name alone."""
+    gguf = needs("gguf")
+    forms = {"int8_g32_fp16": "Q8_0", "int4_g32_fp16": "Q4_0", "mxfp4": "MXFP4", "bf16": "BF16", "fp16": "F16"}
+    told = plan_of(llama, list(forms))
+    names = gguf.TensorNameMap(gguf.MODEL_ARCH.LLAMA, 2)
+    expected = {
+        names.get_name(name, try_suffixes=(".weight",)): forms[each.format]
+        for name, each in told.tensors.items()
+        if each.format != "keep"
+    }
+    lines = as_tensor_types(told)
+    assert len(lines) == len(expected) == 15
+    options = []
+    for line in lines:
+        (option, argument) = shlex.split(line)
+        assert option == "--tensor-type"
+        pattern, _, kind = argument.partition("=")
+        options.append((re.compile(pattern.lower()), gguf.GGMLQuantizationType[kind.upper()].name))
+    for name, kind in expected.items():
+        assert [found for pattern, found in options if pattern.search(name)] == [kind]
+    # That of the head would else be found in blk.0.attn_output.weight.
+    assert not any(pattern.search("blk.7.attn_output.weight") for pattern, _ in options)
 
 
 # -- gguf --------------------------------------------------------------------------------------------------------------

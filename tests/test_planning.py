@@ -586,8 +586,8 @@ def test_other_programs_read_it() -> None:
         as_config_groups(of(q="e2m1_g32"))
     lines = as_tensor_types(of(q="int4_g32_fp16", o="mxfp4"))
     assert lines == [
-        r"--tensor-type 'blk\.0\.attn_q\.weight=q4_0'",
-        r"--tensor-type 'blk\.1\.attn_output\.weight=mxfp4'",
+        r"--tensor-type '^blk\.0\.attn_q\.weight$=q4_0'",
+        r"--tensor-type '^blk\.1\.attn_output\.weight$=mxfp4'",
     ]
     with pytest.raises(ValueError, match="'nvfp4' has no type in GGUF"):
         as_tensor_types(of(q="nvfp4"))
