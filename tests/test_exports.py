@@ -499,7 +499,7 @@ def test_commands(tmp_path: Path) -> None:
     words = run("export", source, "-o", tmp_path / "x", status=2).stderr
     assert words == "qerror: plan or format must be given, one of them\n"
     text = run("fit", tmp_path / "out", "--grid", "int8", "--include", "*.up.weight").stdout
-    assert "INT4_CHANNEL: values of the codes and scales in the file; qerror evaluate MODEL --against ORIGINAL" in text
+    assert "INT4_CHANNEL: values of the codes and scales in the file; `qerror fit MODEL --against ORIGINAL`" in text
     text = run("evaluate", tmp_path / "out", "--against", source).stdout
     assert "total" in text
     found = json.loads(run("evaluate", tmp_path / "out", "--against", source, "--json").stdout)

@@ -19,6 +19,7 @@ from qerror.checkpoints.planning import Plan, PlannedTensor, Point
 from qerror.checkpoints.planning.outputs import as_config_groups, as_tensor_types
 from qerror.files import open_checkpoint
 from qerror.files.quantized_weights import dequantized
+from qerror.search.samples.affine_blocks import affine_blocks
 
 RNG = np.random.default_rng(5)
 
@@ -299,9 +300,11 @@ def test_what_their_rules_lose_is_found_in_their_files(kind: str, tmp_path: Path
 def expected_blocks(x: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     """What `fit` and `dequantize` give."""
     if kind == "Q4_1":
-        pair = qe.fit(x, "uint4", block_size=32, shift="optimal")
-        shift = pair.shift.astype(np.float16).astype(np.float64)
-        found = qe.fit(x, "uint4", block_size=32, shift=shift, scale_format="fp16")
+        _, shift = affine_blocks(x.reshape(-1, 32), 15)
+        stored = shift.reshape(len(x), -1).astype(np.float16).astype(np.float64)
+        found = qe.fit(x, "uint4", block_size=32, shift=stored, scale_format="fp16")
+        proven = qe.fit(x, "uint4", block_size=32, shift="optimal").total.mse
+        assert proven <= found.total.mse <= 1.002 * proven
     else:
         grid = {"Q8_0": "int8_g32_fp16", "Q4_0": "int4_g32_fp16", "MXFP4": "mxfp4"}[kind]
         found = qe.fit(x, grid, sign="either" if kind == "Q4_0" else "positive")
