@@ -20,7 +20,7 @@ from qerror.files import list_tensors, open_checkpoint
 from qerror.files.quantized_weights import dequantized
 
 RNG = np.random.default_rng(19)
-BF16 = ml_dtypes.bfloat16
+BF16, E4M3_TYPE = ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn
 
 
 def run(*args: Any, status: int = 0) -> Result:
@@ -165,6 +165,31 @@ def test_modelopt_says_the_tensor_scale_as_a_factor(tmp_path: Path) -> None:
     }
     with dequantized(open_checkpoint(tmp_path / "out")) as back:
         np.testing.assert_array_equal(back["m.q.weight"], weight)
+
+
+@pytest.mark.parametrize("form", ["nvfp4", "mxfp8_e4m3"])
+def test_modelopt_is_decoded_by_its_published_layout(form: str, tmp_path: Path) -> None:
+    """ModelOpt's NVFP4QTensor and MXFP8QTensor in a few lines of NumPy; `make test-interop` asks ModelOpt itself."""
+    weight = (RNG.standard_t(4, (24, 96)) * 0.05).astype(BF16)
+    export(model(tmp_path / "in", {"m.q.weight": weight}), tmp_path / "out", format=form, layout="modelopt")
+    found = {name: np.frombuffer(content, np.uint8) for name, (_, _, content) in stored(tmp_path / "out").items()}
+    codes, scale = found["m.q.weight"], found["m.q.weight_scale"]
+    if form == "nvfp4":
+        half = np.stack([codes & 15, codes >> 4], axis=-1).reshape(24, 6, 16)
+        magnitude = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)[half & 7]
+        elements = np.where(half & 8, -magnitude, magnitude)
+        factor = (scale.view(E4M3_TYPE).astype(np.float32) * found["m.q.weight_scale_2"].view(np.float32)).reshape(
+            24, 6, 1
+        )
+    else:
+        elements = codes.view(E4M3_TYPE).astype(np.float32).reshape(24, 3, 32)
+        factor = (2.0 ** (scale.astype(np.float32) - 127)).reshape(24, 3, 1)
+    values = (elements * factor).reshape(24, 96)
+    unit = {"tensor_scale": float(found["m.q.weight_scale_2"].view(np.float32)[0])} if form == "nvfp4" else {}
+    own = qe.fit(weight.astype(np.float32), form, **unit)
+    assert np.mean((values - weight.astype(np.float64)) ** 2) == pytest.approx(own.total.mse, rel=1e-9)
+    with dequantized(open_checkpoint(tmp_path / "out")) as back:
+        np.testing.assert_array_equal(back["m.q.weight"], values)
 
 
 # -- what is read back is what the fit says ----------------------------------------------------------------------------

@@ -220,6 +220,39 @@ def test_llama_quantize_takes_the_lines_of_a_plan(llama: Path) -> None:
     assert not any(pattern.search("blk.7.attn_output.weight") for pattern, _ in options)
 
 
+@quiet
+@pytest.mark.parametrize("form", ["nvfp4", "mxfp8_e4m3"])
+def test_modelopt_dequantizes_our_codes_to_our_values(form: str, llama: Path, tmp_path: Path) -> None:
+    """Where it is installed (pip install --no-deps nvidia-modelopt, and what its import asks for)."""
+    torch = needs("torch")
+    pytest.importorskip("modelopt", reason="modelopt is not installed; `make test-interop` does without it")
+    from modelopt.torch.export.convert_hf_config import convert_hf_quant_config_format
+    from modelopt.torch.quantization.qtensor import MXFP8QTensor, NVFP4QTensor
+    from safetensors.torch import load_file
+
+    done = export(llama, tmp_path / "out", format=form, layout="modelopt")
+    tensors = {
+        name: array for file in (tmp_path / "out").glob("*.safetensors") for name, array in load_file(file).items()
+    }
+    quantized = [each.info for each in done if each.format != "keep"]
+    assert len(quantized) == 14
+    with dequantized(open_checkpoint(tmp_path / "out")) as ours:
+        for info in quantized:
+            codes, scale = tensors[info.name], tensors[f"{info.name}_scale"]
+            if form == "nvfp4":
+                packed = NVFP4QTensor(torch.Size(info.shape), torch.float32, codes)
+                unit = tensors[f"{info.name}_scale_2"]
+                theirs = packed.dequantize(torch.float32, scale=scale, double_scale=unit, block_sizes={-1: 16})
+            else:
+                theirs = MXFP8QTensor(torch.Size(info.shape), torch.float32, codes).dequantize(
+                    torch.float32, scale=scale
+                )
+            np.testing.assert_array_equal(theirs.numpy(), ours[info.name])
+    own = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    theirs = convert_hf_quant_config_format(json.loads((tmp_path / "out" / "hf_quant_config.json").read_text()))
+    assert theirs.items() <= own.items()
+
+
 # -- gguf --------------------------------------------------------------------------------------------------------------
 
 

@@ -107,7 +107,7 @@ class _Rows:
         found: _Floats = values.mean(axis=1) if self.weights is None else np.einsum("ij,ij->i", values, self.weights)
         return found
 
-    def step(self, scale: _Floats | float, shift: _Floats | float) -> tuple[_Floats, _Floats, _Floats]:
+    def step(self, scale: _Floats | float, shift: _Floats | float) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """The nearest codes of a pair, their best pair, and its mean squared error."""
         s, z = (np.asarray(each, np.float32).reshape(-1, 1) for each in (scale, shift))
         codes: NDArray[Any] = (self.y - z) * (1 / s)
@@ -122,6 +122,7 @@ class _Rows:
             size, product = (each / np.float32(self.y.shape[1]) for each in (size, product))
         # All values at one code: any scale is as good.
         flat = (size <= 0) | (product <= 0)
-        slope: _Floats = np.where(flat, np.float32(1), product) / np.where(flat, np.float32(1), size)
-        error: _Floats = self.power - np.where(flat, np.float32(0), product * slope)
+        one = np.float32(1)
+        slope: NDArray[Any] = np.where(flat, one, product) / np.where(flat, one, size)
+        error: NDArray[Any] = self.power - np.where(flat, 0 * one, product * slope)
         return slope, self.mean - slope * middle, error
