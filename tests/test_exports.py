@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +392,60 @@ def test_an_interrupted_export_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert [each.format for each in again].count("int4_g32") == 2
     with pytest.raises(ValueError, match=r"holds another export \(other 'formats'\); name another folder"):
         export(source, tmp_path / "out", format="int8:axis=0")
+
+
+KILLED = """
+import os, signal, sys
+import qerror.checkpoints.encoding, qerror.checkpoints.exporting as exporting
+qerror.checkpoints.encoding.TASK_BYTES = 1024
+left = int(sys.argv[3])
+def dying(real):
+    def call(*args):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    return call
+if sys.argv[4] == "fitting":
+    qerror.checkpoints.encoding.open_scales = dying(qerror.checkpoints.encoding.open_scales)
+else:
+    exporting.content = dying(exporting.content)
+exporting.export(sys.argv[1], sys.argv[2], format="int4_g32")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a process cannot be killed so here; see test-interop")
+def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it fits, and twice while it writes a file, half of which then lies about."""
+    monkeypatch.setattr(encoding_module, "TASK_BYTES", 1024)
+    source, out = sharded(tmp_path / "in"), tmp_path / "out"
+    export(source, tmp_path / "whole", format="int4_g32")
+    for left, when in (("1", "fitting"), ("1", "writing"), ("4", "writing")):
+        done = subprocess.run([sys.executable, "-c", KILLED, source, out, left, when], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert (out / ".qerror_parts" / "export.claim").exists()
+    assert list(out.glob(".model*.part"))
+    export(source, out, format="int4_g32")
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_two_at_a_time_do_not_spoil_each_others_files(tmp_path: Path) -> None:
+    source, out = sharded(tmp_path / "in"), tmp_path / "out"
+    export(source, tmp_path / "whole", format="int4_g32")
+    refused = []
+
+    def other(name: str, size: int, total: int) -> None:
+        with pytest.raises(ValueError, match=r"another process exports into .*; wait for it, or name another folder"):
+            export(source, out, format="int4_g32")
+        refused.append(name)
+
+    export(source, out, format="int4_g32", progress=other)
+    assert refused
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
 
 
 def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
