@@ -394,6 +394,21 @@ def test_an_interrupted_export_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         export(source, tmp_path / "out", format="int8:axis=0")
 
 
+def test_stacked_experts_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    tensors = {"m.experts.down_proj": RNG.standard_normal((3, 32, 64)), "m.q.weight": RNG.standard_normal((8, 64))}
+    source = model(tmp_path / "in", {name: array.astype(BF16) for name, array in tensors.items()})
+    told = {"m.experts.down_proj": "mxfp4", "m.q.weight": "mxfp4"}
+    with pytest.raises(ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .* or keep them"):
+        export(source, tmp_path / "out", plan=told)
+    said = run("export", source, "--format", "mxfp4", "-o", tmp_path / "out").stdout
+    assert "left out, BF16 as it was, 0.0123 MB: m.experts.down_proj" in said
+    # They can be planned, and stored as NumPy's arrays.
+    (found,) = (each for each in export(source, tmp_path / "npz", plan=told, layout="npz") if len(each.info.shape) == 3)
+    assert found.mse == pytest.approx(
+        float(qe.fit(tensors["m.experts.down_proj"].astype(BF16).astype(np.float32), "mxfp4").total.mse), rel=1e-9
+    )
+
+
 KILLED = """
 import os, signal, sys
 import qerror.checkpoints.encoding, qerror.checkpoints.exporting as exporting
@@ -574,7 +589,8 @@ def test_commands(tmp_path: Path) -> None:
     source = sharded(tmp_path / "in")
     text = run("export", source, "--format", "int4_g32", "-o", tmp_path / "out").stdout
     assert "2 tensors quantized, 5 kept, " in text
-    assert max(map(len, text.splitlines()[:-1])) <= 80
+    table = [line for line in text.splitlines() if not line.startswith("left out")]
+    assert max(map(len, table[:-1])) <= 80
     found = json.loads(run("export", source, "--format", "int4_g32", "-o", tmp_path / "out", "--json").stdout)
     assert [row["tensor"] for row in found["rows"]] == ["l.0.up.weight", "l.1.up.weight"]
     assert found["total"]["bits"] == pytest.approx(4.5 + 8 * 16 / (48 * 32))

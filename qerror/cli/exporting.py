@@ -15,7 +15,8 @@ from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.rows import decibels
 from ..checkpoints.tasks import absolute, model_name
 from ..files.runtimes import LAYOUTS
-from .fits import show_against
+from ..files.weight_formats import KEEP
+from .fits import show_against, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
@@ -88,6 +89,14 @@ def export(
     print_table(f"{plain(name)}, {layout}", [*rows, total], ["tensor", "shape", "grid", "bits", "sqnr_db"])
     size = sum(each.bits * each.info.size for each in done) / 8
     click.echo(f"{len(made)} tensors quantized, {len(done) - len(made)} kept, {size / 1e6:.6g} MB: {plain(output)}")
+    # What a file may mostly consist of: embeddings, and experts stacked in one tensor.
+    show_left_out(
+        {
+            each.info.name: f"{each.info.dtype} as it was, {each.bits * each.info.size / 8e6:.3g} MB"
+            for each in done
+            if each.format == KEEP and len(each.info.shape) > 1
+        }
+    )
     return 0
 
 

@@ -99,6 +99,11 @@ def module_of(info: TensorInfo) -> str:
     ValueError
         If the tensor is none.
     """
+    if len(info.shape) == 3:
+        raise ValueError(
+            f"experts stacked in one tensor of shape {info.shape} have no place in a layout with a module for each; "
+            "split them into MODULE.N.weight first, or keep them (plan: --keep 'NAME', export: --exclude 'NAME')"
+        )
     if not info.name.endswith(".weight") or len(info.shape) != 2:
         raise ValueError(f"only MODULE.weight of two dimensions can be stored so, not one of shape {info.shape}")
     return info.name.removesuffix(".weight")
