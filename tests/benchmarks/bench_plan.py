@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,14 +48,18 @@ def gains(model: Path, together: list[str]) -> None:
 
 # Sizes and errors (of bits b and size n) of 500 tensors: as of a large language model; over seven decades; all alike
 # but for a millionth; and hard by design, as bits and errors are one sum: which bits add up to the limit?
-KINDS = {
-    "a language model": (lambda r: int(r.choice([1 << 24, 7 << 23, 1 << 22])), lambda r, b, n: r.lognormal(0, 2) * 4.0**-b
-                         * r.uniform(0.7, 1.3, b.size) * n),
-    "sizes 1e2 to 3e9": (lambda r: int(10 ** r.uniform(2, 9.5)), lambda r, b, n: r.lognormal(0, 4) * 4.0**-b
-                         * r.uniform(0.5, 2, b.size) * n),
+KINDS: dict[str, tuple[Any, Any]] = {
+    "a language model": (
+        lambda r: int(r.choice([1 << 24, 7 << 23, 1 << 22])),
+        lambda r, b, n: r.lognormal(0, 2) * 4.0**-b * r.uniform(0.7, 1.3, b.size) * n,
+    ),
+    "sizes 1e2 to 3e9": (
+        lambda r: int(10 ** r.uniform(2, 9.5)),
+        lambda r, b, n: r.lognormal(0, 4) * 4.0**-b * r.uniform(0.5, 2, b.size) * n,
+    ),
     "near ties": (lambda r: 1 << 24, lambda r, b, n: 4.0**-b * n * (1 + 1e-6 * r.uniform(-1, 1, b.size))),
     "one sum": (lambda r: int(r.integers(10**8, 10**9)), lambda r, b, n: 17.0 * n - np.floor(b * n)),
-}  # fmt: skip
+}
 
 
 def large(kind: str) -> None:
