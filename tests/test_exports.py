@@ -394,11 +394,28 @@ def test_an_interrupted_export_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         export(source, tmp_path / "out", format="int8:axis=0")
 
 
+def test_embeddings_are_refused_where_runtimes_look_them_up(tmp_path: Path) -> None:
+    """Of transformers an embedding has no weight to look up in where it is packed."""
+    weight = RNG.standard_normal((8, 64)).astype(BF16)
+    source = model(tmp_path / "in", {"model.embed_tokens.weight": weight, "lm_head.weight": weight})
+    told = {"model.embed_tokens.weight": "nvfp4", "lm_head.weight": "nvfp4"}
+    for layout in ("compressed-tensors", "modelopt"):
+        with pytest.raises(ValueError, match=r"embed_tokens\.weight' cannot be stored: it is looked up"):
+            export(source, tmp_path / "out", plan=told, layout=layout)
+        with pytest.raises(ValueError, match="it is looked up"):
+            export(source, tmp_path / "out", format="nvfp4", include=["*"], layout=layout)
+    assert not (tmp_path / "out").exists()
+    export(source, tmp_path / "out", plan=told, exclude=["*embed*"])
+    assert "--keep leaves them: model.embed_tokens.weight" in run("plan", source, "--bits", "6").stdout
+
+
 def test_stacked_experts_are_refused_with_what_to_do(tmp_path: Path) -> None:
     tensors = {"m.experts.down_proj": RNG.standard_normal((3, 32, 64)), "m.q.weight": RNG.standard_normal((8, 64))}
     source = model(tmp_path / "in", {name: array.astype(BF16) for name, array in tensors.items()})
     told = {"m.experts.down_proj": "mxfp4", "m.q.weight": "mxfp4"}
-    with pytest.raises(ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .* or keep them"):
+    with pytest.raises(
+        ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .* or plan --keep"
+    ):
         export(source, tmp_path / "out", plan=told)
     said = run("export", source, "--format", "mxfp4", "-o", tmp_path / "out").stdout
     assert "left out, BF16 as it was, 0.0123 MB: m.experts.down_proj" in said

@@ -164,7 +164,9 @@ def _encodings(
         different = next((name for name in names if formats[name] != formats[names[0]]), None)
         if different is not None:
             both = [f"{shown(name, 60)} is {formats[name]}" for name in (names[0], different)]
-            raise ValueError(f"{' and '.join(both)}: runtimes make one matrix of them; give one format or together=()")
+            raise ValueError(
+                f"{' and '.join(both)}: runtimes make one matrix of them; plan with --together, or give one format"
+            )
     found = {}
     for name, text in formats.items():
         info = checkpoint.info(name)
@@ -175,7 +177,9 @@ def _encodings(
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
         except ValueError as error:
-            raise ValueError(f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude)") from None
+            raise ValueError(
+                f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude, or plan --keep)"
+            ) from None
     return found
 
 
