@@ -93,6 +93,7 @@ MIXED = {"self_attn": "int4_g128", "gate_proj": "nvfp4", "up_proj": "nvfp4", "do
         ("mxfp4", {}, "mxfp4-pack-quantized"),
         ("mxfp8_e4m3", {}, "mxfp8-quantized"),
         ("mixed", {}, "mixed-precision"),
+        ("planned", {}, "mixed-precision"),
     ],
 )
 def test_transformers_computes_what_our_weights_give(
@@ -102,10 +103,17 @@ def test_transformers_computes_what_our_weights_give(
     if form == "mixed":
         names = [info.name for info in qe.files.list_tensors(llama) if ".layers." in info.name and len(info.shape) > 1]
         options = {"plan": {name: next(form for part, form in MIXED.items() if part in name) for name in names}}
+    elif form == "planned":
+        # The head, too; of embeddings transformers loads floats alone.
+        told = qe.checkpoints.plan(
+            llama, ["int4_g128", "nvfp4", "int8:axis=0"], bits=6, together=["fused"], keep=["*embed*"]
+        )
+        assert len(told.counts()) > 2
+        options = {"plan": told}
     else:
         options = {**options, "format": form}
     done = export(llama, tmp_path / "out", **options)
-    assert sum(each.format != "keep" for each in done) == 14
+    assert sum(each.format != "keep" for each in done) == (15 if form == "planned" else 14)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["format"] == kind
     found, model = logits(tmp_path / "out")
     weights = dict(ours(tmp_path / "out"))
