@@ -221,7 +221,10 @@ def _own_formats(
         done = evaluate(
             place, against, rule=rules, include=include, exclude=exclude, sink=sink, memory=memory, progress=heard
         )
-    return show_against(name, model_name(absolute(against)), done, as_json, "fit")
+    status = show_against(name, model_name(absolute(against)), done, as_json, "fit")
+    if output is not None and not as_json:
+        say(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
+    return status
 
 
 def _in_memory(job: Job, output: str | None, scales: Path | None, as_json: bool, quantized: Any = None) -> int:

@@ -187,7 +187,7 @@ def show(found: Plan) -> None:
     say_dequantized(each.dtype for each in planned.values())
     tables = [name for name, each in planned.items() if each.format != KEEP and _is_table(name)]
     if tables:
-        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(tables)}")
+        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(map(plain, tables))}")
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
 
 

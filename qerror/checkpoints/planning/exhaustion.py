@@ -88,6 +88,8 @@ class Exhaustion:
         use, cost = (sum(self.problem.classes[group][i][k] for group, i in alone) for k in (0, 1))
         states: list[_State] = [(use, cost, sum(self.problem.excess[group][i] for group, i in alone), None)]
         seen, rest = 0, self._rest(0)
+        if use + rest.uses[0] > self.problem.limit:
+            return None
         for number, group in enumerate(self.open):
             seen += len(states) * len(self.core[group])
             if seen > most:
