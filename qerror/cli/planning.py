@@ -185,9 +185,9 @@ def show(found: Plan) -> None:
     print_table("all tensors in one format, and this plan", said, ["grid", "bits", "power_db"])
     click.echo(_verdict(found))
     say_dequantized(each.dtype for each in planned.values())
-    tables = [name for name, each in planned.items() if each.format != KEEP and _is_table(name)]
+    tables = [plain(name) for name, each in planned.items() if each.format != KEEP and _is_table(name)]
     if tables:
-        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(map(plain, tables))}")
+        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(tables)}")
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
 
 
