@@ -48,7 +48,7 @@ def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     shutil.copy(example_checkpoint(), "model.safetensors")
     scan("model.safetensors", include=["*.weight"]).save("model.sketch.safetensors")
-    if " evaluate " in line:
+    if " --against " in line:
         export("model.safetensors", "out", format="int4_g32")
     if "--plan" in line:
         plan("model.safetensors", ["int4_g32", "nvfp4"], bits=5, include=["*.weight"]).save("plan.json")

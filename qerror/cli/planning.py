@@ -16,14 +16,16 @@ from ..checkpoints.planning import DEFAULT_FORMATS, KEEP, Plan, PlannedTensor
 from ..checkpoints.planning import plan as make_plan
 from ..checkpoints.planning.outputs import OUTPUTS, as_csv
 from ..checkpoints.planning.sources import is_run
+from ..checkpoints.recipe import FUSED
 from ..checkpoints.rows import finite
+from ..files.compressed_tensors import EMBEDDINGS
 from ..files.model_files import find_files
 from ..files.scales import check_apart
-from .fits import show_left_out
+from .fits import say_dequantized, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
-from .render import byte_progress, print_table
+from .render import byte_progress, print_table, say
 from .words import FORMATS, several
 
 # Room for the name of a tensor in 80 columns.
@@ -44,7 +46,7 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 @click.command(
     cls=ManyValues,
     epilog=examples(
-        "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
+        "qerror plan MODEL_DIR --bits 4.5 --together -o plan.json",
         "qerror plan MODEL_DIR --formats nvfp4 int8:axis=0 bf16 --size 20GB",
         "qerror plan MODEL_DIR --db 25 --together '*.{q,k,v}_proj.weight' '*.{gate,up}_proj.weight'",
         "qerror plan MODEL_DIR --bits 5 --keep 'lm_head.*=bf16' --exclude '*embed*'",
@@ -72,9 +74,11 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 @click.option("--weights", metavar="FILE", help="Importance of the columns, as for `qerror fit`: an imatrix, or NAME.")
 @click.option(
     "--together",
-    metavar="GLOB...",
+    metavar="[GLOB...]",
     multiple=True,
-    help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'.",
+    is_flag=False,
+    flag_value=FUSED,
+    help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'; alone: what runtimes fuse.",
 )
 @click.option("--keep", metavar="GLOB=FORMAT...", multiple=True, help="This format here; GLOB alone: left as it is.")
 @click.option("--include", metavar="GLOB...", multiple=True, help="Plan only tensors whose names match.")
@@ -181,7 +185,15 @@ def show(found: Plan) -> None:
     said.sort(key=lambda row: (row["bits"], row["grid"]))
     print_table("all tensors in one format, and this plan", said, ["grid", "bits", "power_db"])
     click.echo(_verdict(found))
+    say_dequantized(each.dtype for each in planned.values())
+    tables = [plain(name) for name, each in planned.items() if each.format != KEEP and _is_table(name)]
+    if tables:
+        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(tables)}")
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
+
+
+def _is_table(name: str) -> bool:
+    return name.removesuffix(".weight").rpartition(".")[2] in EMBEDDINGS
 
 
 def _model(found: Plan) -> str:
