@@ -176,6 +176,26 @@ def test_a_profile_is_what_fit_says(tmp_path: Path) -> None:
     assert found.counts.sum() == x.size
 
 
+def test_a_report_of_a_sketch_says_what_that_of_the_model_says(tmp_path: Path) -> None:
+    """Of formats with one scale a tensor: the same table but for digits that bounds leave, without rows."""
+    where, place = model(tmp_path), tmp_path / "sketch.safetensors"
+    qe.checkpoints.scan(where).save(place)
+    tables = []
+    for source in (where, place):
+        report(source, tmp_path / "r.html", formats=["int4", "nf4", "bf16"])
+        text = (tmp_path / "r.html").read_text()
+        tables.append([row[:8] for row in Page(text).tables["tensors"]])
+        drawn = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])[
+            "profiles"
+        ]
+        assert (drawn["head.weight"]["worst"] == []) == (source == place)
+        assert sum(drawn["head.weight"]["counts"]) == 512
+    assert tables[0] == tables[1]
+    assert "A sketch has one scale a tensor; int4_g128, nvfp4, int8:axis=0 need the model." in text
+    report(place, tmp_path / "r.html", plan=plan(place, ["int4", "nf4"], bits=6, include=["head*"]))
+    assert "this plan" in (tmp_path / "r.html").read_text()
+
+
 def test_marks_and_names_do_not_cover_each_other() -> None:
     points = [
         Point(0, 1.0, bits, db, f"format_{k}")

@@ -10,18 +10,20 @@ Both are weighted samples of few values: one bounds the error from above, the ot
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors.exact import error_sums
 from ..errors.quantization import quantization_error
 from ..grids.grid import Grid
 from ..results import Status
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
-from .moments import Moments
+from .moments import Moments, moments_of, sorted_values
 
 BITS = 20
 # Values that are looked at together.
@@ -88,6 +90,21 @@ class Bins:
         near, far = low.view(np.float32).astype(np.float64), (low | width).view(np.float32).astype(np.float64)
         return near, far
 
+    @functools.cached_property
+    def known(self) -> bool:
+        """Whether no bin has two different values: then it is known how often each is there (floats of 16 bits are)."""
+        # r^2 adds up to (sum r)^2 / count only where all r are one.
+        each = self.first // self.counts
+        return bool((each * self.counts == self.first).all() and (each * self.first == self.second).all())
+
+    def values(self, *, folded: bool = False) -> tuple[NDArray[np.float32], Floats]:
+        """The mean of each bin as float32, ascending, and how often it is there; `folded`: of magnitudes.
+
+        They are the values themselves where all are `known`.
+        """
+        values = self.means()[0].astype(np.float32)
+        return sorted_values(values, self.counts, folded=folded)
+
     def means(self) -> tuple[Floats, Floats]:
         """The mean of each bin and its share of all values."""
         near, far = self._ends
@@ -110,10 +127,18 @@ class Bins:
         squares = base**2 * self.counts + 2 * base * ulp * self.first + ulp**2 * self.second
         return float(np.sort(squares).sum()) / self.size
 
+    @property
+    def mean(self) -> float:
+        """Of all values, from the exact sums."""
+        values, mass = self.means()
+        return float((values * mass).sum())
+
     def moments(self) -> Moments:
         """Moments of the values, those beyond the second from the bins' means (1e-10 of them at 18 bits)."""
+        if self.known:
+            return moments_of(*self.values())
         values, mass = self.means()
-        mean = float((values * mass).sum())
+        mean = self.mean
         away = values - mean
         sums = (np.einsum("i,i->", mass * away, away**2), np.einsum("i,i->", mass * away**2, away**2))
         return Moments(float(self.size), mean, self.size * self.power(mean), *(self.size * float(s) for s in sums))
@@ -135,6 +160,31 @@ class Bins:
         upper = found[1] + excess + slack
         proven = found[2] == bound[2] == Status.EXACT
         return Bracket(found[0], max(0.0, bound[1] - spread - slack), upper, Status.EXACT if proven else Status.SCANNED)
+
+    def at_most(self, grid: Grid, shift: float, low: float, high: float) -> float:
+        """The most that the error can be at a scale from `low` to `high`.
+
+        At the means MSE = A - s k(s) with a convex k, k' = -E[l^2]: the tangent at `low` bounds it up to `high`.
+        """
+        upper = self.bracket(grid, shift, low).upper
+        if high == low:
+            return upper
+        (above, excess), _ = self._bounds()
+        sums = error_sums(above, grid, np.array([low]), np.array([shift]))
+        power, mse = float(above.std) ** 2 + (float(above.mean) - shift) ** 2, float(sums.mse[0])
+        k = (power - mse) / low
+        square = (float(sums.by_scale[0]) + k) / low
+        end = power - high * k + square * high * (high - low)
+        return max(upper, end + excess + 2 * _ROUNDING * power)
+
+    def distances(self, shift: float) -> tuple[Floats, Floats]:
+        """Of each bin the least and the most that |x - shift| of its values can be."""
+        near, far = (np.clip(end, self.least, self.greatest) - shift for end in self._ends)
+        if self.known:
+            near = far = self.means()[0] - shift
+        across = near * far < 0
+        sizes = np.abs([near, far])
+        return np.where(across, 0.0, sizes.min(axis=0)), sizes.max(axis=0)
 
     def _bounds(self) -> tuple[tuple[Empirical, float], tuple[Empirical, float]]:
         """The samples of means and of ends, and by how much their powers are below and above the true one."""

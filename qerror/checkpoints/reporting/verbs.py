@@ -16,14 +16,16 @@ from ..planning.budgets import Ledger
 from ..planning.choices import Keep, choices, factors_of, kept_format
 from ..planning.errors import ErrorFile, TensorErrors
 from ..planning.plan import KEEP, Plan, Point, read_plan
-from ..planning.sources import Asked, Measured, Progress, is_run, measure
+from ..planning.sources import Asked, Measured, Progress, default_formats, is_run, measure
 from ..planning.storage import is_cast
-from ..planning.verbs import DEFAULT_FORMATS, uniform_points
+from ..planning.verbs import uniform_points
 from ..recipe import Recipe
+from ..sketch import Sketch, load_sketch
 from ..tasks import absolute, model_name
 from .content import Content
 from .page import page
 from .profiles import Profile, profile
+from .sketch_profiles import sketch_profile
 
 
 def report(
@@ -46,7 +48,8 @@ def report(
     Parameters
     ----------
     model : path-like or sequence
-        As in `qerror.files.open_checkpoint`.
+        As in `qerror.files.open_checkpoint`, or a sketch of `qerror.checkpoints.scan`: formats with one scale a tensor,
+        no rows.
     output : path-like
         The file, ending in .html.
     plan : Plan or path-like, optional
@@ -85,7 +88,7 @@ def report(
     told = plan if plan is None or isinstance(plan, Plan) else read_plan(plan)
     if told is not None and (formats is not None or include or exclude):
         raise ValueError("formats, include and exclude must be left out with a plan, which has its own")
-    names = tuple(dict.fromkeys(told.formats if told else formats or DEFAULT_FORMATS))
+    names = tuple(dict.fromkeys(told.formats if told else formats or default_formats(model)))
     asked = _asked(told, names, include, exclude)
     # Tensors are gone through twice: for errors, and for what is drawn.
     heard = None if progress is None else (lambda name, size, total: progress(name, size, 2 * total))
@@ -95,7 +98,9 @@ def report(
     front, uniform = (told.front, told.uniform) if told else _points(measured, names)
     title = plain(model_name(absolute(model)), 60)
     columns = tuple(name for name in names if name != KEEP)
-    text = page(Content(title, columns, measured.tensors, profiles, told, front, uniform, measured.why))
+    text = page(
+        Content(title, columns, measured.tensors, profiles, told, front, uniform, measured.why, measured.left_out)
+    )
     with atomic_open(Path(output), "w") as out:
         out.write(text)
 
@@ -129,6 +134,8 @@ def _profiles(
     model: Where, measured: Measured, told: Plan | None, names: tuple[str, ...], progress: Progress | None
 ) -> dict[str, Profile]:
     """Each tensor in the format that it is to have, or in the first that has scales."""
+    if measured.left_out:
+        return _of_sketch(load_sketch(str(model)), measured, told, names)
     found: dict[str, Profile] = {}
     total = 2 * sum(stored_size(each.info) for each in measured.tensors)
     with open_checkpoint(model) as checkpoint:
@@ -148,6 +155,15 @@ def _profiles(
                 # Rows that were not measured either; the table says why.
                 continue
     return found
+
+
+def _of_sketch(sketch: Sketch, measured: Measured, told: Plan | None, names: tuple[str, ...]) -> dict[str, Profile]:
+    drawn = {each.info.name: (each, _drawn(each, told, names)) for each in measured.tensors}
+    return {
+        name: sketch_profile(sketch[name], form, each.formats[form])
+        for name, (each, form) in drawn.items()
+        if form is not None
+    }
 
 
 def _drawn(each: TensorErrors, told: Plan | None, names: tuple[str, ...]) -> str | None:
