@@ -199,7 +199,7 @@ def test_sketches_and_scales_beside_the_weights_are_no_weights(model: Path, tmp_
     assert "half" in run("fit", f"{folder}/*.safetensors", "--grid", "int4").stdout
     (folder / "m.safetensors").unlink()
     (folder / "scales.safetensors").unlink()
-    assert "is a sketch, not a model" in run("fit", folder, "--grid", "int4", status=2).stderr
+    assert "holds a sketch, not a model" in run("fit", folder, "--grid", "int4", status=2).stderr
 
 
 def test_a_second_look_reads_few_values(model: Path) -> None:

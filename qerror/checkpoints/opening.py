@@ -31,7 +31,8 @@ def open_model(model: str | tuple[str, ...]) -> Checkpoint:
     checkpoint = open_checkpoint(model)
     made, place = made_of(checkpoint), shown(checkpoint.path, 60)
     if made == SKETCH:
-        raise ValueError(f"{place} is a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
+        verb = "holds" if Path(checkpoint.path).is_dir() else "is"
+        raise ValueError(f"{place} {verb} a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
     if made == SCALES:
         source = shown(checkpoint.metadata.get("source", "a model"), 60)
         raise ValueError(

@@ -17,11 +17,12 @@ from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
 from ..checkpoints.folder import Folder
 from ..checkpoints.pieces import DEFAULT_MEMORY
-from ..checkpoints.recipe import FUSED, Recipe, with_fused
+from ..checkpoints.recipe import FUSED, Recipe, split_format, with_fused
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, Work, absolute, model_name, open_work
 from ..files.elements import known_type
 from ..files.scales import check_apart, check_output, open_scales, read_scales
+from ..grids.block_formats import as_format
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
@@ -137,6 +138,7 @@ def fit(
     are such. With a tensor that cannot be fitted (NaN), or that is quantized already, the rest goes on and the exit
     status is 1.
     """
+    _check_models(model)
     options, several = {key: value for key, value in layout.items() if value is not None}, with_fused(together)
     recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, several)
     folder = _folder(output, shard, engine)
@@ -149,6 +151,14 @@ def fit(
     with some_executor(engine) as executor, byte_progress() as progress:
         run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
     return _collect(folder, as_json) if shard is None else _all_there(folder, shard, as_json)
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    """A format behind --grid's own counts as a model: say so, rather than that there is no such file."""
+    for text in models:
+        with contextlib.suppress(ValueError):
+            if not Path(text).exists() and as_format(split_format(text)[0]):
+                raise click.UsageError(f"{plain(text)} is a format, no MODEL; each has its own option: --grid {text}")
 
 
 def _all_there(folder: Path, shard: str, as_json: bool) -> int:

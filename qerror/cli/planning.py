@@ -134,7 +134,8 @@ def plan(
     else:
         show(found)
         if output is not None:
-            click.echo(f"plan written to {plain(output)}, measured errors to {plain(str(files))}")
+            measured = f", measured errors to {plain(str(files))}" if files is not None and files.is_file() else ""
+            click.echo(f"plan written to {plain(output)}{measured}")
     return 1 if any(each.why == QUANTIZED for each in found.tensors.values()) else 0
 
 
