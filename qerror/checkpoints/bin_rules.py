@@ -9,8 +9,19 @@ import numpy as np
 
 from ..grids.grid import Grid
 from ..results import Status
-from ..rules import BlockRule, aciq, analytic, as_rule, minmax, ocp, octav, percentile, sawb, shrink_search
-from ..rules import signed_absmax as signed
+from ..rules import (
+    BlockRule,
+    aciq,
+    analytic,
+    as_rule,
+    minmax,
+    ocp,
+    octav,
+    percentile,
+    sawb,
+    shrink_search,
+    signed_absmax,
+)
 from ..rules.extremes import SHRINK
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
@@ -18,7 +29,7 @@ from .bins import Bins
 
 # What sums of float64 may be off by, relative.
 _SUMS = 1e-14
-_MOMENTS, _ENDS = (analytic, aciq, sawb), (minmax, ocp, signed)
+_MOMENTS, _ENDS = (analytic, aciq, sawb), (minmax, ocp, signed_absmax)
 
 
 class RuleBound(NamedTuple):
@@ -104,10 +115,11 @@ def _with_cycles(bins: Bins, grid: Grid, low: float, high: float, shift: float) 
 def _shrunk(bins: Bins, grid: Grid, shift: float) -> RuleBound:
     """The line search: of its scales those that may be the best; the one that is costs no more than any."""
     whole = minmax(Empirical([bins.least, bins.greatest]), grid, shift=shift)
-    tried = [bins.bracket(grid, shift, float(whole.scale) * share) for share in SHRINK]
-    mse = min(each.upper for each in tried)
-    scales = [each.scale for each in tried if each.lower <= mse]
-    return RuleBound(min(scales), max(scales), mse, whole.status)
+    scales = float(whole.scale) * SHRINK
+    lower, upper = bins.errors(grid, scales, shift)
+    mse = float(upper.min())
+    maybe = scales[lower <= mse]
+    return RuleBound(float(maybe.min()), float(maybe.max()), mse, Status(whole.status))
 
 
 def _same_status(found: list[Any]) -> Status:

@@ -148,34 +148,41 @@ class Bins:
 
         lower <= min MSE, and MSE(scale) <= upper.
         """
-        power = self.power(shift)
-        (above, excess), (below, spread) = self._bounds()
-        slack = _ROUNDING * power
+        slack = _ROUNDING * self.power(shift)
         if scale is not None:
-            # A negative scale turns the grid around.
-            grid, scale = (Grid(-grid.levels[::-1]), -scale) if scale < 0 else (grid, scale)
-            upper, lower = (float(quantization_error(s, grid, scale, shift).mse) for s in (above, below))
-            return Bracket(scale, max(0.0, lower - spread - slack), upper + excess + slack, Status.GIVEN)
+            lower, upper = self.errors(grid, np.array([scale]), shift)
+            return Bracket(scale, float(lower[0]), float(upper[0]), Status.GIVEN)
+        (above, excess), (below, spread) = self._bounds()
         found, bound = (_best(sample, grid, shift) for sample in (above, below))
-        upper = found[1] + excess + slack
+        most = found[1] + excess + slack
         proven = found[2] == bound[2] == Status.EXACT
-        return Bracket(found[0], max(0.0, bound[1] - spread - slack), upper, Status.EXACT if proven else Status.SCANNED)
+        return Bracket(found[0], max(0.0, bound[1] - spread - slack), most, Status.EXACT if proven else Status.SCANNED)
+
+    def errors(self, grid: Grid, scales: Floats, shift: float = 0.0) -> tuple[Floats, Floats]:
+        """Lower and upper bounds of the error at each of some scales of one sign."""
+        if scales[0] < 0:
+            # A negative scale turns the grid around.
+            grid, scales = Grid(-grid.levels[::-1]), -scales
+        slack = _ROUNDING * self.power(shift)
+        (above, excess), (below, spread) = self._bounds()
+        upper, lower = (np.asarray(quantization_error(each, grid, scales, shift).mse) for each in (above, below))
+        return np.maximum(0.0, lower - spread - slack), upper + excess + slack
 
     def at_most(self, grid: Grid, shift: float, low: float, high: float) -> float:
         """The most that the error can be at a scale from `low` to `high`.
 
         At the means MSE = A - s k(s) with a convex k, k' = -E[l^2]: the tangent at `low` bounds it up to `high`.
         """
-        upper = self.bracket(grid, shift, low).upper
+        most = float(self.errors(grid, np.array([low]), shift)[1][0])
         if high == low:
-            return upper
+            return most
         (above, excess), _ = self._bounds()
         sums = error_sums(above, grid, np.array([low]), np.array([shift]))
         power, mse = float(above.std) ** 2 + (float(above.mean) - shift) ** 2, float(sums.mse[0])
         k = (power - mse) / low
         square = (float(sums.by_scale[0]) + k) / low
         end = power - high * k + square * high * (high - low)
-        return max(upper, end + excess + 2 * _ROUNDING * power)
+        return max(most, end + excess + 2 * _ROUNDING * power)
 
     def distances(self, shift: float) -> tuple[Floats, Floats]:
         """Of each bin the least and the most that |x - shift| of its values can be."""

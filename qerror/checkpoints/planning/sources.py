@@ -13,6 +13,7 @@ from ...files.checkpoint import Where, open_checkpoint
 from ...files.elements import TensorInfo
 from ...files.made_files import SKETCH, made_of
 from ...files.mapping import Checkpoint
+from ...files.model_files import find_files
 from ...grids.block_formats import BlockFormat, as_format
 from ..collecting import joined_tensors
 from ..fitting import select_tensors, stored_size
@@ -24,7 +25,7 @@ from ..tasks import absolute
 from ..weights import Weights
 from .errors import ErrorFile, Measuring, TensorErrors, cast_error, entry_of, tensor_errors
 from .plan import KEEP
-from .sketch_errors import FORMATS, LEFT_OUT, sketch_error
+from .sketch_errors import FORMATS, sketch_error
 from .storage import is_cast
 
 Progress = Callable[[str, int, int], None]
@@ -41,6 +42,8 @@ def default_formats(model: Where) -> tuple[str, ...]:
 
 def is_sketch(model: Where) -> bool:
     """Whether this is what `qerror scan` wrote."""
+    if not find_files(model).single:
+        return False
     with open_checkpoint(model) as checkpoint:
         return made_of(checkpoint) == SKETCH
 
@@ -84,8 +87,8 @@ class Measured:
         The reason, for these and for what is no tensor of real numbers.
     together : tuple of str
         Patterns of tensors that must agree.
-    left_out : str
-        What else could be asked of the model itself, in words.
+    sketch : bool
+        Whether the errors are those of a sketch.
     """
 
     model: str | tuple[str, ...]
@@ -93,7 +96,7 @@ class Measured:
     others: dict[str, TensorInfo]
     why: dict[str, str]
     together: tuple[str, ...] = ()
-    left_out: str = ""
+    sketch: bool = False
 
 
 def measure(model: Where, asked: Asked, kept: ErrorFile, memory: float, progress: Progress | None) -> Measured:
@@ -213,4 +216,4 @@ def from_sketch(path: str, asked: Asked) -> Measured:
         for info in chosen
     ]
     others = {name: sketch[name].info for name in why}
-    return Measured(path, found, others, {**why, **sketch.left_out}, left_out=LEFT_OUT)
+    return Measured(path, found, others, {**why, **sketch.left_out}, sketch=True)

@@ -109,7 +109,7 @@ def plan(
         "sensitivity": sensitivity if isinstance(sensitivity, int | float | str) else shown(sensitivity)
     }
     said |= {"weights": where, "together": list(measured.together), "keep": list(keep)}
-    said |= {"source": "sketch"} if measured.left_out else {}
+    said |= {"source": "sketch"} if measured.sketch else {}
     said |= {"include": list(include), "exclude": list(exclude)}
     return planned(measured, formats, kind, value, sensitivity, kept, said)
 

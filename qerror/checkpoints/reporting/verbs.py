@@ -16,6 +16,7 @@ from ..planning.budgets import Ledger
 from ..planning.choices import Keep, choices, factors_of, kept_format
 from ..planning.errors import ErrorFile, TensorErrors
 from ..planning.plan import KEEP, Plan, Point, read_plan
+from ..planning.sketch_errors import LEFT_OUT
 from ..planning.sources import Asked, Measured, Progress, default_formats, is_run, measure
 from ..planning.storage import is_cast
 from ..planning.verbs import uniform_points
@@ -99,7 +100,17 @@ def report(
     title = plain(model_name(absolute(model)), 60)
     columns = tuple(name for name in names if name != KEEP)
     text = page(
-        Content(title, columns, measured.tensors, profiles, told, front, uniform, measured.why, measured.left_out)
+        Content(
+            title,
+            columns,
+            measured.tensors,
+            profiles,
+            told,
+            front,
+            uniform,
+            measured.why,
+            LEFT_OUT if measured.sketch else "",
+        )
     )
     with atomic_open(Path(output), "w") as out:
         out.write(text)
@@ -134,7 +145,7 @@ def _profiles(
     model: Where, measured: Measured, told: Plan | None, names: tuple[str, ...], progress: Progress | None
 ) -> dict[str, Profile]:
     """Each tensor in the format that it is to have, or in the first that has scales."""
-    if measured.left_out:
+    if measured.sketch:
         return _of_sketch(load_sketch(str(model)), measured, told, names)
     found: dict[str, Profile] = {}
     total = 2 * sum(stored_size(each.info) for each in measured.tensors)
