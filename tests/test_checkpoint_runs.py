@@ -631,6 +631,19 @@ def test_a_batch_of_small_tensors_is_one_file_and_changes_no_byte(
     assert (tmp_path / "s.safetensors").read_bytes() == (tmp_path / "t.safetensors").read_bytes()
 
 
+def test_a_batch_may_hold_several_parts_of_a_tensor(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 64)
+    options: dict[str, Any] = {"grid": "int4", "axis": 0, "exclude": "*11*"}
+    qe.checkpoints.fit(small, output=tmp_path / "whole", **options)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 64)
+    qe.checkpoints.fit(small, output=tmp_path / "rows", **options)
+    assert len(folder.Folder(tmp_path / "rows").plan()["tasks"]) == 2 * 23
+    assert len(parts(tmp_path / "rows")) == 1
+    assert results(tmp_path / "rows") == results(tmp_path / "whole")
+
+
 def test_a_batch_appears_whole_or_not_at_all(small: Path, tmp_path: Path) -> None:
     qe.checkpoints.fit(small, "int4", axis=0, output=tmp_path / "whole")
     # Largest first, then the others, in the midst of which the process dies.

@@ -129,7 +129,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], stale_after: float = 60.0) -> None:
         self.path = Path(path)
         self.parts, self.claims = self.path / "parts", Claims(self.path / "claims", stale_after)
-        self._open: dict[str, dict[str, tuple[Mapping[str, Any], Checkpoint]]] = {}
+        self._open: dict[str, dict[tuple[str, int], tuple[Mapping[str, Any], Checkpoint]]] = {}
 
     def prepare(self, model: Any, asked: Mapping[str, Any], tasks: Sequence[Task], about: Mapping[str, Any]) -> None:
         """Make the folder and write the plan; one that is there must be of the same work.
@@ -205,13 +205,13 @@ class Folder:
         """What `decode` makes of what `write` wrote; its arrays are read when it asks for them."""
         file = self.parts / task.file
         try:
-            return decode(*self._parts(task.file)[task.name])
+            return decode(*self._parts(task.file)[task.name, task.begin])
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
             reason = plain(str(error), 60)
             raise ValueError(f"{shown(file)} is damaged ({reason}); delete it and run the same command again") from None
 
-    def _parts(self, name: str) -> dict[str, tuple[Mapping[str, Any], Checkpoint]]:
-        """What a file has of each tensor; the last files stay open."""
+    def _parts(self, name: str) -> dict[tuple[str, int], tuple[Mapping[str, Any], Checkpoint]]:
+        """What a file has, by tensor and where the task begins; the last files stay open."""
         if name not in self._open:
             tensors, metadata = read_safetensors(LocalFile(self.parts / name))
             arrays: dict[str, dict[str, StoredTensor]] = {}
@@ -220,7 +220,10 @@ class Folder:
                 arrays.setdefault(number, {})[own] = stored
             found = {}
             for place, about in enumerate(parse_json(metadata["qerror_parts"])):
-                found[about["tensor"]] = about, Checkpoint(self.parts / name, arrays.get(str(place), {}))
+                found[about["tensor"], about["begin"]] = (
+                    about,
+                    Checkpoint(self.parts / name, arrays.get(str(place), {})),
+                )
             while len(self._open) >= _OPEN:
                 self._open.pop(next(iter(self._open)))
             self._open[name] = found
