@@ -99,13 +99,13 @@ $(VENV)/.installed-test: $(VENV)/.created pyproject.toml
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --quiet --retries 1 --no-compile --extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[test,data]'
 	@touch $@
 
 # What loads our exports; of PyTorch the same build as for training.
 LOADERS := 'transformers>=5,<6' 'compressed-tensors>=0.20,<0.21' onnxruntime
 $(VENV)/.installed-interop: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --quiet --retries 1 --extra-index-url $(TORCH_INDEX) '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[test,remote,gguf,onnx,dask]' $(LOADERS)
+	$(BIN)/python -m pip install --quiet --quiet --retries 1 --no-compile --extra-index-url $(TORCH_INDEX) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test,remote,gguf,onnx,dask]' $(LOADERS)
 	@touch $@

@@ -667,8 +667,18 @@ def read_all(path):
 FORMATS = ["safetensors", "npy", "npz", "table.json", "table.csv", "scales.json", "quantized"]
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damage_of_every_kind_ten_thousand_times(tmp_path, kind):
+    hold_damage(tmp_path, kind, 10_000)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_damage_of_every_kind_is_read_or_refused_in_clear_words(tmp_path, kind):
+    hold_damage(tmp_path, kind, 2_500)
+
+
+def hold_damage(tmp_path, kind, rounds):
     chance = random.Random(f"qerror {kind}")
     sound, edit, read = next(found[1:] for found in sound_files(tmp_path) if found[0] == kind)
     path = tmp_path / f"x.{kind}"
@@ -677,7 +687,7 @@ def test_damage_of_every_kind_is_read_or_refused_in_clear_words(tmp_path, kind):
     refused = 0
     tracemalloc.start()
     with path.open("r+b") as file:
-        for number in range(10_000):
+        for number in range(rounds):
             file.seek(0)
             file.truncate()
             file.write((damaged if number % 2 else edit)(chance, sound))

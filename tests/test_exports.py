@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from qerror.files import list_tensors, open_checkpoint
 from qerror.files.quantized_weights import dequantized
 
 RNG = np.random.default_rng(19)
-BF16 = ml_dtypes.bfloat16
+BF16, E4M3_TYPE = ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn
 
 
 def run(*args: Any, status: int = 0) -> Result:
@@ -165,6 +168,31 @@ def test_modelopt_says_the_tensor_scale_as_a_factor(tmp_path: Path) -> None:
     }
     with dequantized(open_checkpoint(tmp_path / "out")) as back:
         np.testing.assert_array_equal(back["m.q.weight"], weight)
+
+
+@pytest.mark.parametrize("form", ["nvfp4", "mxfp8_e4m3"])
+def test_modelopt_is_decoded_by_its_published_layout(form: str, tmp_path: Path) -> None:
+    """ModelOpt's NVFP4QTensor and MXFP8QTensor in a few lines of NumPy; `make test-interop` asks ModelOpt itself."""
+    weight = (RNG.standard_t(4, (24, 96)) * 0.05).astype(BF16)
+    export(model(tmp_path / "in", {"m.q.weight": weight}), tmp_path / "out", format=form, layout="modelopt")
+    found = {name: np.frombuffer(content, np.uint8) for name, (_, _, content) in stored(tmp_path / "out").items()}
+    codes, scale = found["m.q.weight"], found["m.q.weight_scale"]
+    if form == "nvfp4":
+        half = np.stack([codes & 15, codes >> 4], axis=-1).reshape(24, 6, 16)
+        magnitude = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)[half & 7]
+        elements = np.where(half & 8, -magnitude, magnitude)
+        factor = (scale.view(E4M3_TYPE).astype(np.float32) * found["m.q.weight_scale_2"].view(np.float32)).reshape(
+            24, 6, 1
+        )
+    else:
+        elements = codes.view(E4M3_TYPE).astype(np.float32).reshape(24, 3, 32)
+        factor = (2.0 ** (scale.astype(np.float32) - 127)).reshape(24, 3, 1)
+    values = (elements * factor).reshape(24, 96)
+    unit = {"tensor_scale": float(found["m.q.weight_scale_2"].view(np.float32)[0])} if form == "nvfp4" else {}
+    own = qe.fit(weight.astype(np.float32), form, **unit)
+    assert np.mean((values - weight.astype(np.float64)) ** 2) == pytest.approx(own.total.mse, rel=1e-9)
+    with dequantized(open_checkpoint(tmp_path / "out")) as back:
+        np.testing.assert_array_equal(back["m.q.weight"], values)
 
 
 # -- what is read back is what the fit says ----------------------------------------------------------------------------
@@ -366,6 +394,92 @@ def test_an_interrupted_export_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         export(source, tmp_path / "out", format="int8:axis=0")
 
 
+def test_embeddings_are_refused_where_runtimes_look_them_up(tmp_path: Path) -> None:
+    """Of transformers an embedding has no weight to look up in where it is packed."""
+    weight = RNG.standard_normal((8, 64)).astype(BF16)
+    source = model(tmp_path / "in", {"model.embed_tokens.weight": weight, "lm_head.weight": weight})
+    told = {"model.embed_tokens.weight": "nvfp4", "lm_head.weight": "nvfp4"}
+    for layout in ("compressed-tensors", "modelopt"):
+        with pytest.raises(ValueError, match=r"embed_tokens\.weight' cannot be stored: it is looked up"):
+            export(source, tmp_path / "out", plan=told, layout=layout)
+        with pytest.raises(ValueError, match="it is looked up"):
+            export(source, tmp_path / "out", format="nvfp4", include=["*"], layout=layout)
+    assert not (tmp_path / "out").exists()
+    export(source, tmp_path / "out", plan=told, exclude=["*embed*"])
+    assert "--keep leaves them: model.embed_tokens.weight" in run("plan", source, "--bits", "6").stdout
+
+
+def test_stacked_experts_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    tensors = {"m.experts.down_proj": RNG.standard_normal((3, 32, 64)), "m.q.weight": RNG.standard_normal((8, 64))}
+    source = model(tmp_path / "in", {name: array.astype(BF16) for name, array in tensors.items()})
+    told = {"m.experts.down_proj": "mxfp4", "m.q.weight": "mxfp4"}
+    with pytest.raises(
+        ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .* or plan --keep"
+    ):
+        export(source, tmp_path / "out", plan=told)
+    said = run("export", source, "--format", "mxfp4", "-o", tmp_path / "out").stdout
+    assert "left out, BF16 as it was, 0.0123 MB: m.experts.down_proj" in said
+    # They can be planned, and stored as NumPy's arrays.
+    (found,) = (each for each in export(source, tmp_path / "npz", plan=told, layout="npz") if len(each.info.shape) == 3)
+    assert found.mse == pytest.approx(
+        float(qe.fit(tensors["m.experts.down_proj"].astype(BF16).astype(np.float32), "mxfp4").total.mse), rel=1e-9
+    )
+
+
+KILLED = """
+import os, signal, sys
+import qerror.checkpoints.encoding, qerror.checkpoints.exporting as exporting
+qerror.checkpoints.encoding.TASK_BYTES = 1024
+left = int(sys.argv[3])
+def dying(real):
+    def call(*args):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    return call
+if sys.argv[4] == "fitting":
+    qerror.checkpoints.encoding.open_scales = dying(qerror.checkpoints.encoding.open_scales)
+else:
+    exporting.content = dying(exporting.content)
+exporting.export(sys.argv[1], sys.argv[2], format="int4_g32")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a process cannot be killed so here; see test-interop")
+def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it fits, and while it writes a file, half of which then lies about."""
+    monkeypatch.setattr(encoding_module, "TASK_BYTES", 1024)
+    source, out = sharded(tmp_path / "in"), tmp_path / "out"
+    export(source, tmp_path / "whole", format="int4_g32")
+    for left, when in (("1", "fitting"), ("4", "writing")):
+        done = subprocess.run([sys.executable, "-c", KILLED, source, out, left, when], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert (out / ".qerror_parts" / "export.claim").exists()
+    assert list(out.glob(".model*.part"))
+    export(source, out, format="int4_g32")
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_two_at_a_time_do_not_spoil_each_others_files(tmp_path: Path) -> None:
+    source, out = sharded(tmp_path / "in"), tmp_path / "out"
+    export(source, tmp_path / "whole", format="int4_g32")
+    refused = []
+
+    def other(name: str, size: int, total: int) -> None:
+        with pytest.raises(ValueError, match=r"another process exports into .*; wait for it, or name another folder"):
+            export(source, out, format="int4_g32")
+        refused.append(name)
+
+    export(source, out, format="int4_g32", progress=other)
+    assert refused
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
 def test_what_is_there_is_never_written_over(tmp_path: Path) -> None:
     source = sharded(tmp_path / "in")
     before = {path.name: path.read_bytes() for path in source.iterdir()}
@@ -492,14 +606,15 @@ def test_commands(tmp_path: Path) -> None:
     source = sharded(tmp_path / "in")
     text = run("export", source, "--format", "int4_g32", "-o", tmp_path / "out").stdout
     assert "2 tensors quantized, 5 kept, " in text
-    assert max(map(len, text.splitlines()[:-1])) <= 80
+    table = [line for line in text.splitlines() if not line.startswith("left out")]
+    assert max(map(len, table[:-1])) <= 80
     found = json.loads(run("export", source, "--format", "int4_g32", "-o", tmp_path / "out", "--json").stdout)
     assert [row["tensor"] for row in found["rows"]] == ["l.0.up.weight", "l.1.up.weight"]
     assert found["total"]["bits"] == pytest.approx(4.5 + 8 * 16 / (48 * 32))
     words = run("export", source, "-o", tmp_path / "x", status=2).stderr
     assert words == "qerror: plan or format must be given, one of them\n"
     text = run("fit", tmp_path / "out", "--grid", "int8", "--include", "*.up.weight").stdout
-    assert "INT4_CHANNEL: values of the codes and scales in the file; qerror evaluate MODEL --against ORIGINAL" in text
+    assert "INT4_CHANNEL: values of the codes and scales in the file; `qerror fit MODEL --against ORIGINAL`" in text
     text = run("evaluate", tmp_path / "out", "--against", source).stdout
     assert "total" in text
     found = json.loads(run("evaluate", tmp_path / "out", "--against", source, "--json").stdout)

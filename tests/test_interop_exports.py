@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ import pytest
 
 import qerror as qe
 from qerror.checkpoints import evaluate, export
+from qerror.checkpoints.planning import Plan, PlannedTensor, Point
+from qerror.checkpoints.planning.outputs import as_config_groups, as_tensor_types
 from qerror.files import open_checkpoint
 from qerror.files.quantized_weights import dequantized
+from qerror.search.samples.affine_blocks import affine_blocks
 
 RNG = np.random.default_rng(5)
 
@@ -88,6 +93,7 @@ MIXED = {"self_attn": "int4_g128", "gate_proj": "nvfp4", "up_proj": "nvfp4", "do
         ("mxfp4", {}, "mxfp4-pack-quantized"),
         ("mxfp8_e4m3", {}, "mxfp8-quantized"),
         ("mixed", {}, "mixed-precision"),
+        ("planned", {}, "mixed-precision"),
     ],
 )
 def test_transformers_computes_what_our_weights_give(
@@ -97,10 +103,17 @@ def test_transformers_computes_what_our_weights_give(
     if form == "mixed":
         names = [info.name for info in qe.files.list_tensors(llama) if ".layers." in info.name and len(info.shape) > 1]
         options = {"plan": {name: next(form for part, form in MIXED.items() if part in name) for name in names}}
+    elif form == "planned":
+        # The head, too; of embeddings transformers loads floats alone.
+        told = qe.checkpoints.plan(
+            llama, ["int4_g128", "nvfp4", "int8:axis=0"], bits=6, together=["fused"], keep=["*embed*"]
+        )
+        assert len(told.counts()) > 2
+        options = {"plan": told}
     else:
         options = {**options, "format": form}
     done = export(llama, tmp_path / "out", **options)
-    assert sum(each.format != "keep" for each in done) == 14
+    assert sum(each.format != "keep" for each in done) == (15 if form == "planned" else 14)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["format"] == kind
     found, model = logits(tmp_path / "out")
     weights = dict(ours(tmp_path / "out"))
@@ -143,6 +156,109 @@ def test_a_checkpoint_of_compressed_tensors_is_evaluated(llama: Path, tmp_path: 
     # Theirs are rounded to bfloat16 once more.
     assert found.mse["stored"] == pytest.approx(error, rel=1e-2)
     assert found.mse["stored"] > found.optimum * 1.05
+
+
+def plan_of(folder: Path, forms: list[str]) -> Any:
+    """Formats in turn for the weights of a model, one of them bf16, and the embedding as it is."""
+    infos = [info for info in qe.files.list_tensors(folder) if len(info.shape) == 2 and "embed" not in info.name]
+    tensors = {
+        info.name: PlannedTensor(forms[k % len(forms)], info.shape, info.dtype, 1) for k, info in enumerate(infos)
+    }
+    tensors["model.embed_tokens.weight"] = PlannedTensor("keep", (96, 128), "BF16", 1)
+    return Plan("m", tuple(forms), {}, tensors, Point(1, 1.0, 1.0, 1.0), 1.0, True)
+
+
+@quiet
+def test_compressed_tensors_takes_the_groups_of_a_plan(llama: Path) -> None:
+    """Their configuration is made of ours, and gives each module of a model the scheme of its planned format."""
+    transformers = needs("transformers")
+    needs("compressed_tensors")
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+
+    asked = {
+        "int4_g128": (4, "int", "group", 128),
+        "int8:axis=0": (8, "int", "channel", None),
+        "e4m3fn:axis=0": (8, "float", "channel", None),
+        "nvfp4": (4, "float", "tensor_group", 16),
+        "mxfp4": (4, "float", "group", 32),
+        "mxfp8_e4m3": (8, "float", "group", 32),
+        "bf16": None,
+    }
+    told = plan_of(llama, list(asked))
+    groups = json.loads(json.dumps(as_config_groups(told)))
+    config = QuantizationConfig.model_validate({"quant_method": "compressed-tensors", **groups})
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama)
+    apply_quantization_config(model, config)
+    seen = 0
+    for name, module in model.named_modules():
+        each = told.tensors.get(f"{name}.weight")
+        if each is None or name == "model.embed_tokens":
+            assert getattr(module, "quantization_scheme", None) is None
+            continue
+        scheme, seen = getattr(module, "quantization_scheme", None), seen + 1
+        weights = None if scheme is None else scheme.weights
+        found = weights and (weights.num_bits, weights.type, weights.strategy, weights.group_size)
+        assert found == asked[each.format], name
+        assert scheme is None or (weights.symmetric and scheme.input_activations is None)
+    assert seen == len(told.tensors) - 1 == 15
+
+
+def test_llama_quantize_takes_the_lines_of_a_plan(llama: Path) -> None:
+    """As its parser reads them: a type of GGML, and a pattern in lower case that is found in one name alone."""
+    gguf = needs("gguf")
+    forms = {"int8_g32_fp16": "Q8_0", "int4_g32_fp16": "Q4_0", "mxfp4": "MXFP4", "bf16": "BF16", "fp16": "F16"}
+    told = plan_of(llama, list(forms))
+    names = gguf.TensorNameMap(gguf.MODEL_ARCH.LLAMA, 2)
+    expected = {
+        names.get_name(name, try_suffixes=(".weight",)): forms[each.format]
+        for name, each in told.tensors.items()
+        if each.format != "keep"
+    }
+    lines = as_tensor_types(told)
+    assert len(lines) == len(expected) == 15
+    options = []
+    for line in lines:
+        (option, argument) = shlex.split(line)
+        assert option == "--tensor-type"
+        pattern, _, kind = argument.partition("=")
+        options.append((re.compile(pattern.lower()), gguf.GGMLQuantizationType[kind.upper()].name))
+    for name, kind in expected.items():
+        assert [found for pattern, found in options if pattern.search(name)] == [kind]
+    # That of the head would else be found in blk.0.attn_output.weight.
+    assert not any(pattern.search("blk.7.attn_output.weight") for pattern, _ in options)
+
+
+@quiet
+@pytest.mark.parametrize("form", ["nvfp4", "mxfp8_e4m3"])
+def test_modelopt_dequantizes_our_codes_to_our_values(form: str, llama: Path, tmp_path: Path) -> None:
+    """Where it is installed (pip install --no-deps nvidia-modelopt, and what its import asks for)."""
+    torch = needs("torch")
+    pytest.importorskip("modelopt", reason="modelopt is not installed; `make test-interop` does without it")
+    from modelopt.torch.export.convert_hf_config import convert_hf_quant_config_format
+    from modelopt.torch.quantization.qtensor import MXFP8QTensor, NVFP4QTensor
+    from safetensors.torch import load_file
+
+    done = export(llama, tmp_path / "out", format=form, layout="modelopt")
+    tensors = {
+        name: array for file in (tmp_path / "out").glob("*.safetensors") for name, array in load_file(file).items()
+    }
+    quantized = [each.info for each in done if each.format != "keep"]
+    assert len(quantized) == 14
+    with dequantized(open_checkpoint(tmp_path / "out")) as ours:
+        for info in quantized:
+            codes, scale = tensors[info.name], tensors[f"{info.name}_scale"]
+            if form == "nvfp4":
+                packed = NVFP4QTensor(torch.Size(info.shape), torch.float32, codes)
+                unit = tensors[f"{info.name}_scale_2"]
+                theirs = packed.dequantize(torch.float32, scale=scale, double_scale=unit, block_sizes={-1: 16})
+            else:
+                theirs = MXFP8QTensor(torch.Size(info.shape), torch.float32, codes).dequantize(
+                    torch.float32, scale=scale
+                )
+            np.testing.assert_array_equal(theirs.numpy(), ours[info.name])
+    own = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    theirs = convert_hf_quant_config_format(json.loads((tmp_path / "out" / "hf_quant_config.json").read_text()))
+    assert theirs.items() <= own.items()
 
 
 # -- gguf --------------------------------------------------------------------------------------------------------------
@@ -225,9 +341,11 @@ def test_what_their_rules_lose_is_found_in_their_files(kind: str, tmp_path: Path
 def expected_blocks(x: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     """What `fit` and `dequantize` give."""
     if kind == "Q4_1":
-        pair = qe.fit(x, "uint4", block_size=32, shift="optimal")
-        shift = pair.shift.astype(np.float16).astype(np.float64)
-        found = qe.fit(x, "uint4", block_size=32, shift=shift, scale_format="fp16")
+        _, shift = affine_blocks(x.reshape(-1, 32), 15)
+        stored = shift.reshape(len(x), -1).astype(np.float16).astype(np.float64)
+        found = qe.fit(x, "uint4", block_size=32, shift=stored, scale_format="fp16")
+        proven = qe.fit(x, "uint4", block_size=32, shift="optimal").total.mse
+        assert proven <= found.total.mse <= 1.002 * proven
     else:
         grid = {"Q8_0": "int8_g32_fp16", "Q4_0": "int4_g32_fp16", "MXFP4": "mxfp4"}[kind]
         found = qe.fit(x, grid, sign="either" if kind == "Q4_0" else "positive")

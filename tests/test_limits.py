@@ -15,8 +15,9 @@ from qerror.densities.entropy import entropy_by_quadrature
 from qerror.limits.channels import solve
 from qerror.limits.dual_bound import dual_bound
 from qerror.limits.entropy_coded_formats import entropy_coded_format
-from qerror.limits.reproduction import Kernel, best_masses
+from qerror.limits.reproduction import Kernel, best_masses, best_values
 from qerror.limits.shannon import differential_entropy, shannon_bound
+from qerror.limits.smooth import SmoothChannels
 from qerror.limits.source import source_of
 
 LN2 = math.log(2)
@@ -263,6 +264,50 @@ def test_the_function_is_convex_and_falls(name, bits, factor):
     assert low[1] <= 0.5 * (high[0] + high[2])
     back = qe.rate_distortion(density, mse=float(mse.mse[1]))
     assert back.bits_bracket[0] - 5e-5 <= rates[1] <= back.bits_bracket[1] + 5e-5
+
+
+@pytest.mark.parametrize("width", [0.3, 0.05, 1e-3])
+def test_a_smooth_channel_of_a_gaussian_by_its_closed_form(width):
+    """Z is a Gaussian of variance 1 + v, and Y given x one of variance v / (1 + v) about x / (1 + v)."""
+    rate, mse = SmoothChannels(qe.Gaussian()).at(width)
+    v = width**2
+    exact = v / (1 + v) + (v / (1 + v)) ** 2
+    log_z = 0.5 * math.log(v / (1 + v)) - 0.5 / (1 + v)
+    assert mse == pytest.approx(exact, rel=1e-11)
+    assert rate == pytest.approx(-log_z - 0.5 * exact / v, abs=1e-11)
+
+
+@pytest.mark.parametrize("name", ["student-t:df=3", "logistic", "mixture(9*gaussian; 1*gaussian:std=10)"])
+@pytest.mark.parametrize("given", [{"bits": 5.0}, {"mse": 1e-3}])
+def test_smooth_channels_and_those_of_a_lattice_have_one_bracket(name, given, monkeypatch):
+    density = qe.density(name)
+    smooth = qe.rate_distortion(density, **given)
+    monkeypatch.setattr("qerror.limits.rate_distortion._of_smooth", lambda *_, **__: None)
+    lattice = qe.rate_distortion(density, **given)
+    for one, other in ((smooth.mse_bracket, lattice.mse_bracket), (smooth.bits_bracket, lattice.bits_bracket)):
+        assert max(one[0], other[0]) <= min(one[1], other[1])
+
+
+def test_what_is_not_smooth_on_the_scale_of_the_kernel_is_seen():
+    assert SmoothChannels(qe.Laplace()).at(0.01) is None
+    assert SmoothChannels(qe.Uniform()).at(1e-3) is None
+    assert SmoothChannels(qe.Mixture([qe.Gaussian(-1, 0.01), qe.Gaussian(1, 0.01)], [0.5, 0.5])).at(0.05) is None
+
+
+@pytest.mark.parametrize("name", ["laplace", "generalized-gaussian:beta=0.5", "student-t:df=5"])
+def test_values_that_are_moved_meet_their_conditions(name):
+    """At every value g = 1 and g' = 0: the sums of the kernel over the nodes, one by one."""
+    density = qe.density(name)
+    source = source_of(density, 0.8)
+    ends = np.linspace(source.x[0, 0], source.x[-1, -1], 2 + int(np.ptp(source.x)))
+    mass = np.maximum(np.diff(density.cdf(ends)), 1e-12)
+    y, q = best_values(source.x, source.w, 0.5 * (ends[1:] + ends[:-1]), mass, 0.8, 1e-7)
+    x, w = source.x.ravel(), source.w.ravel()
+    kernel = np.exp(-0.5 * ((x[:, None] - y) / 0.8) ** 2)
+    ratio = kernel * (w / (kernel @ q))[:, None]
+    assert q.sum() == pytest.approx(source.inside, abs=3e-7)
+    assert (q * np.abs(ratio.sum(axis=0) - 1)).sum() < 3e-7
+    assert (q * ((x[:, None] - y) * ratio).sum(axis=0) ** 2).sum() < 3e-8
 
 
 @given(st.floats(-20, 20), st.floats(1e-3, 1e3))

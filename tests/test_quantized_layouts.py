@@ -282,6 +282,86 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["left_out"][0]["skipped"] == "not in the original"
 
 
+@pytest.mark.parametrize(
+    ("form", "grid", "options"),
+    [
+        ("int4_g32", "int4", {"block_size": 32, "scale_format": "bf16"}),
+        ("e4m3fn:axis=0", "e4m3fn", {"axis": 0, "scale_format": "bf16"}),
+        ("mxfp4", "mxfp4", {}),
+    ],
+)
+def test_fit_against_the_original_in_the_format_of_the_file(
+    form: str, grid: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Scales by each rule on the original's values, and the best of them in a file."""
+    weight = (RNG.standard_t(5, (48, 64)) * 0.1).astype(BF16)
+    source = saved(tmp_path / "in", {"q.weight": weight, "norm.weight": np.ones(64, BF16)})
+    export(source, tmp_path / "out", format=form, rule="minmax")
+    wide = weight.astype(np.float32)
+    args = ["fit", str(tmp_path / "out"), "--against", str(source), "--rule", "optimal", "--rule", "percentile"]
+    result = CliRunner().invoke(qerror_command, [*args, "--json", "-o", str(tmp_path / "best.safetensors")])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["rows"]
+    best, percentile = (qe.fit(wide, grid, rule=rule, **options) for rule in ("optimal", "percentile"))
+    assert set(row["mse"]) == {"stored", "nearest", "percentile"}
+    assert row["mse"]["percentile"] == pytest.approx(float(percentile.total.mse), rel=1e-9)
+    (alone,) = evaluate(tmp_path / "out", source)
+    assert row["mse"]["stored"] == alone.mse["stored"]
+    assert row["optimal_sqnr_db"] == pytest.approx(best.total.sqnr_db, rel=1e-9)
+    scales = safetensors.numpy.load_file(tmp_path / "best.safetensors")
+    np.testing.assert_array_equal(scales["q.weight.scale"].ravel(), np.asarray(best.scale, np.float32).ravel())
+    (found,) = qe.checkpoints.fit(tmp_path / "out", against=source, rule="percentile")
+    assert found.mse == row["mse"]
+
+
+def test_fit_against_the_original_in_another_format(tmp_path: Path) -> None:
+    weight = (RNG.standard_t(5, (48, 64)) * 0.1).astype(BF16)
+    source = saved(tmp_path / "in", {"q.weight": weight, "n.weight": weight[:4]})
+    export(source, tmp_path / "out", format="int4_g32", include=["q.weight"])
+    done = qe.checkpoints.fit(tmp_path / "out", ["nvfp4", "int8"], against=source, rule=["minmax", "optimal"])
+    fits = {(each.info.name, each.grid): each for each in done}
+    (stored,) = evaluate(tmp_path / "out", source)
+    for grid in ("nvfp4", "int8"):
+        found = fits["q.weight", grid]
+        assert list(found.mse) == ["stored", "minmax", "optimal"]
+        assert found.mse["stored"] == stored.mse["stored"]
+        assert found.optimum == pytest.approx(float(qe.fit(weight.astype(np.float32), grid).total.mse), rel=1e-9)
+        assert fits["n.weight", grid].skipped == "not quantized in the model"
+    args = ["fit", str(tmp_path / "out"), "--against", str(source)]
+    assert "stored" in CliRunner().invoke(qerror_command, [*args, "--grid", "nvfp4"]).stdout
+    for more, said in {
+        ("--axis", "0"): "--axis must be left out",
+        ("--shard", "1/2"): "--shard must be left out",
+        ("--grid", "int4", "-o", str(tmp_path / "folder")): "--against needs a file to write to",
+    }.items():
+        assert said in CliRunner().invoke(qerror_command, [*args, *more]).output
+    assert "Missing option '--grid'" in CliRunner().invoke(qerror_command, ["fit", str(source)]).output
+
+
+def test_scan_and_plan_take_codes_and_scales_as_the_values_that_they_stand_for(tmp_path: Path) -> None:
+    tensors, values, _ = deepseek()
+    source = saved(tmp_path / "q", {**tensors, "norm.weight": np.ones(4, BF16)})
+    wide = values.astype(np.float32)
+    result = CliRunner().invoke(qerror_command, ["scan", str(source), "-o", str(tmp_path / "s.safetensors")])
+    assert result.exit_code == 0, result.output
+    assert "FP8_128X128: values of the codes and scales in the file" in result.stdout
+    sketch = qe.checkpoints.load_sketch(tmp_path / "s.safetensors")
+    assert set(sketch) == {"m.weight", "norm.weight"}
+    best = float(qe.fit(wide, "int4").total.mse)
+    (found,) = sketch.ask("int4", include=["m.weight"])
+    assert found.optimum <= best <= found.mse["optimal"]
+    ask = ["ask", str(tmp_path / "s.safetensors"), "--grid", "int4", "--include", "m.*", "--json"]
+    result = CliRunner().invoke(qerror_command, [*ask, "--exact", str(source)])
+    assert json.loads(result.stdout)["rows"][0]["mse"]["optimal"] == pytest.approx(best, rel=1e-9)
+    told = qe.checkpoints.plan(source, ["int4_g32", "mxfp4"], bits=5)
+    own = qe.fit(wide, told.tensors["m.weight"].format)
+    assert told.tensors["m.weight"].mse == pytest.approx(float(own.total.mse), rel=1e-9)
+    assert set(told.tensors) == {"m.weight", "norm.weight"}
+    # What is kept takes what its codes and scales take.
+    kept = qe.checkpoints.plan(source, ["int4_g32", "keep"], bits=20)
+    assert kept.tensors["m.weight"].bits == 8 * (300 * 200 + 3 * 2 * 4)
+
+
 def test_memory_is_kept_or_refused(tmp_path: Path) -> None:
     weight = RNG.standard_normal((3000, 1000)).astype(np.float32)
     tensors = {"m.weight": (weight * 30).astype(E4M3), "m.weight_scale": np.array(np.float32(1 / 30))}

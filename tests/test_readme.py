@@ -41,7 +41,7 @@ def test_commands_run(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     shutil.copy(example_checkpoint(), "model.safetensors")
     scan("model.safetensors", include=["*.weight"]).save("model.sketch.safetensors")
-    if " evaluate " in line:
+    if " --against " in line:
         export("model.safetensors", "out", format="int4_g32")
     result = CliRunner().invoke(qerror_command, shlex.split(line)[1:], catch_exceptions=False)
     assert result.exit_code == 0, result.output

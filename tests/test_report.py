@@ -181,19 +181,85 @@ def test_a_report_of_a_sketch_says_what_that_of_the_model_says(tmp_path: Path) -
     where, place = model(tmp_path), tmp_path / "sketch.safetensors"
     qe.checkpoints.scan(where).save(place)
     tables = []
+
+    def told(source: Path, **options: Any) -> str:
+        report(source, tmp_path / "r.html", **options)
+        return (tmp_path / "r.html").read_text()
+
     for source in (where, place):
-        report(source, tmp_path / "r.html", formats=["int4", "nf4", "bf16"])
-        text = (tmp_path / "r.html").read_text()
+        text = told(source, formats=["int4", "nf4", "bf16"], include=["head*", "layers.0.q*"])
         tables.append([row[:8] for row in Page(text).tables["tensors"]])
-        drawn = json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])[
-            "profiles"
-        ]
-        assert (drawn["head.weight"]["worst"] == []) == (source == place)
-        assert sum(drawn["head.weight"]["counts"]) == 512
+        data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+        drawn = json.loads(data)["profiles"]["head.weight"]
+        assert (drawn["worst"] == []) == (source == place)
+        assert sum(drawn["counts"]) == 512
     assert tables[0] == tables[1]
+    assert "bounds within " in text
     assert "A sketch has one scale a tensor; int4_g128, nvfp4, int8:axis=0 need the model." in text
-    report(place, tmp_path / "r.html", plan=plan(place, ["int4", "nf4"], bits=6, include=["head*"]))
-    assert "this plan" in (tmp_path / "r.html").read_text()
+    assert "this plan" in told(place, plan=plan(place, ["int4", "nf4"], bits=6, include=["head*"]))
+    save_file({"head.weight.scale": np.ones(1, np.float32)}, tmp_path / "scales.safetensors")
+    with pytest.raises(ValueError, match="scales need the model, got a sketch"):
+        told(place, formats=["int4"], scales=tmp_path / "scales.safetensors")
+
+
+def test_scales_in_use_are_those_of_the_file(tmp_path: Path) -> None:
+    """Of a file of scales four fifths of minmax, in one format by blocks and in one by rows."""
+    where = model(tmp_path)
+    scales, expected = {}, {}
+    with qe.checkpoints.open(where) as checkpoint:
+        for number, layer in enumerate((0, 1, 2, 10)):
+            name = f"layers.{layer}.q.weight"
+            x = checkpoint[name]
+            layout = {"block_size": 32} if number % 2 else {"axis": 0}
+            grid = "int4" if number % 2 else "int8"
+            scale = 0.8 * qe.fit(x, grid, rule="minmax", **layout).scale
+            scales[f"{name}.scale"] = scale.astype(np.float32)
+            expected[name] = qe.evaluate(x, grid, scales[f"{name}.scale"], **layout).total.sqnr_db
+    save_file(scales, tmp_path / "scales.safetensors")
+    page_ = made(tmp_path, formats=["int4_g32", "int8:axis=0"], scales=tmp_path / "scales.safetensors")
+    said = json.loads(re.search(r'id="data">(.*?)</script>', page_)[1])["profiles"]  # type: ignore[index]
+    head, *rows = Page(page_).tables["tensors"]
+    for row in rows:
+        present = said[row[0]]["present"]
+        if row[0] not in expected:
+            assert (present, row[head.index("in use")]) == (None, "")
+            continue
+        assert row[head.index("in use")] == f"{expected[row[0]]:.2f}"
+        assert present["ratio"] == pytest.approx([0.8] * 3, rel=1e-3)
+    save_file({"layers.0.q.weight.scale": np.ones((3, 5), np.float32)}, tmp_path / "scales.safetensors")
+    with pytest.raises(ValueError, match=r"has scales of shape \(3, 5\), which no format of the report has"):
+        made(tmp_path, formats=["int4_g32"], scales=tmp_path / "scales.safetensors")
+    with pytest.raises(ValueError, match=r"has no NAME\.scale of any tensor"):
+        made(tmp_path, formats=["int4_g32"], scales=where)
+
+
+@pytest.mark.parametrize(("form", "grid"), [("int4_g32", "int4_g32"), ("e4m3fn:axis=0", "e4m3fn:axis=0")])
+def test_scales_in_use_are_those_of_a_quantized_checkpoint(form: str, grid: str, tmp_path: Path) -> None:
+    where = model(tmp_path)
+    qe.checkpoints.export(where, tmp_path / "q", format=form, rule="minmax", include=["layers.*"])
+    made_of = {"against": where, "include": ["layers.*"]}
+    report(tmp_path / "q", tmp_path / "r.html", formats=[form, "nvfp4"], **made_of)  # type: ignore[arg-type]
+    text = (tmp_path / "r.html").read_text()
+    found = Page(text)
+    stored = {each.info.name: each for each in qe.checkpoints.evaluate(tmp_path / "q", where)}
+    head, *rows = found.tables["tensors"]
+    assert len(rows) == 8
+    for row in rows:
+        own = stored[row[0]]
+        assert row[head.index("in use")] == f"{10 * math.log10(own.power / own.mse['stored']):.2f}"
+    said = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])["profiles"]  # type: ignore[index]
+    # Scales are rounded to bfloat16, of float32 values: by 2^-9 at most.
+    assert all(abs(each["present"]["ratio"][1] - 1) < 2**-8 for each in said.values())
+    assert {each["format"] for each in said.values()} == {grid}
+    power, now = (
+        math.fsum(v(each) for each in stored.values()) for v in (lambda e: e.power, lambda e: e.mse["stored"])
+    )
+    assert f"reach {10 * math.log10(power / now):.2f} dB on 8 tensors" in " ".join(found.words)
+    # Without a list of formats that of the checkpoint is the first.
+    report(tmp_path / "q", tmp_path / "r.html", **made_of)  # type: ignore[arg-type]
+    assert Page((tmp_path / "r.html").read_text()).tables["tensors"][0][5] == form
+    with pytest.raises(ValueError, match="has no quantized weights to hold against others"):
+        report(where, tmp_path / "r.html", against=where)
 
 
 def test_marks_and_names_do_not_cover_each_other() -> None:
@@ -309,9 +375,16 @@ for (const option of view.options) {
   said.map.push([option.value, [...document.querySelectorAll("#heat td")].map((cell) => cell.textContent)]);
 }
 said.drawings = [];
+said.present = [];
 for (const row of all()) {
   row.click();
   said.drawings.push(document.querySelectorAll("#detail svg").length);
+  const inside = (each) => document.querySelector("#detail " + each);
+  const [mark, ring, line] = ["path.present", ".ring", "line.present"].map(inside);
+  if (mark) {
+    const box = mark.getBBox();
+    said.present.push([box.x + box.width / 2 - ring.cx.baseVal.value, line.x2.baseVal.value - line.x1.baseVal.value]);
+  }
 }
 all()[0].dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
 said.titles = [...document.querySelectorAll("#detail svg text")].map((each) => each.textContent);
@@ -336,8 +409,12 @@ def browse(path: Path, *options: str) -> tuple[str, str]:
 
 @needs_browser
 def test_sorting_filtering_switching_and_drawing_in_chromium(tmp_path: Path) -> None:
-    told = plan(model(tmp_path), FORMATS, bits=6)
-    text = made(tmp_path, plan=told)
+    where = model(tmp_path)
+    told = plan(where, FORMATS, bits=6)
+    with qe.checkpoints.open(where) as checkpoint:
+        minmax = qe.fit(checkpoint["layers.1.q.weight"], "int4_g32", rule="minmax").scale
+    save_file({"layers.1.q.weight.scale": (0.5 * minmax).astype(np.float32)}, tmp_path / "scales.safetensors")
+    text = made(tmp_path, plan=told, scales=tmp_path / "scales.safetensors")
     driven = tmp_path / "driven.html"
     driven.write_text(
         text.replace("narrow();\n</script>", f"narrow();\n(() => {{{ACTIONS}}})();\n</script>"), encoding="utf-8"
@@ -359,6 +436,10 @@ def test_sorting_filtering_switching_and_drawing_in_chromium(tmp_path: Path) -> 
     assert len({tuple(cells) for _, cells in said["map"]}) == len(said["map"])
     assert set(said["drawings"]) == {2}
     assert said["wrong"] == 0
+    # Half of minmax, in all groups alike: as far to the left as half of the axis from 0 would be.
+    ((away, wide),) = said["present"]
+    assert away == pytest.approx(-0.5 * (460 - 76 - 14) / (CLIPS[-1] - CLIPS[0]), rel=1e-3)
+    assert wide == pytest.approx(0, abs=0.01)
     assert {"value over its scale (lines: levels)", "SQNR, dB"} <= set(said["titles"])
     assert said["printed"] == ["flex", "flex"]
 

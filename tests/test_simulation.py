@@ -143,7 +143,9 @@ def test_arrays_of_densities_scales_and_shifts():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "n"), [("pseudo", 1 << 17), ("stratified", 1 << 14)])
+@pytest.mark.parametrize(
+    ("sampler", "n"), [("pseudo", 1 << 17), pytest.param("stratified", 1 << 14, marks=pytest.mark.nightly)]
+)
 def test_scores_over_a_thousand_seeds_are_normal(sampler, n):
     scale = 0.34
     exact = qe.quantization_error(GAUSSIAN, "int4", scale)

@@ -64,6 +64,7 @@ def remembered(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_one_percent_is_rejected_at_ten_million(monkeypatch, remembered):
     assert qe.verify(["int4", "e2m1"], "gaussian", n=10_000_000, rng=0).passed
     for term, factor in itertools.product(["clipping", "rounding", "mse"], [0.99, 1.01]):

@@ -23,6 +23,8 @@ from ..files.mapping import Checkpoint
 from ..files.safetensors import read_safetensors
 from ..files.scales import open_scales
 from ..files.sources import LocalFile, ReadError
+from ..grids.formats import grid as as_grid
+from ..search.samples.affine_blocks import affine_blocks
 from ..tensors.arguments import resolve_format
 from ..tensors.fitting import fit
 from .fitting import Largest, stored_size
@@ -33,7 +35,7 @@ from .tasks import TASK_BYTES, part_name
 
 _KEY = "qerror_encoded"
 # Of what changes the content of a part without changing what was asked.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Encoder:
     def _with_shifts(
         self, info: TensorInfo, encoding: Encoding, stored: str, rows: tuple[int, int], heard: Callable[[int], None]
     ) -> FormatPart:
-        """Scales and shifts, both stored: first the pair, then the scale for the shift as it is stored."""
+        """Scales and shifts, both stored: first the pair, then the best scale for the shift as it is stored."""
         how, recipe = cut(info, self._recipe(encoding)), self._recipe(encoding)
         weights = self.weigh(info) if self.weigh else None
         found = []
@@ -190,8 +192,7 @@ class Encoder:
             values = self.checkpoint.part(info.name, begin, end).reshape(how.shape(info, piece[1] - piece[0]))
             options = piece_options(recipe, encoding.grid, info, how.leading)
             options["weights"] = piece_weights(weights, info, how, piece)
-            pair = fit(values, encoding.grid, rule=self.rule, measure=False, **{**options, "shift": "optimal"})
-            options["shift"] = fake_quantize(np.asarray(pair.shift), stored)
+            options["shift"] = fake_quantize(self._shifts(values, encoding, options), stored)
             final = fit(values, encoding.grid, rule=self.rule, measure=False, scale_format=stored, **options)
             own = options["weights"]
             weight = float(values.size if own is None else np.broadcast_to(own, values.shape).sum())
@@ -209,6 +210,19 @@ class Encoder:
                 "codes": np.concatenate([codes.reshape(-1) for _, codes, _ in found]),
             },
         )
+
+    def _shifts(self, values: NDArray[Any], encoding: Encoding, options: Mapping[str, Any]) -> NDArray[Any]:
+        """Shifts of any size: of blocks on consecutive integers searched, else as the rule says."""
+        grid, size = as_grid(encoding.grid), encoding.options.get("block_size")
+        known = grid.step == 1 and self.rule == "optimal"
+        # What is not finite is refused by the fit.
+        if size is None or not known or values.shape[-1] % size or not np.isfinite(values).all():
+            pair = fit(values, encoding.grid, rule=self.rule, measure=False, **{**options, "shift": "optimal"})
+            return np.asarray(pair.shift)
+        weights = options["weights"]
+        own = None if weights is None else np.broadcast_to(weights, values.shape).reshape(-1, size)
+        scale, shift = affine_blocks(values.reshape(-1, size), len(grid) - 1, own)
+        return np.reshape(shift - scale * grid.levels[0], (*values.shape[:-1], -1))
 
     def _mark(self, info: TensorInfo, encoding: Encoding, begin: int, end: int) -> str:
         """A short text that differs where the input, the version or what is asked does."""

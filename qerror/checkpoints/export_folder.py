@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from .._check import listed, shown
 from .._files import atomic_open
 from ..files.elements import TensorInfo
 from ..files.headers import parse_json
+from .claims import Claims
 
 PARTS = ".qerror_parts"
 """Folder of the parts of weights, while an export goes on."""
 _RECORD = "qerror_export.json"
+_CLAIM = "export.claim"
+# Seconds without a sign of life after which an export of another machine counts as dead.
+_STALE_AFTER = 60.0
 # What exports write.
 _WRITTEN = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "config.json"),
@@ -64,10 +69,27 @@ def begin(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor] | None:
     if others and PARTS not in others:
         raise ValueError(f"{shown(target)} has other files, such as {shown(others[0])}; name an empty folder")
     (target / PARTS).mkdir(parents=True, exist_ok=True)
-    # What an interrupted export of another plan has written would look like a part of this one.
-    for old in (path for pattern in _WRITTEN for path in target.glob(pattern)):
-        old.unlink()
     return None
+
+
+@contextlib.contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """The folder for this process, free of what an interrupted export has written; its parts stay.
+
+    Raises
+    ------
+    ValueError
+        If another process is at it. One that was killed is none.
+    """
+    with Claims(target / PARTS, _STALE_AFTER).held(_CLAIM) as mine:
+        if not mine:
+            raise ValueError(f"another process exports into {shown(target)}; wait for it, or name another folder")
+        # An interrupted export of another plan would look like a part of this one; a killed one leaves half of a file.
+        halves = [f".{name}.*.part" for name in _WRITTEN]
+        for old in (path for pattern in (*_WRITTEN, *halves) for path in target.glob(pattern)):
+            if not (target / _RECORD).exists():
+                old.unlink(missing_ok=True)
+        yield
 
 
 def _finished(target: Path, said: Mapping[str, Any]) -> list[ExportedTensor]:
@@ -89,7 +111,7 @@ def finish(target: Path, said: Mapping[str, Any], done: Sequence[ExportedTensor]
     """Write the record, and remove the parts."""
     with atomic_open(target / _RECORD, "w") as out:
         out.write(json.dumps({"asked": said, "tensors": [_row(each) for each in done]}, indent=1) + "\n")
-    shutil.rmtree(target / PARTS)
+    shutil.rmtree(target / PARTS, ignore_errors=True)
 
 
 def _row(each: ExportedTensor) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ..files.weight_formats import KEEP, PLAIN, weight_format
 from ..rules import as_rule
 from .assignment import assigned, check_format, formats_of
 from .encoding import Encoder, Part, content
-from .export_folder import PARTS, ExportedTensor, begin, finish
+from .export_folder import PARTS, ExportedTensor, alone, begin, finish
 from .fitting import Largest, stored_size
 from .pieces import DEFAULT_MEMORY, bits_of
 from .planning import Plan
@@ -61,8 +61,9 @@ def export(
     Scales are fitted to be stored: the best of those that the layout can hold, with codes for the scales as they are
     stored, so that what the runtime computes is what `qerror.dequantize` gives. Tensors that keep their format are
     copied bit for bit. Rows by rows a weight becomes a part in `output`, which is not made again: the same call resumes
-    an interrupted one. Files appear when they are whole, config.json last. Weights that are quantized already
-    (`qerror.files.quantized_weights`) are dequantized first.
+    one that was interrupted or killed, and while one process is at it another is refused. Files appear when they are
+    whole, config.json last. Weights that are quantized already (`qerror.files.quantized_weights`) are dequantized
+    first.
 
     Parameters
     ----------
@@ -147,7 +148,12 @@ def export(
         known = begin(target, said)
         if known is not None:
             return known
-        return _make(checkpoint, target, kind, formats, encodings, encoder, said, progress)
+        with alone(target):
+            # It may have been finished since.
+            known = begin(target, said)
+            if known is not None:
+                return known
+            return _make(checkpoint, target, kind, formats, encodings, encoder, said, progress)
 
 
 def _encodings(
@@ -158,7 +164,9 @@ def _encodings(
         different = next((name for name in names if formats[name] != formats[names[0]]), None)
         if different is not None:
             both = [f"{shown(name, 60)} is {formats[name]}" for name in (names[0], different)]
-            raise ValueError(f"{' and '.join(both)}: runtimes make one matrix of them; give one format or together=()")
+            raise ValueError(
+                f"{' and '.join(both)}: runtimes make one matrix of them; plan with --together, or give one format"
+            )
     found = {}
     for name, text in formats.items():
         info = checkpoint.info(name)
@@ -169,7 +177,9 @@ def _encodings(
         try:
             found[name] = layout.encoding(info, weight_format(text), sign)
         except ValueError as error:
-            raise ValueError(f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude)") from None
+            raise ValueError(
+                f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude, or plan --keep)"
+            ) from None
     return found
 
 

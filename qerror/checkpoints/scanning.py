@@ -14,6 +14,7 @@ from .._check import as_int, shown
 from ..files.checkpoint import Where
 from ..files.elements import TensorInfo
 from ..files.mapping import Checkpoint
+from ..files.quantized_weights import as_floats, dequantized
 from ..files.scales import check_output
 from ..files.sources import ReadError
 from .arguments import check_executor, path_of, seconds_of, texts
@@ -59,7 +60,7 @@ class ScanJob:
 
     def open(self) -> ScanWork:
         """Open the checkpoint and choose its tensors."""
-        checkpoint = open_model(self.model)
+        checkpoint = as_floats(dequantized(open_model(self.model)))
         chosen = select_tensors(
             checkpoint.tensors, include=self.include, exclude=self.exclude, one_dimensional=self.one_dimensional
         )
@@ -141,7 +142,8 @@ def scan(
     """Read a checkpoint once, and keep of each tensor what any format can be answered from.
 
     Of 16-bit and 8-bit floats how often each bit pattern is there; of float32 counts and sums by the leading bits.
-    Other tensors are left out.
+    Quantized weights (`qerror.files.quantized_weights`) are float32 values: codes times scales, which are no weights
+    themselves. Other tensors are left out.
 
     With `output` the counts of parts of tensors are written into the folder OUTPUT.parts as they come: the same call
     goes on where it was interrupted, and several processes share the work. The folder may be deleted afterwards; while

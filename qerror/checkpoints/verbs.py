@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from ..files.checkpoint import Where
+from .against import evaluate, with_stored
 from .arguments import check_executor, format_names, path_of, plain_options, seconds_of, size_of, texts
 from .collecting import collect
 from .fitting import TensorFit, fit_tensors, stored_size
@@ -20,8 +21,9 @@ from .tasks import Job, absolute, open_work
 
 def fit(
     model: Where,
-    grid: Any,
+    grid: Any = None,
     *,
+    against: Where | None = None,
     rule: str | Sequence[str] = "optimal",
     output: str | os.PathLike[str] | None = None,
     include: str | Sequence[str] = (),
@@ -48,7 +50,11 @@ def fit(
     model : path-like or sequence
         As in `qerror.files.open_checkpoint`.
     grid : str, Grid, BlockFormat or sequence of them
-        Formats that have a name.
+        Formats that have a name. With `against` it may be left out: each weight in the format that it has.
+    against : path-like or sequence, optional
+        What a quantized `model` was made of. Scales are fitted to these values, and the rule "stored" is the error of
+        what `model` holds; in its own formats there is "nearest", too (see `evaluate`). Works in this process: without
+        output, shard and executor.
     rule : str or sequence of str
         The first one's scales are written.
     output : path-like, optional
@@ -88,19 +94,37 @@ def fit(
     >>> [fit.info.name for fit in found if fit.mse]
     ['layers.0.weight', 'layers.1.weight', 'layers.2.weight']
     """
+    if against is not None and any(each is not None for each in (output, shard, executor)):
+        raise ValueError("output, shard and executor must be left out with against")
+    room = math.inf if output is None else DEFAULT_MEMORY
+    room = room if memory is None else size_of("memory", memory)
+    if grid is None:
+        if against is None:
+            raise ValueError("grid must be a format, or several; only with against it may be left out")
+        if weights is not None or together or codes or options or one_dimensional:
+            raise ValueError("with against and without grid the formats of the model count; leave out other options")
+        chosen, without = texts("include", include), texts("exclude", exclude)
+        return evaluate(
+            model,
+            against,
+            rule=texts("rule", rule),
+            include=chosen,
+            exclude=without,
+            memory=room,
+            progress=progress,
+        )
     grids, rules, groups = format_names(grid), texts("rule", rule), with_fused(texts("together", together))
     check_executor(executor)
     # As the command line says it, so that both can share a folder.
     recipe = Recipe(grids, rules, {"block_axis": -1, "shift": 0.0} | plain_options(options), bool(codes), groups)
-    room = math.inf if output is None else DEFAULT_MEMORY
     job = Job(
-        absolute(model),
+        absolute(model if against is None else against),
         recipe,
         texts("include", include),
         texts("exclude", exclude),
         bool(one_dimensional),
         None if weights is None else str(absolute(path_of("weights", weights))),
-        room if memory is None else size_of("memory", memory),
+        room,
         seconds_of("stale_after", stale_after),
     )
     if output is None:
@@ -118,6 +142,7 @@ def fit(
                 progress=heard,
                 **recipe.options,
             )
-            return list(found)
+            done = list(found)
+        return done if against is None else with_stored(done, model, against, memory=room)
     run(job, path_of("output", output), shard=Shard.parse(shard), executor=executor, progress=progress)
     return [] if shard is not None else collect(output)[0]

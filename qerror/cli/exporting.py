@@ -11,12 +11,12 @@ from .._check import plain
 from ..checkpoints.against import evaluate as evaluate_model
 from ..checkpoints.export_folder import ExportedTensor
 from ..checkpoints.exporting import export as export_model
-from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.pieces import DEFAULT_MEMORY
-from ..checkpoints.rows import decibels, report, row, totals
+from ..checkpoints.rows import decibels
 from ..checkpoints.tasks import absolute, model_name
 from ..files.runtimes import LAYOUTS
-from .fits import show_left_out
+from ..files.weight_formats import KEEP
+from .fits import show_against, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
@@ -89,6 +89,14 @@ def export(
     print_table(f"{plain(name)}, {layout}", [*rows, total], ["tensor", "shape", "grid", "bits", "sqnr_db"])
     size = sum(each.bits * each.info.size for each in done) / 8
     click.echo(f"{len(made)} tensors quantized, {len(done) - len(made)} kept, {size / 1e6:.6g} MB: {plain(output)}")
+    # What a file may mostly consist of: embeddings, and experts stacked in one tensor.
+    show_left_out(
+        {
+            each.info.name: f"{each.info.dtype} as it was, {each.bits * each.info.size / 8e6:.3g} MB"
+            for each in done
+            if each.format == KEEP and len(each.info.shape) > 1
+        }
+    )
     return 0
 
 
@@ -138,20 +146,4 @@ def evaluate(
         done = evaluate_model(
             place, against, include=include, exclude=exclude, memory=memory or DEFAULT_MEMORY, progress=progress
         )
-    if as_json:
-        found = report(done, {})
-        print_json("evaluate", found["rows"], against=against, total=found["total"], left_out=found["left_out"])
-    else:
-        _show(model_name(absolute(place)), against, done)
-    return 1 if any(fit.failed or fit.skipped == QUANTIZED for fit in done) else 0
-
-
-def _show(name: str, against: str, done: list[TensorFit]) -> None:
-    fitted = [fit for fit in done if fit.mse]
-    columns = ["tensor", "shape", "dtype", "groups", "optimal_sqnr_db", "lost stored", "lost nearest"]
-    if fitted:
-        print_table(f"{plain(name)} against {plain(against)}", [row(fit) for fit in [*fitted, *totals(done)]], columns)
-    show_left_out({fit.info.name: fit.skipped for fit in done if fit.skipped})
-    for fit in done:
-        if fit.failed:
-            click.echo(f"not evaluated: {plain(fit.info.name)}: {fit.failed}", err=True)
+    return show_against(model_name(absolute(place)), model_name(absolute(against)), done, as_json, "evaluate")

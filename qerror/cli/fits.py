@@ -1,6 +1,6 @@
 """What is printed of fitted tensors: a table or JSON, what was left out, what could not be fitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ from .._check import plain
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.recipe import shared_scales
 from ..checkpoints.rows import report, row, totals
+from ..files.elements import is_real, known_type
 from .render import print_json, print_table, say
 
 _COLUMNS = ("tensor", "shape", "dtype", "kurtosis", "groups", "scales")
@@ -58,6 +59,34 @@ def show(
     _show_unusual(done)
     show_left_out({**{fit.info.name: fit.skipped for fit in done if fit.skipped}, **foreign})
     _show_failed(done)
+
+
+def show_against(name: str, against: str, done: Sequence[TensorFit], as_json: bool, command: str) -> int:
+    """Print how good a quantized checkpoint is, and give the exit status."""
+    if as_json:
+        found = report(done, {})
+        print_json(command, found["rows"], against=against, total=found["total"], left_out=found["left_out"])
+    else:
+        fitted = [fit for fit in done if fit.mse]
+        lost = dict.fromkeys(f"lost {rule}" for fit in fitted for rule in fit.mse)
+        columns = ["tensor", "shape", "dtype", "groups", "optimal_sqnr_db", *lost]
+        if fitted:
+            print_table(
+                f"{plain(name)} against {plain(against)}", [row(fit) for fit in [*fitted, *totals(done)]], columns
+            )
+        show_left_out({fit.info.name: fit.skipped for fit in done if fit.skipped})
+        for fit in done:
+            if fit.failed:
+                click.echo(f"not evaluated: {plain(fit.info.name)}: {fit.failed}", err=True)
+    return 1 if any(fit.failed or fit.skipped == QUANTIZED for fit in done) else 0
+
+
+def say_dequantized(kinds: Iterable[str]) -> None:
+    """Say that values were codes and scales: their errors are against what is stored, not against the original."""
+    coded = [kind for kind in dict.fromkeys(kinds) if is_real(kind) and not known_type(kind)]
+    if coded:
+        hint = "`qerror fit MODEL --against ORIGINAL` says how good these are"
+        click.echo(f"{', '.join(coded)}: values of the codes and scales in the file; {hint}")
 
 
 def _show_failed(done: Sequence[TensorFit]) -> None:

@@ -11,6 +11,7 @@ import click
 import qerror as qe
 
 from .._check import plain, shown
+from ..checkpoints.against import evaluate, with_stored
 from ..checkpoints.arguments import size_of
 from ..checkpoints.collecting import collect as collect_parts
 from ..checkpoints.engines import some_executor
@@ -20,13 +21,13 @@ from ..checkpoints.pieces import DEFAULT_MEMORY
 from ..checkpoints.recipe import FUSED, Recipe, split_format, with_fused
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, Work, absolute, model_name, open_work
-from ..files.elements import known_type
+from ..files.checkpoint import open_checkpoint
 from ..files.scales import check_apart, check_output, open_scales, read_scales
 from ..grids.block_formats import as_format
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
-from .fits import show
+from .fits import say_dequantized, show, show_against
 from .group import OptionalWords
 from .options import examples, shift_option
 from .render import byte_progress, print_json, say
@@ -47,6 +48,7 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
         "qerror fit model.safetensors --grid nvfp4 --include '*.weight' -o scales.safetensors",
         "qerror fit MODEL_DIR --grid int4_g128 -o RUN    (again: it goes on)",
         "qerror fit MODEL_DIR --grid int4_g128 -o RUN --shard 3/8; qerror collect RUN",
+        "qerror fit QUANTIZED_DIR --against MODEL_DIR    (in the formats that QUANTIZED_DIR has)",
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
@@ -54,7 +56,6 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--grid",
     "grids",
     metavar="GRID",
-    required=True,
     multiple=True,
     help="A format (int4, e2m1, ...) or block format (mxfp4, nvfp4). Several are fitted in one reading.",
 )
@@ -84,6 +85,11 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option(
     "--scales", metavar="FILE", type=click.Path(path_type=Path), help="NAME.scale to compare with, as 'given'."
+)
+@click.option(
+    "--against",
+    metavar="ORIGINAL",
+    help="What a quantized MODEL was made of: scales are fitted to it and compared with MODEL's own, as 'stored'.",
 )
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
@@ -117,6 +123,7 @@ def fit(
     grids: tuple[str, ...],
     rules: tuple[str, ...],
     scales: Path | None,
+    against: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     include_1d: bool,
@@ -135,19 +142,34 @@ def fit(
     MODEL is a file, several, a folder with an index or shards, a pattern, or a URL. Without --axis and --block a tensor
     has one scale. "lost dB" is what a rule's mean squared error lies above that of the best scales with all else the
     same. -o writes NAME.scale and NAME.shift for every tensor, and NAME.zero_point and NAME.tensor_scale where there
-    are such. With a tensor that cannot be fitted (NaN), or that is quantized already, the rest goes on and the exit
-    status is 1.
+    are such. With a tensor that cannot be fitted (NaN), or that is quantized in a way that cannot be read, the rest
+    goes on and the exit status is 1.
+
+    Of a quantized MODEL the values that its codes and scales stand for are fitted. With --against ORIGINAL the values
+    of ORIGINAL are, and compared with what MODEL stores: "stored" are its codes and scales, "nearest" the same scales
+    with each value rounded to the nearest level. --grid may then be left out: each weight in the format that it has.
     """
     _check_models(model)
     options, several = {key: value for key, value in layout.items() if value is not None}, with_fused(together)
+    if against is not None:
+        _check_against(shard=shard, engine=engine, scales=scales)
+    if not grids:
+        own = {key: value for key, value in options.items() if key not in ("block_axis", "shift")}
+        return _own_formats(
+            model, against, rules, include, exclude, output, memory or math.inf, as_json,
+            weights=weights, together=together or None, codes=codes or None, include_1d=include_1d or None, **own,
+        )  # fmt: skip
     recipe = Recipe(tuple(dict.fromkeys(grids)), tuple(dict.fromkeys(rules or ("optimal",))), options, codes, several)
     folder = _folder(output, shard, engine)
     room = memory or (math.inf if folder is None else DEFAULT_MEMORY)
     place = absolute(model[0] if len(model) == 1 else model)
-    job = Job(place, recipe, include, exclude, include_1d, weights and str(absolute(weights)), room)
+    if against is not None and folder is not None:
+        raise ValueError("--against needs a file to write to: -o FILE.safetensors")
+    values = place if against is None else absolute(against)
+    job = Job(values, recipe, include, exclude, include_1d, weights and str(absolute(weights)), room)
     _check(recipe, options, output if folder is None else None, scales, folder)
     if folder is None:
-        return _in_memory(job, output, scales, as_json)
+        return _in_memory(job, output, scales, as_json, None if against is None else place)
     with some_executor(engine) as executor, byte_progress() as progress:
         run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
     return _collect(folder, as_json) if shard is None else _all_there(folder, shard, as_json)
@@ -170,7 +192,52 @@ def _all_there(folder: Path, shard: str, as_json: bool) -> int:
     return 0
 
 
-def _in_memory(job: Job, output: str | None, scales: Path | None, as_json: bool) -> int:
+def _check_against(**given: Any) -> None:
+    """Refuse options that have no meaning with --against."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')} must be left out here, got {shown(value)}")
+
+
+def _own_formats(
+    model: tuple[str, ...],
+    against: str | None,
+    rules: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    output: str | None,
+    memory: float,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Each quantized weight in the format that it has, on the values of the original."""
+    if against is None:
+        raise ValueError(
+            "Missing option '--grid': a format as in --grid int4, or with --against ORIGINAL that of MODEL itself"
+        )
+    _check_against(**given)
+    place = model[0] if len(model) == 1 else model
+    name = model_name(absolute(place))
+    with contextlib.ExitStack() as stack:
+        sink = None
+        if output is not None:
+            check_output(Path(output))
+            for each in (place, against):
+                with open_checkpoint(each) as opened:
+                    check_apart(Path(output), opened.files)
+            about = {"made_by": f"qerror {qe.__version__}", "source": name, "rule": (*rules, "optimal")[0]}
+            sink = stack.enter_context(open_scales(output, about))
+        heard = stack.enter_context(byte_progress())
+        done = evaluate(
+            place, against, rule=rules, include=include, exclude=exclude, sink=sink, memory=memory, progress=heard
+        )
+    status = show_against(name, model_name(absolute(against)), done, as_json, "fit")
+    if output is not None and not as_json:
+        say(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
+    return status
+
+
+def _in_memory(job: Job, output: str | None, scales: Path | None, as_json: bool, quantized: Any = None) -> int:
     """One tensor after the other, in this process, for a table or for one file."""
     recipe, name = job.recipe, model_name(job.model)
     given = None if scales is None else read_scales(scales)
@@ -200,9 +267,12 @@ def _in_memory(job: Job, output: str | None, scales: Path | None, as_json: bool)
                 **recipe.options,
             )
         )
+        if quantized is not None:
+            done = with_stored(done, quantized, job.model, memory=job.memory)
+            name = f"{model_name(quantized)} against {name}"
     show(name, recipe.grids, done, work.checkpoint.skipped, as_json, recipe.options, together=recipe.together)
-    if not as_json:
-        _say_dequantized(done)
+    if not as_json and quantized is None:
+        say_dequantized(fit.info.dtype for fit in done if fit.mse)
     if output is not None and not as_json:
         say(f"scales of {sum(1 for fit in done if fit.mse)} tensors written to {plain(output)}")
     return _status(done)
@@ -235,14 +305,6 @@ def _collect(folder: Path, as_json: bool) -> int:
         count = len({fit.info.name for fit in done if fit.mse})
         say(f"scales of {count} tensors written to {plain(str(folder))}")
     return _status(done)
-
-
-def _say_dequantized(done: list[TensorFit]) -> None:
-    """Say that values were codes and scales: their errors are against what is stored, not against the original."""
-    kinds = dict.fromkeys(fit.info.dtype for fit in done if fit.mse and not known_type(fit.info.dtype))
-    if kinds:
-        hint = "qerror evaluate MODEL --against ORIGINAL says how good these are"
-        click.echo(f"{', '.join(kinds)}: values of the codes and scales in the file; {hint}")
 
 
 def _status(done: list[TensorFit]) -> int:

@@ -122,19 +122,25 @@ def shortened(text: str, limit: int) -> str:
 
 
 class ManyValues(click.Command):
-    """A command without arguments, whose repeatable options take several values at once: ``--grids int4 e2m1``."""
+    """A command whose repeatable options take several values at once: ``--grids int4 e2m1``.
+
+    Those with a `flag_value` may stand alone, before another option or at the end.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write ``--grids a b`` as ``--grids a --grids b``, which click understands."""
-        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        many = {name: option for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         spread: list[str] = []
         current = None
-        for word in args:
+        for word, after in itertools.zip_longest(args, args[1:], fillvalue="-"):
             if word.startswith("-"):
                 current = word if word in many else None
             elif current is not None and spread[-1] != current:
                 spread.append(current)
             spread.append(word)
+            alone = getattr(many.get(word), "flag_value", None)
+            if isinstance(alone, str) and after.startswith("-"):
+                spread.append(alone)
         return super().parse_args(ctx, spread)
 
 

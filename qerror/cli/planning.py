@@ -18,10 +18,12 @@ from ..checkpoints.planning.outputs import OUTPUTS, as_csv
 from ..checkpoints.planning.sketch_errors import FORMATS as SKETCH_FORMATS
 from ..checkpoints.planning.sketch_errors import LEFT_OUT
 from ..checkpoints.planning.sources import is_run
+from ..checkpoints.recipe import FUSED
 from ..checkpoints.rows import finite
+from ..files.compressed_tensors import EMBEDDINGS
 from ..files.model_files import find_files
 from ..files.scales import check_apart
-from .fits import show_left_out
+from .fits import say_dequantized, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
@@ -45,7 +47,7 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 @click.command(
     cls=ManyValues,
     epilog=examples(
-        "qerror plan MODEL_DIR --bits 4.5 -o plan.json",
+        "qerror plan MODEL_DIR --bits 4.5 --together -o plan.json",
         "qerror plan MODEL_DIR --formats nvfp4 int8:axis=0 bf16 --size 20GB",
         "qerror plan MODEL_DIR --db 25 --together '*.{q,k,v}_proj.weight' '*.{gate,up}_proj.weight'",
         "qerror plan MODEL_DIR --bits 5 --keep 'lm_head.*=bf16' --exclude '*embed*'",
@@ -73,9 +75,11 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 @click.option("--weights", metavar="FILE", help="Importance of the columns, as for `qerror fit`: an imatrix, or NAME.")
 @click.option(
     "--together",
-    metavar="GLOB...",
+    metavar="[GLOB...]",
     multiple=True,
-    help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'.",
+    is_flag=False,
+    flag_value=FUSED,
+    help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'; alone: what runtimes fuse.",
 )
 @click.option("--keep", metavar="GLOB=FORMAT...", multiple=True, help="This format here; GLOB alone: left as it is.")
 @click.option("--include", metavar="GLOB...", multiple=True, help="Plan only tensors whose names match.")
@@ -185,7 +189,15 @@ def show(found: Plan) -> None:
     click.echo(_verdict(found))
     if found.options.get("source") == "sketch":
         say(LEFT_OUT)
+    say_dequantized(each.dtype for each in planned.values())
+    tables = [plain(name) for name, each in planned.items() if each.format != KEEP and _is_table(name)]
+    if tables:
+        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(tables)}")
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
+
+
+def _is_table(name: str) -> bool:
+    return name.removesuffix(".weight").rpartition(".")[2] in EMBEDDINGS
 
 
 def _model(found: Plan) -> str:

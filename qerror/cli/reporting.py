@@ -1,5 +1,6 @@
 """The command `qerror report`: a checkpoint measured, as one page to look at."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .render import byte_progress
         "qerror report MODEL_DIR -o report.html",
         "qerror plan MODEL_DIR --bits 4.5 -o plan.json && qerror report MODEL_DIR --plan plan.json -o report.html",
         "qerror report model.safetensors --formats int4_g32 nvfp4 int8:axis=0 -o report.html",
+        "qerror report QUANTIZED_DIR --against MODEL_DIR -o report.html",
     ),
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
@@ -35,6 +37,8 @@ from .render import byte_progress
 )
 @click.option("--include", metavar="GLOB...", multiple=True, help="Without a plan: only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB...", multiple=True, help="Without a plan: no tensors whose names match.")
+@click.option("--against", metavar="ORIGINAL", help="What a quantized MODEL was made of: its scales are marked.")
+@click.option("--scales", metavar="FILE", help="NAME.scale of `qerror fit -o`, to be marked as those in use.")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write, ending in .html.")
 @click.option(
     "--errors",
@@ -48,6 +52,8 @@ def report(
     formats: tuple[str, ...],
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    against: str | None,
+    scales: str | None,
     output: str,
     errors: str | None,
     memory: float | None,
@@ -56,15 +62,17 @@ def report(
 
     The verdict first, in words; bits against error with the best mixes of formats; a map of layers and modules; a table
     of the tensors that sorts and filters; and of each tensor its values over their scales, its error against the clip,
-    and its worst rows. The errors are those of the weights, which are not the accuracy of the network.
+    its worst rows, and with --against or --scales the scales in use. The errors are those of the weights, which are not
+    the accuracy of the network.
     """
     if not output.endswith(".html"):
         raise ValueError(f"-o must end in .html, got {shown(output)}")
     place = model[0] if len(model) == 1 else model
     beside = Path(plan_file or output)
     kept = Path(errors) if errors is not None else beside.with_name(f"{beside.stem}.errors.json")
-    for each in (Path(output), kept):
-        check_apart(each, find_files(place).files)
+    for each, source in itertools.product((Path(output), kept), (place, against)):
+        if source is not None:
+            check_apart(each, find_files(source).files)
     with byte_progress() as progress:
         write_report(
             place,
@@ -73,6 +81,8 @@ def report(
             formats=formats or None,
             include=include,
             exclude=exclude,
+            against=against,
+            scales=scales,
             errors=kept,
             memory=memory or math.inf,
             progress=progress,

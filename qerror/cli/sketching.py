@@ -15,9 +15,10 @@ from ..checkpoints.pieces import BASE_MEMORY
 from ..checkpoints.scanning import scan as scan_model
 from ..checkpoints.sketch import Sketch, load_sketch
 from ..files import Checkpoint, open_checkpoint
+from ..files.quantized_weights import as_floats, dequantized
 from ..grids.formats import grid as as_grid
 from ..rules import RULES
-from .fits import show, show_left_out
+from .fits import say_dequantized, show, show_left_out
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
@@ -69,6 +70,8 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
     else:
         many = "" if len(found) == 1 else "s"
         say(f"{len(found)} tensor{many}, {size} values, in {stored} bytes: {plain(output)}")
+        with open_checkpoint(place) as opened:
+            say_dequantized(info.dtype for info in dequantized(opened).tensors if info.name in found)
         show_left_out(found.left_out)
     return 1 if QUANTIZED in found.left_out.values() else 0
 
@@ -122,7 +125,8 @@ def ask(
     whole = first.joined(others)
     done = whole.ask(tuple(dict.fromkeys(grids)), rule=rules, shift=shift, include=include, exclude=exclude)
     if exact is not None:
-        with open_checkpoint(exact) as checkpoint:
+        with open_checkpoint(exact) as opened:
+            checkpoint = as_floats(dequantized(opened))
             room = memory - BASE_MEMORY
             done = [
                 _settled(fit, whole, checkpoint, shift, room) for fit in with_progress(done, lambda fit: fit.info.size)

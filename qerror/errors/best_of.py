@@ -129,9 +129,7 @@ def best_of_change(
     return Change(*map(float, total))
 
 
-def _change(
-    density: Density, grid: Grid, family: Family, rounding: Rounding, tolerance: float, alone: bool
-) -> Array:
+def _change(density: Density, grid: Grid, family: Family, rounding: Rounding, tolerance: float, alone: bool) -> Array:
     """What one family adds to each field of Change."""
     scales, rows, share, n, _, side = family
     cells = _cells(density, grid, family, rounding)

@@ -41,6 +41,11 @@ FUSED = (
     *("*.{wq,wk,wv}.weight", "*.{w1,w3}.weight", "*.{wq_a,wkv_a}.weight", "*.self.{query,key,value}.weight"),
     *("*Attention.{q,k,v}.weight", "*.{wi_0,wi_1}.weight"),
 )
+# Last parts of the names of modules that are tables of embeddings.
+EMBEDDINGS = (
+    *("embed_tokens", "tok_embeddings", "word_embeddings", "position_embeddings", "token_type_embeddings"),
+    *("embed_in", "embed_positions", "wte", "wpe", "shared"),
+)
 # Block formats of 4 and 8 bits that are known by their name alone.
 _MICROSCALED = {"nvfp4": ("e2m1", 16, "e4m3fn"), "mxfp4": ("e2m1", 32, "e8m0"), "mxfp8": ("e4m3fn", 32, "e8m0")}
 _SCALE_DTYPES = {"nvfp4": "torch.float8_e4m3fn", "mxfp4": "torch.uint8", "mxfp8": "torch.uint8"}
@@ -99,9 +104,17 @@ def module_of(info: TensorInfo) -> str:
     ValueError
         If the tensor is none.
     """
+    if len(info.shape) == 3:
+        raise ValueError(
+            f"experts stacked in one tensor of shape {info.shape} have no place in a layout with a module for each; "
+            "split them into MODULE.N.weight first"
+        )
     if not info.name.endswith(".weight") or len(info.shape) != 2:
         raise ValueError(f"only MODULE.weight of two dimensions can be stored so, not one of shape {info.shape}")
-    return info.name.removesuffix(".weight")
+    module = info.name.removesuffix(".weight")
+    if module.rpartition(".")[2] in EMBEDDINGS:
+        raise ValueError("it is looked up, not multiplied with, and runtimes load such tables as floats alone")
+    return module
 
 
 def microscaled(form: WeightFormat) -> str | None:

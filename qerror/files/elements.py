@@ -71,11 +71,14 @@ class TensorInfo:
     shape : tuple of int
     dtype : str
         The name that the safetensors format has for it ("F32", "BF16", "F8_E4M3", "I64"), also for NumPy's files.
+    stored_bits : int, optional
+        What all of it takes in the file where the element type does not say so: codes and scales.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    stored_bits: int | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def size(self) -> int:

@@ -9,6 +9,9 @@ Q4_1    20 bytes  d, m, 16 bytes of codes 0 to 15; x = d * code + m
 MXFP4   17 bytes  an exponent e, 16 bytes of e2m1; x = 2^(e - 127) * level
 ======  ========  ==================================================
 
+Of Q4_1 the pair is searched, not proven (`search.samples.affine_blocks`); for its m as it is stored d is the best that
+float16 has. The scales of the others are the best of all that can be stored.
+
 Source: gguf/quants.py of the package gguf. Other models become a file whose tensors keep their names: programs that
 look for those find them, llama.cpp does not.
 """

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._files import atomic_open
+from .._version import __version__
 from .companions import copy_companions, home_of, read_config, write_config
 from .compressed_tensors import FUSED, byte_rows, microscaled, module_of, nibble_rows
 from .elements import TensorInfo
@@ -73,10 +74,14 @@ class ModelOpt:
         kept += [] if "lm_head" in kept or "lm_head.weight" in kinds else ["lm_head"]
         algorithm, block = _ALGORITHMS[next(iter(kinds.values()))]
         said = {"quant_algo": algorithm, "kv_cache_quant_algo": None, "group_size": block}
-        producer = {"name": "qerror"}
+        producer = {"name": "qerror", "version": __version__}
         with atomic_open(folder / "hf_quant_config.json", "w") as out:
             out.write(json.dumps({"producer": producer, "quantization": {**said, "exclude_modules": kept}}, indent=2))
         own: dict[str, Any] = {"quant_method": "modelopt", **said, "ignore": kept, "producer": producer}
+        if algorithm == "W4A16_NVFP4":
+            # As convert_hf_quant_config_format of theirs makes it of the other file.
+            weights = {"dynamic": False, "num_bits": 4, "type": "float", "group_size": block}
+            own["config_groups"] = {"group_0": {"weights": weights, "targets": ["Linear"]}}
         write_config(folder, {**config, "quantization_config": own})
 
 

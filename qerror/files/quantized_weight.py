@@ -120,6 +120,19 @@ class QuantizedWeight:
         return self.info.shape[-1]
 
     @property
+    def format(self) -> str | None:
+        """The format as `qerror.fit` and plans take it, scales of any size; None for tiles."""
+        named = {("e2m1", "e4m3fn"): "nvfp4", ("e2m1", "e8m0"): "mxfp4", ("e4m3fn", "e8m0"): "mxfp8_e4m3"}
+        grid = str(self.grid.name)
+        if (grid, self.scale_format) in named:
+            return named[grid, str(self.scale_format)]
+        if self.block == (self.rows, self.columns):
+            return grid
+        if self.block[0] > 1:
+            return None
+        return f"{grid}:axis=0" if self.block[1] == self.columns else f"{grid}_g{self.block[1]}"
+
+    @property
     def rows(self) -> int:
         """All other axes as one."""
         return self.info.size // self.columns

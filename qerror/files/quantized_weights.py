@@ -9,6 +9,7 @@ columns or codebooks.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from .coded_arrays import coded_weights
 from .dequantize_linear import linear_weights
-from .elements import StoredTensor, TensorInfo, values_of_codes
+from .elements import REAL, StoredTensor, TensorInfo, is_real, known_type, stored_bytes, values_of_codes
 from .gguf_blocks import block_weights
 from .layouts import quantized_names
 from .mapping import Checkpoint
@@ -82,6 +83,18 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(checkpoint.path, tensors, checkpoint.metadata, checkpoint.close, checkpoint.skipped)
 
 
+def as_floats(checkpoint: Checkpoint) -> Checkpoint:
+    """The same with what is stored as codes and scales of any kind called F32, as which it is read."""
+    named = {info.name: info for info in checkpoint.tensors if is_real(info.dtype) and info.dtype not in REAL}
+    if not named:
+        return checkpoint
+    tensors = {name: checkpoint.stored(name) for name in checkpoint}
+    for name, info in named.items():
+        floats = dataclasses.replace(info, dtype="F32")
+        tensors[name] = dataclasses.replace(tensors[name], info=floats, blocks=None)
+    return Checkpoint(checkpoint.path, tensors, checkpoint.metadata, checkpoint.close, checkpoint.skipped)
+
+
 def _of(name: str, weights: Mapping[str, QuantizedWeight]) -> bool:
     module, _, end = name.rpartition(".")
     return end.startswith(("input_", "output_")) and f"{module}.weight" in weights
@@ -91,7 +104,11 @@ def _as_stored(weight: QuantizedWeight, checkpoint: Checkpoint) -> StoredTensor:
     def load() -> NDArray[Any]:
         return weight.values(0, weight.info.size).reshape(weight.info.shape)
 
-    return StoredTensor(weight.info, load, weight.values, checkpoint.stored(weight.members[0]).file)
+    members = [checkpoint.info(name) for name in weight.members]
+    known = all(known_type(each.dtype) for each in members)
+    size = 8 * sum(stored_bytes(each.dtype, each.size) for each in members) if known else None
+    info = dataclasses.replace(weight.info, stored_bits=size)
+    return StoredTensor(info, load, weight.values, checkpoint.stored(weight.members[0]).file)
 
 
 def _of_module(checkpoint: Checkpoint, infos: Mapping[str, TensorInfo], name: str) -> QuantizedWeight | None:

@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 from .._types import Array
 from ..densities.base import Density
 from .dual_bound import dual_bound
-from .reproduction import Kernel, best_masses
-from .source import Source, distinct, source_of
+from .reproduction import Kernel, best_masses, best_values
+from .source import WIDE, Source, distinct, source_of
 
 # Rounds of new reproduction values at most.
 _ROUNDS = 14
 # Widths around a missing value in which masses change.
 _AROUND = 12.0
+# Values that are few and far between are moved together, so many at most.
+_MOVABLE = 400
 # What is dropped before new values come: masses of that share of the greatest among so many on either side.
 _NOTHING, _NEIGHBOURS = 1e-4, 4
 _DB = 10.0 / math.log(10.0)
 # Nats by which a differential entropy may be off.
-_ENTROPY = 1e-9
+ENTROPY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +87,9 @@ def solve(density: Density, width: float, aim: float, start: Point | None = None
     else:
         source, y, q = start.source, start.y, start.q
     # Shannon's bound is a line, too, and at high rates a good one: as far as quadrature knows the entropy.
-    shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * width**2) - _ENTROPY
+    shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * width**2) - ENTROPY
     best = found = _point(source, width, y, q, aim, shannon)
+    movable = width > WIDE * float(density.std)
     for trial in range(_ROUNDS):
         if best.gap <= aim:
             break
@@ -97,7 +100,10 @@ def solve(density: Density, width: float, aim: float, start: Point | None = None
         kept = _in_use(found.y, found.q, width)
         y, order = np.unique(np.append(found.y[kept], found.missing), return_index=True)
         q = np.append(found.q[kept], np.full(found.missing.size, 1e-3 / found.q.size))[order]
-        q = _improved(source, width, y, q, np.append(uneven, found.missing), aim)
+        if movable and y.size <= _MOVABLE:
+            y, q = best_values(source.x, source.w / source.inside, y, q, width, aim / _DB / 100)
+        else:
+            q = _improved(source, width, y, q, np.append(uneven, found.missing), aim)
         found = _point(source, width, y, q, aim, shannon)
         best = min(best, found, key=lambda point: point.gap)
     return best

@@ -12,8 +12,9 @@ from .._check import check_positive, shown
 from ..densities.base import Density, check_density
 from ..densities.parametric import Gaussian
 from ..results import RateDistortion, Status
-from .channels import Point, channel, solve
-from .source import distinct
+from .channels import ENTROPY, Point, channel, solve
+from .smooth import SmoothChannels
+from .source import WIDE, distinct
 
 # Bracket aimed at, in dB of the distortion, while the slope is sought and in the end.
 _ROUGH, _FINE = 3e-2, 3e-5
@@ -112,6 +113,9 @@ def _bracket(density: Density, value: float, *, by_bits: bool) -> tuple[float, f
     if variance == 0 or (value >= _entropy_of_points(density) if by_bits else value >= variance):
         return 0.0, 0.0
     aim = value * math.log(2) if by_bits else 0.5 * math.log(value)
+    smooth = _of_smooth(density, aim, by_bits=by_bits)
+    if smooth is not None:
+        return smooth
     point = _point(density, aim, by_bits=by_bits)
     # A line holds at every rate.
     if by_bits:
@@ -119,6 +123,31 @@ def _bracket(density: Density, value: float, *, by_bits: bool) -> tuple[float, f
         return low, max(low, _reached(point, aim, by_bits=True))
     low = max(0.0, point.line - 0.5 * value / point.width**2) / math.log(2)
     return low, max(low, _reached(point, aim, by_bits=False) / math.log(2))
+
+
+def _of_smooth(density: Density, aim: float, *, by_bits: bool) -> tuple[float, float] | None:
+    """Shannon's bound, and the channel that has the density itself, where they are near enough to each other."""
+    if density.has_atoms or (start := _start(density, aim, by_bits=by_bits)) > math.log(WIDE * float(density.std)):
+        return None
+    shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * math.e) - ENTROPY
+    channels, best, side = SmoothChannels(density), math.inf, -1.0 if by_bits else 1.0
+    for log_width in (steps := _Steps(start, _MOST_STEPS)):
+        found = channels.at(math.exp(log_width))
+        if found is None:
+            return None
+        rate, mse = found
+        miss = side * _miss(rate, mse, aim, by_bits=by_bits)
+        if miss >= 0:
+            best = min(best, mse if by_bits else rate)
+            if miss <= 2 * _MET:
+                break
+        steps.tell(side * (miss - _MET))
+    low = math.exp(2 * (shannon - aim)) if by_bits else shannon - aim
+    gap = 0.5 * math.log(best / low) if by_bits else best - low
+    if not gap <= _FINE * math.log(10) / 20:
+        return None
+    scale = 1.0 if by_bits else math.log(2)
+    return low / scale, max(low, best) / scale
 
 
 def _entropy_of_points(density: Density) -> float:

@@ -13,9 +13,12 @@ from ..densities.base import Density
 
 # Nodes that share a window of reproduction values.
 GROUP = 6
-# What is left out of infinite tails on each side: less of densities whose parts may lie so far apart that the rate
-# hardly falls while the error grows a thousandfold. How many kernel widths are kept at most.
-_TAIL, _FINE_TAIL = 4e-8, 1e-13
+# The kernel's width, in standard deviations, above which reproduction values are few and far between.
+WIDE = 0.3
+# What is left out of infinite tails on each side: less at low rates, where more is cheap and needed, and of densities
+# whose parts may lie so far apart that the rate hardly falls while the error grows a thousandfold. How many kernel
+# widths are kept at most.
+_TAIL, _LOW_RATE_TAIL, _FINE_TAIL = 4e-8, 4e-9, 1e-13
 _MOST_WIDTHS = 2e5
 # Nodes of a cell that stand for the values of a sample in it.
 _GAUSS = 6
@@ -108,7 +111,8 @@ def _grouped(x: Array, w: Array, width: float) -> tuple[Array, Array]:
 def _ends(density: Density, width: float) -> tuple[float, float]:
     """What is kept of the support."""
     low, high = (float(end) for end in density.support)
-    tail = _TAIL if density.unimodal or density.power_law else _FINE_TAIL
+    few = width > WIDE * float(density.std) and not density.power_law
+    tail = _FINE_TAIL if not (density.unimodal or density.power_law) else _LOW_RATE_TAIL if few else _TAIL
     low, high = max(low, float(density.quantile(tail))), min(high, float(density.isf(tail)))
     mean, reach = float(density.mean), 0.5 * _MOST_WIDTHS * width
     low, high = max(low, mean - reach), min(high, mean + reach)

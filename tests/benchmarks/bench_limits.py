@@ -21,6 +21,8 @@ CURVES = {
     "laplace": qe.Laplace,
     "uniform": qe.Uniform,
     "student-t:df=5": lambda: qe.StudentT(5),
+    "student-t:df=2.5": lambda: qe.StudentT(2.5),
+    "generalized-gaussian:beta=0.5": lambda: qe.GeneralizedGaussian(0.5),
     "far mixture": lambda: qe.Mixture([qe.Gaussian(-1, 0.01), qe.Gaussian(1, 0.01)], [0.5, 0.5]),
 }
 PROCESSES = 5
@@ -35,7 +37,7 @@ def ratios() -> Iterator[tuple[str, float, float]]:
     known = qe.Gaussian()
     yield "the same, limits of the density known [ms]", _least(lambda: qe.loss_ladder(known, "int4", 0.25)), 20.0
     for name, make in CURVES.items():
-        for bits in (1, 4):
+        for bits in (0.1, 1, 4, 10):
             elapsed = _least(lambda make=make, bits=bits: qe.rate_distortion(make(), bits=bits))
             yield f"rate_distortion, {name} at {bits} bits [ms]", elapsed, 1000.0
         yield f"entropy_coded, {name} at 4 bits [ms]", _least(lambda m=make: qe.entropy_coded(m(), bits=4)), 200.0

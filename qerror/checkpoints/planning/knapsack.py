@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .exhaustion import Exhaustion
 from .hulls import Option, steps, undominated
 
 # Partial assignments that the proof looks at, at most: about a second before HiGHS is asked, some seconds after it.
-_FIRST_STATES, _STATES = 500_000, 800_000
+_FIRST_STATES, _STATES = 200_000, 400_000
 # Seconds for HiGHS. What it has found by then is used; a proof does not need it to have finished.
 _SECONDS = 3.0
 
@@ -72,13 +71,14 @@ def assign(classes: Sequence[Sequence[Option]], limit: int) -> Assignment:
     problem = _Problem(classes, limit)
     if problem.limit < 0:
         raise InfeasibleError(problem.least)
-    best, proven = problem.settled(problem.greedy(), _FIRST_STATES)
-    if not proven:
-        best, proven = problem.settled(min(best, problem.by_milp(best), key=problem.cost), _STATES)
+    best, lower = problem.settled(problem.greedy(), _FIRST_STATES)
+    if lower is not None:
+        best, lower = problem.settled(min(best, problem.by_milp(best), key=problem.cost), _STATES)
+    proven = lower is None
     chosen = tuple(names[option] for names, option in zip(problem.names, best, strict=True))
     total = [options[index] for options, index in zip(classes, chosen, strict=True)]
     cost = sum(cost for _, cost in total)
-    bound = Fraction(cost) if proven else problem.base + Fraction(problem.floor, problem.slope.denominator)
+    bound = Fraction(cost) if lower is None else min(Fraction(cost), problem.base + lower)
     return Assignment(chosen, sum(use for use, _ in total), cost, bound, proven)
 
 
@@ -179,15 +179,15 @@ class _Problem:
             chosen[group] = i
         return chosen
 
-    def settled(self, best: list[int], states: int) -> tuple[list[int], bool]:
-        """The best assignment of all, and whether that is shown: all that could be better are gone through."""
-        room = self.room(best)
-        if room < 0:
-            return best, True
-        found, complete = _Exhaustion(self, room).run(states)
-        # Where not all were gone through, what was found may still be better.
-        better = found is not None and self.cost(found) < self.cost(best)
-        return (found if better and found is not None else best), complete
+    def settled(self, best: list[int], states: int) -> tuple[list[int], Fraction | None]:
+        """The best assignment of all; where it is not shown that it is, also what any other costs at least."""
+        if self.room(best) < 0:
+            return best, None
+        search = Exhaustion(self, best)
+        lower = search.run(states)
+        if lower is None:
+            return search.best, None
+        return search.best, max(Fraction(lower), Fraction(self.floor, self.slope.denominator))
 
 
 def _highs(
@@ -208,65 +208,3 @@ def _highs(
         options={"mip_rel_gap": 0.0, "time_limit": _SECONDS},
     )
     return None if found.x is None else np.asarray(found.x[:-1], np.float64)
-
-
-# Use, cost and excess of a partial assignment, and how it came about: (before, option).
-_State = tuple[int, int, int, Any]
-_USE_AND_COST = operator.itemgetter(0, 1)
-
-
-class _Exhaustion:
-    """Goes through all assignments of at most so much excess, but for those that another one is as good as."""
-
-    def __init__(self, problem: _Problem, room: int) -> None:
-        self.problem, self.room = problem, room
-        self.core = problem.core(room)
-        # Those that are costly to leave first: while there are few partial assignments.
-        self.open = sorted((g for g, own in enumerate(self.core) if len(own) > 1), key=lambda g: -self._gap(g))
-        uses = [[problem.classes[group][i][0] for i in self.core[group]] for group in self.open]
-        self.least = [sum(map(min, uses[k:])) for k in range(len(uses) + 1)]
-        self.most = [sum(map(max, uses[k:])) for k in range(len(uses) + 1)]
-
-    def _gap(self, group: int) -> int:
-        return sorted(self.problem.excess[group][i] for i in self.core[group])[1]
-
-    def run(self, most: int) -> tuple[list[int] | None, bool]:
-        """The best of them, if there is one, and whether all were gone through."""
-        alone = [(group, own[0]) for group, own in enumerate(self.core) if len(own) == 1]
-        use, cost = (sum(self.problem.classes[group][i][k] for group, i in alone) for k in (0, 1))
-        excess = sum(self.problem.excess[group][i] for group, i in alone)
-        states: list[_State] = [(use, cost, excess, None)]
-        seen = 0
-        for number, group in enumerate(self.open):
-            seen += len(states) * len(self.core[group])
-            if seen > most:
-                return None, False
-            states = self._extended(states, number, group)
-        if not states:
-            return None, True
-        chosen = [own[0] for own in self.core]
-        path = min(states, key=lambda state: state[1])[3]
-        for group in reversed(self.open):
-            path, chosen[group] = path
-        return chosen, True
-
-    def _extended(self, states: list[_State], number: int, group: int) -> list[_State]:
-        """All states with each option of one more class; those that another is as good as are dropped."""
-        limit, p, room = self.problem.limit, self.problem.slope.numerator, self.room
-        high, low = limit - self.least[number + 1], limit - self.most[number + 1]
-        new: list[_State] = []
-        for option in self.core[group]:
-            more, dearer = self.problem.classes[group][option]
-            worse = self.problem.excess[group][option]
-            most, full, left = high - more, low - more, room - worse
-            new += [
-                (use + more, cost + dearer, excess + worse, (path, option))
-                for use, cost, excess, path in states
-                if use <= most and excess <= left and (use >= full or excess + p * (full - use) <= left)
-            ]
-        new.sort(key=_USE_AND_COST)
-        kept: list[_State] = []
-        for state in new:
-            if not kept or state[1] < kept[-1][1]:
-                kept.append(state)
-        return kept

@@ -94,9 +94,13 @@ _GGUF_TYPES |= {"mxfp4": "mxfp4", "bf16": "bf16", "fp16": "f16"}
 
 
 def as_tensor_types(plan: Plan) -> list[str]:
-    r"""Options of llama-quantize: --tensor-type 'blk\.0\.attn_q\.weight=q8_0' for each planned tensor.
+    r"""Options of llama-quantize: --tensor-type '^blk\.0\.attn_q\.weight$=q8_0' for each planned tensor.
 
-    Names of models like Llama become those of a GGUF file. Q8_0 and Q4_0 store their scales as fp16.
+    What stands before "=" is a regular expression (ECMAScript, searched anywhere in the name, lower case), of several
+    that match the first or, in older versions, the last counts: so each matches one whole name. It wants a quantized
+    type for all others, no --pure, and neither --token-embedding-type nor --output-tensor-type, which go first. Names
+    of models like Llama become those of a GGUF file. Q8_0 and Q4_0 store their scales as fp16. Source:
+    tools/quantize/quantize.cpp (parse_tensor_type), src/llama-quant.cpp (llama_tensor_get_type).
 
     Raises
     ------
@@ -107,7 +111,7 @@ def as_tensor_types(plan: Plan) -> list[str]:
              for form in plan.counts() if form != KEEP}  # fmt: skip
     _check(types, "type in GGUF", "int8_g32_fp16, int4_g32_fp16, mxfp4, bf16, fp16")
     planned = [(name, each.format) for name, each in plan.tensors.items() if each.format != KEEP]
-    return [f"--tensor-type '{re.escape(gguf_name(name))}={types[form]}'" for name, form in planned]
+    return [f"--tensor-type '^{re.escape(gguf_name(name))}$={types[form]}'" for name, form in planned]
 
 
 def gguf_name(name: str) -> str:

@@ -14,6 +14,7 @@ from ...files.elements import TensorInfo
 from ...files.made_files import SKETCH, made_of
 from ...files.mapping import Checkpoint
 from ...files.model_files import find_files
+from ...files.quantized_weights import dequantized
 from ...grids.block_formats import BlockFormat, as_format
 from ..collecting import joined_tensors
 from ..fitting import select_tensors, stored_size
@@ -106,7 +107,7 @@ def measure(model: Where, asked: Asked, kept: ErrorFile, memory: float, progress
     with open_checkpoint(model) as checkpoint:
         if made_of(checkpoint) == SKETCH:
             return from_sketch(str(model), asked)
-        return from_model(checkpoint, absolute(model), asked, kept, memory, progress)
+        return from_model(dequantized(checkpoint), absolute(model), asked, kept, memory, progress)
 
 
 def is_run(model: Where) -> bool:
@@ -165,7 +166,8 @@ def from_run(path: Path, asked: Asked) -> Measured:
     names, found = {info.name for info in chosen}, []
     tasks = [Task(**each) for each in run["tasks"]]
     check_complete(folder, tasks)
-    with open_checkpoint(place) as checkpoint:
+    with open_checkpoint(place) as opened:
+        checkpoint = dequantized(opened)
         for info, part, _ in joined_tensors(folder, tasks, infos):
             if info.name not in names:
                 continue

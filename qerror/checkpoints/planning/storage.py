@@ -65,6 +65,8 @@ def _whole_bytes(bits: int) -> int:
 
 
 def _kept_bits(info: TensorInfo) -> int:
+    if info.stored_bits is not None:
+        return info.stored_bits
     try:
         return info.size * packed_bits(info.dtype)
     except KeyError:

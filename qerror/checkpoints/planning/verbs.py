@@ -11,7 +11,8 @@ from typing import Any
 from ..._check import shown
 from ...files.checkpoint import Where
 from ...files.elements import TensorInfo
-from ..recipe import Recipe, check_format
+from ..arguments import texts
+from ..recipe import Recipe, check_format, with_fused
 from .budgets import Ledger, bits_limit, infeasible
 from .choices import Choice, Keep, Sensitivity, choices, factors_of, kept_format
 from .errors import ErrorFile
@@ -65,7 +66,7 @@ def plan(
         Importance of the columns, as in `qerror.checkpoints.fit`: scales are fitted to it, and errors count by it.
     together : sequence of str
         Patterns of tensors that agree in format, and share a tensor scale: "*.{q,k,v}_proj.weight", or all experts of a
-        layer, "model.layers.*.mlp.experts.**".
+        layer, "model.layers.*.mlp.experts.**"; "fused" stands for those that runtimes fuse.
     keep : sequence of str
         GLOB=FORMAT: this format for tensors whose names match. GLOB alone: they stay as they are.
     include, exclude, one_dimensional
@@ -103,7 +104,8 @@ def plan(
         return () if found is None else (found,)
 
     where = None if weights is None else os.fspath(weights)
-    asked = Asked(formats, extra, tuple(include), tuple(exclude), one_dimensional, where, tuple(together))
+    agree = with_fused(texts("together", together))
+    asked = Asked(formats, extra, tuple(include), tuple(exclude), one_dimensional, where, agree)
     measured = measure(model, asked, ErrorFile(errors), memory, progress)
     said: dict[str, Any] = {
         "sensitivity": sensitivity if isinstance(sensitivity, int | float | str) else shown(sensitivity)

@@ -40,13 +40,14 @@ def chart(front: Sequence[Point], uniform: Sequence[Point], plan: Point | None) 
         'aria-label="Bits per value against power over error in decibels; the table below has the numbers">'
     ]
     out += _axes(x, y, 2**low, 2**high, bottom, top)
-    line = " ".join(f"{x(bits):.1f},{y(db):.1f}" for bits, db in _along(_thinned(front)))
+    corners = [(x(bits), y(db)) for bits, db in _along(_thinned(front))]
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in corners)
     out.append(f'<polyline class="front" points="{line}"/>')
     marks = [(x(p.bits_per_value), y(p.db), p.name, "uniform") for p in uniform if math.isfinite(p.db)]
     if plan is not None and math.isfinite(plan.db):
         marks.append((x(plan.bits_per_value), y(plan.db), "this plan", "plan"))
     out += [_mark(*mark) for mark in marks]
-    out += _labels(marks)
+    out += _labels(marks, corners)
     return "\n".join([*out, "</svg>"])
 
 
@@ -98,10 +99,10 @@ def _mark(x: float, y: float, name: str, kind: str) -> str:
     return f'<circle class="uniform" cx="{x:.1f}" cy="{y:.1f}" r="5">{title}</circle>'
 
 
-def _labels(marks: Sequence[tuple[float, float, str, str]]) -> list[str]:
-    """Names beside their marks, where they cover neither another name nor a mark."""
+def _labels(marks: Sequence[tuple[float, float, str, str]], line: Sequence[tuple[float, float]]) -> list[str]:
+    """Names beside their marks, where they cover neither another name nor a mark nor the line."""
     out: list[str] = []
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, *_ in marks]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, *_ in marks] + [(x - 2, y - 2, x + 2, y + 2) for x, y in line]
     for x, y, name, kind in sorted(marks, key=lambda mark: (mark[3] == "uniform", mark[1])):
         box, anchor, at = _free(x, y, _LETTER * len(name), taken)
         taken.append(box)
@@ -122,6 +123,6 @@ def _free(x: float, y: float, width: float, taken: Sequence[_Box]) -> tuple[_Box
             left = x + 11 if anchor == "start" else x - 11 - width
             box = (left, y + away - 7, left + width, y + away + 7)
             apart = all(box[2] < a or c < box[0] or box[3] < b or d < box[1] for a, b, c, d in taken)
-            if apart and box[0] > 0:
+            if apart and box[0] > _LEFT + 4:
                 return box, anchor, y + away + 4
     return (x + 11, y - 7, x + 11 + width, y + 7), "start", y + 4

@@ -45,6 +45,11 @@ class Content:
     left: Mapping[str, str]
     remark: str = ""
 
+    @property
+    def in_use(self) -> bool:
+        """Whether scales that are in use are known of any tensor."""
+        return any(each.present is not None for each in self.profiles.values())
+
     def planned_format(self, name: str) -> str | None:
         """What the plan gives a tensor."""
         if self.plan is None or name not in self.plan.tensors:
@@ -58,6 +63,11 @@ def sqnr(each: TensorErrors, form: str) -> float:
         return math.inf
     found = each.formats.get(form)
     return math.nan if found is None else decibels(found.power, found.mse)
+
+
+def in_use_db(found: Profile) -> float:
+    """SQNR of the scales in use, in dB, on the rows that were looked at; nan where there are none."""
+    return math.nan if found.present is None else decibels(found.power, found.present.mse)
 
 
 def lost_to_minmax(each: TensorErrors, form: str) -> float:
@@ -194,6 +204,7 @@ def verdict(content: Content) -> list[str]:
             f"Of {len(content.uniform)} formats {best.name} does most with its bits: {_decibels(best.db)} at "
             f"{best.bits_per_value:.4g} bits per value (6.02 dB a bit apart)."
         )
+    said += _in_use(content)
     hard = [each for each in content.tensors if content.formats and math.isfinite(sqnr(each, content.formats[0]))]
     if len(hard) > 1:
         worst = min(hard, key=lambda each: sqnr(each, content.formats[0]))
@@ -201,6 +212,26 @@ def verdict(content: Content) -> list[str]:
             f"Hardest in {content.formats[0]}: {worst.info.name}, {_decibels(sqnr(worst, content.formats[0]))}."
         )
     return [*said, *([content.remark] if content.remark else [])]
+
+
+def _in_use(content: Content) -> list[str]:
+    """What the scales in use reach, and the best ones of the formats that are drawn on the same rows."""
+    known = [(each.info.size, found) for each in content.tensors
+             if (found := content.profiles.get(each.info.name)) is not None and found.present is not None]  # fmt: skip
+    if not known:
+        return []
+    power, now, best = (
+        math.fsum(size * value(found) for size, found in known)
+        for value in (_power_of, lambda found: found.present.mse, lambda found: found.best)
+    )
+    kinds = ", ".join(dict.fromkeys(found.present.format for _, found in known if found.present))
+    drawn = ", ".join(dict.fromkeys(found.format for _, found in known))
+    words = f"The scales in use ({kinds}) reach {_decibels(decibels(power, now))} on {_count(len(known), 'tensor')}"
+    return [f"{words}; the best scales of {drawn} would reach {_decibels(decibels(power, best))}."]
+
+
+def _power_of(found: Profile) -> float:
+    return found.power
 
 
 def _weighted(plan: Plan) -> str:

@@ -15,7 +15,18 @@ from ..planning.plan import Point
 from ..rows import finite
 from .chart import chart
 from .colors import ink_on, palette, step_of
-from .content import Content, HeatMap, further_bit, heat_map, lost_to_minmax, natural, sqnr, verdict
+from .content import (
+    Content,
+    HeatMap,
+    further_bit,
+    heat_map,
+    in_use_db,
+    lost_to_minmax,
+    natural,
+    sqnr,
+    verdict,
+)
+from .present import Present
 from .profiles import CLIPS, OUTLIER, Profile
 
 _WARNING = (
@@ -23,6 +34,8 @@ _WARNING = (
     "may forgive a large error in one tensor and not a small one in another. Measure the network on its task before "
     "you ship it."
 )
+# Rows of a table that print leaves on one page.
+_SHORT = 20
 # Shades of the map: the page's own policy forbids all that comes from elsewhere.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -134,7 +147,7 @@ def _broken(name: str) -> str:
 def _table(content: Content) -> str:
     head = ["tensor", "shape", "values", "kurtosis", f"beyond {OUTLIER:g} std, %"]
     head += ["planned", "bits / value"] if content.plan else []
-    head += [*content.formats, "next bit", "proof"]
+    head += [*content.formats, *(["in use"] if content.in_use else []), "next bit", "proof"]
     words = {"tensor", "shape", "planned", "proof"}
     columns = "".join(
         f'<th scope="col" class="{"text" if name in words else "number"}">{escape(name)}</th>' for name in head
@@ -144,6 +157,7 @@ def _table(content: Content) -> str:
         "<section><h2>Tensors</h2>\n<p>A column for each format: SQNR in dB with its best scales. "
         "<b>next bit</b>: dB that a further bit per value buys, from "
         f"{'the planned format' if content.plan else 'the first format'} on. "
+        f"{'<b>in use</b>: SQNR of the scales that are there today, on the rows seen. ' if content.in_use else ''}"
         "<b>proof</b>: whether the scales of all formats are proven best.</p>\n"
         '<p class="controls js"><label>filter <input id="filter" type="search" placeholder="part of a name or format" '
         'autocomplete="off"></label> <span id="count"></span> <span class="hint">click a column to sort, a row for its '
@@ -168,6 +182,8 @@ def _row(content: Content, each: TensorErrors) -> str:
         planned = content.plan.tensors.get(name)
         cells += [_td(form or ""), _num("" if planned is None else _f(planned.bits_per_value, 4))]
     cells += [_num(_f(sqnr(each, one), 2), chosen=one == form) for one in content.formats]
+    if content.in_use:
+        cells.append(_num("" if found is None else _f(in_use_db(found), 2)))
     start = form if form in each.formats else None if content.plan else (content.formats or ("",))[0]
     cells += [_num(_f(further_bit(each, start), 2)), _td(_proof(each))]
     return f'<tr data-name="{escape(name, quote=True)}">{"".join(cells)}</tr>'
@@ -194,6 +210,7 @@ def _profiles(content: Content) -> str:
         "best common clip / largest",
         "worst row, dB",
         "rows seen",
+        *(["in use", "in use, dB", "in use / minmax scale"] if content.in_use else []),
     ]
     rows = []
     for each in sorted(content.tensors, key=lambda one: natural(one.info.name)):
@@ -204,6 +221,9 @@ def _profiles(content: Content) -> str:
         lost = _f(lost_to_minmax(each, found.format), 3)
         clip = _f(float(CLIPS[found.mse.argmin()]), 3)
         about = [f"{found.std:.4g}", f"{found.largest:.4g}", lost, clip, worst, f"{found.rows} of {found.of}"]
+        if content.in_use:
+            now = found.present
+            about += ["", "", ""] if now is None else [now.format, _f(in_use_db(found), 2), f"{now.ratio[1]:.3f}"]
         rows.append([each.info.name, found.format, *about])
     if not rows:
         return ""
@@ -222,14 +242,15 @@ def _left(content: Content) -> str:
 def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join("<tr>" + _th(row[0]) + "".join(_num(cell) for cell in row[1:]) + "</tr>" for row in rows)
+    short = " short" if len(rows) <= _SHORT else ""
     return (
-        f'<div class="wide"><table class="plain"><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<div class="wide"><table class="plain{short}"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _th(text: str) -> str:
-    return f'<th scope="row">{escape(text)}</th>'
+    return f'<th scope="row">{_broken(text)}</th>'
 
 
 def _td(text: str, sort: Any = None) -> str:
@@ -276,4 +297,13 @@ def _profile(each: Profile) -> dict[str, Any]:
         "minmax": float(f"{each.minmax:.4g}"),
         "power": float(f"{each.power:.4g}"),
         "worst": [[row, round(db, 2)] for row, db in each.worst],
+        "present": None if each.present is None else _present(each.present),
+    }
+
+
+def _present(each: Present) -> dict[str, Any]:
+    return {
+        "format": each.format,
+        "mse": float(f"{each.mse:.4g}"),
+        "ratio": [float(f"{ratio:.4g}") for ratio in each.ratio],
     }

@@ -15,6 +15,7 @@ from ...files.mapping import Checkpoint
 from ...tensors.fitting import evaluate, fit
 from ..fitting import Largest
 from ..recipe import Recipe, split_format
+from .present import Finder, Present
 
 # Values that a profile looks at, about; of larger tensors evenly spaced rows.
 SAMPLE = 1 << 19
@@ -46,6 +47,8 @@ class Profile:
     power : float
     worst : list of (int, float)
         Rows with the least SQNR, and that in dB.
+    present : Present or None
+        The scales in use, where there are such.
     """
 
     format: str
@@ -62,9 +65,12 @@ class Profile:
     minmax: float
     power: float
     worst: list[tuple[int, float]]
+    present: Present | None = None
 
 
-def profile(checkpoint: Checkpoint, info: TensorInfo, text: str, largest: Largest) -> Profile:
+def profile(
+    checkpoint: Checkpoint, info: TensorInfo, text: str, largest: Largest, present: Finder | None = None
+) -> Profile:
     """Look at some rows of a tensor."""
     chosen, x = _rows(checkpoint, info)
     recipe = Recipe((text,))
@@ -96,6 +102,7 @@ def profile(checkpoint: Checkpoint, info: TensorInfo, text: str, largest: Larges
         float(fit(x, name, rule="minmax", measure=False, **options).total.mse),
         float(np.square(exact).mean()),
         _worst(chosen, exact, away),
+        None if present is None else present(info, chosen, x),
     )
 
 

@@ -167,7 +167,7 @@ function histogram(one) {
 function clipping(one) {
   const svg = canvas("Error against clip");
   const db = (mse) => 10 * Math.log10(one.power / mse);
-  const lines = one.mse.map(db), marks = [db(one.best), db(one.minmax)].filter(Number.isFinite);
+  const lines = one.mse.map(db), marks = [db(one.best), db(one.minmax), one.present ? db(one.present.mse) : NaN].filter(Number.isFinite);
   const all = [...lines, ...marks].filter(Number.isFinite);
   const low = Math.min(...all) - 0.6, high = Math.max(...all) + 0.6;
   const x = scale(data.clips[0], data.clips[data.clips.length - 1], LEFT, WIDTH - RIGHT);
@@ -184,9 +184,22 @@ function clipping(one) {
   svg.append(element("line", { class: "best", x1: LEFT, x2: WIDTH - RIGHT, y1: y(db(one.best)), y2: y(db(one.best)) }));
   const top = lines.indexOf(Math.max(...lines));
   svg.append(element("circle", { class: "dot", cx: x(data.clips[top]), cy: y(lines[top]), r: 5 }));
+  if (one.present && Number.isFinite(db(one.present.mse))) {
+    const inside = (ratio) => x(Math.min(data.clips[data.clips.length - 1], Math.max(data.clips[0], ratio)));
+    const [low, middle, high] = one.present.ratio.map(inside), at = y(db(one.present.mse));
+    svg.append(element("line", { class: "present", x1: low, x2: high, y1: at, y2: at }));
+    svg.append(element("path", { class: "present", d: `M${middle - 6.5},${at}l6.5,-6.5l6.5,6.5l-6.5,6.5z` }));
+  }
+  // Last, so that it is seen where the scales in use are those of minmax.
   svg.append(element("circle", { class: "ring", cx: x(1), cy: y(db(one.minmax)), r: 5 }));
   titles(svg, "clip over the largest magnitude of a group", "SQNR, dB");
   return svg;
+}
+
+function inUse(one) {
+  if (!one.present) return "";
+  const db = (10 * Math.log10(one.power / one.present.mse)).toFixed(2);
+  return ` Diamond: the scales in use (${one.present.format}), ${db} dB, at their median over minmax; its line spans four fifths of the groups.`;
 }
 
 function figure(svg, caption) {
@@ -223,7 +236,7 @@ function open(row) {
     const minmax = (10 * Math.log10(one.power / one.minmax)).toFixed(2);
     pair.append(
       figure(histogram(one), "Each value over the best scale of its group. What lies beyond the last level is clipped."),
-      figure(clipping(one), `One clip for all groups, scales of any size (line; dot: best). Dashed: the best stored scale of each group, ${best} dB. Ring: minmax as stored, ${minmax} dB.`),
+      figure(clipping(one), `One clip for all groups, scales of any size (line; dot: best). Dashed: the best stored scale of each group, ${best} dB. Ring: minmax as stored, ${minmax} dB.${inUse(one)}`),
     );
     const worst = document.createElement("p");
     // A sketch knows no rows.

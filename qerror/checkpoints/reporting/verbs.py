@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..._check import plain, shown
 from ..._files import atomic_open
 from ...files.checkpoint import Where, open_checkpoint
+from ...files.mapping import Checkpoint
+from ...files.quantized_weight import QuantizedWeight
+from ...files.quantized_weights import dequantized, quantized_weights
+from ...files.scales import read_scales
 from ...files.sources import ReadError
 from ..fitting import Largest, stored_size
 from ..planning.budgets import Ledger
@@ -25,6 +30,7 @@ from ..sketch import Sketch, load_sketch
 from ..tasks import absolute, model_name
 from .content import Content
 from .page import page
+from .present import Finder, check_scales, of_quantized, of_scales
 from .profiles import Profile, profile
 from .sketch_profiles import sketch_profile
 
@@ -37,6 +43,8 @@ def report(
     formats: Sequence[str] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    against: Where | None = None,
+    scales: str | os.PathLike[str] | None = None,
     errors: str | os.PathLike[str] | None = None,
     memory: float = math.inf,
     progress: Progress | None = None,
@@ -59,6 +67,11 @@ def report(
         Without a plan: as in `qerror.checkpoints.plan`.
     include, exclude
         Without a plan: which tensors, as in `qerror.checkpoints.select_tensors`.
+    against : path-like or sequence, optional
+        What a quantized `model` was made of: the report is on these values, and marks the scales that `model` has.
+        Its formats come first where none are given.
+    scales : path-like, optional
+        NAME.scale of `qerror fit -o`, to be marked as those in use.
     errors : path-like, optional
         The file in which a plan keeps measured errors.
     memory : float
@@ -89,15 +102,32 @@ def report(
     told = plan if plan is None or isinstance(plan, Plan) else read_plan(plan)
     if told is not None and (formats is not None or include or exclude):
         raise ValueError("formats, include and exclude must be left out with a plan, which has its own")
-    names = tuple(dict.fromkeys(told.formats if told else formats or default_formats(model)))
-    asked = _asked(told, names, include, exclude)
-    # Tensors are gone through twice: for errors, and for what is drawn.
-    heard = None if progress is None else (lambda name, size, total: progress(name, size, 2 * total))
-    measured = measure(model, asked, ErrorFile(errors), memory, heard)
-    _check(told, measured)
-    profiles = _profiles(model, measured, told, names, progress)
-    front, uniform = (told.front, told.uniform) if told else _points(measured, names)
+    if against is not None and scales is not None:
+        raise ValueError("scales must be left out with against, whose model has its own")
     title = plain(model_name(absolute(model)), 60)
+    with contextlib.ExitStack() as stack:
+        quantized: Mapping[str, QuantizedWeight] = {}
+        if against is not None:
+            quantized = _quantized(stack.enter_context(open_checkpoint(model)))
+            title += f", made of {plain(model_name(absolute(against)), 60)}"
+        values = model if against is None else against
+        own = [each.format for each in quantized.values() if each.format is not None]
+        names = tuple(dict.fromkeys(told.formats if told else formats or (*own, *default_formats(values))))
+        asked = _asked(told, names, include, exclude)
+        # Tensors are gone through twice: for errors, and for what is drawn.
+        heard = None if progress is None else (lambda name, size, total: progress(name, size, 2 * total))
+        measured = measure(values, asked, ErrorFile(errors), memory, heard)
+        _check(told, measured)
+        present = of_quantized(quantized) if quantized else None
+        if scales is not None and measured.sketch:
+            raise ValueError("scales need the model, got a sketch, which does not know where values are")
+        if scales is not None:
+            given = read_scales(scales)
+            check_scales(given, names, [each.info for each in measured.tensors])
+            present = of_scales(given, names)
+        drawn = {each.info.name: _drawn(each, told, names, quantized) for each in measured.tensors}
+        profiles = _profiles(values, measured, drawn, present, progress)
+    front, uniform = (told.front, told.uniform) if told else _points(measured, names)
     columns = tuple(name for name in names if name != KEEP)
     text = page(
         Content(
@@ -141,25 +171,37 @@ def _check(told: Plan | None, measured: Measured) -> None:
         raise ValueError(f"plan must be of this model, and lacks its tensor {plain(missing, 60)}; make it again")
 
 
+def _quantized(checkpoint: Checkpoint) -> Mapping[str, QuantizedWeight]:
+    found = quantized_weights(checkpoint)
+    if not found:
+        raise ValueError(f"{shown(checkpoint.path)} has no quantized weights to hold against others; leave out against")
+    return found
+
+
 def _profiles(
-    model: Where, measured: Measured, told: Plan | None, names: tuple[str, ...], progress: Progress | None
+    model: Where,
+    measured: Measured,
+    drawn: Mapping[str, str | None],
+    present: Finder | None,
+    progress: Progress | None,
 ) -> dict[str, Profile]:
-    """Each tensor in the format that it is to have, or in the first that has scales."""
+    """Each tensor in one format."""
     if measured.sketch:
-        return _of_sketch(load_sketch(str(model)), measured, told, names)
+        return _of_sketch(load_sketch(str(model)), measured, drawn)
     found: dict[str, Profile] = {}
     total = 2 * sum(stored_size(each.info) for each in measured.tensors)
-    with open_checkpoint(model) as checkpoint:
+    with open_checkpoint(model) as opened:
+        checkpoint = dequantized(opened)
         recipe = Recipe(("nvfp4",), together=measured.together)
         largest = Largest(checkpoint, [each.info.name for each in measured.tensors], recipe)
         for each in measured.tensors:
             if progress is not None:
                 progress(each.info.name, stored_size(each.info), total)
-            form = _drawn(each, told, names)
+            form = drawn[each.info.name]
             if form is None:
                 continue
             try:
-                found[each.info.name] = profile(checkpoint, each.info, form, largest)
+                found[each.info.name] = profile(checkpoint, each.info, form, largest, present)
             except ReadError:
                 raise
             except ValueError:
@@ -168,19 +210,24 @@ def _profiles(
     return found
 
 
-def _of_sketch(sketch: Sketch, measured: Measured, told: Plan | None, names: tuple[str, ...]) -> dict[str, Profile]:
-    drawn = {each.info.name: (each, _drawn(each, told, names)) for each in measured.tensors}
+def _of_sketch(sketch: Sketch, measured: Measured, drawn: Mapping[str, str | None]) -> dict[str, Profile]:
+    formats = {each.info.name: each.formats for each in measured.tensors}
     return {
-        name: sketch_profile(sketch[name], form, each.formats[form])
-        for name, (each, form) in drawn.items()
+        name: sketch_profile(sketch[name], form, formats[name][form])
+        for name, form in drawn.items()
         if form is not None
     }
 
 
-def _drawn(each: TensorErrors, told: Plan | None, names: tuple[str, ...]) -> str | None:
-    planned = told.tensors[each.info.name].format if told else None
-    wanted = [planned, *names] if planned is not None else names
-    return next((form for form in wanted if form in each.formats and form != KEEP and not is_cast(form)), None)
+def _drawn(
+    each: TensorErrors, told: Plan | None, names: tuple[str, ...], quantized: Mapping[str, QuantizedWeight]
+) -> str | None:
+    """The format that a tensor has, that it is to have, or the first that has scales."""
+    name = each.info.name
+    now = quantized[name].format if name in quantized else None
+    planned = told.tensors[name].format if told else None
+    wanted = [form for form in (now, planned, *names) if form is not None and form in each.formats]
+    return next((form for form in wanted if form != KEEP and not is_cast(form)), None)
 
 
 def _points(measured: Measured, names: tuple[str, ...]) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
