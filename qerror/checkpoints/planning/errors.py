@@ -54,8 +54,8 @@ class FormatError:
         Weighted mean square, and the sum of weights: the number of values without any.
     unproven : int
         Groups whose scale is not proven best.
-    least : float
-        What the error is at least: `mse`, but for float32 in a sketch, where that is the most that it can be.
+    at_least : float
+        What the error is at least, where `mse` is the most that it can be (float32 in a sketch); else nan.
     """
 
     mse: float
@@ -63,7 +63,12 @@ class FormatError:
     power: float
     weight: float
     unproven: int = 0
-    least: float = math.nan
+    at_least: float = math.nan
+
+    @property
+    def least(self) -> float:
+        """What the error is at least: itself, but where it is known by bounds."""
+        return self.mse if math.isnan(self.at_least) else self.at_least
 
     @property
     def bounded(self) -> bool:
@@ -253,4 +258,4 @@ def tensor_errors(info: TensorInfo, entries: Mapping[str, Mapping[str, Any]]) ->
 def _error(entry: Mapping[str, Any]) -> FormatError:
     minmax = math.nan if entry["minmax"] is None else float(entry["minmax"])
     mse, power, weight = (float(entry[key]) for key in ("mse", "power", "weight"))
-    return FormatError(mse, minmax, power, weight, int(entry["unproven"]), float(entry.get("least", mse)))
+    return FormatError(mse, minmax, power, weight, int(entry["unproven"]), float(entry.get("least", math.nan)))
