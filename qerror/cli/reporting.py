@@ -58,7 +58,9 @@ def report(
     errors: str | None,
     memory: float | None,
 ) -> int:
-    """Write a page about MODEL, or a sketch of it, that opens in any browser, without network.
+    """Write a page about MODEL that opens in any browser, without network.
+
+    MODEL may be a sketch of `qerror scan`: formats with one scale a tensor then, and no rows.
 
     The verdict first, in words; bits against error with the best mixes of formats; a map of layers and modules; a table
     of the tensors that sorts and filters; and of each tensor its values over their scales, its error against the clip,
