@@ -41,7 +41,12 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     if not target.parent.is_dir():
         raise ValueError(f"the folder of {shown(target)} does not exist; make it first")
     text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    except OSError as error:
+        # The name that was asked for, not the temporary one.
+        error.filename = str(target)
+        raise
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload]

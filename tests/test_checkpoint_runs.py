@@ -67,6 +67,13 @@ def run(*args: Any, status: int = 0) -> Result:
     return result
 
 
+@pytest.fixture(autouse=True)
+def each_in_a_file_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors of these tests are small, and would share a file."""
+    if "batch" not in request.node.name:
+        monkeypatch.setattr(folder, "_SMALL", -1)
+
+
 # -- the same bytes ----------------------------------------------------------------------------------------------------
 
 FITS: list[dict[str, Any]] = [
@@ -483,7 +490,7 @@ def test_a_worker_that_sees_another_input_says_so(tmp_path: Path) -> None:
     _, _, (task,), _ = running.prepare(job, tmp_path / "run")
     os.utime(tmp_path / "m.safetensors", (1, 1))
     with pytest.raises(ValueError, match="'w' has changed since the work was planned, or this worker has another"):
-        running.work_on(job, str(tmp_path / "run"), task)
+        running.work_on(job, str(tmp_path / "run"), folder.Batch((task,)))
 
 
 def test_what_could_not_be_fetched_is_no_answer(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,7 +537,8 @@ def test_python_goes_on_where_the_command_line_was(
 
 KILLED = """
 import os, signal, sys
-from qerror.checkpoints import running, fit
+from qerror.checkpoints import folder, running, fit
+folder._SMALL = -1
 whole, calls = running.compute, []
 def compute(*args):
     calls.append(1)
@@ -542,7 +550,8 @@ fit(sys.argv[1], "int4", axis=0, output=sys.argv[2], shard=sys.argv[3] or None, 
 """
 KILLED_WRITING = """
 import os, signal, sys
-from qerror.checkpoints import fit
+from qerror.checkpoints import folder, fit
+folder._SMALL = -1
 whole, calls = os.fsync, []
 def fsync(file):
     calls.append(1)
@@ -584,6 +593,69 @@ def test_a_killed_run_is_taken_up_where_it_was(
     assert list((tmp_path / "run" / "claims").iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many small tensors, one of them with a NaN, around a large one."""
+    rng = np.random.default_rng(3)
+    tensors = {f"e.{i:02}.w": rng.standard_t(5, (4, 32)).astype(np.float16) for i in range(24)}
+    tensors["e.07.w"][2, 5] = np.nan
+    tensors["e.11.w"] = rng.standard_normal((1100, 1024)).astype(np.float16)
+    path = tmp_path_factory.mktemp("small") / "m.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    return path
+
+
+def test_a_batch_of_small_tensors_is_one_file_and_changes_no_byte(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "grid": ["nvfp4", "int4"],
+        "rule": ["minmax", "optimal"],
+        "codes": True,
+        "exclude": "*11*",
+    }
+    qe.checkpoints.fit(small, output=tmp_path / "batch", **options)
+    qe.checkpoints.fit(small, "int4", axis=0, output=tmp_path / "large")
+    assert sorted(name.split("-")[0] for name in parts(tmp_path / "large")) == ["e.00.w", "e.11.w"]
+    (name,) = parts(tmp_path / "batch")
+    assert name.startswith("e.00.w-and-22-more-")
+    found = json.loads((tmp_path / "batch" / "report.json").read_text())
+    assert [row["tensor"] for row in found["left_out"]] == ["e.07.w"]
+    scan = qe.checkpoints.scan(small, output=tmp_path / "s.safetensors")
+    assert scan.left_out["e.07.w"] == "x must be finite, got 1 NaN of 128 values"
+    monkeypatch.setattr(folder, "_SMALL", -1)
+    qe.checkpoints.fit(small, output=tmp_path / "alone", **options)
+    assert len(parts(tmp_path / "alone")) == 23
+    assert results(tmp_path / "alone") == results(tmp_path / "batch")
+    qe.checkpoints.scan(small, output=tmp_path / "t.safetensors")
+    assert (tmp_path / "s.safetensors").read_bytes() == (tmp_path / "t.safetensors").read_bytes()
+
+
+def test_a_batch_may_hold_several_parts_of_a_tensor(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "PIECE", 64)
+    options: dict[str, Any] = {"grid": "int4", "axis": 0, "exclude": "*11*"}
+    qe.checkpoints.fit(small, output=tmp_path / "whole", **options)
+    monkeypatch.setattr(tasks, "TASK_BYTES", 64)
+    qe.checkpoints.fit(small, output=tmp_path / "rows", **options)
+    assert len(folder.Folder(tmp_path / "rows").plan()["tasks"]) == 2 * 23
+    assert len(parts(tmp_path / "rows")) == 1
+    assert results(tmp_path / "rows") == results(tmp_path / "whole")
+
+
+def test_a_batch_appears_whole_or_not_at_all(small: Path, tmp_path: Path) -> None:
+    qe.checkpoints.fit(small, "int4", axis=0, output=tmp_path / "whole")
+    # Largest first, then the others, in the midst of which the process dies.
+    code = KILLED.replace("folder._SMALL = -1\n", "").replace("== 3", "== 9")
+    assert start(code, small, tmp_path / "run", "").wait(60) == -signal.SIGKILL
+    assert [name.split("-")[0] for name in parts(tmp_path / "run")] == ["e.11.w"]
+    with pytest.raises(ValueError, match=r"has 1 of 24 parts; of 'e\.00\.w'"):
+        qe.checkpoints.collect(tmp_path / "run")
+    qe.checkpoints.fit(small, "int4", axis=0, output=tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
 def test_claims_of_this_machine_live_as_long_as_their_process(tmp_path: Path) -> None:
     held = claims.Claims(tmp_path, stale_after=60.0)
     with held.held("task") as own, held.held("task") as again:
@@ -613,8 +685,8 @@ def test_claims_of_this_machine_live_as_long_as_their_process(tmp_path: Path) ->
 
 KILLED_SCAN = """
 import os, signal, sys
-from qerror.checkpoints import running, scan, scanning
-scanning._TASK = 2048
+from qerror.checkpoints import folder, running, scan, scanning
+scanning._TASK, folder._SMALL = 2048, -1
 whole, calls = running.compute, []
 def compute(*args):
     calls.append(1)
@@ -966,7 +1038,7 @@ def test_other_types_are_refused_by_name(
 
 
 def test_shards_begin_with_their_own_and_take_what_is_left() -> None:
-    every = [tasks.Task(f"t{i}", 0, 1, size, f"f{i}") for i, size in enumerate((5, 9, 1, 7))]
+    every = folder.batches(tasks.Task(f"t{i}", 0, 1, size, f"f{i}") for i, size in enumerate((5, 9, 1, 7)))
     assert [task.size for task in Shard(1, 2).order(every)] == [9, 5, 1, 7]
     assert [task.size for task in Shard(2, 2).order(every)] == [7, 1, 5, 9]
 

@@ -394,6 +394,32 @@ def test_a_model_its_run_and_its_sketch_give_one_plan(tmp_path: Path) -> None:
         plan(tmp_path / "axis", ["e2m1"], bits=5)
 
 
+@pytest.mark.parametrize(("bits", "budget"), [(14, {"db": 20}), (20, {"bits": 6})])
+def test_plans_of_a_float32_sketch_are_bounded(tmp_path: Path, bits: int, budget: dict[str, Any]) -> None:
+    """Errors are upper bounds, and the plan's bound is below the best plan of the model itself."""
+    where, place = model(tmp_path), tmp_path / "sketch.safetensors"
+    qe.checkpoints.scan(where, bits=bits).save(place)
+    found = plan(place, **budget)
+    assert found.formats == ("int4", "nf4", "e2m1", "int8", "e4m3fn", "bf16")
+    own = plan(where, found.formats, **budget)
+    assert own.proven
+    assert not found.proven
+    best = own.total.bits if "db" in budget else own.total.error
+    assert found.bound <= best * (1 + 1e-12)
+    assert found.gap < (0.9 if bits == 14 else 1e-3)
+    if bits == 20:
+        one, two = (plan(each, ["bf16"], bits=16).tensors["b.weight"].mse for each in (where, place))
+        assert one == pytest.approx(two, rel=1e-7)
+        words = CliRunner().invoke(qerror_command, ["plan", str(place), "--bits", "6"]).stdout
+        assert "not proven (of float32 a sketch has bounds): another choice may have a smaller error, by" in words
+        assert "A sketch has one scale a tensor; int4_g128, nvfp4, int8:axis=0 need the model." in words
+
+
+def test_a_run_is_planned_in_its_own_formats(tmp_path: Path) -> None:
+    qe.checkpoints.fit(model(tmp_path), ["int8", "int4_g32"], axis=0, output=tmp_path / "run")
+    assert plan(tmp_path / "run", bits=7).formats == ("int8:axis=0", "int4_g32")
+
+
 def test_fit_takes_formats_with_their_axis(tmp_path: Path) -> None:
     """Beside formats of other layouts, in one reading, here and in a folder: as each alone."""
     where = model(tmp_path)
@@ -413,8 +439,8 @@ def test_fit_takes_formats_with_their_axis(tmp_path: Path) -> None:
 def test_what_a_sketch_and_a_run_cannot_say_is_refused(tmp_path: Path) -> None:
     where = model(tmp_path)
     qe.checkpoints.scan(where).save(tmp_path / "sketch.safetensors")
-    with pytest.raises(ValueError, match=r"is float32, of which a sketch has bounds alone"):
-        plan(tmp_path / "sketch.safetensors", ["int8"], bits=9)
+    with pytest.raises(ValueError, match=r"got int8:axis=0; name others, such as int4 nf4 e2m1 int8 e4m3fn bf16, or"):
+        plan(tmp_path / "sketch.safetensors", ["int8:axis=0"], bits=9)
     qe.checkpoints.fit(where, "int4", block_size=16, output=tmp_path / "run")
     with pytest.raises(ValueError, match="was fitted with block_size 16, which no name of a format says"):
         plan(tmp_path / "run", ["int4"], bits=9)

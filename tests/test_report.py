@@ -176,6 +176,32 @@ def test_a_profile_is_what_fit_says(tmp_path: Path) -> None:
     assert found.counts.sum() == x.size
 
 
+def test_a_report_of_a_sketch_says_what_that_of_the_model_says(tmp_path: Path) -> None:
+    """Of formats with one scale a tensor: the same table but for digits that bounds leave, without rows."""
+    where, place = model(tmp_path), tmp_path / "sketch.safetensors"
+    qe.checkpoints.scan(where).save(place)
+    tables = []
+
+    def told(source: Path, **options: Any) -> str:
+        report(source, tmp_path / "r.html", **options)
+        return (tmp_path / "r.html").read_text()
+
+    for source in (where, place):
+        text = told(source, formats=["int4", "nf4", "bf16"], include=["head*", "layers.0.q*"])
+        tables.append([row[:8] for row in Page(text).tables["tensors"]])
+        data = text.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+        drawn = json.loads(data)["profiles"]["head.weight"]
+        assert (drawn["worst"] == []) == (source == place)
+        assert sum(drawn["counts"]) == 512
+    assert tables[0] == tables[1]
+    assert "bounds within " in text
+    assert "A sketch has one scale a tensor; int4_g128, nvfp4, int8:axis=0 need the model." in text
+    assert "this plan" in told(place, plan=plan(place, ["int4", "nf4"], bits=6, include=["head*"]))
+    save_file({"head.weight.scale": np.ones(1, np.float32)}, tmp_path / "scales.safetensors")
+    with pytest.raises(ValueError, match="scales need the model, got a sketch"):
+        told(place, formats=["int4"], scales=tmp_path / "scales.safetensors")
+
+
 def test_scales_in_use_are_those_of_the_file(tmp_path: Path) -> None:
     """Of a file of scales four fifths of minmax, in one format by blocks and in one by rows."""
     where = model(tmp_path)

@@ -10,18 +10,20 @@ Both are weighted samples of few values: one bounds the error from above, the ot
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors.exact import error_sums
 from ..errors.quantization import quantization_error
 from ..grids.grid import Grid
 from ..results import Status
 from ..samples.empirical import Empirical
 from ..tensors.fitting import fit
-from .moments import Moments
+from .moments import Moments, moments_of, sorted_values
 
 BITS = 20
 # Values that are looked at together.
@@ -88,6 +90,21 @@ class Bins:
         near, far = low.view(np.float32).astype(np.float64), (low | width).view(np.float32).astype(np.float64)
         return near, far
 
+    @functools.cached_property
+    def known(self) -> bool:
+        """Whether no bin has two different values: then it is known how often each is there (floats of 16 bits are)."""
+        # r^2 adds up to (sum r)^2 / count only where all r are one.
+        each = self.first // self.counts
+        return bool((each * self.counts == self.first).all() and (each * self.first == self.second).all())
+
+    def values(self, *, folded: bool = False) -> tuple[NDArray[np.float32], Floats]:
+        """The mean of each bin as float32, ascending, and how often it is there; `folded`: of magnitudes.
+
+        They are the values themselves where all are `known`.
+        """
+        values = self.means()[0].astype(np.float32)
+        return sorted_values(values, self.counts, folded=folded)
+
     def means(self) -> tuple[Floats, Floats]:
         """The mean of each bin and its share of all values."""
         near, far = self._ends
@@ -110,10 +127,18 @@ class Bins:
         squares = base**2 * self.counts + 2 * base * ulp * self.first + ulp**2 * self.second
         return float(np.sort(squares).sum()) / self.size
 
+    @property
+    def mean(self) -> float:
+        """Of all values, from the exact sums."""
+        values, mass = self.means()
+        return float((values * mass).sum())
+
     def moments(self) -> Moments:
         """Moments of the values, those beyond the second from the bins' means (1e-10 of them at 18 bits)."""
+        if self.known:
+            return moments_of(*self.values())
         values, mass = self.means()
-        mean = float((values * mass).sum())
+        mean = self.mean
         away = values - mean
         sums = (np.einsum("i,i->", mass * away, away**2), np.einsum("i,i->", mass * away**2, away**2))
         return Moments(float(self.size), mean, self.size * self.power(mean), *(self.size * float(s) for s in sums))
@@ -123,18 +148,50 @@ class Bins:
 
         lower <= min MSE, and MSE(scale) <= upper.
         """
-        power = self.power(shift)
-        (above, excess), (below, spread) = self._bounds()
-        slack = _ROUNDING * power
+        slack = _ROUNDING * self.power(shift)
         if scale is not None:
-            # A negative scale turns the grid around.
-            grid, scale = (Grid(-grid.levels[::-1]), -scale) if scale < 0 else (grid, scale)
-            upper, lower = (float(quantization_error(s, grid, scale, shift).mse) for s in (above, below))
-            return Bracket(scale, max(0.0, lower - spread - slack), upper + excess + slack, Status.GIVEN)
+            lower, upper = self.errors(grid, np.array([scale]), shift)
+            return Bracket(scale, float(lower[0]), float(upper[0]), Status.GIVEN)
+        (above, excess), (below, spread) = self._bounds()
         found, bound = (_best(sample, grid, shift) for sample in (above, below))
-        upper = found[1] + excess + slack
+        most = found[1] + excess + slack
         proven = found[2] == bound[2] == Status.EXACT
-        return Bracket(found[0], max(0.0, bound[1] - spread - slack), upper, Status.EXACT if proven else Status.SCANNED)
+        return Bracket(found[0], max(0.0, bound[1] - spread - slack), most, Status.EXACT if proven else Status.SCANNED)
+
+    def errors(self, grid: Grid, scales: Floats, shift: float = 0.0) -> tuple[Floats, Floats]:
+        """Lower and upper bounds of the error at each of some scales of one sign."""
+        if scales[0] < 0:
+            # A negative scale turns the grid around.
+            grid, scales = Grid(-grid.levels[::-1]), -scales
+        slack = _ROUNDING * self.power(shift)
+        (above, excess), (below, spread) = self._bounds()
+        upper, lower = (np.asarray(quantization_error(each, grid, scales, shift).mse) for each in (above, below))
+        return np.maximum(0.0, lower - spread - slack), upper + excess + slack
+
+    def at_most(self, grid: Grid, shift: float, low: float, high: float) -> float:
+        """The most that the error can be at a scale from `low` to `high`.
+
+        At the means MSE = A - s k(s) with a convex k, k' = -E[l^2]: the tangent at `low` bounds it up to `high`.
+        """
+        most = float(self.errors(grid, np.array([low]), shift)[1][0])
+        if high == low:
+            return most
+        (above, excess), _ = self._bounds()
+        sums = error_sums(above, grid, np.array([low]), np.array([shift]))
+        power, mse = float(above.std) ** 2 + (float(above.mean) - shift) ** 2, float(sums.mse[0])
+        k = (power - mse) / low
+        square = (float(sums.by_scale[0]) + k) / low
+        end = power - high * k + square * high * (high - low)
+        return max(most, end + excess + 2 * _ROUNDING * power)
+
+    def distances(self, shift: float) -> tuple[Floats, Floats]:
+        """Of each bin the least and the most that |x - shift| of its values can be."""
+        near, far = (np.clip(end, self.least, self.greatest) - shift for end in self._ends)
+        if self.known:
+            near = far = self.means()[0] - shift
+        across = near * far < 0
+        sizes = np.abs([near, far])
+        return np.where(across, 0.0, sizes.min(axis=0)), sizes.max(axis=0)
 
     def _bounds(self) -> tuple[tuple[Empirical, float], tuple[Empirical, float]]:
         """The samples of means and of ends, and by how much their powers are below and above the true one."""

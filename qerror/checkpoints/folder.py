@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import os
+import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from .._check import plain, shown
 from .._files import atomic_open
 from .._version import __version__
+from ..files.elements import StoredTensor
 from ..files.headers import parse_json
 from ..files.mapping import Checkpoint
 from ..files.safetensors import read_safetensors
@@ -33,6 +37,10 @@ PLAN = "plan.json"
 _KEYS = {"model", "asked", "left_out", "no_tensors", "failed", "tensors", "tasks"}
 # Seconds after which half a file is nobody's: unlike claims they show no life, and shards of scales take long.
 _HALF_STALE = 86400.0
+# Tasks of so many bytes share a file, up to so many bytes and so many of them.
+_SMALL, _BATCH, _MOST = 1 << 20, 1 << 23, 512
+# Files of answers that are open at a time: small tensors lie between large ones.
+_OPEN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +52,68 @@ class Task:
     end: int
     size: int
     file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Tasks whose answers go to one file: tensors of kilobytes do not cost a file, a claim and a sync each."""
+
+    tasks: tuple[Task, ...]
+
+    @property
+    def file(self) -> str:
+        """The name of their file."""
+        return self.tasks[0].file
+
+    @functools.cached_property
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(task.size for task in self.tasks)
+
+
+def batches(tasks: Iterable[Task]) -> list[Batch]:
+    """Tasks by their files, in their order."""
+    of: dict[str, list[Task]] = {}
+    for task in tasks:
+        of.setdefault(task.file, []).append(task)
+    return [Batch(tuple(mine)) for mine in of.values()]
+
+
+def in_batches(tasks: Iterable[Task]) -> list[Task]:
+    """The same tasks; small ones share files.
+
+    Examples
+    --------
+    >>> one, two, large = Task("a", 0, 1, 9, "a.x"), Task("b", 0, 1, 9, "b.x"), Task("c", 0, 1, 1 << 30, "c.x")
+    >>> [len(each.tasks) for each in batches(in_batches([one, large, two]))]
+    [2, 1]
+    """
+    out, held, size = list(tasks), [], 0  # type: list[Task], list[int], int
+    for at, task in enumerate(out):
+        if task.size > _SMALL:
+            continue
+        if held and (size + task.size > _BATCH or len(held) == _MOST):
+            _share(out, held)
+            held, size = [], 0
+        held.append(at)
+        size += task.size
+    _share(out, held)
+    return out
+
+
+def _share(tasks: list[Task], held: Sequence[int]) -> None:
+    file = batch_file([tasks[at].file for at in held])
+    for at in held:
+        tasks[at] = dataclasses.replace(tasks[at], file=file)
+
+
+def batch_file(files: Sequence[str]) -> str:
+    """The name of the file that takes the answers for these; of one file its own."""
+    if len(files) < 2:
+        return "".join(files)
+    first = re.sub(r"-\d+-\d+-[0-9a-f]+\.safetensors$", "", files[0])
+    mark = hashlib.sha256("/".join(files).encode()).hexdigest()[:16]
+    return f"{first}-and-{len(files) - 1}-more-{mark}.safetensors"
 
 
 class Folder:
@@ -59,6 +129,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], stale_after: float = 60.0) -> None:
         self.path = Path(path)
         self.parts, self.claims = self.path / "parts", Claims(self.path / "claims", stale_after)
+        self._open: dict[str, dict[tuple[str, int], tuple[Mapping[str, Any], Checkpoint]]] = {}
 
     def prepare(self, model: Any, asked: Mapping[str, Any], tasks: Sequence[Task], about: Mapping[str, Any]) -> None:
         """Make the folder and write the plan; one that is there must be of the same work.
@@ -103,13 +174,13 @@ class Folder:
             ) from None
         return found
 
-    def done(self, task: Task) -> bool:
-        """Whether the answer is there."""
-        return (self.parts / task.file).exists()
+    def done(self, batch: Batch) -> bool:
+        """Whether the answers are there."""
+        return (self.parts / batch.file).exists()
 
-    def claimed(self, task: Task) -> contextlib.AbstractContextManager[bool]:
-        """Claim a task while the block lasts; False where another worker is at it."""
-        return self.claims.held(task.file.removesuffix(".safetensors"))
+    def claimed(self, batch: Batch) -> contextlib.AbstractContextManager[bool]:
+        """Claim tasks while the block lasts; False where another worker is at them."""
+        return self.claims.held(batch.file.removesuffix(".safetensors"))
 
     def clear(self) -> None:
         """Remove what killed workers left behind: claims, and halves of files, which nobody sees."""
@@ -119,22 +190,44 @@ class Folder:
                     half.unlink()
         self.claims.clear()
 
-    def write(self, task: Task, tables: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write the answer of a task."""
-        about = {"tensor": task.name, "begin": task.begin, "end": task.end, **tables}
-        with open_scales(self.parts / task.file, {"qerror_part": json.dumps(about)}) as sink:
-            for name, array in arrays.items():
-                sink.add(name, array)
+    def write(self, batch: Batch, answers: Sequence[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]) -> None:
+        """Write the answers of tasks, all of them at once."""
+        about = [
+            {"tensor": task.name, "begin": task.begin, "end": task.end, **tables}
+            for task, (tables, _) in zip(batch.tasks, answers, strict=True)
+        ]
+        with open_scales(self.parts / batch.file, {"qerror_parts": json.dumps(about)}) as sink:
+            for number, (_, arrays) in enumerate(answers):
+                for name, array in arrays.items():
+                    sink.add(f"{number}/{name}", array)
 
     def read(self, task: Task, decode: Callable[[Mapping[str, Any], Checkpoint], T]) -> T:
         """What `decode` makes of what `write` wrote; its arrays are read when it asks for them."""
         file = self.parts / task.file
         try:
-            tensors, metadata = read_safetensors(LocalFile(file))
-            return decode(parse_json(metadata["qerror_part"]), Checkpoint(file, tensors))
+            return decode(*self._parts(task.file)[task.name, task.begin])
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError, zlib.error) as error:
             reason = plain(str(error), 60)
             raise ValueError(f"{shown(file)} is damaged ({reason}); delete it and run the same command again") from None
+
+    def _parts(self, name: str) -> dict[tuple[str, int], tuple[Mapping[str, Any], Checkpoint]]:
+        """What a file has, by tensor and where the task begins; the last files stay open."""
+        if name not in self._open:
+            tensors, metadata = read_safetensors(LocalFile(self.parts / name))
+            arrays: dict[str, dict[str, StoredTensor]] = {}
+            for key, stored in tensors.items():
+                number, _, own = key.partition("/")
+                arrays.setdefault(number, {})[own] = stored
+            found = {}
+            for place, about in enumerate(parse_json(metadata["qerror_parts"])):
+                found[about["tensor"], about["begin"]] = (
+                    about,
+                    Checkpoint(self.parts / name, arrays.get(str(place), {})),
+                )
+            while len(self._open) >= _OPEN:
+                self._open.pop(next(iter(self._open)))
+            self._open[name] = found
+        return self._open[name]
 
 
 def _difference(one: Any, two: Any, name: str = "") -> str:

@@ -83,3 +83,25 @@ def _two(one: Moments, two: Moments) -> Moments:
     fourth = one.fourth + two.fourth + cross * apart**2 * (a * a - a * b + b * b)
     fourth += 6 * apart**2 * (a * a * two.second + b * b * one.second) + 4 * apart * (a * two.third - b * one.third)
     return Moments(count, mean, second, third, fourth)
+
+
+def sorted_values(
+    values: NDArray[np.float32], counts: NDArray[np.int64], *, folded: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Values ascending, and how often each is there; `folded`: of magnitudes.
+
+    0 and -0 stay apart, as a sample of the values has them: sums come out in the same order, to the same bits.
+
+    Examples
+    --------
+    >>> x, n = np.array([0, 2, -0.0, -2], np.float32), np.array([5, 1, 3, 7])
+    >>> sorted_values(x, n, folded=False)
+    (array([-2.,  0., -0.,  2.], dtype=float32), array([7., 5., 3., 1.]))
+    >>> sorted_values(x, n, folded=True)
+    (array([0., 2.], dtype=float32), array([8., 8.]))
+    """
+    if not folded:
+        order = np.argsort(values, kind="stable")
+        return values[order], counts[order].astype(np.float64)
+    distinct, place = np.unique(np.abs(values), return_inverse=True)
+    return distinct, np.bincount(place, counts.astype(np.float64), distinct.size).astype(np.float64)

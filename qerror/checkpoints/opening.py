@@ -6,11 +6,9 @@ from pathlib import Path
 
 from .._check import shown
 from ..files.checkpoint import open_checkpoint
+from ..files.made_files import SCALES, SKETCH, made_of
 from ..files.mapping import Checkpoint
 from .folder import PLAN, Folder
-
-# Ends of the names that `qerror fit` writes.
-_RESULTS = (".scale", ".shift", ".zero_point", ".tensor_scale", ".codes")
 
 
 def open_model(model: str | tuple[str, ...]) -> Checkpoint:
@@ -31,12 +29,14 @@ def open_model(model: str | tuple[str, ...]) -> Checkpoint:
             "fit and scan take the model"
         )
     checkpoint = open_checkpoint(model)
-    said, place = checkpoint.metadata, shown(checkpoint.path, 60)
-    if "qerror_sketch" in said:
-        raise ValueError(f"{place} is a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
-    if said.get("made_by", "").startswith("qerror") and all(name.endswith(_RESULTS) for name in checkpoint):
+    made, place = made_of(checkpoint), shown(checkpoint.path, 60)
+    if made == SKETCH:
+        verb = "holds" if Path(checkpoint.path).is_dir() else "is"
+        raise ValueError(f"{place} {verb} a sketch, not a model; `qerror ask SKETCH --grid ...` answers from it")
+    if made == SCALES:
+        source = shown(checkpoint.metadata.get("source", "a model"), 60)
         raise ValueError(
-            f"{place} holds scales that `qerror fit` made of {shown(said.get('source', 'a model'), 60)}, no weights; "
+            f"{place} holds scales that `qerror fit` made of {source}, no weights; "
             "name the model, and --scales FILE compares with them"
         )
     return checkpoint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,13 @@ from numpy.typing import NDArray
 from .._threads import thread_map
 from ..files.elements import TensorInfo, packed_bits, values_of_codes
 from ..files.mapping import Checkpoint
-from .moments import Moments, moments_of
+from .moments import Moments, moments_of, sorted_values
 
 _NARROW = ("F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0")
 # Elements that one thread counts at a time.
 _STEP = 1 << 22
+# Up to so many elements sorting takes less than a table of 65 536 counts.
+_SORTED = 1 << 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Patterns:
         return int(self.counts.sum())
 
     def values(self, *, folded: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Distinct values, ascending, and how often each is there; `folded`: of their magnitudes.
+        """The values, ascending (0 and -0 apart), and how often each is there; `folded`: of their magnitudes.
 
         Raises
         ------
@@ -56,11 +57,7 @@ class Patterns:
             inf = int(self.counts[bad].sum()) - nan
             found = " and ".join(text for text, n in ((f"{nan} NaN", nan), (f"{inf} infinite", inf)) if n)
             raise ValueError(f"x must be finite, got {found} of {total} values")
-        values = np.abs(values) if folded else values
-        # Both zeros are one value.
-        distinct, place = np.unique(values, return_inverse=True)
-        times: NDArray[Any] = np.bincount(place, self.counts.astype(np.float64), distinct.size)
-        return distinct, times
+        return sorted_values(values, self.counts, folded=folded)
 
     def moments(self) -> Moments:
         """Moments of all values."""
@@ -83,6 +80,9 @@ def countable(dtype: str) -> bool:
 
 def patterns_of(dtype: str, bits: NDArray[np.integer]) -> Patterns:
     """Count the bit patterns of some elements."""
+    if bits.size <= _SORTED:
+        found, times = np.unique(bits, return_counts=True)
+        return Patterns(dtype, found.astype(np.uint16), times)
     total = np.bincount(bits, minlength=1 << packed_bits(dtype))
     codes = np.flatnonzero(total)
     return Patterns(dtype, codes.astype(np.uint16), total[codes])
@@ -96,6 +96,11 @@ def count_patterns(
 ) -> Patterns:
     """Count the bit patterns of a tensor, or of its elements from one to another."""
     bits, (begin, end) = packed_bits(info.dtype), part or (0, info.size)
+    if end - begin <= _SORTED:
+        found = patterns_of(info.dtype, checkpoint.part_bits(info.name, begin, end))
+        if progress:
+            progress((end - begin) * bits // 8)
+        return found
 
     def work(start: int) -> NDArray[np.int64]:
         last = min(start + _STEP, end)

@@ -21,7 +21,7 @@ from ..tensors.fitting import evaluate, fit
 from .counting import count_bins, exact_best
 from .moments import Moments, joined, moments_of
 from .parts import FormatPart, Part, joined_parts
-from .pattern_fits import SORTED, UNUSUAL, from_patterns, stored_scales, unusual_groups
+from .pattern_fits import UNUSUAL, from_patterns, stored_scales, unusual_groups
 from .patterns import count_patterns, countable, patterns_of
 from .recipe import PIECE, Cut, Recipe, cut, piece_options, piece_weights, split_format
 from .weights import ElementWeights
@@ -127,8 +127,7 @@ class Fitting:
     def _counted(self, info: TensorInfo, how: Cut) -> bool:
         """Whether the formats with one scale for all values are answered from counts of bit patterns."""
         alone = all(self.recipe.groups(grid, info.shape).whole for grid in how.whole)
-        needs_all = self.recipe.pooled or self.given is not None
-        return alone and countable(info.dtype) and info.size > SORTED and not needs_all
+        return alone and countable(info.dtype) and self.given is None
 
     def _piece(self, info: TensorInfo, how: Cut, rows: tuple[int, int], weights: Weighting) -> Part:
         begin, end = (row * how.row_size for row in rows)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from .._check import listed, shown
 from ..files.mapping import Checkpoint
 from ..files.scales import check_apart
-from .folder import Folder, Task
+from .folder import Batch, Folder, Task, batches
 from .malloc import keep_freed_memory
 from .part_files import Tables
 
@@ -54,12 +54,12 @@ class Shard:
             raise ValueError(f"shard must be i/n with 1 <= i <= n, as in 1/8, got {shown(text)}")
         return cls(index, count)
 
-    def order(self, tasks: Sequence[Task]) -> list[Task]:
+    def order(self, work: Sequence[Batch]) -> list[Batch]:
         """Largest first: the own ones, then those of the others, their last ones first."""
-        ranked = sorted(tasks, key=lambda task: -task.size)
+        ranked = sorted(work, key=lambda batch: -batch.size)
         own = ranked[self.index - 1 :: self.count]
-        mine = set(own)
-        return own + [task for task in reversed(ranked) if task not in mine]
+        mine = {batch.file for batch in own}
+        return own + [batch for batch in reversed(ranked) if batch.file not in mine]
 
 
 class Job(Protocol):
@@ -93,8 +93,8 @@ class Work(Protocol):
     def about(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """What the plan says beside the tasks."""
 
-    def knows(self, task: Task) -> bool:
-        """Whether this process sees the input, the plan and the version that a task was made for."""
+    def knows(self, batch: Batch) -> bool:
+        """Whether this process sees the input, the plan and the version that tasks were made for."""
 
     def answer(self, folder: Folder, task: Task, heard: Callable[[int], None] | None = None) -> Tables:
         """What is written down for a task; `heard` is told of bytes."""
@@ -141,11 +141,12 @@ def run(
     folder, work, tasks, _ = prepare(job, path, apart)
     total = sum(task.size for task in tasks)
     heard = (lambda name, size: progress(name, size, total)) if progress else None
-    order = (shard or Shard()).order(tasks)
-    left = [task for task in order if not folder.done(task)]
-    for task in order:
-        if heard and folder.done(task):
-            heard(task.name, task.size)
+    order = (shard or Shard()).order(batches(tasks))
+    left = [batch for batch in order if not folder.done(batch)]
+    todo = {batch.file for batch in left}
+    for batch in order:
+        if batch.file not in todo:
+            _hear(heard, batch)
     if executor is None:
         _here(folder, work, left, heard)
     else:
@@ -154,36 +155,43 @@ def run(
     return folder
 
 
-def _here(folder: Folder, work: Work, left: list[Task], heard: Callable[[str, int], None] | None) -> None:
-    """One task after the other in this process; those that others claim are looked after in the end."""
+def _hear(heard: Callable[[str, int], None] | None, batch: Batch) -> None:
+    for task in batch.tasks if heard else ():
+        heard(task.name, task.size)  # type: ignore[misc]
+
+
+def _here(folder: Folder, work: Work, left: list[Batch], heard: Callable[[str, int], None] | None) -> None:
+    """One after the other in this process; those that others claim are looked after in the end."""
     while left:
-        busy = [task for task in left if not _one(folder, work, task, heard)]
+        busy = [batch for batch in left if not _one(folder, work, batch, heard)]
         if busy == left:
             time.sleep(_PATIENCE)
         left = busy
 
 
-def _one(folder: Folder, work: Work, task: Task, heard: Callable[[str, int], None] | None = None) -> bool:
-    """Do a task unless it is done; False where another worker is at it."""
-    with contextlib.nullcontext(True) if folder.done(task) else folder.claimed(task) as own:
+def _one(folder: Folder, work: Work, batch: Batch, heard: Callable[[str, int], None] | None = None) -> bool:
+    """Do tasks unless they are done; False where another worker is at them."""
+    with contextlib.nullcontext(True) if folder.done(batch) else folder.claimed(batch) as own:
         if not own:
             return False
-        if not folder.done(task):
-            _check_known(work, task)
-            answer = compute(work, folder, task, heard and functools.partial(heard, task.name))
+        if not folder.done(batch):
+            _check_known(work, batch)
+            answers = [
+                compute(work, folder, task, heard and functools.partial(heard, task.name)) for task in batch.tasks
+            ]
             # Once more: what was read while the file was replaced is of neither.
-            _check_known(work, task)
-            folder.write(task, *answer)
-        elif heard:
-            heard(task.name, task.size)
+            _check_known(work, batch)
+            folder.write(batch, answers)
+        else:
+            _hear(heard, batch)
     return True
 
 
-def _check_known(work: Work, task: Task) -> None:
-    if not work.knows(task):
+def _check_known(work: Work, batch: Batch) -> None:
+    if not work.knows(batch):
         raise ValueError(
-            f"{shown(task.name, 60)} has changed since the work was planned, or this worker has another version of "
-            "qerror; run the same command again"
+            f"{shown(batch.tasks[0].name, 60)} has changed since the work was planned, or this worker has another "
+            "version of qerror; run the same command again"
         )
 
 
@@ -192,23 +200,23 @@ def compute(work: Work, folder: Folder, task: Task, heard: Callable[[int], None]
     return work.answer(folder, task, heard)
 
 
-def work_on(job: Job, path: str, task: Task) -> bool:
-    """Do one task in a worker of an executor; False where another is at it."""
+def work_on(job: Job, path: str, batch: Batch) -> bool:
+    """Do some tasks in a worker of an executor; False where another is at them."""
     keep_freed_memory()
-    return _one(Folder(path, job.stale_after), _work_of(job, task), task)
+    return _one(Folder(path, job.stale_after), _work_of(job, batch), batch)
 
 
 _held: dict[str, tuple[Work, list[str]]] = {}
 
 
-def _work_of(job: Job, task: Task) -> Work:
+def _work_of(job: Job, batch: Batch) -> Work:
     """The open checkpoint, once a process: workers get one task after the other of the same job.
 
     Workers outlive a job. Where the files have changed since, what is known of them (where tensors begin) is worthless.
     """
     key = repr(job)
     work, stamps = _held.get(key, (None, []))
-    if work is None or stamps != _stamps(work) or not work.knows(task):
+    if work is None or stamps != _stamps(work) or not work.knows(batch):
         work = job.open()
         _held.clear()
         _held[key] = work, _stamps(work)
@@ -220,43 +228,43 @@ def _stamps(work: Work) -> list[str]:
 
 
 def _by_executor(
-    executor: Executor, job: Job, folder: Folder, left: list[Task], heard: Callable[[str, int], None] | None
+    executor: Executor, job: Job, folder: Folder, left: list[Batch], heard: Callable[[str, int], None] | None
 ) -> None:
     """Hand tasks out, a few ahead of the workers; those whose worker died are handed out again."""
-    where, tries = str(folder.path.resolve()), dict.fromkeys(left, 0)
-    running: dict[Future[bool], Task] = {}
+    where, tries = str(folder.path.resolve()), {batch.file: 0 for batch in left}
+    running: dict[Future[bool], Batch] = {}
     while left or running:
         while left and len(running) < _AHEAD:
-            task = left.pop(0)
-            tries[task] += 1
-            running[executor.submit(work_on, job, where, task)] = task
+            batch = left.pop(0)
+            tries[batch.file] += 1
+            running[executor.submit(work_on, job, where, batch)] = batch
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         busy = 0
         for future in finished:
-            task = running.pop(future)
+            batch = running.pop(future)
             try:
                 done = future.result()
                 # Where another one is at it nothing has been tried.
-                tries[task] -= not done
+                tries[batch.file] -= not done
                 busy += not done
             except (ValueError, MemoryError):
                 raise
             except Exception:
                 # A worker that died, or could not write; what is there all the same counts as done.
-                done = folder.done(task)
-                if not done and tries[task] >= _TRIES:
+                done = folder.done(batch)
+                if not done and tries[batch.file] >= _TRIES:
                     raise
             if not done:
-                left.append(task)
-            elif heard:
-                heard(task.name, task.size)
+                left.append(batch)
+            else:
+                _hear(heard, batch)
         if busy == len(finished):
             time.sleep(_PATIENCE)
 
 
 def missing(folder: Folder, tasks: Sequence[Task]) -> list[Task]:
     """Tasks without an answer."""
-    return [task for task in tasks if not folder.done(task)]
+    return [task for batch in batches(tasks) if not folder.done(batch) for task in batch.tasks]
 
 
 def check_complete(folder: Folder, tasks: Sequence[Task]) -> None:

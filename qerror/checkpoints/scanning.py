@@ -21,7 +21,7 @@ from .arguments import check_executor, path_of, seconds_of, texts
 from .bins import BITS, Bins
 from .counting import count_bins
 from .fitting import select_tensors, stored_size
-from .folder import Folder, Task
+from .folder import Batch, Folder, Task, batch_file, in_batches
 from .opening import open_model
 from .part_files import Tables
 from .patterns import Patterns, count_patterns, countable
@@ -88,7 +88,7 @@ class ScanWork:
                 end = min(begin + _TASK, info.size)
                 size = stored_size(info) * (end - begin) // info.size
                 tasks.append(Task(info.name, begin, end, size, self._file(info, begin, end)))
-        return tasks, {}
+        return in_batches(tasks), {}
 
     def _file(self, info: TensorInfo, begin: int, end: int) -> str:
         asked = {"scan": self.job.asked()["scan"]}
@@ -99,9 +99,10 @@ class ScanWork:
         """What the plan says beside the tasks."""
         return what_is_chosen(self.checkpoint, self.selected, failed)
 
-    def knows(self, task: Task) -> bool:
-        """Whether this process sees the input, the plan and the version that a task was made for."""
-        return self._file(self.checkpoint.info(task.name), task.begin, task.end) == task.file
+    def knows(self, batch: Batch) -> bool:
+        """Whether this process sees the input, the plan and the version that tasks were made for."""
+        files = [self._file(self.checkpoint.info(task.name), task.begin, task.end) for task in batch.tasks]
+        return batch_file(files) == batch.file
 
     def count(self, task: Task, heard: Callable[[int], None] | None = None) -> Content | str:
         """What a part of a tensor holds, or why that cannot be said."""

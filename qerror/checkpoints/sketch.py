@@ -19,10 +19,11 @@ from ..files.elements import TensorInfo
 from ..files.headers import parse_json
 from ..files.scales import open_scales
 from ..grids.block_formats import BlockFormat, as_format
+from ..grids.grid import Grid
 from ..results import Status
 from ..samples.empirical import Empirical
-from ..tensors.fitting import fit
 from .arguments import format_names, texts
+from .bin_rules import RuleBound, rule_bound
 from .bins import Bins
 from .fitting import TensorFit, select_tensors, tensor_fits
 from .moments import Moments
@@ -33,13 +34,17 @@ from .recipe import Recipe
 from .sketch_tables import described, packed, unpacked
 
 _VERSION = 1
-# Rules that read the ends of the values alone.
-_FROM_ENDS = ("minmax", "ocp", "signed_absmax")
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSketch:
-    """What a tensor holds: how often each bit pattern is there, or float32 values by their leading bits."""
+    """What a tensor holds: how often each bit pattern is there, or float32 values by their leading bits.
+
+    Attributes
+    ----------
+    info : TensorInfo
+    content : Patterns or Bins
+    """
 
     info: TensorInfo
     content: Patterns | Bins
@@ -47,7 +52,7 @@ class TensorSketch:
     @property
     def exact(self) -> bool:
         """Whether all that is asked is answered as from the values."""
-        return isinstance(self.content, Patterns)
+        return isinstance(self.content, Patterns) or self.content.known
 
     def moments(self) -> Moments:
         """Number, mean and central moments of the values."""
@@ -117,14 +122,16 @@ class Sketch(Mapping[str, TensorSketch]):
     ) -> list[TensorFit]:
         """One scale for each tensor in each format, without the data.
 
-        Of 16-bit and 8-bit tensors the same as `fit`, to the bit for rule "optimal" and within roundings for others.
-        Of float32 tensors rule "optimal" and those that read the ends of the values alone (minmax, ocp, signed_absmax):
-        `mse` is an upper bound of the error at the scale, `optimum` a lower bound of the least one.
+        Of 16-bit and 8-bit tensors, and of float32 tensors of few different values (`TensorSketch.exact`), the same as
+        `qerror.checkpoints.fit`, to the bit. Of other float32 tensors `mse` is an upper bound of the error at the
+        rule's scale, `optimum` a lower bound of the least one; `scales` are the ends and the middle of where the scale
+        of the first rule lies. Rules iterative, entropy, clipping_weighted and best_of, family=auto and shift "optimal"
+        need the values: such tensors say so in `failed`.
 
         Raises
         ------
         ValueError
-            For block formats, whose blocks a sketch does not know, and for other rules on float32 tensors.
+            For block formats, whose blocks a sketch does not know.
         """
         grids, rules = format_names(grid), texts("rule", rule)
         for each in grids:
@@ -168,36 +175,31 @@ class Sketch(Mapping[str, TensorSketch]):
 
 def _answers(sketch: TensorSketch, recipe: Recipe, shift: float | str) -> list[TensorFit]:
     content, info = sketch.content, sketch.info
-    if isinstance(content, Patterns):
+    if isinstance(content, Patterns) or content.known:
         formats = {grid: from_patterns(content, grid, recipe) for grid in recipe.grids}
         return tensor_fits(info, Part(info.name, 0, 1, content.moments(), formats))
-    unknown = [rule for rule in recipe.rules if rule not in ("optimal", *_FROM_ENDS)]
-    if unknown or isinstance(shift, str):
-        what = f"rule {', '.join(unknown)} reads" if unknown else f"shift {shift} needs"
-        known = f"optimal, {', '.join(_FROM_ENDS)} at a given shift"
-        raise ValueError(f"{what} the values: of float32 a sketch bounds {known}; `qerror fit` reads the model itself")
-    return [_bracketed(info, content, recipe, grid, float(shift)) for grid in recipe.grids]
+    if shift == "optimal":
+        raise ValueError(
+            "shift optimal needs the values, of which a sketch of float32 has bounds; `qerror fit` does it"
+        )
+    at = content.mean if isinstance(shift, str) else float(shift)
+    return [_bracketed(info, content, recipe, grid, at) for grid in recipe.grids]
 
 
 def _bracketed(info: TensorInfo, bins: Bins, recipe: Recipe, name: str, shift: float) -> TensorFit:
     """Bounds for one format: of the error at each rule's scale from above, of the least error from below."""
-    best, ends = bins.bracket(_grid(name), shift), np.array([bins.least, bins.greatest])
-    mse, scales = {"optimal": best.upper}, {"optimal": best.scale}
-    for rule in recipe.rules:
-        if rule != "optimal":
-            scales[rule] = float(fit(ends, name, rule=rule, shift=shift, measure=False).scale)
-            mse[rule] = bins.bracket(_grid(name), shift, scales[rule]).upper
-    unusual: dict[str, dict[Status, int]] = {}
-    if best.status != Status.EXACT:
-        unusual["optimal"] = {best.status: 1}
-    wanted = {rule: mse[rule] for rule in recipe.rules}
-    scale = scales[recipe.rules[0]]
-    kurtosis = bins.moments().kurtosis
-    return TensorFit(info, "", "", kurtosis, (scale,) * 3, 1, bins.power(), wanted, best.lower, unusual, name)
-
-
-def _grid(name: str) -> Any:
-    return as_format(name)
+    grid = as_format(name)
+    assert isinstance(grid, Grid)
+    best = bins.bracket(grid, shift)
+    found = {"optimal": RuleBound(best.scale, best.scale, best.upper, best.status)}
+    found |= {rule: rule_bound(bins, grid, rule, shift) for rule in recipe.rules if rule != "optimal"}
+    wanted = {rule: found[rule] for rule in recipe.rules}
+    usual = (Status.EXACT, Status.RULE)
+    unusual = {rule: {each.status: 1} for rule, each in wanted.items() if each.status not in usual}
+    first = wanted[recipe.rules[0]]
+    scales = first.low, 0.5 * (first.low + first.high), first.high
+    mse = {rule: each.mse for rule, each in wanted.items()}
+    return TensorFit(info, "", "", bins.moments().kurtosis, scales, 1, bins.power(), mse, best.lower, unusual, name)
 
 
 def load_sketch(path: str | os.PathLike[str]) -> Sketch:

@@ -24,7 +24,7 @@ from ..files.mapping import Checkpoint
 from ..files.quantized_weights import dequantized
 from ..files.sources import ReadError, is_url
 from .fitting import Largest, select_tensors, stored_size
-from .folder import Folder, Task
+from .folder import Batch, Folder, Task, batch_file, in_batches
 from .opening import open_model
 from .part_files import Tables, as_tables
 from .pieces import DEFAULT_MEMORY, LEAST_MEMORY, Fitting
@@ -33,8 +33,10 @@ from .weights import Weights
 
 # Bytes of a tensor that one task reads, about: some seconds of work, so that little is lost with a worker.
 TASK_BYTES = 64 << 20
+# Bytes of a tensor that are read again sooner than a file is written of their largest magnitude.
+_READ_AGAIN = 1 << 22
 # Of what changes the content of a part without changing what was asked.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Work:
                 mark = self.fingerprint(info, begin, end, stamps)
                 file = part_name(info.name, begin, end, mark)
                 tasks.append(Task(info.name, begin, end, per_row * (end - begin), file))
-        return tasks, failed
+        return in_batches(tasks), failed
 
     @property
     def _task_bytes(self) -> int:
@@ -147,10 +149,14 @@ class Work:
         members = self.largest.members(name) if self._scaled else (name,)
         return [self.checkpoint.stamp(each) for each in members]
 
-    def knows(self, task: Task) -> bool:
-        """Whether this process sees the input, the plan and the version that a task was made for."""
-        mark = self.fingerprint(self.checkpoint.info(task.name), task.begin, task.end, self._stamps(task.name))
-        return part_name(task.name, task.begin, task.end, mark) == task.file
+    def knows(self, batch: Batch) -> bool:
+        """Whether this process sees the input, the plan and the version that tasks were made for."""
+
+        def file(task: Task) -> str:
+            mark = self.fingerprint(self.checkpoint.info(task.name), task.begin, task.end, self._stamps(task.name))
+            return part_name(task.name, task.begin, task.end, mark)
+
+        return batch_file([file(task) for task in batch.tasks]) == batch.file
 
     def answer(self, folder: Folder, task: Task, heard: Callable[[int], None] | None = None) -> Tables:
         """The answer of a task, or why there is none."""
@@ -201,6 +207,8 @@ class SharedLargest(Largest):
         self._folder, self._mark = folder, mark
 
     def _find(self, name: str) -> float:
+        if stored_size(self._checkpoint.info(name)) <= _READ_AGAIN:
+            return super()._find(name)
         file = self._folder.parts / f"{self._mark(name)}.largest.json"
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             return float(parse_json(file.read_bytes())["largest"])

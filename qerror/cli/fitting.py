@@ -18,11 +18,12 @@ from ..checkpoints.engines import some_executor
 from ..checkpoints.fitting import QUANTIZED, TensorFit, fit_tensors, stored_size
 from ..checkpoints.folder import Folder
 from ..checkpoints.pieces import DEFAULT_MEMORY
-from ..checkpoints.recipe import FUSED, Recipe, with_fused
+from ..checkpoints.recipe import FUSED, Recipe, split_format, with_fused
 from ..checkpoints.running import Shard, run
 from ..checkpoints.tasks import Job, Work, absolute, model_name, open_work
 from ..files.checkpoint import open_checkpoint
 from ..files.scales import check_apart, check_output, open_scales, read_scales
+from ..grids.block_formats import as_format
 from ..grids.scale_formats import SCALE_FORMATS, scale_name
 from ..rules import RULES
 from ..rules.block_rules import NAMES
@@ -147,6 +148,7 @@ def fit(
     of ORIGINAL are, and compared with what MODEL stores: "stored" are its codes and scales, "nearest" the same scales
     with each value rounded to the nearest level. --grid may then be left out: each weight in the format that it has.
     """
+    _check_models(model)
     options, several = {key: value for key, value in layout.items() if value is not None}, with_fused(together)
     if against is not None:
         _check_against(shard=shard, engine=engine, scales=scales)
@@ -170,6 +172,14 @@ def fit(
     with some_executor(engine) as executor, byte_progress() as progress:
         run(job, folder, shard=Shard.parse(shard), executor=executor, progress=progress)
     return _collect(folder, as_json) if shard is None else _all_there(folder, shard, as_json)
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    """A format behind --grid's own counts as a model: say so, rather than that there is no such file."""
+    for text in models:
+        with contextlib.suppress(ValueError):
+            if not Path(text).exists() and as_format(split_format(text)[0]):
+                raise click.UsageError(f"{plain(text)} is a format, no MODEL; each has its own option: --grid {text}")
 
 
 def _all_there(folder: Path, shard: str, as_json: bool) -> int:

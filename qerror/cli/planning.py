@@ -15,6 +15,8 @@ from ..checkpoints.fitting import QUANTIZED
 from ..checkpoints.planning import DEFAULT_FORMATS, KEEP, Plan, PlannedTensor
 from ..checkpoints.planning import plan as make_plan
 from ..checkpoints.planning.outputs import OUTPUTS, as_csv
+from ..checkpoints.planning.sketch_errors import FORMATS as SKETCH_FORMATS
+from ..checkpoints.planning.sketch_errors import LEFT_OUT
 from ..checkpoints.planning.sources import is_run
 from ..checkpoints.recipe import FUSED
 from ..checkpoints.rows import finite
@@ -59,7 +61,7 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     *("--format", "--formats", "formats"),
     kind=FORMATS,
     metavar="FORMAT...",
-    help=f"What to choose from.  [default: {' '.join(DEFAULT_FORMATS)}]",
+    help=f"What to choose from.  [default: {' '.join(DEFAULT_FORMATS)}; of a sketch {' '.join(SKETCH_FORMATS)}]",
 )
 @click.option("--bits", metavar="B", callback=_exact, help="Bits per planned value, scales and all.")
 @click.option("--size", metavar="SIZE", callback=parse_memory, help="Of all tensors: 20GB.")
@@ -122,7 +124,7 @@ def plan(
     with byte_progress() as progress:
         found = make_plan(
             place,
-            formats or DEFAULT_FORMATS,
+            formats or None,
             size=None if size is None else int(size),
             errors=errors if files is None else files,
             memory=memory or math.inf,
@@ -137,7 +139,8 @@ def plan(
     else:
         show(found)
         if output is not None:
-            click.echo(f"plan written to {plain(output)}, measured errors to {plain(str(files))}")
+            measured = f", measured errors to {plain(str(files))}" if files is not None and files.is_file() else ""
+            click.echo(f"plan written to {plain(output)}{measured}")
     return 1 if any(each.why == QUANTIZED for each in found.tensors.values()) else 0
 
 
@@ -185,6 +188,8 @@ def show(found: Plan) -> None:
     said.sort(key=lambda row: (row["bits"], row["grid"]))
     print_table("all tensors in one format, and this plan", said, ["grid", "bits", "power_db"])
     click.echo(_verdict(found))
+    if found.options.get("source") == "sketch":
+        say(LEFT_OUT)
     say_dequantized(each.dtype for each in planned.values())
     tables = [plain(name) for name, each in planned.items() if each.format != KEEP and _is_table(name)]
     if tables:
@@ -229,4 +234,5 @@ def _proof(found: Plan) -> str:
     what = "fewer bits" if found.budget["kind"] == "db" else "a smaller error"
     if found.proven:
         return f"proven optimal (gap 0): no choice of these formats within the budget has {what}"
-    return f"not proven: another choice may have {what}, by {100 * found.gap:.2g} % at most (gap {found.gap:.2g})"
+    why = " (of float32 a sketch has bounds)" if found.options.get("source") == "sketch" else ""
+    return f"not proven{why}: another choice may have {what}, by {100 * found.gap:.2g} % at most (gap {found.gap:.2g})"

@@ -8,6 +8,7 @@ import click
 
 from .._check import plain, shown
 from ..checkpoints.planning import DEFAULT_FORMATS
+from ..checkpoints.planning.sketch_errors import FORMATS as SKETCH_FORMATS
 from ..checkpoints.reporting import report as write_report
 from ..files.model_files import find_files
 from ..files.scales import check_apart
@@ -33,7 +34,7 @@ from .words import FORMATS, several
     *("--format", "--formats", "formats"),
     kind=FORMATS,
     metavar="FORMAT...",
-    help=f"Without a plan.  [default: {' '.join(DEFAULT_FORMATS)}]",
+    help=f"Without a plan.  [default: {' '.join(DEFAULT_FORMATS)}; of a sketch {' '.join(SKETCH_FORMATS)}]",
 )
 @click.option("--include", metavar="GLOB...", multiple=True, help="Without a plan: only tensors whose names match.")
 @click.option("--exclude", metavar="GLOB...", multiple=True, help="Without a plan: no tensors whose names match.")
@@ -59,6 +60,8 @@ def report(
     memory: float | None,
 ) -> int:
     """Write a page about MODEL that opens in any browser, without network.
+
+    MODEL may be a sketch of `qerror scan`: formats with one scale a tensor then, and no rows.
 
     The verdict first, in words; bits against error with the best mixes of formats; a map of layers and modules; a table
     of the tensors that sorts and filters; and of each tensor its values over their scales, its error against the clip,

@@ -60,6 +60,17 @@ class Counted(Protocol):
         """Different values, ascending; how often each is there; the least and the greatest of all."""
 
 
+class ValueCounts(NamedTuple):
+    """Values, ascending, and how often each is there."""
+
+    values: Array
+    counts: Array
+
+    def counted(self) -> tuple[Array, Array, tuple[float, float]]:
+        """As `fit_density` takes them."""
+        return self.values, self.counts, (float(self.values[0]), float(self.values[-1]))
+
+
 def fit_density(x: ArrayLike | Counted, family: str = "auto") -> Density:
     """The density of a family that makes the data most likely.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .._check import shown
 from .elements import TensorInfo
 from .gguf import read_gguf
+from .made_files import made_of
 from .mapping import Checkpoint
 from .model_files import Model, find_files
 from .npy import MAGIC, read_npy, read_npz
@@ -69,11 +70,24 @@ def open_checkpoint(path: Where) -> Checkpoint:
         for file in model.files:
             parts.append(_open_one(file))
         _check_index(model, parts)
-        return Checkpoint.joined(model.path, parts)
+        return _joined(model, parts)
     except BaseException:
         for part in parts:
             part.close()
         raise
+
+
+def _joined(model: Model, parts: Sequence[Checkpoint]) -> Checkpoint:
+    """All as one, without sketches and scales that lie beside the weights."""
+    made = [made_of(part) for part in parts]
+    weights = [part for part, what in zip(parts, made, strict=True) if not what]
+    if not weights or len(weights) == len(parts):
+        return Checkpoint.joined(model.path, parts)
+    beside = {Path(file.name).name: f"{what} by qerror" for file, what in zip(model.files, made, strict=True) if what}
+    for part, what in zip(parts, made, strict=True):
+        if what:
+            part.close()
+    return Checkpoint.joined(model.path, weights, beside)
 
 
 def _check_index(model: Model, parts: Sequence[Checkpoint]) -> None:

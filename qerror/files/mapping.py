@@ -129,8 +129,8 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         return "" if file is None else f"{PurePosixPath(file.name).name}-{file.stamp}"
 
     @classmethod
-    def joined(cls, path: Path | str, parts: Sequence[Self]) -> Self:
-        """The tensors of several files as those of one.
+    def joined(cls, path: Path | str, parts: Sequence[Self], beside: Mapping[str, str] | None = None) -> Self:
+        """The tensors of several files as those of one; `beside` names what is there and none of it, with the reason.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
             If two files have tensors of the same name.
         """
         tensors: dict[str, StoredTensor] = {}
-        skipped: dict[str, str] = {}
+        skipped: dict[str, str] = dict(beside or {})
         metadata: dict[str, str] = {}
         for part in parts:
             assert part._stored is not None

@@ -19,8 +19,8 @@ from ..grids.grid import Grid
 from ..results import Status
 from .base import RuleResult, as_number, bounds, either, fixed_shift, is_word, rms, settled_result
 
-# The line search of today's calibrators: minmax times these.
-_SHRINK = np.linspace(1.0, 0.2, 81)
+SHRINK = np.linspace(1.0, 0.2, 81)
+"""The line search of today's calibrators: minmax times these."""
 # Scales of few rows that are tried together.
 _AT_ONCE = 256
 # Powers of two that an E8M0 scale can be, on either side of 1.
@@ -137,9 +137,9 @@ def shrink_search(density: Density, grid: Grid | str, *, shift: Any = 0.0, inclu
     levels, whole = as_grid(grid), minmax(density, grid, shift=shift, include_zero=include_zero)
     members, scale, z, shape = flatten(density, whole.scale, whole.shift)
     moves = is_word(shift, "optimal")
-    tried = scale[:, None] * _SHRINK, z[:, None] * (_SHRINK if moves else np.ones(_SHRINK.size))
+    tried = scale[:, None] * SHRINK, z[:, None] * (SHRINK if moves else np.ones(SHRINK.size))
     mse = mse_of_rows(members, levels, *tried)
-    best = _SHRINK[(_mse(members, levels, *tried) if mse is None else mse).argmin(axis=1)]
+    best = SHRINK[(_mse(members, levels, *tried) if mse is None else mse).argmin(axis=1)]
     # Where nothing depends on the scale, what stands for all is left alone.
     best = np.where(np.ravel(whole.status) == Status.RULE, best, 1.0)
     shifts = (z * best if moves else z).reshape(shape)[()]

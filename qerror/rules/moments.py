@@ -10,7 +10,7 @@ from scipy.special import lambertw, ndtr
 
 from .._check import as_int, check_choice
 from ..densities.base import Density
-from ..densities.estimation import fit_density
+from ..densities.estimation import ValueCounts, fit_density
 from ..densities.named import density as as_density
 from ..densities.parametric import Gaussian
 from ..errors.exact import Model, flatten
@@ -86,7 +86,13 @@ def pooled_family(density: Density) -> Density:
     used = (masses > 0) & (std > 0)
     if not used.any():
         return Gaussian()
-    return fit_density(((points - mean) / np.where(std > 0, std, 1.0))[used])
+    standard = ((points - mean) / np.where(std > 0, std, 1.0))[used]
+    count = np.asarray(getattr(density, "count", points.shape[-1]))
+    share = np.broadcast_to(masses * count[..., None], points.shape)[used]
+    if (share == share[0]).all():
+        return fit_density(standard)
+    order = np.argsort(standard, kind="stable")
+    return fit_density(ValueCounts(standard[order], share[order]))
 
 
 def aciq(density: Density, grid: Grid | str, *, shift: Any = 0.0, family: str = "gaussian") -> RuleResult:

@@ -34,9 +34,10 @@ class Ledger:
     values: int
 
     @classmethod
-    def of(cls, choices: Sequence[Choice], values: int) -> Ledger:
-        """Add up the members of each class."""
-        numbers = [cost for each in choices for costs in each.costs for cost in costs]
+    def of(cls, choices: Sequence[Choice], values: int, *, least: bool = False) -> Ledger:
+        """Add up the members of each class; `least`: what they cost at least."""
+        table = [each.least if least else each.costs for each in choices]
+        numbers = [cost for every in table for costs in every for cost in costs]
         numbers += [power for each in choices for power in each.power]
         # Every float is an integer over a power of two.
         shift = max((number.as_integer_ratio()[1].bit_length() - 1 for number in numbers), default=0)
@@ -45,7 +46,8 @@ class Ledger:
             return sum(n << (shift - d.bit_length() + 1) for n, d in (x.as_integer_ratio() for x in floats))
 
         classes = [
-            [(bits, whole(costs)) for bits, costs in zip(each.bits, each.costs, strict=True)] for each in choices
+            [(bits, whole(costs)) for bits, costs in zip(each.bits, every, strict=True)]
+            for each, every in zip(choices, table, strict=True)
         ]
         return cls(classes, sum(whole(each.power) for each in choices), shift, values)
 

@@ -53,13 +53,15 @@ def kept_format(name: str, keep: Sequence[Keep]) -> str | None:
 class Choice:
     """One class: tensors that have one format together, what each format stores in bits, and what it costs.
 
-    `power` is what all values would cost as errors: costs are seen against it in decibels.
+    `least` is what it costs at least, where errors are known by bounds. `power` is what all values would cost as
+    errors: costs are seen against it in decibels.
     """
 
     names: tuple[str, ...]
     formats: tuple[str, ...]
     bits: tuple[int, ...]
     costs: tuple[tuple[float, ...], ...]
+    least: tuple[tuple[float, ...], ...]
     power: tuple[float, ...]
 
 
@@ -107,13 +109,16 @@ def _allowed(
 
 def _choice(members: Sequence[TensorErrors], allowed: Sequence[str], factors: Mapping[str, float]) -> Choice:
     bits = tuple(sum(stored_bits(each.info, form) for each in members) for form in allowed)
-    costs = tuple(tuple(factors[each.info.name] * _mse(each, form) for each in members) for form in allowed)
+    costs, least = (
+        tuple(tuple(factors[each.info.name] * _error(each, form, which) for each in members) for form in allowed)
+        for which in ("mse", "least")
+    )
     power = tuple(factors[each.info.name] * _power(each) for each in members)
-    return Choice(tuple(each.info.name for each in members), tuple(allowed), bits, costs, power)
+    return Choice(tuple(each.info.name for each in members), tuple(allowed), bits, costs, least, power)
 
 
-def _mse(each: TensorErrors, form: str) -> float:
-    return 0.0 if form == KEEP else each.formats[form].mse
+def _error(each: TensorErrors, form: str, which: str) -> float:
+    return 0.0 if form == KEEP else float(getattr(each.formats[form], which))
 
 
 def _power(each: TensorErrors) -> float:

@@ -54,6 +54,8 @@ class FormatError:
         Weighted mean square, and the sum of weights: the number of values without any.
     unproven : int
         Groups whose scale is not proven best.
+    at_least : float
+        What the error is at least, where `mse` is the most that it can be (float32 in a sketch); else nan.
     """
 
     mse: float
@@ -61,6 +63,17 @@ class FormatError:
     power: float
     weight: float
     unproven: int = 0
+    at_least: float = math.nan
+
+    @property
+    def least(self) -> float:
+        """What the error is at least: itself, but where it is known by bounds."""
+        return self.mse if math.isnan(self.at_least) else self.at_least
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the error is known by bounds alone."""
+        return self.least < self.mse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +257,5 @@ def tensor_errors(info: TensorInfo, entries: Mapping[str, Mapping[str, Any]]) ->
 
 def _error(entry: Mapping[str, Any]) -> FormatError:
     minmax = math.nan if entry["minmax"] is None else float(entry["minmax"])
-    return FormatError(
-        float(entry["mse"]), minmax, float(entry["power"]), float(entry["weight"]), int(entry["unproven"])
-    )
+    mse, power, weight = (float(entry[key]) for key in ("mse", "power", "weight"))
+    return FormatError(mse, minmax, power, weight, int(entry["unproven"]), float(entry.get("least", math.nan)))

@@ -8,29 +8,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..._check import listed, shown
-from ...casting.cast import fake_quantize
 from ...files.checkpoint import Where, open_checkpoint
 from ...files.elements import TensorInfo
+from ...files.made_files import SKETCH, made_of
 from ...files.mapping import Checkpoint
+from ...files.model_files import find_files
 from ...files.quantized_weights import dequantized
 from ...grids.block_formats import BlockFormat, as_format
 from ..collecting import joined_tensors
 from ..fitting import select_tensors, stored_size
 from ..folder import Folder, Task
-from ..patterns import Patterns
 from ..recipe import split_format
 from ..running import check_complete
-from ..sketch import Sketch, TensorSketch, load_sketch
+from ..sketch import load_sketch
 from ..tasks import absolute
 from ..weights import Weights
 from .errors import ErrorFile, Measuring, TensorErrors, cast_error, entry_of, tensor_errors
 from .plan import KEEP
+from .sketch_errors import FORMATS, sketch_error
 from .storage import is_cast
 
 Progress = Callable[[str, int, int], None]
+DEFAULT_FORMATS = ("int4_g128", "nvfp4", "mxfp4", "int8:axis=0", "e4m3fn:axis=0", "bf16")
+
+
+def default_formats(model: Where) -> tuple[str, ...]:
+    """The formats to choose from where none are named: of a run of `qerror fit` its own, of a sketch with one scale."""
+    if is_run(model):
+        recipe = Folder(str(model)).plan()["asked"]["recipe"]
+        return tuple(_with_axis(grid, recipe["options"].get("axis")) for grid in recipe["grids"])
+    return FORMATS if is_sketch(model) else DEFAULT_FORMATS
+
+
+def is_sketch(model: Where) -> bool:
+    """Whether this is what `qerror scan` wrote."""
+    if not find_files(model).single:
+        return False
+    with open_checkpoint(model) as checkpoint:
+        return made_of(checkpoint) == SKETCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +88,8 @@ class Measured:
         The reason, for these and for what is no tensor of real numbers.
     together : tuple of str
         Patterns of tensors that must agree.
+    sketch : bool
+        Whether the errors are those of a sketch.
     """
 
     model: str | tuple[str, ...]
@@ -79,6 +97,7 @@ class Measured:
     others: dict[str, TensorInfo]
     why: dict[str, str]
     together: tuple[str, ...] = ()
+    sketch: bool = False
 
 
 def measure(model: Where, asked: Asked, kept: ErrorFile, memory: float, progress: Progress | None) -> Measured:
@@ -86,7 +105,7 @@ def measure(model: Where, asked: Asked, kept: ErrorFile, memory: float, progress
     if is_run(model) and isinstance(model, str | os.PathLike):
         return from_run(Path(model), asked)
     with open_checkpoint(model) as checkpoint:
-        if "qerror_sketch" in checkpoint.metadata:
+        if made_of(checkpoint) == SKETCH:
             return from_sketch(str(model), asked)
         return from_model(dequantized(checkpoint), absolute(model), asked, kept, memory, progress)
 
@@ -189,39 +208,14 @@ def _with_axis(grid: str, axis: int | None) -> str:
 
 
 def from_sketch(path: str, asked: Asked) -> Measured:
-    """Errors of formats with one scale a tensor, of 16-bit and 8-bit tensors: of others a sketch has bounds alone."""
+    """Errors of formats with one scale a tensor: exact, but for float32 bounds."""
     sketch = load_sketch(path)
     if asked.weights is not None or asked.together:
         raise ValueError("weights and together need the model, got a sketch, which does not know where values are")
     chosen, why = asked.select([each.info for each in sketch.values()])
-    bounded = next((info.name for info in chosen if not sketch[info.name].exact), None)
-    if bounded is not None:
-        raise ValueError(f"{shown(bounded, 60)} is float32, of which a sketch has bounds alone; give the model instead")
-    found = [tensor_errors(info, {text: _asked(sketch[info.name], text) for text in asked.of(info.name)})
-             for info in chosen]  # fmt: skip
+    found = [
+        tensor_errors(info, {text: sketch_error(sketch[info.name], text) for text in asked.of(info.name)})
+        for info in chosen
+    ]
     others = {name: sketch[name].info for name in why}
-    return Measured(path, found, others, {**why, **sketch.left_out})
-
-
-def _asked(sketch: TensorSketch, text: str) -> dict[str, Any]:
-    """One tensor in one format."""
-    name, axis = split_format(text)
-    if axis is not None or isinstance(as_format(name), BlockFormat):
-        raise ValueError(f"formats must have one scale for a tensor with a sketch, got {text}; give the model instead")
-    if is_cast(text):
-        return _cast(sketch, text)
-    alone = Sketch("", {sketch.info.name: sketch}, {})
-    answer, *_ = alone.ask(text)
-    if answer.failed:
-        return {"failed": answer.failed}
-    minmax = alone.ask(text, rule="minmax")[0].mse["minmax"]
-    found = {"mse": answer.mse["optimal"], "minmax": minmax, "power": answer.power, "weight": float(sketch.info.size)}
-    return found | {"unproven": 0, "kurtosis": answer.kurtosis}
-
-
-def _cast(sketch: TensorSketch, text: str) -> dict[str, Any]:
-    assert isinstance(sketch.content, Patterns)
-    values, counts = (column.astype(np.float64) for column in sketch.content.values())
-    away, size = fake_quantize(values, text) - values, float(counts.sum())
-    mse, power = (float(counts @ np.square(each)) / size for each in (away, values))
-    return {"mse": mse, "minmax": None, "power": power, "weight": size, "unproven": 0}
+    return Measured(path, found, others, {**why, **sketch.left_out}, sketch=True)

@@ -18,15 +18,13 @@ from .choices import Choice, Keep, Sensitivity, choices, factors_of, kept_format
 from .errors import ErrorFile
 from .knapsack import InfeasibleError
 from .plan import KEEP, Plan, PlannedTensor, Point
-from .sources import Asked, Measured, Progress, measure
+from .sources import Asked, Measured, Progress, default_formats, measure
 from .storage import stored_bits
-
-DEFAULT_FORMATS = ("int4_g128", "nvfp4", "mxfp4", "int8:axis=0", "e4m3fn:axis=0", "bf16")
 
 
 def plan(
     model: Where,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str] | None = None,
     *,
     bits: float | str | None = None,
     size: int | None = None,
@@ -52,9 +50,11 @@ def plan(
     ----------
     model : path-like or sequence
         A checkpoint as in `qerror.files.open_checkpoint`, a sketch of `qerror.checkpoints.scan` (formats with one scale
-        a tensor, of 16-bit and 8-bit tensors), or the folder of a run of `qerror fit` (its formats).
-    formats : sequence of str
-        Grids with their axis ("int8:axis=0"), block formats ("nvfp4"), casts ("bf16"), and "keep".
+        a tensor; of float32 it has bounds, and `bound` counts with them), or the folder of a run of `qerror fit` (its
+        formats).
+    formats : sequence of str, optional
+        Grids with their axis ("int8:axis=0"), block formats ("nvfp4"), casts ("bf16"), and "keep". None: what
+        `default_formats` says.
     bits, size, db
         Exactly one: bits per planned value, scales and all; bytes of all tensors, kept ones too; or the least
         10 log10(power / error) in dB.
@@ -91,7 +91,7 @@ def plan(
     (True, True, 'keep')
     """
     kind, value = _budget(bits, size, db)
-    formats = tuple(dict.fromkeys(formats))
+    formats = default_formats(model) if formats is None else tuple(dict.fromkeys(formats))
     if not formats:
         raise ValueError("formats must name one at least")
     for each in formats:
@@ -111,6 +111,7 @@ def plan(
         "sensitivity": sensitivity if isinstance(sensitivity, int | float | str) else shown(sensitivity)
     }
     said |= {"weights": where, "together": list(measured.together), "keep": list(keep)}
+    said |= {"source": "sketch"} if measured.sketch else {}
     said |= {"include": list(include), "exclude": list(exclude)}
     return planned(measured, formats, kind, value, sensitivity, kept, said)
 
@@ -145,6 +146,8 @@ def planned(
     if not values:
         raise ValueError("no tensor can be planned; include names those to plan")
     ledger = Ledger.of(found, values)
+    bounded = any(each.least != each.costs for each in found)
+    below = Ledger.of(found, values, least=True) if bounded else ledger
     left = {name: infos[name] for name in failed} | measured.others
     kept_bits = sum(stored_bits(info, KEEP) for info in left.values())
     if kind == "size" and any(name not in left for name in measured.why):
@@ -152,11 +155,11 @@ def planned(
     try:
         if kind == "db":
             answer, bound = ledger.within_error(float(value))
-            least = float(bound)
+            least = float(below.within_error(float(value))[1] if bounded else bound)
         else:
             limit = 8 * int(value) - kept_bits if kind == "size" else bits_limit(ledger, value)
             answer = ledger.within_bits(limit)
-            least = ledger.error(answer.bound)
+            least = below.error((below.within_bits(limit) if bounded else answer).bound)
     except InfeasibleError as error:
         raise infeasible(kind, value, ledger, kept_bits, error) from None
     tensors = _tensors(measured, found, answer.chosen, {**measured.why, **failed}, left)
@@ -168,7 +171,7 @@ def planned(
         tensors,
         ledger.point(answer.use, answer.cost),
         least,
-        answer.proven,
+        answer.proven and not bounded,
         ledger.front(),
         uniform_points(ledger, found, formats),
         said or {},

@@ -31,6 +31,8 @@ class Content:
     front, uniform : sequence of Point
     left : mapping of str to str
         Tensors that are not planned, and why.
+    remark : str
+        What a sketch does not say, in words.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Content:
     front: Sequence[Point]
     uniform: Sequence[Point]
     left: Mapping[str, str]
+    remark: str = ""
 
     @property
     def in_use(self) -> bool:
@@ -208,7 +211,7 @@ def verdict(content: Content) -> list[str]:
         said.append(
             f"Hardest in {content.formats[0]}: {worst.info.name}, {_decibels(sqnr(worst, content.formats[0]))}."
         )
-    return said
+    return [*said, *([content.remark] if content.remark else [])]
 
 
 def _in_use(content: Content) -> list[str]:

@@ -185,9 +185,18 @@ def _row(content: Content, each: TensorErrors) -> str:
     if content.in_use:
         cells.append(_num("" if found is None else _f(in_use_db(found), 2)))
     start = form if form in each.formats else None if content.plan else (content.formats or ("",))[0]
-    unproven = sum(error.unproven for error in each.formats.values())
-    cells += [_num(_f(further_bit(each, start), 2)), _td("proven" if not unproven else f"{unproven} scales not")]
+    cells += [_num(_f(further_bit(each, start), 2)), _td(_proof(each))]
     return f'<tr data-name="{escape(name, quote=True)}">{"".join(cells)}</tr>'
+
+
+def _proof(each: TensorErrors) -> str:
+    """What is known of the scales: of float32 in a sketch how far the bounds are apart, in percent of the error."""
+    bounds = [error for error in each.formats.values() if error.bounded]
+    if bounds:
+        apart = max(error.mse / error.least - 1 if error.least else math.inf for error in bounds)
+        return f"bounds within {100 * apart:.2g} %"
+    unproven = sum(error.unproven for error in each.formats.values())
+    return f"{unproven} scales not" if unproven else "proven"
 
 
 def _profiles(content: Content) -> str:

@@ -85,7 +85,7 @@ def profile(
     groups = recipe.groups(text, x.shape)
     scales = np.broadcast_to(groups.spread(np.asarray(found.scale, np.float64)), x.shape)
     levels = np.asarray(form.grid.levels)
-    edges, counts = _histogram(exact / scales, levels)
+    edges, counts = histogram(exact / scales, levels)
     std = float(exact.std())
     return Profile(
         text,
@@ -117,11 +117,13 @@ def _rows(checkpoint: Checkpoint, info: TensorInfo) -> tuple[NDArray[np.intp], N
     return chosen, np.stack(parts)
 
 
-def _histogram(scaled: NDArray[Any], levels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def histogram(
+    scaled: NDArray[Any], levels: NDArray[Any], weights: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts over the levels and a quarter beyond; what lies further counts in the outermost bins."""
     end = 1.25 * float(np.abs(levels).max())
     edges = np.linspace(-end, end, _BINS + 1)
-    counts, _ = np.histogram(np.clip(scaled, -end, end), edges)
+    counts, _ = np.histogram(np.clip(scaled, -end, end), edges, weights=weights)
     return edges, counts
 
 

@@ -239,7 +239,8 @@ function open(row) {
       figure(clipping(one), `One clip for all groups, scales of any size (line; dot: best). Dashed: the best stored scale of each group, ${best} dB. Ring: minmax as stored, ${minmax} dB.${inUse(one)}`),
     );
     const worst = document.createElement("p");
-    worst.textContent = "Worst rows: " + one.worst.map(([at, db]) => `${at} (${db.toFixed(2)} dB)`).join(", ");
+    // A sketch knows no rows.
+    if (one.worst.length) worst.textContent = "Worst rows: " + one.worst.map(([at, db]) => `${at} (${db.toFixed(2)} dB)`).join(", ");
     detail.replaceChildren(title, about, pair, worst);
   }
   row.after(drawn);

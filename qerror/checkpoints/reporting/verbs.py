@@ -21,15 +21,18 @@ from ..planning.budgets import Ledger
 from ..planning.choices import Keep, choices, factors_of, kept_format
 from ..planning.errors import ErrorFile, TensorErrors
 from ..planning.plan import KEEP, Plan, Point, read_plan
-from ..planning.sources import Asked, Measured, Progress, is_run, measure
+from ..planning.sketch_errors import LEFT_OUT
+from ..planning.sources import Asked, Measured, Progress, default_formats, is_run, measure
 from ..planning.storage import is_cast
-from ..planning.verbs import DEFAULT_FORMATS, uniform_points
+from ..planning.verbs import uniform_points
 from ..recipe import Recipe
+from ..sketch import Sketch, load_sketch
 from ..tasks import absolute, model_name
 from .content import Content
 from .page import page
 from .present import Finder, check_scales, of_quantized, of_scales
 from .profiles import Profile, profile
+from .sketch_profiles import sketch_profile
 
 
 def report(
@@ -54,7 +57,8 @@ def report(
     Parameters
     ----------
     model : path-like or sequence
-        As in `qerror.files.open_checkpoint`.
+        As in `qerror.files.open_checkpoint`, or a sketch of `qerror.checkpoints.scan`: formats with one scale a tensor,
+        no rows.
     output : path-like
         The file, ending in .html.
     plan : Plan or path-like, optional
@@ -106,15 +110,17 @@ def report(
         if against is not None:
             quantized = _quantized(stack.enter_context(open_checkpoint(model)))
             title += f", made of {plain(model_name(absolute(against)), 60)}"
+        values = model if against is None else against
         own = [each.format for each in quantized.values() if each.format is not None]
-        names = tuple(dict.fromkeys(told.formats if told else formats or (*own, *DEFAULT_FORMATS)))
+        names = tuple(dict.fromkeys(told.formats if told else formats or (*own, *default_formats(values))))
         asked = _asked(told, names, include, exclude)
         # Tensors are gone through twice: for errors, and for what is drawn.
         heard = None if progress is None else (lambda name, size, total: progress(name, size, 2 * total))
-        values = model if against is None else against
         measured = measure(values, asked, ErrorFile(errors), memory, heard)
         _check(told, measured)
         present = of_quantized(quantized) if quantized else None
+        if scales is not None and measured.sketch:
+            raise ValueError("scales need the model, got a sketch, which does not know where values are")
         if scales is not None:
             given = read_scales(scales)
             check_scales(given, names, [each.info for each in measured.tensors])
@@ -123,7 +129,19 @@ def report(
         profiles = _profiles(values, measured, drawn, present, progress)
     front, uniform = (told.front, told.uniform) if told else _points(measured, names)
     columns = tuple(name for name in names if name != KEEP)
-    text = page(Content(title, columns, measured.tensors, profiles, told, front, uniform, measured.why))
+    text = page(
+        Content(
+            title,
+            columns,
+            measured.tensors,
+            profiles,
+            told,
+            front,
+            uniform,
+            measured.why,
+            LEFT_OUT if measured.sketch else "",
+        )
+    )
     with atomic_open(Path(output), "w") as out:
         out.write(text)
 
@@ -168,6 +186,8 @@ def _profiles(
     progress: Progress | None,
 ) -> dict[str, Profile]:
     """Each tensor in one format."""
+    if measured.sketch:
+        return _of_sketch(load_sketch(str(model)), measured, drawn)
     found: dict[str, Profile] = {}
     total = 2 * sum(stored_size(each.info) for each in measured.tensors)
     with open_checkpoint(model) as opened:
@@ -188,6 +208,15 @@ def _profiles(
                 # Rows that were not measured either; the table says why.
                 continue
     return found
+
+
+def _of_sketch(sketch: Sketch, measured: Measured, drawn: Mapping[str, str | None]) -> dict[str, Profile]:
+    formats = {each.info.name: each.formats for each in measured.tensors}
+    return {
+        name: sketch_profile(sketch[name], form, formats[name][form])
+        for name, form in drawn.items()
+        if form is not None
+    }
 
 
 def _drawn(
