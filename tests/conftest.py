@@ -15,7 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Deadlines measure the machine. In CI a failure must repeat: examples are then a function of the test alone.
 settings.register_profile("qerror", deadline=None, max_examples=50)
-settings.register_profile("qerror-ci", deadline=None, max_examples=50, derandomize=True, print_blob=True)
+settings.register_profile("qerror-ci", deadline=None, max_examples=25, derandomize=True, print_blob=True)
 settings.load_profile("qerror-ci" if os.environ.get("CI") else "qerror")
 
 # States of the modules' generators before their first test.

@@ -165,14 +165,19 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     shape = np.broadcast_shapes(start.shape, z.shape)
     members, _, at, _ = flatten(density, np.ones(shape), z)
     clip = np.broadcast_to(start, shape).ravel().copy()
-    active = np.arange(clip.size)
+    active = looked_up = np.arange(clip.size)
     for _ in range(as_int("n_iter", n_iter, 1, MOST_STEPS)):
-        # Of all members, settled or not: to take some of them costs more than what is looked up in them.
+        # Of some that are settled, too: to take the others costs as much as to look up in them a few times.
+        if active.size <= looked_up.size // 2:
+            members, at = members.take(np.searchsorted(looked_up, active)), at[np.searchsorted(looked_up, active)]
+            looked_up = active
+        a = clip[looked_up]
         # Strictly beyond the clip: a value exactly at -a is inside.
-        below = members.moments(-np.inf, np.nextafter(at - clip, -np.inf), at)
-        above = members.moments(at + clip, np.inf, at)
+        below = members.moments(-np.inf, np.nextafter(at - a, -np.inf), at)
+        above = members.moments(at + a, np.inf, at)
         outside = np.minimum(below[0] + above[0], 1.0)
-        moved = ((above[1] - below[1]) / (4.0**-bits / 3 * (1.0 - outside) + outside))[active]
+        moved = (above[1] - below[1]) / (4.0**-bits / 3 * (1.0 - outside) + outside)
+        moved = moved[np.searchsorted(looked_up, active)]
         unsettled = np.abs(moved - clip[active]) > tol * clip[active]
         clip[active] = moved
         active = active[unsettled]
