@@ -418,7 +418,7 @@ def test_stacked_experts_are_refused_with_what_to_do(tmp_path: Path) -> None:
     ):
         export(source, tmp_path / "out", plan=told)
     said = run("export", source, "--format", "mxfp4", "-o", tmp_path / "out").stdout
-    assert "left out, BF16 as it was, 0.0123 MB: m.experts.down_proj" in said
+    assert "left out: 1 (BF16 as it was, 0.0123 MB); --json names them" in said
     # They can be planned, and stored as NumPy's arrays.
     (found,) = (each for each in export(source, tmp_path / "npz", plan=told, layout="npz") if len(each.info.shape) == 3)
     assert found.mse == pytest.approx(

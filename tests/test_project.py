@@ -40,7 +40,7 @@ BESIDE = {
     "_check": {"_text"},
     "_threads": {"_check"},
     "_files": {"_check"},
-    "results": {"_text"},
+    "results": {"_text", "_types"},
     "tensors": {"rules"},
     "training": {"tables", "plotting"},
     "__main__": {"cli"},

@@ -182,7 +182,7 @@ def test_float32_of_few_different_values_is_answered_exactly(tmp_path: Path) -> 
             assert fit.mse[next(iter(fit.mse))] == fit.optimum == float(own.total.mse)
     sketch.save(tmp_path / "s.safetensors")
     row = json.loads(run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--json").stdout)["rows"][2]
-    assert (row["tensor"], row["lost optimal"], row["unusual"]) == ("constant", 0, {})
+    assert (row["tensor"], row["lost_db"], row["unusual"]) == ("constant", {"optimal": 0}, {})
 
 
 def test_sketches_and_scales_beside_the_weights_are_no_weights(model: Path, tmp_path: Path) -> None:
@@ -191,10 +191,10 @@ def test_sketches_and_scales_beside_the_weights_are_no_weights(model: Path, tmp_
     (folder / "m.safetensors").write_bytes(model.read_bytes())
     run("scan", folder, "-o", folder / "s.safetensors")
     run("fit", folder, "--grid", "int4", "-o", folder / "scales.safetensors")
-    again = run("scan", folder, "-o", tmp_path / "t.safetensors").stdout
-    assert again.startswith("5 tensors, ")
-    assert "left out, a sketch by qerror: s.safetensors" in again
-    assert "left out, scales of a fit by qerror: scales.safetensors" in again
+    again = json.loads(run("scan", folder, "-o", tmp_path / "t.safetensors", "--json").stdout)
+    assert len(again["rows"]) == 5
+    reasons = {"s.safetensors": "a sketch by qerror", "scales.safetensors": "scales of a fit by qerror"}
+    assert again["left_out"] == {**reasons, "double": "element type F64"}
     assert "half" in run("fit", f"{folder}/*.safetensors", "--grid", "int4").stdout
     (folder / "m.safetensors").unlink()
     (folder / "scales.safetensors").unlink()
@@ -252,7 +252,7 @@ def test_sketches_of_many_parts_are_small(tmp_path: Path) -> None:
 def test_commands(model: Path, tmp_path: Path) -> None:
     out = run("scan", model, "-o", tmp_path / "s.safetensors").stdout
     assert out.startswith("5 tensors, ")
-    assert "left out, element type F64: double" in out
+    assert "left out: 1 (element type F64); --json names them" in out
     table = run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--grid", "e2m1", "--include", "half").stdout
     assert "format" in table.splitlines()[1]
     found = json.loads(run("ask", tmp_path / "s.safetensors", "--grid", "int4", "--json").stdout)

@@ -10,6 +10,7 @@ from typing import Any
 from ..grids.block_formats import BlockFormat, as_format
 from ..grids.scale_formats import scale_grid
 from .fitting import TensorFit, checkpoint_total
+from .recipe import split_format
 
 # Of a scale whose format is not said, and of a tensor scale: a float32.
 _FLOAT_BITS = 32
@@ -39,7 +40,7 @@ def _bits(fit: TensorFit, scale_format: str | None) -> float | None:
     """Bits that are stored a value: those of an element, and of scales their share; None where formats differ."""
     if not fit.grid:
         return None
-    form = as_format(fit.grid)
+    form = as_format(split_format(fit.grid)[0])
     if isinstance(form, BlockFormat):
         elements, stored, second = form.grid, form.scale_format, form.tensor_scale
     else:
