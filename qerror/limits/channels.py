@@ -12,7 +12,7 @@ from .._types import Array
 from ..densities.base import Density
 from .dual_bound import dual_bound
 from .reproduction import Kernel, best_masses, best_values
-from .source import WIDE, Source, distinct, source_of
+from .source import ENTROPY, WIDE, Source, distinct, source_of
 
 # Rounds of new reproduction values at most.
 _ROUNDS = 14
@@ -23,8 +23,6 @@ _MOVABLE = 400
 # What is dropped before new values come: masses of that share of the greatest among so many on either side.
 _NOTHING, _NEIGHBOURS = 1e-4, 4
 _DB = 10.0 / math.log(10.0)
-# Nats by which a differential entropy may be off.
-ENTROPY = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)

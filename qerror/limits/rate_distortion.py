@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,9 +12,9 @@ from .._check import check_positive, shown
 from ..densities.base import Density, check_density
 from ..densities.parametric import Gaussian
 from ..results import RateDistortion, Status
-from .channels import ENTROPY, Point, channel, solve
+from .channels import Point, channel, solve
 from .smooth import SmoothChannels
-from .source import WIDE, distinct
+from .source import ENTROPY, WIDE, distinct
 
 # Bracket aimed at, in dB of the distortion, while the slope is sought and in the end.
 _ROUGH, _FINE = 3e-2, 3e-5
@@ -130,18 +130,7 @@ def _of_smooth(density: Density, aim: float, *, by_bits: bool) -> tuple[float, f
     if density.has_atoms or (start := _start(density, aim, by_bits=by_bits)) > math.log(WIDE * float(density.std)):
         return None
     shannon = math.log(2) * float(density.entropy) - 0.5 * math.log(2 * math.pi * math.e) - ENTROPY
-    channels, best, side = SmoothChannels(density), math.inf, -1.0 if by_bits else 1.0
-    for log_width in (steps := _Steps(start, _MOST_STEPS)):
-        found = channels.at(math.exp(log_width))
-        if found is None:
-            return None
-        rate, mse = found
-        miss = side * _miss(rate, mse, aim, by_bits=by_bits)
-        if miss >= 0:
-            best = min(best, mse if by_bits else rate)
-            if miss <= 2 * _MET:
-                break
-        steps.tell(side * (miss - _MET))
+    best = _best_met(SmoothChannels(density).at, start, aim, by_bits=by_bits)
     low = math.exp(2 * (shannon - aim)) if by_bits else shannon - aim
     gap = 0.5 * math.log(best / low) if by_bits else best - low
     if not gap <= _FINE * math.log(10) / 20:
@@ -179,11 +168,26 @@ def _point(density: Density, aim: float, *, by_bits: bool) -> Point:
 
 def _reached(point: Point, aim: float, *, by_bits: bool) -> float:
     """The mse (or the rate, nats) of the channel with these reproduction values that just meets the aim."""
+
+    def at(width: float) -> tuple[float, float]:
+        rate, mse, _ = channel(point.source, width, point.y, point.q)
+        return rate, mse
+
+    return _best_met(at, math.log(point.width), aim, by_bits=by_bits)
+
+
+def _best_met(
+    at: Callable[[float], tuple[float, float] | None], log_width: float, aim: float, *, by_bits: bool
+) -> float:
+    """The mse (or the rate, nats) of the channel of the width that just meets the aim; infinite without a channel."""
     best = math.inf
     # One that does not meet it is of no use.
     side = -1.0 if by_bits else 1.0
-    for log_width in (steps := _Steps(math.log(point.width), _MOST_STEPS)):
-        rate, mse, _ = channel(point.source, math.exp(log_width), point.y, point.q)
+    for place in (steps := _Steps(log_width, _MOST_STEPS)):
+        found = at(math.exp(place))
+        if found is None:
+            return math.inf
+        rate, mse = found
         miss = side * _miss(rate, mse, aim, by_bits=by_bits)
         if miss >= 0:
             best = min(best, mse if by_bits else rate)

@@ -188,8 +188,7 @@ def _fewer(y: Array, q: Array, slack: Array, width: float, least: float) -> tupl
     order = np.argsort(y)
     y, q, slack = y[order], q[order], slack[order]
     gone = (q < least) & (np.diff(y, prepend=-np.inf) + np.diff(y, append=np.inf) < 4 * width)
-    gone[1:] &= ~gone[:-1] | (np.arange(1, y.size) % 2 == 0)
-    gone[:-1] &= ~gone[1:]
+    gone[1::2] = False
     y, q, slack = y[~gone], q[~gone], slack[~gone]
     start = np.flatnonzero(np.diff(y, prepend=-np.inf) > _SAME * width)
     mass = np.add.reduceat(q, start)

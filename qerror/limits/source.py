@@ -13,6 +13,8 @@ from ..densities.base import Density
 
 # Nodes that share a window of reproduction values.
 GROUP = 6
+# Nats by which a differential entropy may be off.
+ENTROPY = 1e-9
 # The kernel's width, in standard deviations, above which reproduction values are few and far between.
 WIDE = 0.3
 # What is left out of infinite tails on each side: less at low rates, where more is cheap and needed, and of densities

@@ -169,8 +169,8 @@ def octav(density: Density, grid: Grid | str, *, shift: Any = 0.0, n_iter: int =
     for _ in range(as_int("n_iter", n_iter, 1, MOST_STEPS)):
         # Of some that are settled, too: to take the others costs as much as to look up in them a few times.
         if active.size <= looked_up.size // 2:
-            members, at = members.take(np.searchsorted(looked_up, active)), at[np.searchsorted(looked_up, active)]
-            looked_up = active
+            kept = np.searchsorted(looked_up, active)
+            members, at, looked_up = members.take(kept), at[kept], active
         a = clip[looked_up]
         # Strictly beyond the clip: a value exactly at -a is inside.
         below = members.moments(-np.inf, np.nextafter(at - a, -np.inf), at)
