@@ -38,7 +38,7 @@ def of(rows: list, name: str, item: object | None = None) -> list:
 def test_registry_holds_the_constants_that_people_copy() -> None:
     text = " ".join(f"{entry.name} {entry.source}" for entry in entries())
     wanted = "Max,ACIQ Gaussian,ACIQ Laplace,QuEST,SAWB,StatQAT,OCTAV,NF4,NF3,AF4,SF4,BOF4,BOF4-S,Lloyd-Max,FP8,"
-    wanted += "Sayood,Jayant,Panter-Dite,distiller,ncnn,ai-edge,Quartet,Rule for"
+    wanted += "Sayood,Jayant,Panter-Dite,distiller,ncnn,ai-edge,Quartet,Four over six,Rule for"
     assert [name for name in wanted.split(",") if name not in text] == []
     assert len({entry.name for entry in entries()}) == len(entries())
     for entry in entries():
@@ -65,6 +65,26 @@ def test_sawb_is_that_of_the_rule(rows: list, name: str) -> None:
         grid = qe.grid(f"int{row.item}_midrise")
         scale = as_rule("sawb")(qe.density(entry.density), grid, shift=0.0).scale
         assert row.value == pytest.approx(float(scale) * grid.absmax, rel=1e-12)
+
+
+def test_the_second_of_two_scales_by_quantized_blocks(rows: list) -> None:
+    """On the same blocks the end that is found errs less than 4, which errs less than ends further away."""
+    (row,) = of(rows, "Four over six")
+    assert row.verdict is Verdict.ROUNDED
+    x = np.random.default_rng(5).standard_normal((200_000, 16))
+
+    def errors(end: float) -> np.ndarray:
+        form = qe.BlockFormat("e2m1", 16, rule="best_of", constant=(1.0, 6.0 / end))
+        return np.square(qe.fake_quantize(x, form) - x).mean(axis=1)
+
+    here, printed = errors(row.exact), errors(4.0)
+    for less, more in ((here, printed), (printed, errors(4.1)), (here, errors(3.8))):
+        apart = more - less
+        assert apart.mean() > 4 * apart.std() / math.sqrt(apart.size)
+    lost = 10 * math.log10(printed.mean() / here.mean())
+    assert lost == pytest.approx(
+        row.lost_db, abs=4 * 4.35 * (printed - here).std() / math.sqrt(here.size) / here.mean()
+    )
 
 
 def test_what_is_not_yet_checked_says_so(rows: list) -> None:

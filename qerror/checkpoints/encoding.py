@@ -212,9 +212,10 @@ class Encoder:
         )
 
     def _shifts(self, values: NDArray[Any], encoding: Encoding, options: Mapping[str, Any]) -> NDArray[Any]:
-        """Shifts of any size: of blocks on consecutive integers searched, else as the rule says."""
+        """Shifts of any size: of blocks on 16 consecutive integers searched, else as the rule says."""
         grid, size = as_grid(encoding.grid), encoding.options.get("block_size")
-        known = grid.step == 1 and self.rule == "optimal"
+        # The starts of the search are those for so many levels, and its sums are in single precision.
+        known = grid.step == 1 and len(grid) == 16 and self.rule == "optimal"
         # What is not finite is refused by the fit.
         if size is None or not known or values.shape[-1] % size or not np.isfinite(values).all():
             pair = fit(values, encoding.grid, rule=self.rule, measure=False, **{**options, "shift": "optimal"})

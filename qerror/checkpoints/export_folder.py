@@ -85,9 +85,9 @@ def alone(target: Path) -> Iterator[None]:
         if not mine:
             raise ValueError(f"another process exports into {shown(target)}; wait for it, or name another folder")
         # An interrupted export of another plan would look like a part of this one; a killed one leaves half of a file.
-        halves = [f".{name}.*.part" for name in _WRITTEN]
-        for old in (path for pattern in (*_WRITTEN, *halves) for path in target.glob(pattern)):
-            if not (target / _RECORD).exists():
+        if not (target / _RECORD).exists():
+            halves = [f".{name}.*.part" for name in _WRITTEN]
+            for old in (path for pattern in (*_WRITTEN, *halves) for path in target.glob(pattern)):
                 old.unlink(missing_ok=True)
         yield
 

@@ -33,9 +33,11 @@ from .registry import Entry
 _SCALE = 1e-10
 _ERROR = 1e-12
 _BLOCK = 1e-11
-# A minimum followed by values; a block size between two.
-_SMOOTH = 1e-7
+# A minimum followed by values, where they are known to 3e-10, too; a block size between two.
+_SMOOTH, _FLAT = 1e-7, 1e-4
 _INTERPOLATED = 1e-3
+# Constants among which the second of two is sought.
+_SECOND = (0.5, 3.0)
 
 
 class Recomputed(NamedTuple):
@@ -165,6 +167,25 @@ def _block_end(entry: Entry, at: Any, printed: str) -> Recomputed:
     return _one(at, printed, float(printed), exact, _SMOOTH if stored else _SCALE, lost)
 
 
+def _second_end(entry: Entry, at: Any, printed: str) -> Recomputed:
+    """The largest magnitude of a block over the second of two scales; over the first it is the largest level."""
+    # Loaded by those who ask: importing it takes as long as numpy.
+    from scipy.optimize import minimize_scalar
+
+    form, density = block_format(at), as_density(entry.density)
+
+    def mse(constant: float) -> float:
+        pair = form.replace(rule="best_of", constant=(1.0, constant))
+        return float(quantization_error(density, pair).mse)
+
+    tried, highest = np.geomspace(*_SECOND, 13), form.grid.absmax
+    best = int(np.argmin([mse(each) for each in tried]))
+    around = (tried[best - 1], tried[best + 1])
+    least = minimize_scalar(mse, bounds=around, method="bounded", options={"xatol": 1e-6})
+    lost = 10 * math.log10(mse(highest / float(printed)) / least.fun)
+    return _one(at, printed, float(printed), highest / float(least.x), _FLAT, lost)
+
+
 def _crest_factor(entry: Entry, at: Any, printed: str) -> Recomputed:
     """The expected largest magnitude, in standard deviations, of blocks for which two grids have one error.
 
@@ -217,6 +238,7 @@ _BY_KIND: dict[str, Callable[[Entry, Any, str], Recomputed]] = {
     "norm": _norm,
     "block-maximum": _block_maximum,
     "block-end": _block_end,
+    "second-end": _second_end,
     "crest-factor": _crest_factor,
     "unchecked": _unchecked,
 }

@@ -12,7 +12,7 @@ from .._check import check_choice
 
 KINDS = (
     *("optimum", "rule", "clip-by-moments", "dot-product", "lloyd-max", "panter-dite", "quantiles", "block-maximum"),
-    *("block-end", "crest-factor", "norm"),
+    *("block-end", "second-end", "crest-factor", "norm"),
     "unchecked",
 )
 SEEN = ("seen", "ran", "second-hand", "memory")
