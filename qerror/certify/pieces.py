@@ -14,15 +14,15 @@ from flint import arb, arb_poly, fmpq
 from .certificate import OpenError
 from .checker import EIGHTHS, WITHIN, Problem, convex, exact, excluded, monotone, turns
 
-# Relative length of the pieces that the search begins with, and how narrow it lets them become.
-_RATIO = Fraction(3, 2)
+# Relative length of the pieces that the search begins with, on few thresholds and on many, and how narrow they become.
+_RATIO, _SMALL_RATIO, _MANY = Fraction(3, 2), Fraction(5, 4), 64
 _NARROWEST = 1e-11
 # How many pieces are looked at, and how many terms in all: about half an hour of 32 768 thresholds.
 _MOST, _MOST_TERMS = 40_000, 20_000_000
 # Where a piece is cut: between these parts of it. Short decimals may be roots, at which no piece can end: then others.
 _CUTS = (Fraction(2, 5), Fraction(3, 5)), (Fraction(43, 100), Fraction(44, 100)), (Fraction(56, 100), Fraction(57, 100))
-# Pieces of the walk to the tails: 254 octaves of levels need 450.
-_MOST_STEPS = 1000
+# Pieces of the walk to the tails: 254 octaves of levels need 800.
+_MOST_STEPS = 2000
 
 
 class _NarrowError(OpenError):
@@ -105,15 +105,16 @@ class Covering:
         levels = self.problem.levels
         rms, far = float(self.problem.power.sqrt()), float(max(map(abs, levels)))
         start = _rounded(Fraction(rms * 3 / far))
+        ratio = _RATIO if len(levels) < _MANY else _SMALL_RATIO
         below = above = start
         self.last = "z" if 0 in levels else "p"
         for kind in ("s", self.last):
             while not self.problem.loss_bound(kind, exact(below if kind == "s" else above)) > self.limit:
                 if kind == "s":
-                    low, high = _rounded(below / _RATIO), below
+                    low, high = _rounded(below / ratio), below
                     below = low
                 else:
-                    low, high = above, _rounded(above * _RATIO)
+                    low, high = above, _rounded(above * ratio)
                     above = high
                 self._add(low, high)
                 if len(self.pieces) > _MOST_STEPS:
