@@ -24,7 +24,7 @@ from qerror.cli.commands import qerror_command
 flint = pytest.importorskip("flint", reason="python-flint is not installed")
 mpmath = pytest.importorskip("mpmath")
 
-from flint import arb  # noqa: E402
+from flint import arb, fmpq  # noqa: E402
 
 from qerror.certify import (  # noqa: E402
     Certificate,
@@ -152,13 +152,32 @@ def test_the_error_is_that_of_the_library(density: str) -> None:
         for grid in ("int4", "e3m2", "uint3", "binary", "nf4"):
             shift, scale = float(rng.normal(0, 0.3)), float(np.exp(rng.normal(-1, 1)))
             problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
-            low, high = (checker.exact(scale) * (1 + checker.fmpq(sign, 50)) for sign in (-1, 1))
+            low, high = (checker.exact(scale) * (1 + fmpq(sign, 50)) for sign in (-1, 1))
             model, _ = problem.model(low, high, 10)
             for x in (-1.0, 0.0, 0.7):
                 at = scale * (1 + x / 50)
                 error = qe.quantization_error(qe.density(density), grid, at, shift, rounding=rounding).mse
                 found = model(arb(x))
                 assert abs(error - float(found.mid())) <= float(found.rad()) + ERROR_RTOL * error + ERROR_ATOL
+
+
+@pytest.mark.parametrize("density", [*FAMILIES, *COMPOSED])
+def test_models_enclose(density: str) -> None:
+    """Wide pieces, few coefficients, small scales, where all is nearly straight: holes in enclosures show there."""
+    rng = np.random.default_rng(20)
+    for rounding, grid, order in itertools.product(("nearest", "stochastic"), ("int4", "uint3", "binary"), (3, 5)):
+        shift = float(rng.choice([0.0, rng.normal(0, 0.3)]))
+        problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
+        for per, wide in ((40, fmpq(1, 7)), (4000, fmpq(1, 3))):
+            s = fmpq(int(rng.integers(1, 60)), per)
+            model, _ = problem.model(s * (1 - wide), s * (1 + wide), order)
+            places = [fmpq(k, 8) for k in (-8, -6, -1, 1, 5, 8)]
+            values = [problem.at(s * (1 + wide * x)) for x in places]
+            for x, value in zip(places, values, strict=True):
+                assert model(arb(x)).contains(value.mid())
+            for x, y, one, other in zip(places, places[1:], values, values[1:], strict=False):
+                # Somewhere between is a slope as that of the chord.
+                assert model.derivative()(arb(x).union(arb(y))).overlaps((other - one) / (y - x))
 
 
 # Densities of variance 1 for u >= 0, written for mpmath.
@@ -205,6 +224,32 @@ def test_families(name: str) -> None:
             assert len(series) == (1 if name == "uniform" else 5)
             for i, coefficient in enumerate(mpmath.taylor(pdf, u, 3)[: len(series)]):
                 assert abs(mpmath.mpf(series[i].str(25, radius=False)) * 10 ** (3 * i) - coefficient) < 1e-12
+
+
+def test_a_minimum_at_a_point_mass() -> None:
+    """Stochastic rounding: where 0 lies on a level, -0.5 + s, the error has an edge, the minimum: s = 1 / 2."""
+    proven = certify("rectified(gaussian:mean=0.2)", "uint3", shift=-0.5, rounding="stochastic")
+    assert proven.unique
+    assert arb(proven.scale).contains(arb(0.5))
+    beside = [
+        qe.quantization_error(qe.density("rectified(gaussian:mean=0.2)"), "uint3", s, -0.5, rounding="stochastic").mse
+        for s in (0.5 * (1 - 1e-6), 0.5, 0.5 * (1 + 1e-6))
+    ]
+    assert beside[1] < min(beside[0], beside[2]) - 1e-8
+    assert math.isclose(beside[1], middle(proven.mse), rel_tol=ERROR_RTOL)
+    thirds = certify("rectified(laplace:mean=1)", "int2_midrise", shift=-0.25, rounding="stochastic")
+    verify(json.loads(thirds.to_json()))
+
+
+@pytest.mark.parametrize(("bins", "grid", "rounding"), [(100, "e2m1", "nearest"), (37, "int4", "stochastic")])
+def test_histograms_of_many_bins(bins: int, grid: str, rounding: str) -> None:
+    rng = np.random.default_rng(20)
+    counts, edges = np.histogram(rng.standard_t(5, 2000), bins)
+    density = qe.Histogram(counts, edges)
+    proven = certify(density, grid, rounding=rounding)
+    verify(json.loads(proven.to_json()))
+    best = qe.optimal_scale(density, grid, rounding=rounding, certify=True)
+    assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
 
 
 def test_many_digits() -> None:
@@ -336,9 +381,25 @@ def wrong_cuts(content: dict[str, Any]) -> Any:
             yield "v dropped", changed(content, cuts=rest, kinds=kinds[:i] + kinds[i + 1 :])
     yield "no first piece", changed(content, cuts=" ".join(cuts[1:]), kinds=kinds[1:])
     yield "no last piece", changed(content, cuts=" ".join(cuts[:-1]), kinds=kinds[:-1])
-    first, last = kinds.index("v"), kinds.rindex("v")
+    edge = next((i for i, cut in enumerate(cuts) if arb(content["scale"]).contains(checker.ball(cut))), None)
+    if edge is not None:
+        beside = str(Fraction(cuts[edge]) * (1 + Fraction(1, 10**12)))
+        yield "edge moved", changed(content, cuts=" ".join([*cuts[:edge], beside, *cuts[edge + 1 :]]))
+    first, last = (kinds.index("v"), kinds.rindex("v")) if edge is None else (edge + 1, edge)
     yield "first piece too long", changed(content, cuts=" ".join(cuts[first - 1 :]), kinds="s" + kinds[first:])
     yield "last piece too long", changed(content, cuts=" ".join(cuts[: last + 1]), kinds=kinds[: last + 1] + kinds[-1])
+
+
+def other_numbers(data: Any) -> Any:
+    """A density with one of its numbers changed, or none."""
+    if isinstance(data, int | float):
+        yield from (data + 1e-9, "x")
+    elif isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            for other in other_numbers(value):
+                one: Any = copy.deepcopy(data)
+                one[key] = other
+                yield one
 
 
 def other_problems(content: dict[str, Any]) -> Any:
@@ -349,9 +410,8 @@ def other_problems(content: dict[str, Any]) -> Any:
         yield "level dropped", changed(content, levels=levels[:i] + levels[i + 1 :])
     yield "levels reversed", changed(content, levels=levels[::-1])
     yield "level more", changed(content, levels=[*levels, levels[-1] + 1])
-    for key in density.keys() - {"family"}:
-        for value in (density[key] + 1e-9, "x"):
-            yield f"{key} = {value}", changed(content, density={**density, key: value})
+    for other in other_numbers(density):
+        yield f"density {other}", changed(content, density=other)
     for family in checker.FAMILIES.keys() - {density["family"]}:
         shape = {"student-t": {"df": 3}, "generalized-gaussian": {"beta": 1}}.get(family, {})
         yield family, changed(content, density={"family": family, "mean": 0, "std": 1, **shape})
@@ -380,13 +440,16 @@ def other_claims(content: dict[str, Any], rng: random.Random) -> Any:
     ("density", "grid", "rounding"),
     [
         ("gaussian", "e3m0", "nearest"),
-        ("student-t:df=5", "int3", "stochastic"),
+        ("logistic", "int3", "stochastic"),
         ("generalized-gaussian:beta=0.5", "e2m1", "nearest"),
+        ("histogram:counts=[1,4,3,0,1],edges=[-2,-1,0,0.5,1,3]", "int3", "stochastic"),
+        ("rectified(gaussian:mean=0.2)", "uint3", "stochastic"),
     ],
 )
 def test_mutations_are_refused(density: str, grid: str, rounding: str) -> None:
     """More than 150 a certificate; the exception is the checker's own or that of malformed JSON."""
-    content = certify(density, grid, rounding=rounding).content
+    # The minimum of the last one lies where 0 meets a level: an edge, no root.
+    content = certify(density, grid, rounding=rounding, shift=-0.45 * density.startswith("rectified")).content
     verify(content)
     survived, tried = [], 0
     for what, mutant in itertools.chain(
@@ -567,26 +630,44 @@ def test_every_row_is_certified() -> None:
 # -- samples and codebooks -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("grid", ["int2", "e2m1", "nf4", "int3_midrise", "uint4"])
-def test_samples_are_proven_in_fractions(grid: str) -> None:
+def test_samples_are_proven_in_fractions(grid: str, rounding: str) -> None:
     rng = np.random.default_rng(20)
-    for size in (1, 2, 9, 40):
-        sample = qe.Empirical(np.abs(rng.standard_t(3, size)).astype(np.float32), weights=rng.integers(1, 4, size))
-        proven = certify(sample, grid, shift=0.125)
+    for size in (2, 9, 40):
+        values = np.abs(rng.standard_t(3, size)).astype(np.float32)
+        sample = qe.Empirical(values, weights=rng.integers(1, 4, size))
+        proven = certify(sample, grid, shift=0.125, rounding=rounding)
         verify(json.loads(proven.to_json()))
-        best = qe.optimal_scale(sample, grid, shift=0.125)
+        best = qe.optimal_scale(sample, grid, shift=0.125, rounding=rounding)
         assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=1e-12, abs_tol=1e-18)
+        scales = np.geomspace(0.02, 50, 2001) * float(Fraction(proven.scale))
+        errors = qe.quantization_error(sample, grid, scales, 0.125, rounding=rounding).mse
+        assert np.min(errors) >= float(Fraction(proven.mse)) * (1 - 1e-12)
 
 
-def test_wrong_proofs_of_samples_are_refused() -> None:
-    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3").content
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_samples_by_hand(rounding: str) -> None:
+    """One value on levels 0 and 1: it is one of them at s = 1 alone. On 1 and 2, s = 1 / 2 is as good."""
+    one = certify(qe.Empirical([1.0]), qe.Grid([0, 1]), rounding=rounding)
+    assert (one.scale, one.mse, one.unique) == ("1", "0", True)
+    two = certify(qe.Empirical([1.0]), qe.Grid([0, 1, 2]), rounding=rounding)
+    assert (two.scale in ("1", "1/2"), two.mse, two.unique) == (True, "0", False)
+    with pytest.raises(OpenError, match="no scale is better than all others"):
+        certify(qe.Empirical([-1.0]), qe.Grid([0, 1]), rounding=rounding)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_wrong_proofs_of_samples_are_refused(rounding: str) -> None:
+    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3", rounding=rounding).content
     verify(content)
     cuts, scale = content["cuts"].split(), Fraction(content["scale"])
     mutants = [changed(content, cuts=" ".join(cuts[:i] + cuts[i + 1 :])) for i in (0, len(cuts) // 2, len(cuts) - 1)]
     mutants += [changed(content, cuts=" ".join(cuts[::-1])), changed(content, cuts=f"{cuts[0]} {cuts[-1]}")]
     mutants += [changed(content, scale=str(scale * (1 + Fraction(1, 10**12)))), changed(content, unique=False)]
     mutants += [changed(content, mse=str(Fraction(content["mse"]) * f)) for f in (2, 1 - Fraction(1, 10**15))]
-    mutants += [changed(content, shift=1e-9), changed(content, rounding="stochastic"), changed(content, kinds="x")]
+    other = "nearest" if rounding == "stochastic" else "stochastic"
+    mutants += [changed(content, shift=1e-9), changed(content, rounding=other), changed(content, kinds="x")]
     for place in range(5):
         values = list(content["density"]["values"])
         values[place] += 1e-9

@@ -15,6 +15,8 @@ It proves each statement again, from what stands in its certificate, in balls: w
 - blocks: the expected squared error of a value in a block of n, the scale being s_j where the largest magnitude of the
   block lies between the bounds m_j and m_(j+1), lies in `mse`; scales and bounds are exact.
 
+Each has a section of this file; all but samples rest on the first one, densities.
+
 Lemmas. z is the shift, y = x - z, A = E[y^2], R(p) = E[(x - p)_+], so that R' = -P(x > p) and R'' = f.
 
 1. Nearest: M(s) = A - s k(s), k(s) = E[max_k (2 y l_k - s l_k^2)].
@@ -49,12 +51,13 @@ Lemmas. z is the shift, y = x - z, A = E[y^2], R(p) = E[(x - p)_+], so that R' =
     of X, then X holds exactly one root of M', and that lies there.
     M'(x) - M'(c) = H (x - c) with an H of H(X), and all of these are regular; Brouwer's theorem gives the root.
 13. A log-concave f has one codebook of a size in which each value is the mean of its cell: the best one.
-    The best is such a one (a cell without mass could be put to use elsewhere). The mean m(a, b) of a cell rises with a
-    and b, and m(a + d, b + d) <= m(a, b) + d for d > 0, since r(x) = f(x + d) / f(x) falls; equal only for a constant r
-    in the cell. Of two such codebooks with thresholds t, t' let d = max(t'_k - t_k) > 0, taken at k. The values beside
-    t'_k exceed those beside t_k by at most d, on average by d: by d both. So t'_k - t_k = d for the neighbours of k,
-    too, then for all, and r is constant in each cell; as f is continuous, everywhere: no f on a line has a finite
-    integral then. (Fleischer 1964, Trushkin 1982, Kieffer 1983 in IEEE Trans. Inf. Theory: more general ones.)
+    The best is such a one: M is continuous, values far out are of no use, nor are cells without mass. The mean m(a, b)
+    of a cell rises with a and b, and m(a + d, b + d) <= m(a, b) + d for d > 0, as r(x) = f(x + d) / f(x) falls; they
+    are equal only if r is constant in the cell. Of two such codebooks with thresholds t and t' let d > 0 be the largest
+    t'_k - t_k. The values beside this t'_k exceed those beside t_k by d at most, on average by d: both by d. So d is
+    taken at the neighbours of k, too, then everywhere, and r is constant in each cell; as f is continuous inside of its
+    support, on the whole line, where no such f has an integral. (More general: Fleischer 1964; Trushkin, IEEE Trans.
+    Inf. Theory 28, 1982; Kieffer, IEEE Trans. Inf. Theory 29, 1983.)
 14. Small scales: all values lie in an interval of width 2 u = s (l_max - l_min), so M >= E[dist(x, interval)^2]; this
     is convex and even in the place of the interval, hence least about 0: M >= 2 E[(x - u)_+^2].
 15. Large scales: with d = s min g_k there is at most one value in (-d/2, d/2). If it is not below 0, each x of
@@ -130,27 +133,18 @@ def ask(true: bool, otherwise: str) -> None:
 # -- densities -----------------------------------------------------------------------------------------------------
 
 
-class Family(NamedTuple):
+class Family:
     """T of mean 0 and variance 1, its pdf even and falling with |x|, smooth but for 0 if there is a `cusp`.
 
     The pdf is that of a ball or a series; above(j, u) = E[T^j; T > u], j <= 2, u >= 0.
     """
 
-    pdf: Callable[[Any], Any]
-    above: Callable[[int, arb], arb]
-    cusp: bool = False
-
     even = True
 
-    @property
-    def mirror(self) -> Family:
-        """The density of -T."""
-        return self
-
-    @property
-    def moments(self) -> list[arb]:
-        """E[T], E[T^2]."""
-        return [arb(0), arb(1)]
+    def __init__(self, pdf: Callable[[Any], Any], above: Callable[[int, arb], arb], cusp: bool = False) -> None:
+        self.pdf, self.above, self.cusp = pdf, above, cusp
+        # E[T], E[T^2]; the density of -T.
+        self.moments, self.mirror = [arb(0), arb(1)], self
 
     def around(self, u: arb) -> arb:
         """What the pdf is over the ball u."""
@@ -252,16 +246,12 @@ class Steps:
         for height, (a, b) in zip(heights[::-1], list(pairwise(edges))[::-1], strict=True):
             for j, sums in enumerate(self.beyond):
                 sums.insert(0, sums[0] + height * (b ** (j + 1) - a ** (j + 1)) / (j + 1))
+        self.moments = [sums[0] for sums in self.beyond[1:]]
 
     @cached_property
     def mirror(self) -> Steps:
         """The density of -T."""
         return Steps([-edge for edge in self.edges[::-1]], self.counts[::-1], self.even)
-
-    @property
-    def moments(self) -> list[arb]:
-        """E[T], E[T^2]."""
-        return [sums[0] for sums in self.beyond[1:]]
 
     def _place(self, u: arb) -> tuple[int, arb]:
         """How many edges are below u for sure, and what the pdf is over u."""
@@ -322,7 +312,8 @@ class Part:
         if self.floor and p < 0:
             return self.whole(p)[:count] if up else [arb(0)] * count
         if self.floor and not up:
-            return [(-1) ** j * (w - m) for j, (w, m) in enumerate(zip(self.whole(p), self.over(p, True, count)))]
+            pairs = zip(self.whole(p), self.over(p, True, count), strict=False)
+            return [(-1) ** j * (w - m) for j, (w, m) in enumerate(pairs)]
         u, family = arb(p - self.mean) / self.std, self.family if up else self.family.mirror
         return [m * self.std**j for j, m in enumerate(family.over(u if up else -u, count))]
 
@@ -607,7 +598,9 @@ class Sample:
         """Lemma 10."""
         i = bisect_right(self.levels, 2 * y / (a + b))
         below, above = self.levels[i - 1 : i], self.levels[i : i + 1]
-        if any(s * level > y for level in below for s in (a, b)) or any(s * level < y for level in above for s in (a, b)):
+        if any(max(a * level, b * level) > y for level in below) or any(
+            min(a * level, b * level) < y for level in above
+        ):
             return fmpq(0), fmpq(0), fmpq(0)
         one, other = (below or above)[0], (above or below)[0]
         sign = -1 if below and above else 1

@@ -27,8 +27,9 @@ def certify_codebook(density: Density | str, n_levels: int, *, digits: int = 30)
     The levels above the mean have dMSE / dq = 0 where each is the mean of its cell. If c - H(X)^-1 MSE'(c) lies inside
     of a box X about c, H(X) all second derivatives over X, then X holds exactly one solution (Moore, Krawczyk). It is
     the best of all codebooks where the density is log-concave: Gaussian, Laplace, Logistic, Uniform, and generalized
-    Gaussians of beta >= 1 (J. C. Kieffer, "Uniqueness of locally optimal quantizer for log-concave density and convex
-    error weighting function", IEEE Trans. Inf. Theory 29 (1), 42-47, 1983); elsewhere it is a stationary one.
+    Gaussians of beta >= 1 (lemma 13 of `qerror.certify.checker`, after J. C. Kieffer, "Uniqueness of locally optimal
+    quantizer for log-concave density and convex error weighting function", IEEE Trans. Inf. Theory 29 (1), 42-47,
+    1983); elsewhere it is a stationary one.
 
     Parameters
     ----------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 from typing import Any
 
 from flint import fmpq
 
 from ..densities.base import Density
+from ..errors.exact import Rounding
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
 from .certificate import FORMAT, SCHEMA, Certificate, OpenError
@@ -25,7 +27,7 @@ def is_sample(density: Density) -> bool:
     return density.has_atoms and density.panels().shape[-1] == 0
 
 
-def certify_sample(density: Density, grid: Grid, shift: float, rounding: str) -> Certificate:
+def certify_sample(density: Density, grid: Grid, shift: float, rounding: Rounding) -> Certificate:
     """The certificate of a sample: its scale and MSE are fractions."""
     points, masses = (array.ravel().tolist() for array in density.atoms or ())
     weights = [1] * len(masses) if len(set(masses)) == 1 else masses
@@ -42,7 +44,7 @@ def certify_sample(density: Density, grid: Grid, shift: float, rounding: str) ->
         scale = _settled(sample, better)
         cuts, better = _cuts(sample, scale)
     mse = sample.error(scale)
-    bounds = [sample.least(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    bounds = [sample.least(a, b) for a, b in pairwise(cuts)]
     content = {
         "format": f"{FORMAT} of a sample",
         "schema": SCHEMA,
@@ -115,4 +117,5 @@ def _ends(sample: Sample, scale: fmpq, mse: fmpq) -> tuple[fmpq, fmpq]:
         last *= 2
     if min(sample.ends(first, last)) <= mse:
         raise OpenError("no scale is better than all others: nothing to prove")
-    return tuple(exact(short_decimal(fraction(s * 3 / 4), fraction(s))) for s in (first, last * fmpq(3, 2)))
+    low, high = (exact(short_decimal(fraction(s * 3 / 4), fraction(s))) for s in (first, last * fmpq(3, 2)))
+    return low, high
