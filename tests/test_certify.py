@@ -207,19 +207,19 @@ def _exponential_power(u: Any, beta: Any) -> Any:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families(name: str) -> None:
-    """P(T > u), E[(T - u)_+], E[T^2; T > u] and the Taylor series of the pdf; quadrature of mpmath over y = log(x)."""
+    """P(T > u), E[(T - u)_+], E[(T - u)_+^2] and the Taylor series of the pdf; quadrature of mpmath over y = log(x)."""
     said, pdf = density_data(name), PDFS[name]
     family = checker.FAMILIES[said["family"]](**{key: said[key] for key in said if key in ("df", "beta")})
     with mpmath.workdps(22):
         for u in (mpmath.mpf("0.4"), mpmath.mpf("1.3")):
             at = arb(mpmath.nstr(u, 30))
-            mass, over = family.over(at, 2)
+            mass, over, square = family.over(at, 3)
             end = mpmath.log(mpmath.sqrt(3)) if name == "uniform" else mpmath.mpf(60)
             points = mpmath.linspace(mpmath.log(u), end, 16)
             for found, weigh in (
                 (mass, lambda x: 1),
                 (over, lambda x, u=u: x - u),
-                (family.above(2, at), lambda x: x * x),
+                (square, lambda x, u=u: (x - u) ** 2),
             ):
                 expected = mpmath.quad(lambda y, w=weigh: w(mpmath.exp(y)) * pdf(mpmath.exp(y)) * mpmath.exp(y), points)
                 assert abs(mpmath.mpf(found.str(25, radius=False)) / expected - 1) < 1e-18
@@ -311,6 +311,24 @@ def test_bad_arguments() -> None:
         certify("gaussian", "int4", rounding="up")
     with pytest.raises(ValueError, match="digits must be an integer from 6 to 1000, got 3"):
         certify("gaussian", "int4", digits=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("edges", [-2, -1, 0, -0.5, 1, 3], "edges must ascend"),
+        ("edges", [-2, -1, 0, 0, 1, 3], "edges must ascend"),
+        ("counts", [1, 4, 3, -1, 1], "no count may be below 0"),
+        ("counts", [0, 0, 0, 0, 0], "nor all be 0"),
+        ("counts", [1, 4, 3, 0], "zip"),
+    ],
+)
+def test_no_density_no_proof(field: str, value: list[float], words: str) -> None:
+    """A bin of no count between edges that fall would be seen by nothing else."""
+    histogram = density_data("histogram:counts=[1,4,3,0,1],edges=[-2,-1,0,0.5,1,3]")
+    checker.Problem(histogram, [0, 1], 0, "nearest")
+    with pytest.raises((ValueError, ZeroDivisionError), match=words):
+        checker.Problem({**histogram, field: value}, [0, 1], 0, "nearest")
 
 
 # -- the checker ---------------------------------------------------------------------------------------------------
@@ -764,7 +782,7 @@ def random_pair(rng: random.Random) -> tuple[str, str, str, float]:
 
 
 def test_answers_of_float64_at_random() -> None:
-    """Four pairs that no table has, and four rows; `make nightly` has 500 and all. The cusp of the last misled a scan."""
+    """Four rows of the table and five other pairs, the last with a cusp that misled a scan; nightly: all, and 500."""
     rng = random.Random(20)
     rows = [key for key in shipped() if key[0] not in LONG]
     pairs = [(key[1], key[0], key[2], 0.0) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]

@@ -237,9 +237,10 @@ class Steps:
     """T with a pdf that is constant between edges, of probabilities in the proportion of counts."""
 
     def __init__(self, edges: list[arb], counts: list[Any], even: bool = False) -> None:
+        ask(all(bool(x < y) for x, y in pairwise(edges)), "edges must ascend")
         shares = [ball(n) / ball(sum(counts)) for n in counts]
         heights = [share / (b - a) for share, (a, b) in zip(shares, pairwise(edges), strict=True)]
-        ask(all(bool(h >= 0) for h in heights), "edges must ascend, and no count be below 0")
+        ask(all(bool(h >= 0) for h in heights), "no count may be below 0, nor all be 0")
         # heights[i] lies between edges i - 1 and i; beyond[j][i] = E[T^j; T > edge i].
         self.edges, self.counts, self.heights, self.even = edges, counts, [arb(0), *heights, arb(0)], even
         self.beyond = [[arb(0)] for _ in range(3)]
@@ -265,17 +266,16 @@ class Steps:
         """What the pdf is over the ball u."""
         return self._place(u)[1]
 
-    def above(self, j: int, u: arb) -> arb:
-        """E[T^j; T > u] at a thin ball."""
-        i, height = self._place(u)
-        if i == len(self.edges):
-            return arb(0)
-        return self.beyond[j][i] + height * (self.edges[i] ** (j + 1) - u ** (j + 1)) / (j + 1)
-
     def over(self, u: arb, count: int) -> list[arb]:
         """E[(T - u)_+^j] for j < count, 2 or 3, at a thin ball."""
         ask(u.is_finite(), "a number is none")
-        return about(u, [self.above(j, u) for j in range(count)])
+        i, height = self._place(u)
+        if i == len(self.edges):
+            return [arb(0)] * count
+        # Up to edge i, which may be below u by a rounding, and from there on; (x - u)^j has one sign between them.
+        gap, rest = self.edges[i] - u, about(u, [sums[i] for sums in self.beyond])
+        steps = [gap, gap * gap / 2, gap * gap * gap / 3]
+        return [height * step + moment for step, moment in zip(steps[:count], rest, strict=False)]
 
     def expand(self, u: arb, a: arb, count: int) -> list[arb]:
         """The pdf at u + a x, |x| <= 1: its range."""
@@ -349,7 +349,7 @@ def parts_of(density: Any, weight: Any = 1, floor: bool = False) -> list[Part]:
     if family == "histogram":
         law: Family | Steps = Steps([ball(edge) for edge in numbers["edges"]], [exact(n) for n in numbers["counts"]])
     else:
-        if "a" in numbers:
+        if family == "uniform" and "a" in numbers:
             low, high = exact(numbers.pop("a")), exact(numbers.pop("b"))
             mean, std = (low + high) / 2, arb((high - low) / 2) / arb(3).sqrt()
         else:
@@ -796,7 +796,9 @@ class Cover:
 
     def large(self, s: float) -> arb:
         """Lemma 15."""
-        return arb(0.5) - self.family.above(2, ball(s) * self.gap / 4)
+        u = ball(s) * self.gap / 4
+        mass, over, square = self.family.over(u, 3)
+        return arb(0.5) - (square + 2 * u * over + u * u * mass)
 
     def jet(self, one: Any) -> tuple[Jet, list[arb]]:
         """Over a box."""
