@@ -21,8 +21,8 @@ _NARROWEST = 1e-11
 _MOST, _MOST_TERMS = 40_000, 20_000_000
 # Where a piece is cut: between these parts of it. Short decimals may be roots, at which no piece can end: then others.
 _CUTS = (Fraction(2, 5), Fraction(3, 5)), (Fraction(43, 100), Fraction(44, 100)), (Fraction(56, 100), Fraction(57, 100))
-# Pieces of the walk to the tails: 254 octaves of levels need 800.
-_MOST_STEPS = 2000
+# How far the walk to the tails goes: 254 octaves of levels need no more than 260.
+_FARTHEST = 2**600
 
 
 class _NarrowError(OpenError):
@@ -117,7 +117,7 @@ class Covering:
                     low, high = above, _rounded(above * ratio)
                     above = high
                 self._add(low, high)
-                if len(self.pieces) > _MOST_STEPS:
+                if max(start / below, above / start) > _FARTHEST:
                     raise OpenError(f"the error falls on and on towards the scale {float(low):g}: nothing to prove")
 
     def _divide(self) -> None:
