@@ -51,6 +51,8 @@ DEVELOPMENT = SHARED / "reference" / "certified_dev.json"
 ERROR_RTOL, ERROR_ATOL = 1e-12, 1e-15
 # Relative, of Lloyd-Max levels in float64.
 LEVEL_RTOL = 4e-14
+# Of MSEs of samples: with stochastic rounding minima are edges, which a scan finds to 1e-12 of the scale.
+EDGE_RTOL = {"nearest": 1e-12, "stochastic": 1e-9}
 # Of the 1 % at the ends of `interval_1pct`.
 INTERVAL_RTOL = 1e-9
 
@@ -661,7 +663,7 @@ def test_samples_are_proven_in_fractions(grid: str, rounding: str) -> None:
         proven = certify(sample, grid, shift=0.125, rounding=rounding)
         verify(json.loads(proven.to_json()))
         best = qe.optimal_scale(sample, grid, shift=0.125, rounding=rounding)
-        assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=1e-12, abs_tol=1e-18)
+        assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=EDGE_RTOL[rounding], abs_tol=1e-18)
         scales = np.geomspace(0.02, 50, 2001) * float(Fraction(proven.scale))
         errors = qe.quantization_error(sample, grid, scales, 0.125, rounding=rounding).mse
         assert np.min(errors) >= float(Fraction(proven.mse)) * (1 - 1e-12)
@@ -904,7 +906,9 @@ def test_pairs_of_other_densities_are_refused() -> None:
         ("gaussian", "mxfp4", 1.0),
         ("laplace", "nvfp4", 0.01),
         pytest.param("student-t:df=5", "int4_g32_e4m3fn", 0.02, marks=pytest.mark.nightly),
-        ("mixture(9*logistic;1*gaussian:std=4,mean=0.5)", "e2m1_g8_e4m3fn", 0.03),
+        pytest.param(
+            "mixture(9*logistic;1*gaussian:std=4,mean=0.5)", "e2m1_g8_e4m3fn", 0.03, marks=pytest.mark.nightly
+        ),
         ("uniform:a=-1,b=2", qe.BlockFormat("int3_midrise", 4, "e4m3fn", rule="up", constant=0.9), 0.01),
     ],
 )

@@ -165,9 +165,9 @@ class Family:
         if u < 0:
             u, a = -u, -a
         whole = u + a * UNIT
-        flat = self.around(whole)
-        if (self.cusp and not whole > 0) or a * a * flat * abs(whole) < FLAT:
-            return [flat]
+        top = self.pdf(whole.abs_lower())
+        if (self.cusp and not whole > 0) or a * a * top * abs(whole) < FLAT:
+            return [self.around(whole)]
         middle = self.pdf(arb_series([u, a], prec=count - 1))
         return [*(middle[i] for i in range(count - 1)), self.pdf(arb_series([whole, a], prec=count))[count - 1]]
 

@@ -88,7 +88,11 @@ def _cuts(sample: Sample, scale: fmpq) -> tuple[list[fmpq], fmpq | None]:
     """Cuts whose bounds prove that the MSE is nowhere below that at `scale`; or a scale where it is."""
     mse = sample.error(scale)
     first, last = _ends(sample, scale, mse)
-    cuts, left = [first], [(scale, last), (first, scale)]
+    # A minimum that is an edge must be a cut.
+    edge = sample.rounding == "stochastic" and any(
+        y == scale * level for y, _ in sample.points for level in sample.levels
+    )
+    cuts, left = [first], [(scale, last), (first, scale)] if edge else [(first, last)]
     while left:
         low, high = left.pop()
         bound, places = sample.least(low, high)

@@ -39,9 +39,9 @@ class Found(NamedTuple):
 def distinct(order: Index, scale: Array, mse: Array, within: float = np.inf, equal: float = TOLERANCE) -> list[int]:
     """Minima in `order` (best first) up to `within` above the best, those with equal MSE once."""
     kept: list[int] = []
-    least = -np.inf
+    least, most = -np.inf, (1 + within) * mse[order[0]] if len(order) and np.isfinite(within) else np.inf
     for i in order:
-        if kept and mse[i] > (1 + within) * mse[order[0]]:
+        if kept and mse[i] > most:
             break
         if mse[i] > least * (1 + equal) or not kept:
             least = mse[i]

@@ -113,7 +113,7 @@ def _copies(points: Points) -> NDArray[np.bool_]:
     """
     key = np.round(np.log2(points.scale) * 2**20).astype(np.int64) + points.row * 2**40
     below = np.minimum(np.searchsorted(key, key - 2**20), key.size - 1)
-    change = np.abs(points.mse - points.mse[below]) / points.mse
+    change = np.abs(points.mse - points.mse[below]) / np.maximum(points.mse, np.finfo(float).tiny)
     # One octave after the other: what each may lose adds up along a chain of copies.
     chain = np.lexsort((key, key % 2**20))
     linked = key[below] == key - 2**20
@@ -126,7 +126,7 @@ def _copies(points: Points) -> NDArray[np.bool_]:
 
 def alike(change: Array) -> Index:
     """Number runs of values by the relative change before each: over a run they add up to `_CHAIN` at most."""
-    return np.asarray(np.cumsum(np.minimum(change / _CHAIN, 2.0)), np.intp)
+    return np.asarray(np.cumsum(np.minimum(change, 2 * _CHAIN) / _CHAIN), np.intp)
 
 
 def _octaves_below(search: Explored, found: Points) -> Points:
