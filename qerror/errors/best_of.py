@@ -131,8 +131,8 @@ def best_of_change(
             total[4] += sum(_maximum(largest, grid, top, rounding, mse) for top in tops)
     if not total[5] <= _REQUIRED * mse:
         raise ValueError(
-            f"density must be smoother, elements coarser or constants closer for rule best_of: the error of {form.name} "
-            f"is known to {total[5] / mse:.1g} of itself alone; qerror.simulate estimates it"
+            "density must be smoother, elements coarser or constants closer for rule best_of: the error of "
+            f"{form.name} is known to {total[5] / mse:.1g} of itself alone; qerror.simulate estimates it"
         )
     return Change(*map(float, total))
 
