@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from qerror.plotting import code_of
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Processor seconds from an empty session: a reader waits no longer than that. (Seconds by the clock say how busy the
@@ -43,8 +45,9 @@ with open("outputs.json", "w") as file:
     json.dump(outputs, file)
 """
 # What a notebook says in words; a picture is as its figure is (test_plotting).
-WORDS = ("text/plain", "text/latex", "text/markdown")
-# Notebooks whose sources say one of these print times and results of long trainings.
+WORDS = ("text/plain", "text/latex", "text/markdown", "text/html")
+# What says one of these trains networks, for an hour, and prints times: it is run with a few networks (in CI with
+# PyTorch), and what it says of all is not compared. The files of its figures and words are those of one whole run.
 UNSTABLE = ("QERROR_QUICK",)
 
 
@@ -131,6 +134,18 @@ def test_checks_are_folded(path: Path) -> None:
 
 def test_notebooks_read_what_ships() -> None:
     assert not [path.name for path in NOTEBOOKS if "QERROR_DATA" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_figure_shows_its_code(path: Path) -> None:
+    """The function that draws a figure follows it, folded, as it is now."""
+    sources = [("".join(cell["source"]), cell) for cell in read(path)["cells"]]
+    shown = {text: cell for text, cell in sources if text.startswith("code_of(")}
+    drawn = [name for text, _ in sources for name in re.findall(r"\bdraw\(\"(\w+)\"\)", text)]
+    assert [f'code_of("{name}")' for name in drawn] == list(shown)
+    for name in drawn:
+        (output,) = shown[f'code_of("{name}")']["outputs"]
+        assert "".join(output["data"]["text/html"]) == code_of(name)._repr_html_()
 
 
 def test_a_failing_assertion_fails(tmp_path: Path) -> None:
