@@ -174,6 +174,11 @@ def _json() -> str:
         rows = schema["$defs"][command]
         lines = [[f"<code>{key}</code>", escape(fields[key]["description"])] for key in rows["properties"]]
         parts.append(f'<h2 id="{command}">{command}</h2>' + table(["key of a row", "meaning"], lines))
+    plan = json.loads((PACKAGE / "data" / "plan.schema.json").read_text(encoding="utf-8"))["properties"]
+    parts.append('<h2 id="plan">plan</h2><p>The plan itself, as <code>plan -o</code> writes it: plan.schema.json.</p>')
+    for title, keys in (("key", plan), ("key of a tensor", plan["tensors"]["additionalProperties"]["properties"])):
+        lines = [[f"<code>{key}</code>", escape(field["description"])] for key, field in keys.items()]
+        parts.append(table([title, "meaning"], lines))
     return "\n".join(parts)
 
 
