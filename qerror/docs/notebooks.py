@@ -39,7 +39,9 @@ def _output(one: dict[str, Any]) -> str:
     data = {key: "".join(value) for key, value in one["data"].items()}
     if "image/png" in data:
         said, content = escape(data.get("text/plain", "figure")), data["image/png"].strip()
-        return f'<img alt="{said}" src="data:image/png;base64,{content}">'
+        size = one.get("metadata", {}).get("image/png", {})
+        shown = "".join(f' {key}="{value}"' for key, value in size.items())
+        return f'<img alt="{said}"{shown} src="data:image/png;base64,{content}">'
     if "text/markdown" in data:
         return markdown(data["text/markdown"])
     if "text/latex" in data:
