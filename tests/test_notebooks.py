@@ -54,7 +54,7 @@ UNSTABLE = ("QERROR_QUICK",)
 
 
 def drawn_alone(cell: dict[str, Any]) -> str | None:
-    """The figure that a cell draws without doing more; its picture is the file of the figure (test_plotting draws it)."""
+    """The figure that a cell draws without doing more; its picture is that of `figures` (test_plotting draws it)."""
     match = re.fullmatch(r'draw\("(\w+)"\)', "".join(cell["source"]))
     return match[1] if match else None
 
