@@ -48,7 +48,7 @@ with open("outputs.json", "w") as file:
 """
 # What a notebook says in words; a picture is as its figure is (test_plotting).
 WORDS = ("text/plain", "text/latex", "text/markdown", "text/html")
-# What says one of these trains networks, for a quarter of an hour, and prints times: a few of them are trained here (in CI
+# What says one of these trains networks for a quarter of an hour, and prints times: a few are trained here (in CI
 # with PyTorch). What it says of all is not compared: last bits of a training are not the same everywhere.
 UNSTABLE = ("QERROR_QUICK",)
 
