@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import qerror as qe
+from qerror.samples.rows import rows_of
 from qerror.search.samples import kernels
 
 # Relative; where sums are exact the scales are the same and so are the errors.
@@ -69,7 +72,7 @@ def check(x: np.ndarray, grid: str, options: dict[str, Any], monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ROWS)
 def test_plain_functions_find_what_numpy_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_kernel", lambda: kernels.best_of_rows)
+    monkeypatch.setattr(kernels, "_kernel", lambda name="best_of_rows": getattr(kernels, name))
     x, grid, options = ROWS[name]
     check(x[:1, :60], grid, {key: v[:1, :60] if key == "weights" else v for key, v in options.items()}, monkeypatch)
 
@@ -85,6 +88,57 @@ def test_compiled_functions_find_what_numpy_finds(name: str, monkeypatch: pytest
 def test_many_rows(grid: str, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(5).standard_t(5, shape).astype(np.float32)
     check(x, grid, {}, monkeypatch)
+
+
+ZERO_POINTS: dict[str, tuple[np.ndarray, str, dict[str, Any]]] = {
+    "uint8": (NORMAL + 0.5, "uint8", {}),
+    "uint4": (np.abs(HEAVY), "uint4", {}),
+    "int4-negative": (-np.abs(NORMAL), "int4", {}),
+    "uint5-far": (NORMAL + 5, "uint5", {}),
+    "uint4-weights": (NORMAL + 0.2, "uint4", {"weights": RNG.random(NORMAL.shape)}),
+    "uint3-zeros": (np.where(RNG.random((3, 60)) < 0.5, 0, NORMAL[:, :60]), "uint3", {}),
+}
+
+
+def check_zero_points(
+    x: np.ndarray, grid: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...]
+) -> None:
+    """Several zero points may have one error: which of them is taken is left open."""
+    for zero_point in kinds:
+        reference, found = both(x, grid, {**options, "zero_point": zero_point}, monkeypatch)
+        np.testing.assert_allclose(found.error.mse, reference.error.mse, rtol=1e-12)
+        assert np.array_equal(found.status, reference.status)
+
+
+@pytest.mark.parametrize("name", ["uint4", "uint3-zeros"])
+def test_plain_functions_find_zero_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_kernel", lambda name="best_of_rows": getattr(kernels, name))
+    x, grid, options = ZERO_POINTS[name]
+    check_zero_points(x[:1, :24], grid, options, monkeypatch, ("storable",))
+
+
+@WITH_NUMBA
+@pytest.mark.parametrize("name", ZERO_POINTS)
+def test_compiled_functions_find_zero_points(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_zero_points(*ZERO_POINTS[name], monkeypatch, ("storable", "integer"))
+
+
+@WITH_NUMBA
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["uint2", "uint4", "int3", "uint6"]))
+def test_no_zero_point_is_better(seed: int, n: int, grid: str) -> None:
+    """Each code as the zero point, searched alone by NumPy: none has an error below that of the one chosen."""
+    rng = np.random.default_rng(seed)
+    x = rng.choice([1.0, 0.25]) * rng.standard_t(3, n) + rng.normal() * rng.choice([0.0, 0.5, 4.0])
+    x = x if rng.random() < 0.7 else np.rint(4 * x) / 4
+    levels = qe.grid(grid).levels
+    sample, empirical = qe.Empirical(x[None], axis=0), qe.Empirical(x)
+    held = rows_of(sample)
+    assert held is not None
+    (code,), (proven,) = kernels.zero_points(held[0], qe.grid(grid))
+    errors = [float(qe.optimal_scale(empirical, qe.Grid(levels - p)).error.mse) for p in levels]
+    assert proven
+    assert errors[code] <= min(errors) * (1 + 1e-11) + 1e-15 * float(np.mean(x**2))
 
 
 @WITH_NUMBA
@@ -109,6 +163,7 @@ def test_plain_numpy_is_what_runs_unless_asked(monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QERROR_KERNELS", "numba")
     monkeypatch.setitem(__import__("sys").modules, "numba", None)
-    kernels._kernel.cache_clear()
+    for kept in (kernels._kernel, kernels._compiled):
+        kept.cache_clear()
     with pytest.raises(ValueError, match=r"needs the package numba: pip install 'qerror\[fast\]'"):
         qe.fit(NORMAL, "int8", axis=0)

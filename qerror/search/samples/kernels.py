@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._types import Array
+from ..._types import Array, Index
 from ...casting.arithmetic import DOUBLE, level_round
 from ...grids.grid import Grid
+from ...samples.rows import Rows
 from ..found import RESOLUTION, TOLERANCE
 from .cells import Cells
 
@@ -105,23 +106,50 @@ def search(
     return b, c, proven
 
 
+def zero_points(rows: Rows, grid: Grid, kernel: Callable[..., None] | None = None) -> tuple[Index, NDArray[np.bool_]]:
+    """The code of each row that is the best zero point of all, and whether that is proven.
+
+    Parameters
+    ----------
+    rows : Rows
+    grid : Grid
+        Of consecutive integers, 0 among them.
+    """
+    power = rows.second_moment + rows.mean**2
+    weights = rows.weights
+    noise, lightest = _NOISE * power, np.ones(power.size)
+    if weights is not None:
+        farthest = np.maximum(np.abs(rows.least), np.abs(rows.greatest))
+        noise = np.maximum(noise, RESOLUTION * farthest**2)
+        lightest = np.maximum(weights[:, [0, -1]].min(axis=1), np.finfo(np.float64).tiny)
+    code, proven = np.empty(power.size, np.intp), np.ones(power.size, np.bool_)
+    known = np.array([power, noise, 1 / rows.total, lightest])
+    (kernel or _kernel("best_zero_points"))(rows.values, weights, Form.of(grid), known, code, proven)
+    return code, proven
+
+
 @functools.cache
-def _kernel() -> Callable[..., None]:
-    """The functions below, compiled: at first use, and from then on read from a file."""
+def _kernel(name: str = "best_of_rows") -> Callable[..., None]:
+    """One of the functions below, compiled: at first use, and from then on read from a file."""
+    kernel: Callable[..., None] = _compiled()[name]
+    return kernel
+
+
+@functools.cache
+def _compiled() -> dict[str, Any]:
     try:
         numba = importlib.import_module("numba")
     except ImportError:
         raise ValueError("QERROR_KERNELS=numba needs the package numba: pip install 'qerror[fast]'") from None
     scope, often = dict(globals()), (_uniform, _floating, _sums, _goal, _may_win, _evaluate)
-    for function in (*often, _clips, _ladder, _halve, best_of_rows):
+    for function in (*often, _clips, _ladder, _halve, best_of_rows, _largest, _at_zero_point, best_zero_points):
         own = FunctionType(function.__code__, scope, function.__name__)
         # In these two alone sums may be made in any order, by the lanes of a vector.
         flags = {"reassoc", "contract", "nsz", "nnan", "ninf"} if function in (_uniform, _floating) else False
         scope[function.__name__] = numba.njit(
             own, nogil=True, cache=True, error_model="numpy", fastmath=flags, forceinline=function in often
         )
-    kernel: Callable[..., None] = scope["best_of_rows"]
-    return kernel
+    return scope
 
 
 def best_of_rows(
@@ -223,6 +251,97 @@ def _evaluate(y: Array, weights: Any, u: float, form: Form, share: float, best: 
     if better:
         best[0], best[1], best[2] = b * b / c, b, c
     return better
+
+
+def best_zero_points(
+    values: NDArray[Any], weights: Any, form: Form, known: Array, code: Index, proven: NDArray[np.bool_]
+) -> None:
+    """Write the place of the best zero point of each row among consecutive integers, and whether it is proven.
+
+    The values at zero point p are s (l - p), all of them multiples of s: no error is below that of all multiples.
+    """
+    y, stack, best, own = np.empty(values.shape[1]), np.empty((_DEPTH, 3)), np.empty(3), np.zeros(9)
+    count = int(form.highest - form.lowest)
+    for row in range(values.shape[0]):
+        mass = None if weights is None else weights[row]
+        for i in range(y.size):
+            y[i] = values[row, i]
+        own[1], own[5], own[8] = known[0, row], known[1, row], known[2, row]
+        lightest = known[3, row]
+        below, above = min(y[0], 0.0), max(y[-1], 0.0)
+        best[:] = 0.0
+        # Where the ends of the grid lie on those of the data, or of 95 and of 90 % of them.
+        first = int(np.rint(-below / (above - below) * count)) if below < above else 0
+        at = Form(False, -float(first), float(count - first), 1.0, 0.0, 1.0, form.up, form.down)
+        scale = max((above - below) / count, 1e-300)
+        for part in (1.0, 0.95, 0.9):
+            _evaluate(y, mass, 1 / (part * scale), at, own[8], best, stack[0])
+        for _ in range(_STEPS):
+            if best[0] <= 0 or not _evaluate(y, mass, best[2] / best[1], at, own[8], best, stack[0]):
+                break
+        code[row] = first
+        if best[0] <= 0:
+            proven[row] = own[1] <= 0
+            continue
+        top = _largest(y, mass, at, own, best, stack)
+        for step in range(2 * count + 1):
+            # Next to the first one to begin with.
+            place = first + (step + 1) // 2 * (1 if step % 2 else -1)
+            if 0 <= place <= count:
+                before = best[0]
+                proven[row] &= _at_zero_point(y, mass, place, count, lightest, top, own, best, stack, at)
+                if best[0] > before:
+                    code[row] = place
+
+
+def _largest(y: Array, weights: Any, form: Form, own: Array, best: Array, stack: Array) -> float:
+    """Above this scale all of its multiples as levels have an error that is not below the goal.
+
+    Above twice a scale it is not below that at some scale in between, which it is a multiple of.
+    """
+    every = Form(False, -(2.0**50), 2.0**50, 1.0, 0.0, 1.0, form.up, form.down)
+    goal = _goal(own[1], best[0], own[5])
+    scale = best[1] / best[2]
+    last, spare = scale, best.copy()
+    _evaluate(y, weights, 1 / scale, every, own[8], spare, stack[0])
+    while scale < 2 * last:
+        u, _, h = stack[0]
+        # The chord's sagitta in these steps is about what the error is above the goal.
+        excess = max(goal - h / (u * u), 0.0)
+        scale *= np.exp(min(max(1.8 * np.sqrt(excess / own[1]), 2.0**-8), 0.25))
+        _evaluate(y, weights, 1 / scale, every, own[8], spare, stack[1])
+        if _may_win(u, h, stack[1, 0], stack[1, 2], goal) or stack[1, 2] > goal * stack[1, 0] * stack[1, 0]:
+            last = scale
+        stack[0] = stack[1]
+    return last * (1 + 1e-9)
+
+
+def _at_zero_point(
+    y: Array,
+    weights: Any,
+    place: int,
+    count: int,
+    lightest: float,
+    top: float,
+    own: Array,
+    best: Array,
+    stack: Array,
+    form: Form,
+) -> bool:
+    """Search the scales up to `top` at which the levels - place, ..., count - place may beat the best known."""
+    goal = _goal(own[1], best[0], own[5])
+    # None of both ends may be clipped by more than the whole error, nor all scales gain so much.
+    beyond = np.sqrt(max(own[1] - goal, 0.0) / (own[8] * lightest))
+    up, down = y[-1] - beyond, -y[0] - beyond
+    if (up > 0 and place == count) or (down > 0 and place == 0):
+        return True
+    low = max(up / max(count - place, 1), down / max(place, 1), 0.5 * goal / (count * np.sqrt(own[1]))) * (1 - 1e-9)
+    if low >= top:
+        return True
+    at = Form(False, -float(place), float(count - place), 1.0, 0.0, 1.0, form.up, form.down)
+    _evaluate(y, weights, 1 / top, at, own[8], best, stack[0])
+    _evaluate(y, weights, 1 / low, at, own[8], best, stack[1])
+    return _halve(y, weights, at, own, 2.0**62, best, stack, 1)
 
 
 def _goal(power: float, best: float, floor: float) -> float:
