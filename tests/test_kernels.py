@@ -124,8 +124,8 @@ def test_compiled_functions_find_zero_points(name: str, monkeypatch: pytest.Monk
 
 
 @WITH_NUMBA
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["uint2", "uint4", "int3", "uint6"]))
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["uint2", "uint4", "int3"]))
 def test_no_zero_point_is_better(seed: int, n: int, grid: str) -> None:
     """Each code as the zero point, searched alone by NumPy: none has an error below that of the one chosen."""
     rng = np.random.default_rng(seed)

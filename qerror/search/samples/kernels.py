@@ -102,8 +102,13 @@ def search(
     b, c = np.empty((2, live.size))
     proven = np.ones(live.size, np.bool_)
     run = kernel or _kernel()
-    run(rows.values, rows.weights, cells.shift, Form.of(cells.grid), known, min(most, 2.0**62), b, c, proven)
+    run(cells.distance, _weights(rows), Form.of(cells.grid), known, min(most, 2.0**62), b, c, proven)
     return b, c, proven
+
+
+def _weights(rows: Rows) -> Array:
+    """Of one type, so that one function serves all: where there are none, rows of no weights."""
+    return np.empty((len(rows.values), 0)) if rows.weights is None else rows.weights.astype(np.float64)
 
 
 def zero_points(rows: Rows, grid: Grid, kernel: Callable[..., None] | None = None) -> tuple[Index, NDArray[np.bool_]]:
@@ -124,7 +129,8 @@ def zero_points(rows: Rows, grid: Grid, kernel: Callable[..., None] | None = Non
         lightest = np.maximum(weights[:, [0, -1]].min(axis=1), np.finfo(np.float64).tiny)
     code, proven = np.empty(power.size, np.intp), np.ones(power.size, np.bool_)
     known = np.array([power, noise, 1 / rows.total, lightest])
-    (kernel or _kernel("best_zero_points"))(rows.values, weights, Form.of(grid), known, code, proven)
+    run = kernel or _kernel("best_zero_points")
+    run(rows.values.astype(np.float64), _weights(rows), Form.of(grid), known, code, proven)
     return code, proven
 
 
@@ -153,9 +159,8 @@ def _compiled() -> dict[str, Any]:
 
 
 def best_of_rows(
-    values: NDArray[Any],
-    weights: Any,
-    shift: Array,
+    values: Array,
+    weights: Array,
     form: Form,
     known: Array,
     most: float,
@@ -164,7 +169,7 @@ def best_of_rows(
     proven: NDArray[np.bool_],
 ) -> None:
     """Write B and C of the best piece of each row, and whether it is proven."""
-    y, stack, best = np.empty(values.shape[1]), np.empty((_DEPTH, 3)), np.empty(3)
+    stack, best = np.empty((_DEPTH, 3)), np.empty(3)
     for row in range(values.shape[0]):
         live, home_b, home_c = known[0, row], known[9, row], known[10, row]
         # The gain B^2 / C, B and C of the best piece so far: at first where all values are next to 0.
@@ -172,15 +177,13 @@ def best_of_rows(
         if live > 0:
             if home_b > 0 and home_c > 0:
                 best[0] = home_b * home_b / home_c
-            for i in range(y.size):
-                y[i] = values[row, i] - shift[row]
-            mass = None if weights is None else weights[row]
+            y, mass = values[row], weights[row]
             last = _ladder(y, mass, form, known[:, row], best, stack)
             proven[row] = _halve(y, mass, form, known[:, row], most, best, stack, last)
         b[row], c[row] = best[1], best[2]
 
 
-def _ladder(y: Array, weights: Any, form: Form, known: Array, best: Array, stack: Array) -> int:
+def _ladder(y: Array, weights: Array, form: Form, known: Array, best: Array, stack: Array) -> int:
     """Lay octaves of scales on the stack, the largest first, and return the place of the last.
 
     A scale is given by u = 1 / s, an end of an interval by u, B and h(u) = 2 u B - C.
@@ -204,10 +207,12 @@ def _ladder(y: Array, weights: Any, form: Form, known: Array, best: Array, stack
     return last
 
 
-def _halve(y: Array, weights: Any, form: Form, known: Array, most: float, best: Array, stack: Array, last: int) -> bool:
+def _halve(
+    y: Array, weights: Array, form: Form, known: Array, most: float, best: Array, stack: Array, last: int
+) -> bool:
     """Divide the intervals from the smallest scale up until none may have a better one."""
     power, floor, start, stop, share = known[1], known[5], known[6], known[7], known[8]
-    clips = _clips(y, form, power - _goal(power, best[0], floor), share) if weights is None else 0.0
+    clips = _clips(y, form, power - _goal(power, best[0], floor), share) if not weights.size else 0.0
     u, b, h = stack[last]
     spent = 0
     while last > 0:
@@ -242,7 +247,7 @@ def _clips(y: Array, form: Form, error: float, share: float) -> float:
     return scale * (1 - 1e-9)
 
 
-def _evaluate(y: Array, weights: Any, u: float, form: Form, share: float, best: Array, end: Array) -> bool:
+def _evaluate(y: Array, weights: Array, u: float, form: Form, share: float, best: Array, end: Array) -> bool:
     """Write u, B and h(u) of a scale; its piece becomes the best if it is better."""
     b, c = _sums(y, weights, u, form)
     b, c = b * share, c * share
@@ -254,18 +259,16 @@ def _evaluate(y: Array, weights: Any, u: float, form: Form, share: float, best: 
 
 
 def best_zero_points(
-    values: NDArray[Any], weights: Any, form: Form, known: Array, code: Index, proven: NDArray[np.bool_]
+    values: Array, weights: Array, form: Form, known: Array, code: Index, proven: NDArray[np.bool_]
 ) -> None:
     """Write the place of the best zero point of each row among consecutive integers, and whether it is proven.
 
     The values at zero point p are s (l - p), all of them multiples of s: no error is below that of all multiples.
     """
-    y, stack, best, own = np.empty(values.shape[1]), np.empty((_DEPTH, 3)), np.empty(3), np.zeros(9)
+    stack, best, own = np.empty((_DEPTH, 3)), np.empty(3), np.zeros(9)
     count = int(form.highest - form.lowest)
     for row in range(values.shape[0]):
-        mass = None if weights is None else weights[row]
-        for i in range(y.size):
-            y[i] = values[row, i]
+        y, mass = values[row], weights[row]
         own[1], own[5], own[8] = known[0, row], known[1, row], known[2, row]
         lightest = known[3, row]
         below, above = min(y[0], 0.0), max(y[-1], 0.0)
@@ -294,7 +297,7 @@ def best_zero_points(
                     code[row] = place
 
 
-def _largest(y: Array, weights: Any, form: Form, own: Array, best: Array, stack: Array) -> float:
+def _largest(y: Array, weights: Array, form: Form, own: Array, best: Array, stack: Array) -> float:
     """Above this scale all of its multiples as levels have an error that is not below the goal.
 
     Above twice a scale it is not below that at some scale in between, which it is a multiple of.
@@ -313,12 +316,12 @@ def _largest(y: Array, weights: Any, form: Form, own: Array, best: Array, stack:
         if _may_win(u, h, stack[1, 0], stack[1, 2], goal) or stack[1, 2] > goal * stack[1, 0] * stack[1, 0]:
             last = scale
         stack[0] = stack[1]
-    return last * (1 + 1e-9)
+    return float(last * (1 + 1e-9))
 
 
 def _at_zero_point(
     y: Array,
-    weights: Any,
+    weights: Array,
     place: int,
     count: int,
     lightest: float,
@@ -356,12 +359,12 @@ def _may_win(u: float, h: float, other_u: float, other_h: float, goal: float) ->
     return 2 * goal * other_u < slope < 2 * goal * u and slope * slope > 4 * goal * (slope * u - h)
 
 
-def _sums(y: Array, weights: Any, u: float, form: Form) -> tuple[float, float]:
+def _sums(y: Array, weights: Array, u: float, form: Form) -> tuple[float, float]:
     """Sums of w y l and of w l^2 over all values, l the level nearest to u y."""
     b = c = lost_b = lost_c = 0.0
     for begin in range(0, y.size, _BLOCK):
         part = y[begin : begin + _BLOCK]
-        mass = None if weights is None else weights[begin : begin + _BLOCK]
+        mass = weights[begin : begin + _BLOCK]
         one, two = _floating(part, mass, u, form) if form.floating else _uniform(part, mass, u / form.step, form)
         # What the sum of two numbers loses is kept apart.
         new_b, new_c = b + one, c + two
@@ -371,18 +374,18 @@ def _sums(y: Array, weights: Any, u: float, form: Form) -> tuple[float, float]:
     return (b + lost_b) * form.step, (c + lost_c) * form.step * form.step
 
 
-def _uniform(y: Array, weights: Any, factor: float, form: Form) -> tuple[float, float]:
+def _uniform(y: Array, weights: Array, factor: float, form: Form) -> tuple[float, float]:
     """The same of a part on a uniform grid, in steps."""
     b = c = 0.0
     for i in range(y.size):
         level = np.rint(min(max(y[i] * factor, form.lowest), form.highest) - form.start) + form.start
-        mass = level if weights is None else level * weights[i]
+        mass = level * weights[i] if weights.size else level
         b += mass * y[i]
         c += mass * level
     return b, c
 
 
-def _floating(y: Array, weights: Any, factor: float, form: Form) -> tuple[float, float]:
+def _floating(y: Array, weights: Array, factor: float, form: Form) -> tuple[float, float]:
     """The same of a part on a floating grid: a value of some ulps of its binade is rounded to whole ones."""
     b = c = 0.0
     for i in range(y.size):
@@ -391,7 +394,7 @@ def _floating(y: Array, weights: Any, factor: float, form: Form) -> tuple[float,
         binade = size.view(np.int64) & _EXPONENT
         up, down = np.int64((binade ^ _EXPONENT) + form.up), np.int64(binade - form.down)
         level = np.rint(q * up.view(np.float64)) * down.view(np.float64)
-        mass = level if weights is None else level * weights[i]
+        mass = level * weights[i] if weights.size else level
         b += mass * y[i]
         c += mass * level
     return b, c
