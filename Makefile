@@ -69,11 +69,11 @@ nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
 
 # What others need is installed apart; what cannot be had here is named and left out.
-PEERS := llmcompressor torchao ckwrap kmeans1d
+PEERS := llmcompressor torchao ckwrap kmeans1d numba 'absl-py ai-edge-litert immutabledict ml_dtypes scipy'
 bench-peers:
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-torch
 	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet $$peer || echo "$$peer cannot be installed"; done
-	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq termcolor || echo "hqq cannot be installed"
+	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq termcolor ai-edge-quantizer || echo "hqq or ai-edge-quantizer cannot be installed"
 	.venv-peers/bin/python tests/benchmarks/bench_peers.py
 
 certify: $(VENV)/.installed-test
