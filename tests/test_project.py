@@ -48,7 +48,18 @@ BESIDE = {
 # What is imported inside of functions: by the command line, whose help should not wait for them.
 ON_DEMAND = {"qerror.cli.commands", "qerror.certify", "qerror.symbolic", "qerror.plotting", "qerror.plotting.figures"}
 # Loaded by nobody who only says `import qerror`.
-HEAVY = ("sympy", "matplotlib", "scipy.stats", "scipy.optimize", "torch", "safetensors", "click", "rich", "flint")
+HEAVY = (
+    "sympy",
+    "matplotlib",
+    "scipy.stats",
+    "scipy.optimize",
+    "torch",
+    "safetensors",
+    "click",
+    "rich",
+    "flint",
+    "numba",
+)
 TEST_ONLY = {"ml_dtypes", "gfloat", "mpmath", "hypothesis", "pytest", "jsonschema"}
 # Hosts that the project may point at: papers, licences, format descriptions (SVG has its name there), origins of data.
 HOSTS = {
