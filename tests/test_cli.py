@@ -527,7 +527,7 @@ SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").r
 @pytest.mark.parametrize(
     "line",
     [
-        "scale int4 nvfp4 int4_g32",
+        "scale int4 mxfp4 int4_g32",
         "scale int4 --loss 2.4",
         "error int8 --scale 0.02",
         "compare --bits 3",
@@ -539,7 +539,7 @@ SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").r
         "verify --n 1e5 --grid int4 --density laplace",
         "table --grids int4 --density gaussian",
         "table --certified --grids int4 --density gaussian",
-        "audit",
+        "audit aciq",
         "certify int4",
         "fit MODEL --grid int4,int3 --axis 0 --rule minmax",
         "fit MODEL --grid int4",
