@@ -521,6 +521,22 @@ def test_options_of_several_names_agree(tmp_path):
     assert rows("scale", "int4,e2m1") == rows("scale", "int4", "e2m1")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--include", "layers.{0,1}.weight"),
+        ("--include", "layers.0.weight,layers.1.weight"),
+        ("--include", "layers.0.weight", "--include", "layers.1.weight"),
+        ("--include", "*.weight", "--exclude", "*.{2,3}.*,no such"),
+    ],
+)
+def test_patterns_agree(words):
+    assert [row["tensor"] for row in rows("fit", EXAMPLE, "--grid", "int4", *words)] == [
+        "layers.0.weight",
+        "layers.1.weight",
+    ]
+
+
 SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").read_text(encoding="utf-8"))
 
 
