@@ -21,7 +21,7 @@ help:
 	@echo "make docs           the documentation as pages, in build/docs: open index.html"
 	@echo "make wheel          the wheel, in dist; installed alone and tried"
 	@echo "make test-training  what needs PyTorch, in an environment of its own"
-	@echo "make test-interop   GGUF, ONNX, URLs, Dask and what loads exports, in an environment of its own"
+	@echo "make test-interop   GGUF, ONNX, URLs, Dask, numba and what loads exports, in an environment of its own"
 	@echo "make nightly        what takes minutes: matrices of simulations against predictions"
 	@echo "make certify        verify every certificate of the shipped table: ten minutes of one core"
 	@echo "make bench          speed, as ratios to plain NumPy"
@@ -64,17 +64,18 @@ test-training:
 # What the extras bring, in an environment of its own: `make test` shows that the rest does without them.
 test-interop:
 	@$(MAKE) --no-print-directory VENV=.venv-interop .venv-interop/.installed-interop
-	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py tests/test_interop_exports.py tests/test_typing.py $(PYTEST_ARGS)
+	.venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_interop.py tests/test_interop_exports.py tests/test_typing.py tests/test_kernels.py $(PYTEST_ARGS)
+	QERROR_KERNELS=numba .venv-interop/bin/python -m pytest -n auto --maxprocesses 2 tests/test_exact_samples.py -k 'not any_fit' $(PYTEST_ARGS)
 
 nightly: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m nightly $(PYTEST_ARGS)
 
 # What others need is installed apart; what cannot be had here is named and left out.
-PEERS := llmcompressor torchao ckwrap kmeans1d
+PEERS := llmcompressor torchao ckwrap kmeans1d numba 'absl-py ai-edge-litert immutabledict ml_dtypes scipy'
 bench-peers:
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/.installed-torch
 	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet $$peer || echo "$$peer cannot be installed"; done
-	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq termcolor || echo "hqq cannot be installed"
+	@.venv-peers/bin/python -m pip install --quiet --no-deps hqq termcolor ai-edge-quantizer || echo "hqq or ai-edge-quantizer cannot be installed"
 	.venv-peers/bin/python tests/benchmarks/bench_peers.py
 
 certify: $(VENV)/.installed-test
@@ -123,5 +124,5 @@ $(VENV)/.installed-torch: $(VENV)/.created pyproject.toml
 LOADERS := 'transformers>=5,<6' 'compressed-tensors>=0.20,<0.21' onnxruntime 'basedpyright>=1.30'
 $(VENV)/.installed-interop: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --quiet --retries 1 --no-compile --extra-index-url $(TORCH_INDEX) '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test,remote,gguf,onnx,dask]' $(LOADERS)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test,remote,gguf,onnx,dask,fast]' $(LOADERS)
 	@touch $@

@@ -24,6 +24,7 @@ _FENCE = 16
 _FENCED = 1 << 9
 # So many thresholds pay for bins, of which none may hold more values than this.
 _MANY_KEYS, _MOST_IN_BIN = 64, 64
+_PAY_FOR_BINS = 512
 # A part of a long row whose sums one thread makes: a multiple of a run.
 _PART = 1 << 18
 # Values whose prefix sums are made at a time: they stay in the caches.
@@ -214,7 +215,9 @@ class Rows:
         if len(self.values) == 1:
             return self._rank_in_one(key)
         start = row * self.n
-        bins = self._bins if self.n >= _FENCED and t.shape[-1] >= _MANY_KEYS else None
+        # Making bins takes as long as looking up some thousands of thresholds.
+        many = t.shape[-1] >= _MANY_KEYS and (t.size > _PAY_FOR_BINS * len(self.values) or "_bins" in vars(self))
+        bins = self._bins if self.n >= _FENCED and many else None
         if bins is not None:
             place = bins.start_of(row, key)
             place += start

@@ -23,6 +23,7 @@ from ..samples.rows import rows_of
 from ..search.densities import bounds
 from ..search.densities.objective import Objective
 from ..search.points import join, numbered
+from ..search.samples import kernels
 from ..search.samples.lattice import undecided
 from ..search.samples.scale_and_shift import best_scale_and_shift
 
@@ -119,16 +120,19 @@ class _Search:
         self._settle_constants()
         guess, rows = self._guess(), np.flatnonzero(~self.constant)
         first = np.clip(guess, *self.limits).astype(np.int64)
-        for p in np.unique(first[rows]):
-            self._try(int(p), rows[first[rows] == p])
-        self._try(min(max(0, self.limits[0]), self.limits[1]), rows)
+        best = self._best_codes(rows)
+        start = first[rows] if best is None else best[0]
+        for p in np.unique(start):
+            self._try(int(p), rows[start == p])
+        if best is None:
+            self._try(min(max(0, self.limits[0]), self.limits[1]), rows)
         low, high = self._window(first)
         middle = np.median(self.zero_point)
         every = np.arange(low.min(), high.max() + 1)
         order = np.argsort(np.abs(every - middle), kind="stable")
         for p in every[order[_MOST_TRIED:]]:
             self.proven[(low <= p) & (p <= high)] = False
-        codes = self._undecided_codes()
+        codes = self._undecided_codes(self._open if best is None else np.isin(np.arange(guess.size), rows[~best[1]]))
         # In ascending order: which of equals a row gets does not depend on the rows beside it.
         for p in np.sort(every[order[:_MOST_TRIED]]):
             rows = np.flatnonzero((low <= p) & (p <= high) & self._open)
@@ -145,10 +149,19 @@ class _Search:
         searched = (self.status == Status.EXACT) & ~self.proven
         return self.scale, self.zero_point, np.where(searched, np.asarray(Status.SCANNED, object), self.status)
 
-    def _undecided_codes(self) -> NDArray[np.bool_]:
-        """For each row the codes that may be a better zero point than the best known, (R, K)."""
+    def _best_codes(self, some: Index) -> tuple[Index, NDArray[np.bool_]] | None:
+        """The best zero points among the codes and whether they are proven, where compiled functions find them."""
+        held = rows_of(self.density)
+        if held is None or self.scales is not None or not some.size or not kernels.compiled():
+            return None
+        rows, source = held
+        place, proven = kernels.zero_points(rows.select(np.broadcast_to(source, self.least.shape)[some]), self.grid)
+        return place + int(self.grid.min), proven
+
+    def _undecided_codes(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """For each of some rows the codes that may be a better zero point than the best known, (R, K)."""
         out = np.zeros((self.least.size, len(self.grid)), np.bool_)
-        held, open_ = rows_of(self.density), np.flatnonzero(self._open)
+        held, open_ = rows_of(self.density), np.flatnonzero(self._open & some)
         if held is None or self.scales is not None:
             # Half of a stored scale may be none: `_may_win` looks at these alone.
             out[:] = True

@@ -2,11 +2,14 @@
 
 `make bench-peers` installs them into an environment of their own; what is missing is named and left out. Every tool is
 called as its documentation does. Errors are those of quantizing to nearest at the scale (and zero point) that it gives.
+quant_mp, the program of StatQAT, is in no package index: its analytic and iterative scales are `qerror`'s rules here.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,7 +46,10 @@ def _rows(x: np.ndarray, grid: str) -> Iterator[Row]:
 
     yield row("qerror, proven best", lambda: qe.fit(x, grid, axis=0, measure=False).scale)
     yield row("qerror, minmax", lambda: qe.fit(x, grid, axis=0, rule="minmax", measure=False).scale)
-    yield row("qerror, octav", lambda: qe.fit(x, grid, axis=0, rule="octav", measure=False).scale)
+    if importlib.util.find_spec("numba") is not None:
+        yield row("qerror, proven best, with numba", lambda: _compiled(lambda: qe.fit(x, grid, axis=0, measure=False)))
+    for rule in ("octav", "analytic", "iterative"):
+        yield row(f"qerror, {rule}", lambda rule=rule: qe.fit(x, grid, axis=0, rule=rule, measure=False).scale)
     if here("torch"):
         import torch
 
@@ -55,6 +61,16 @@ def _rows(x: np.ndarray, grid: str) -> Iterator[Row]:
         yield row("torchao AffineQuantizedMSEObserver", lambda: _torchao(x, bits))
     if here("llmcompressor.observers"):
         yield row("llm-compressor mse observer", lambda: _llmcompressor(x, bits))
+    if here("ai_edge_quantizer.algorithms.uniform_quantize.octav"):
+        yield row("ai-edge-quantizer OCTAV", lambda: _ai_edge(x, bits))
+
+
+def _compiled(call: Callable[[], Any]) -> np.ndarray:
+    os.environ["QERROR_KERNELS"] = "numba"
+    try:
+        return call().scale
+    finally:
+        os.environ["QERROR_KERNELS"] = "numpy"
 
 
 def _candidates(x: Any, bits: int, count: int) -> Any:
@@ -100,6 +116,20 @@ def _llmcompressor(x: np.ndarray, bits: int) -> np.ndarray:
     arguments = QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="channel", observer="mse")
     observer = Observer.load_from_registry("mse", base_name="weight", args=arguments)
     return observer(torch.from_numpy(x)).get_qparams()["scale"].numpy().ravel()
+
+
+def _ai_edge(x: np.ndarray, bits: int) -> np.ndarray:
+    from ai_edge_quantizer import qtyping
+    from ai_edge_quantizer.algorithms.uniform_quantize import octav
+
+    config = qtyping.TensorQuantizationConfig(bits, granularity=qtyping.QuantGranularity.CHANNELWISE)
+    operation = qtyping.OpInfo(
+        None,
+        qtyping.TFLOperationName.FULLY_CONNECTED,
+        0,
+        qtyping.OpQuantizationConfig(weight_tensor_config=config),
+    )
+    return octav.get_tensor_quant_params(operation, config, x, None).scale
 
 
 def _zero_points(x: np.ndarray) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from ...results import ErrorTerms, Minimum, Status
 from ...samples.rows import rows_of
 from ..found import RESOLUTION, TOLERANCE, Found, any_scale, distinct
 from ..points import Points, first_of_each
-from . import branch_and_bound
+from . import branch_and_bound, kernels
 from .cells import Cells
 from .interval import one_percent
 
@@ -104,7 +104,7 @@ def _by_chunks(density: Density, grid: Grid, shift: Array, work: Callable[[Cells
         # Members that share a row share what is prepared of it.
         every = [slice(i, i + 1) for i in range(shift.size)]
         return [work(Cells(rows, grid, shift[part]), _members(density, part)) for part in every]
-    if Cells(rows, grid, shift).short:
+    if Cells(rows, grid, shift).short or kernels.compiled():
         size = _SHORT_CHUNK // rows.n
     else:
         size = _CHUNK // rows.n if rows.n >= _LONG_ROW else _FEW_ROWS

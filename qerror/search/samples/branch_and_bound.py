@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..._types import Array, Index
 from ..found import TOLERANCE
 from ..points import numbered
-from . import pieces
+from . import kernels, pieces
 from .cells import Cells
 from .chords import Intervals, below_chord, between, joined, neighbours_joined
 
@@ -50,6 +50,10 @@ def search(cells: Cells, budget: float = BUDGET) -> Best:
     if cells.short:
         b, c, _, _ = pieces.in_all(cells)
         return Best(b, c, (b > 0) & (cells.reach > 0), np.ones(b.shape, bool))
+    if budget and kernels.compiled():
+        found = kernels.search(cells, budget / cells.effort)
+        if found is not None:
+            return Best(found[0], found[1], cells.reach > 0, found[2])
     return _Search(cells, budget).run()
 
 
