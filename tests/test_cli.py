@@ -521,13 +521,29 @@ def test_options_of_several_names_agree(tmp_path):
     assert rows("scale", "int4,e2m1") == rows("scale", "int4", "e2m1")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--include", "layers.{0,1}.weight"),
+        ("--include", "layers.0.weight,layers.1.weight"),
+        ("--include", "layers.0.weight", "--include", "layers.1.weight"),
+        ("--include", "*.weight", "--exclude", "*.{2,3}.*,no such"),
+    ],
+)
+def test_patterns_agree(words):
+    assert [row["tensor"] for row in rows("fit", EXAMPLE, "--grid", "int4", *words)] == [
+        "layers.0.weight",
+        "layers.1.weight",
+    ]
+
+
 SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "scale int4 nvfp4 int4_g32",
+        "scale int4 mxfp4 int4_g32",
         "scale int4 --loss 2.4",
         "error int8 --scale 0.02",
         "compare --bits 3",
@@ -539,7 +555,7 @@ SCHEMA = json.loads((Path(qe.__file__).parent / "data" / "output.schema.json").r
         "verify --n 1e5 --grid int4 --density laplace",
         "table --grids int4 --density gaussian",
         "table --certified --grids int4 --density gaussian",
-        "audit",
+        "audit aciq",
         "certify int4",
         "fit MODEL --grid int4,int3 --axis 0 --rule minmax",
         "fit MODEL --grid int4",

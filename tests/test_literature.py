@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
+import jsonschema
 import mpmath
 import numpy as np
 import pytest
@@ -406,7 +408,10 @@ def test_bad_blocks(arguments: tuple, words: str) -> None:
 
 
 def test_command(rows: list) -> None:
-    found = json.loads(CliRunner().invoke(qerror_command, ["audit", "--json"], catch_exceptions=False).stdout)["rows"]
+    content = json.loads(CliRunner().invoke(qerror_command, ["audit", "--json"], catch_exceptions=False).stdout)
+    schema = Path(qe.__file__).parent / "data" / "output.schema.json"
+    jsonschema.validate(content, json.loads(schema.read_text(encoding="utf-8")))
+    found = content["rows"]
     assert len(found) == len(rows)
     for entry, row in zip(found, rows, strict=True):
         assert (entry["name"], entry["item"], entry["printed"]) == (row.name, row.item, row.printed)
@@ -417,3 +422,12 @@ def test_command(rows: list) -> None:
     for verdict in Verdict:
         count = sum(row.verdict is verdict for row in rows)
         assert f"{count:4d} {verdict.name.lower()}: {verdict.value}" in text
+
+
+def test_the_command_takes_words() -> None:
+    """Constants that have all of them, and one line where none has."""
+    found = CliRunner().invoke(qerror_command, ["audit", "aciq", "5.03", "--json"], catch_exceptions=False).stdout
+    assert {row["name"] for row in json.loads(found)["rows"]} == {"ACIQ Laplace: constants in use"}
+    none = CliRunner().invoke(qerror_command, ["audit", "no such", "word"])
+    said = "qerror: no published constant has the words 'no such', 'word'; without words all are shown\n"
+    assert (none.exit_code, none.stderr) == (2, said)

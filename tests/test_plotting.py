@@ -352,12 +352,12 @@ def test_fp8_study_ranks_as_the_paper(drawn: dict) -> None:
     (ax,) = drawn["floating_fp8_study"].axes
     order = [label.get_text() for label in ax.get_yticklabels()]
     best = {name: order[int(np.argmax(line.get_xdata()))] for name, line in labelled(ax).items()}
-    assert best == {"uniform": "int8", "Gaussian": "2E5M", "Student's t, 8 df": "2E5M"}
+    assert best == {"uniform": "int8", "Gaussian": "e2m5", "Student's t, 8 df": "e2m5"}
     np.testing.assert_allclose(
         labelled(ax)["Gaussian"].get_xdata(), [25.582, 31.557, 37.565, 42.666, 40.570], atol=6e-4
     )
     (ax,) = drawn["floating_best_split"].axes
-    assert [text.get_text() for text in ax.texts] == ["int8", "2E5M", "3E4M"]
+    assert [text.get_text() for text in ax.texts] == ["int8", "e2m5", "e3m4 finite"]
     assert len(floating.fp8_splits()["e2m5"].levels) == 255
 
 

@@ -316,7 +316,9 @@ def project_files():
     hidden = {".git", ".ci"}
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
-        if any(part.startswith(".") and part not in hidden for part in parts[:-1]) or ".git" in parts:
+        # `make docs` and `make wheel` write into build and dist.
+        made = parts[0] in ("build", "dist") or ".git" in parts
+        if made or any(part.startswith(".") and part not in hidden for part in parts[:-1]):
             continue
         if path.is_file() and path.suffix in TEXTS and "__pycache__" not in parts:
             yield path

@@ -104,7 +104,7 @@ def error(
 @click.command(
     epilog=examples(
         "qerror compare --bits 4",
-        "qerror compare --bits 8 --density laplace --shift mean",
+        "qerror compare --bits 6 --density laplace --shift mean",
     )
 )
 @click.option("--bits", metavar="B", type=click.IntRange(min=1), required=True, help="Width of the formats, 2 to 16.")
