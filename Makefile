@@ -50,6 +50,8 @@ wheel: $(VENV)/.installed-test
 	@rm -rf dist build/bare
 	@$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
 	@$(PYTHON) -m venv build/bare && build/bare/bin/python -m pip install --quiet dist/*.whl
+	@! build/bare/bin/python -c 'import importlib.metadata as m; print(m.metadata("qerror")["Description"])' \
+	  | grep -E '\]\([^h]' || { echo "README in the wheel has links that only the source tree has"; exit 1; }
 	@cd build && bare/bin/qerror scale int4 --json >/dev/null && bare/bin/python -c 'import qerror; qerror.load_table()'
 	@echo "dist/$$(ls dist) installs alone and answers"
 

@@ -1,7 +1,7 @@
 """The better of two scales for each block: exact values, plain quadrature, simulation, laws."""
 
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -43,10 +43,11 @@ def test_gaussian_by_another_program():
 
 def uniform_pairs(constants, rounding):
     """E[min] / 2 of uniform values on int3_narrow in fractions: E[M^2] = 1/2, the other is uniform below M."""
+    zero, one = Fraction(0), Fraction(1)
     levels = [Fraction(k) for k in range(-3, 4)]
     scales = [Fraction(c) / 3 for c in constants]
-    cuts = {Fraction(0), Fraction(1)} | {s * k / 2 for s in scales for k in range(7)}
-    cuts = sorted(c for c in cuts if 0 <= c <= 1)
+    cuts = {zero, one} | {s * k / 2 for s in scales for k in range(7)}
+    cuts = sorted(c for c in cuts if zero <= c <= one)
 
     def nearest_loss(u, scale):
         return min((u - scale * level) ** 2 for level in levels)
@@ -56,27 +57,44 @@ def uniform_pairs(constants, rounding):
             return nearest_loss(u, scale)
         return min(abs((u - scale * a) * (scale * b - u)) for a, b in pairwise(levels) if scale * a <= u <= scale * b)
 
-    def change(u):
-        return sum(
-            sign * (nearest_loss(u, s) + nearest_loss(Fraction(1), s)) for sign, s in zip((1, -1), scales, strict=True)
-        )
+    def both(u, scale):
+        return nearest_loss(u, scale) + nearest_loss(one, scale)
 
-    total = Fraction(0)
+    total = zero
     for a, b in pairwise(cuts):
-        # The change is linear here: from two places inside.
+        # Differences are linear here: their roots from two places inside.
         p, q = a + (b - a) / 4, b - (b - a) / 4
-        low, high = (3 * change(p) - change(q)) / 2, (3 * change(q) - change(p)) / 2
-        root = [a + (b - a) * low / (low - high)] if low * high < 0 else []
-        for c, d in pairwise([a, *root, b]):
-            scale = scales[0] if change((c + d) / 2) <= 0 else scales[1]
+        roots = set()
+        for s, t in combinations(scales, 2):
+            at_p, at_q = both(p, s) - both(p, t), both(q, s) - both(q, t)
+            if at_p != at_q:
+                roots.add(p + (q - p) * at_p / (at_p - at_q))
+        for c, d in pairwise([a, *sorted(root for root in roots if a < root < b), b]):
+            # The first of the least.
+            scale = min(scales, key=lambda s, u=(c + d) / 2: both(u, s))
             # A parabola, by the open rule of three places.
             parts = [loss(c + (d - c) * Fraction(k, 4), scale) for k in (1, 2, 3)]
-            total += (d - c) * ((2 * parts[0] - parts[1] + 2 * parts[2]) / 3 + loss(Fraction(1), scale))
+            total += (d - c) * ((2 * parts[0] - parts[1] + 2 * parts[2]) / 3 + loss(one, scale))
     return total / 4
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("constants", [("1", "1.5"), ("1", "0.75"), ("0.9", "1.25"), ("1.5", "3")])
+@pytest.mark.parametrize(
+    "constants",
+    [
+        ("1", "1.5"),
+        ("1", "0.75"),
+        ("0.9", "1.25"),
+        ("1.5", "3"),
+        # The largest value lies midway between the ends.
+        ("0.9", "1.1"),
+        ("1", "1.5", "0.75"),
+        ("0.9", "1.25", "1.1"),
+        # Equal in wide ranges: the first is taken.
+        ("1.5", "3", "0.75"),
+        ("3", "1.5", "0.75"),
+    ],
+)
 def test_uniform_pairs_in_fractions(constants, rounding):
     density = qe.Uniform(std=float(1 / np.sqrt(3)))
     form = four_over_six(2, constant=tuple(map(float, constants)), grid="int3_narrow")
@@ -191,9 +209,8 @@ def test_uniform_triples_by_a_lattice(constants, rounding):
         for found, loss in ((sums, nearest), (losses, stochastic if rounding == "stochastic" else nearest)):
             one, top = loss(y, scale, E2M1), loss(np.ones(1), scale[:1], E2M1)
             found.append(top + one[:, None] + one)
-    # The first of equals: where both are 0 it is the first whose values are rounded up now and then.
-    first = sums[0] <= sums[1] + 1e-13
-    expected = 0.6 * np.where(first, *losses).mean() / 3
+    # The first of equals: where all are 0 it is the first whose values are rounded up now and then.
+    expected = 0.6 * first_of_least(np.stack(sums), np.stack(losses)[:, None]).mean() / 3
     density = qe.Uniform(std=float(1 / np.sqrt(3)))
     form = four_over_six(3, constant=constants)
     # The loss jumps where the choice changes, between two places of the lattice.
@@ -205,6 +222,12 @@ def test_uniform_triples_by_a_lattice(constants, rounding):
 
 
 NAMES = ("mse", "clipping", "bias", "cross", "maximum")
+
+
+def first_of_least(sums, terms, power=1.0):
+    """The terms (K, T, ...) of the first of the least sums (K, ...), which are equal within rounding."""
+    chosen = (sums <= sums.min(axis=0) + 1e-12 * power).argmax(axis=0)
+    return np.take_along_axis(terms, chosen[None, None], axis=0)[0]
 
 
 def by_definition(x, form, unit, rounding):
@@ -228,9 +251,7 @@ def by_definition(x, form, unit, rounding):
         largest = np.take_along_axis(loss, np.abs(x).argmax(axis=1)[:, None], axis=1)[:, 0] / form.block_size
         parts = [loss, np.where(beyond, loss, 0), error, x * error]
         terms.append(np.stack([part.mean(axis=1) for part in parts] + [largest]))
-    change = sums[0] - sums[1]
-    change[np.abs(change) < 1e-12 * top**2] = 0.0
-    return np.where(change <= 0, *terms)
+    return first_of_least(np.stack(sums), np.stack(terms), top**2)
 
 
 def hold(terms, found):
@@ -255,9 +276,17 @@ CASES = [
 ]
 
 
+THREE = [
+    (qe.Gaussian(), four_over_six(16, None, (1, 1.5, 1.25)), 1.0),
+    # Families of blocks two of whose scales are the same.
+    (qe.Gaussian(), four_over_six(32, "e8m0", (1, 1.5, 2)), 1.0),
+    (qe.Gaussian(), four_over_six(8, "e8m0", (1, 0.75, 1.5), "int3"), 1.3),
+]
+
+
 @pytest.mark.parametrize(
     ("density", "form", "unit", "rounding"),
-    [(*case, "nearest") for case in CASES] + [(*CASES[i], "stochastic") for i in (0, 2, 4)],
+    [(*case, "nearest") for case in CASES + THREE] + [(*case, "stochastic") for case in CASES[:5:2] + THREE[1:]],
 )
 def test_simulation_agrees(density, form, unit, rounding):
     terms = qe.quantization_error(density, form, unit, rounding=rounding)
@@ -297,6 +326,18 @@ def test_laws(family, parts, block_size, percent):
     assert mse_of(family(), form.replace(constant=constants[::-1])) == pytest.approx(best, rel=0, abs=known)
     # Of values twice as large errors are four times as large, scales of powers of two included.
     assert mse_of(family(std=2.0), form) == pytest.approx(4 * best, rel=0, abs=4 * known)
+
+
+def test_three_constants_are_two_if_one_comes_twice_and_better_if_not():
+    def terms(*constant):
+        found = qe.quantization_error(qe.Gaussian(), four_over_six(16, None, constant))
+        return [float(getattr(found, name)) for name in ("mse", "clipping", "cross", "maximum")]
+
+    for three in ((1, 1, 1.5), (1.5, 1, 1.5)):
+        np.testing.assert_allclose(terms(*three), terms(1, 1.5), rtol=0, atol=2e-9)
+    best = terms(1, 1.25, 1.5)
+    np.testing.assert_allclose(terms(1.5, 1, 1.25), best, rtol=0, atol=1e-9)
+    assert best[0] < min(terms(1, 1.25)[0], terms(1, 1.5)[0], terms(1.25, 1.5)[0])
 
 
 @pytest.mark.parametrize("scale_format", [None, "e8m0"])
@@ -340,7 +381,8 @@ def test_the_accuracy_that_is_claimed(monkeypatch):
     monkeypatch.setattr(difference_sums, "_LAST", 64)
     monkeypatch.setattr(best_of, "_REQUIRED", 1e-12)
     with pytest.raises(
-        ValueError, match=r"density must be smoother, or elements coarser, for rule best_of: .*qerror\.simulate"
+        ValueError,
+        match=r"density must be smoother, elements coarser or constants closer for rule best_of: .*qerror\.simulate",
     ):
         best_of.best_of_change(density, form, 1.0, 0.01)
 
@@ -372,6 +414,8 @@ def test_what_best_of_does_not_know():
         qe.quantization_error(qe.Gaussian(), four_over_six(16), model="high_resolution")
 
 
-def test_more_than_two_constants():
-    with pytest.raises(ValueError, match=r"constant must be two numbers, got \(1.0, 1.25, 1.5\); qerror.simulate"):
-        mse_of(qe.Gaussian(), four_over_six(16, constant=(1, 1.25, 1.5)))
+def test_more_than_three_constants():
+    with pytest.raises(
+        ValueError, match=r"constant must be two or three numbers, got \(1.0, 1.2, 1.5, 2.0\); .*simulate"
+    ):
+        mse_of(qe.Gaussian(), four_over_six(16, constant=(1, 1.2, 1.5, 2)))

@@ -24,7 +24,7 @@ from qerror.cli.commands import qerror_command
 flint = pytest.importorskip("flint", reason="python-flint is not installed")
 mpmath = pytest.importorskip("mpmath")
 
-from flint import arb, arb_series  # noqa: E402
+from flint import arb, fmpq  # noqa: E402
 
 from qerror.certify import (  # noqa: E402
     Certificate,
@@ -37,7 +37,6 @@ from qerror.certify import (  # noqa: E402
     certify_codebook,
     certify_pair,
     checker,
-    checker_codebooks,
     pieces,
     verify,
 )
@@ -109,8 +108,11 @@ def _precision() -> Any:
 @pytest.mark.parametrize(("density", "grid", "rounding", "scale", "mse"), KNOWN)
 def test_known_optima(density: str, grid: str, rounding: str, scale: str, mse: str) -> None:
     """To 30 digits, and the intervals are no wider than half a unit of the last."""
-    proven = certify(density, grid, rounding=rounding)
+    shipped_one = shipped()[grid, density, rounding]
+    # Proofs of 8 bits are verified elsewhere, a tenth on each run.
+    proven = certify(density, grid, rounding=rounding) if len(qe.grid(grid)) < 100 else shipped_one
     assert proven.unique
+    assert proven.statement() == shipped_one.statement()
     for text, known in ((proven.scale, scale), (proven.mse, mse)):
         # Both have a unit of their last digit, known ones up to 4 units.
         digits = len(known.split("e")[0].replace(".", "").lstrip("0"))
@@ -138,13 +140,7 @@ def test_certified_values_made_by_others() -> None:
 @pytest.mark.parametrize("density", [*FAMILIES, *COMPOSED])
 def test_every_density_is_proven_and_verified(density: str, rounding: str) -> None:
     for grid, shift in (("e2m1", 0.0), ("uint3", -0.5), ("int2_midrise", 0.25)):
-        try:
-            proven = certify(density, grid, rounding=rounding, shift=shift)
-        except OpenError:
-            # Stochastic rounding on a point mass beside z: the error has a kink at its minimum, which no lemma covers.
-            assert density.startswith("rectified")
-            assert rounding == "stochastic"
-            continue
+        proven = certify(density, grid, rounding=rounding, shift=shift)
         verify(json.loads(proven.to_json()))
         best = qe.optimal_scale(qe.density(density), grid, rounding=rounding, shift=shift)
         assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
@@ -159,12 +155,32 @@ def test_the_error_is_that_of_the_library(density: str) -> None:
         for grid in ("int4", "e3m2", "uint3", "binary", "nf4"):
             shift, scale = float(rng.normal(0, 0.3)), float(np.exp(rng.normal(-1, 1)))
             problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
-            model, _ = problem.model(checker.ball(scale), checker.ball(scale / 50), 10)
+            low, high = (checker.exact(scale) * (1 + fmpq(sign, 50)) for sign in (-1, 1))
+            model, _ = problem.model(low, high, 10)
             for x in (-1.0, 0.0, 0.7):
                 at = scale * (1 + x / 50)
                 error = qe.quantization_error(qe.density(density), grid, at, shift, rounding=rounding).mse
                 found = model(arb(x))
                 assert abs(error - float(found.mid())) <= float(found.rad()) + ERROR_RTOL * error + ERROR_ATOL
+
+
+@pytest.mark.parametrize("density", [*FAMILIES, *COMPOSED])
+def test_models_enclose(density: str) -> None:
+    """Wide pieces, few coefficients, small scales, where all is nearly straight: holes in enclosures show there."""
+    rng = np.random.default_rng(20)
+    for rounding, grid, order in itertools.product(("nearest", "stochastic"), ("int4", "uint3", "binary"), (3, 5)):
+        shift = float(rng.choice([0.0, rng.normal(0, 0.3)]))
+        problem = checker.Problem(density_data(density), qe.grid(grid).levels.tolist(), shift, rounding)
+        for per, wide in ((40, fmpq(1, 7)), (4000, fmpq(1, 3))):
+            s = fmpq(int(rng.integers(1, 60)), per)
+            model, _ = problem.model(s * (1 - wide), s * (1 + wide), order)
+            places = [fmpq(k, 8) for k in (-8, -6, -1, 1, 5, 8)]
+            values = [problem.at(s * (1 + wide * x)) for x in places]
+            for x, value in zip(places, values, strict=True):
+                assert model(arb(x)).contains(value.mid())
+            for x, y, one, other in zip(places, places[1:], values, values[1:], strict=False):
+                # Somewhere between is a slope as that of the chord.
+                assert model.derivative()(arb(x).union(arb(y))).overlaps((other - one) / (y - x))
 
 
 # Densities of variance 1 for u >= 0, written for mpmath.
@@ -191,28 +207,52 @@ def _exponential_power(u: Any, beta: Any) -> Any:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families(name: str) -> None:
-    """P(T > u), E[(T - u)_+], E[T^2; T > u] and the Taylor series of the pdf; quadrature of mpmath over y = log(x)."""
+    """P(T > u), E[(T - u)_+], E[(T - u)_+^2] and the Taylor series of the pdf; quadrature of mpmath over y = log(x)."""
     said, pdf = density_data(name), PDFS[name]
     family = checker.FAMILIES[said["family"]](**{key: said[key] for key in said if key in ("df", "beta")})
-    with mpmath.workdps(25):
+    with mpmath.workdps(22):
         for u in (mpmath.mpf("0.4"), mpmath.mpf("1.3")):
             at = arb(mpmath.nstr(u, 30))
-            mass, over = family.over(at, 2)
+            mass, over, square = family.over(at, 3)
             end = mpmath.log(mpmath.sqrt(3)) if name == "uniform" else mpmath.mpf(60)
-            points = mpmath.linspace(mpmath.log(u), end, 30)
+            points = mpmath.linspace(mpmath.log(u), end, 16)
             for found, weigh in (
                 (mass, lambda x: 1),
                 (over, lambda x, u=u: x - u),
-                (family.above(2, at), lambda x: x * x),
+                (square, lambda x, u=u: (x - u) ** 2),
             ):
                 expected = mpmath.quad(lambda y, w=weigh: w(mpmath.exp(y)) * pdf(mpmath.exp(y)) * mpmath.exp(y), points)
                 assert abs(mpmath.mpf(found.str(25, radius=False)) / expected - 1) < 1e-18
-            if name == "uniform":
-                assert abs(mpmath.mpf(family.around(at).str(25, radius=False)) - pdf(u)) < 1e-20
-                continue
-            series = family.pdf(arb_series([at, 1], prec=4))
-            for i, coefficient in enumerate(mpmath.taylor(pdf, u, 3)):
-                assert abs(mpmath.mpf(series[i].str(25, radius=False)) - coefficient) < 1e-12
+            series = family.expand(at, arb("1e-3"), 5)
+            assert len(series) == (1 if name == "uniform" else 5)
+            for i, coefficient in enumerate(mpmath.taylor(pdf, u, 3)[: len(series)]):
+                assert abs(mpmath.mpf(series[i].str(25, radius=False)) * 10 ** (3 * i) - coefficient) < 1e-12
+
+
+def test_a_minimum_at_a_point_mass() -> None:
+    """Stochastic rounding: where 0 lies on a level, -0.5 + s, the error has an edge, the minimum: s = 1 / 2."""
+    proven = certify("rectified(gaussian:mean=0.2)", "uint3", shift=-0.5, rounding="stochastic")
+    assert proven.unique
+    assert arb(proven.scale).contains(arb(0.5))
+    beside = [
+        qe.quantization_error(qe.density("rectified(gaussian:mean=0.2)"), "uint3", s, -0.5, rounding="stochastic").mse
+        for s in (0.5 * (1 - 1e-6), 0.5, 0.5 * (1 + 1e-6))
+    ]
+    assert beside[1] < min(beside[0], beside[2]) - 1e-8
+    assert math.isclose(beside[1], middle(proven.mse), rel_tol=ERROR_RTOL)
+    thirds = certify("rectified(laplace:mean=1)", "int2_midrise", shift=-0.25, rounding="stochastic")
+    verify(json.loads(thirds.to_json()))
+
+
+@pytest.mark.parametrize(("bins", "grid", "rounding"), [(100, "e2m1", "nearest"), (37, "int4", "stochastic")])
+def test_histograms_of_many_bins(bins: int, grid: str, rounding: str) -> None:
+    rng = np.random.default_rng(20)
+    counts, edges = np.histogram(rng.standard_t(5, 2000), bins)
+    density = qe.Histogram(counts, edges)
+    proven = certify(density, grid, rounding=rounding)
+    verify(json.loads(proven.to_json()))
+    best = qe.optimal_scale(density, grid, rounding=rounding, certify=True)
+    assert math.isclose(best.error.mse, middle(proven.mse), rel_tol=ERROR_RTOL)
 
 
 def test_many_digits() -> None:
@@ -271,6 +311,24 @@ def test_bad_arguments() -> None:
         certify("gaussian", "int4", rounding="up")
     with pytest.raises(ValueError, match="digits must be an integer from 6 to 1000, got 3"):
         certify("gaussian", "int4", digits=3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("edges", [-2, -1, 0, -0.5, 1, 3], "edges must ascend"),
+        ("edges", [-2, -1, 0, 0, 1, 3], "edges must ascend"),
+        ("counts", [1, 4, 3, -1, 1], "no count may be below 0"),
+        ("counts", [0, 0, 0, 0, 0], "nor all be 0"),
+        ("counts", [1, 4, 3, 0], "zip"),
+    ],
+)
+def test_no_density_no_proof(field: str, value: list[float], words: str) -> None:
+    """A bin of no count between edges that fall would be seen by nothing else."""
+    histogram = density_data("histogram:counts=[1,4,3,0,1],edges=[-2,-1,0,0.5,1,3]")
+    checker.Problem(histogram, [0, 1], 0, "nearest")
+    with pytest.raises((ValueError, ZeroDivisionError), match=words):
+        checker.Problem({**histogram, field: value}, [0, 1], 0, "nearest")
 
 
 # -- the checker ---------------------------------------------------------------------------------------------------
@@ -344,9 +402,25 @@ def wrong_cuts(content: dict[str, Any]) -> Any:
             yield "v dropped", changed(content, cuts=rest, kinds=kinds[:i] + kinds[i + 1 :])
     yield "no first piece", changed(content, cuts=" ".join(cuts[1:]), kinds=kinds[1:])
     yield "no last piece", changed(content, cuts=" ".join(cuts[:-1]), kinds=kinds[:-1])
-    first, last = kinds.index("v"), kinds.rindex("v")
+    edge = next((i for i, cut in enumerate(cuts) if arb(content["scale"]).contains(checker.ball(cut))), None)
+    if edge is not None:
+        beside = str(Fraction(cuts[edge]) * (1 + Fraction(1, 10**12)))
+        yield "edge moved", changed(content, cuts=" ".join([*cuts[:edge], beside, *cuts[edge + 1 :]]))
+    first, last = (kinds.index("v"), kinds.rindex("v")) if edge is None else (edge + 1, edge)
     yield "first piece too long", changed(content, cuts=" ".join(cuts[first - 1 :]), kinds="s" + kinds[first:])
     yield "last piece too long", changed(content, cuts=" ".join(cuts[: last + 1]), kinds=kinds[: last + 1] + kinds[-1])
+
+
+def other_numbers(data: Any) -> Any:
+    """A density with one of its numbers changed, or none."""
+    if isinstance(data, int | float):
+        yield from (data + 1e-9, "x")
+    elif isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            for other in other_numbers(value):
+                one: Any = copy.deepcopy(data)
+                one[key] = other
+                yield one
 
 
 def other_problems(content: dict[str, Any]) -> Any:
@@ -357,9 +431,8 @@ def other_problems(content: dict[str, Any]) -> Any:
         yield "level dropped", changed(content, levels=levels[:i] + levels[i + 1 :])
     yield "levels reversed", changed(content, levels=levels[::-1])
     yield "level more", changed(content, levels=[*levels, levels[-1] + 1])
-    for key in density.keys() - {"family"}:
-        for value in (density[key] + 1e-9, "x"):
-            yield f"{key} = {value}", changed(content, density={**density, key: value})
+    for other in other_numbers(density):
+        yield f"density {other}", changed(content, density=other)
     for family in checker.FAMILIES.keys() - {density["family"]}:
         shape = {"student-t": {"df": 3}, "generalized-gaussian": {"beta": 1}}.get(family, {})
         yield family, changed(content, density={"family": family, "mean": 0, "std": 1, **shape})
@@ -388,13 +461,16 @@ def other_claims(content: dict[str, Any], rng: random.Random) -> Any:
     ("density", "grid", "rounding"),
     [
         ("gaussian", "e3m0", "nearest"),
-        ("student-t:df=5", "int3", "stochastic"),
+        ("logistic", "int3", "stochastic"),
         ("generalized-gaussian:beta=0.5", "e2m1", "nearest"),
+        ("histogram:counts=[1,4,3,0,1],edges=[-2,-1,0,0.5,1,3]", "int3", "stochastic"),
+        ("rectified(gaussian:mean=0.2)", "uint3", "stochastic"),
     ],
 )
 def test_mutations_are_refused(density: str, grid: str, rounding: str) -> None:
     """More than 150 a certificate; the exception is the checker's own or that of malformed JSON."""
-    content = certify(density, grid, rounding=rounding).content
+    # The minimum of the last one lies where 0 meets a level: an edge, no root.
+    content = certify(density, grid, rounding=rounding, shift=-0.45 * density.startswith("rectified")).content
     verify(content)
     survived, tried = [], 0
     for what, mutant in itertools.chain(
@@ -462,7 +538,7 @@ def other_values(content: dict[str, Any], rng: random.Random) -> Any:
         yield family, changed(content, density={"family": family, "mean": 0, "std": 1, **shape})
     yield "rectified", changed(content, density={"family": "rectified", "of": density})
     yield "more", changed(content, more=0)
-    for form in checker_codebooks.STATEMENTS.keys() - {content["format"]}:
+    for form in checker.STATEMENTS.keys() - {content["format"]}:
         yield form, changed(content, format=form)
 
 
@@ -481,7 +557,7 @@ BLOCKS = qe.BlockFormat("int3_midrise", 4, qe.Grid([0.25, 0.5, 0.75, 1.25]))
     ids=["codebook", "codebook off centre", "two pairs", "pair", "blocks"],
 )
 def test_mutations_of_other_certificates_are_refused(prove: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checker_codebooks, "MOST_BOXES", 2000)
+    monkeypatch.setattr(checker, "MOST_BOXES", 2000)
     content = json.loads(prove().to_json())
     verify(content)
     survived, tried = [], 0
@@ -497,7 +573,7 @@ def test_mutations_of_other_certificates_are_refused(prove: Any, monkeypatch: py
 
 
 def test_files_of_every_kind(tmp_path: Path) -> None:
-    """Read as what they are, and verified by both files alone, in a Python that finds no qerror."""
+    """Read as what they are, and verified by the checker alone, in a Python that finds no qerror."""
     proofs = {
         Certificate: certify("gaussian", "int3"),
         CertifiedCodebook: certify_codebook("gaussian", 4),
@@ -509,15 +585,12 @@ def test_files_of_every_kind(tmp_path: Path) -> None:
         assert Certificate.load(tmp_path / f"{kind.__name__}.json") == proven
         assert type(Certificate.load(tmp_path / f"{kind.__name__}.json")) is kind
         assert proven.mse in repr(proven)
-    command = [sys.executable, "-S", checker_codebooks.__file__, *sorted(path.name for path in tmp_path.iterdir())]
+    command = [sys.executable, "-S", checker.__file__, *sorted(path.name for path in tmp_path.iterdir())]
     environment = {**os.environ, "PYTHONPATH": str(Path(flint.__file__).parent.parent)}
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert [line.split(": ")[:2] for line in ran.stdout.splitlines()] == [
         [f"{name}.json", "proven"] for name in sorted(kind.__name__ for kind in proofs)
     ], ran.stderr
-    # The smaller file knows the first kind only, and says so.
-    with pytest.raises(ValueError, match="format must be one of qerror certificate, qerror certificate of a sample"):
-        checker.verify(proofs[CertifiedPair].content)
 
 
 # -- the shipped table ---------------------------------------------------------------------------------------------
@@ -578,26 +651,44 @@ def test_every_row_is_certified() -> None:
 # -- samples and codebooks -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("grid", ["int2", "e2m1", "nf4", "int3_midrise", "uint4"])
-def test_samples_are_proven_in_fractions(grid: str) -> None:
+def test_samples_are_proven_in_fractions(grid: str, rounding: str) -> None:
     rng = np.random.default_rng(20)
-    for size in (1, 2, 9, 40):
-        sample = qe.Empirical(np.abs(rng.standard_t(3, size)).astype(np.float32), weights=rng.integers(1, 4, size))
-        proven = certify(sample, grid, shift=0.125)
+    for size in (2, 9, 40):
+        values = np.abs(rng.standard_t(3, size)).astype(np.float32)
+        sample = qe.Empirical(values, weights=rng.integers(1, 4, size))
+        proven = certify(sample, grid, shift=0.125, rounding=rounding)
         verify(json.loads(proven.to_json()))
-        best = qe.optimal_scale(sample, grid, shift=0.125)
+        best = qe.optimal_scale(sample, grid, shift=0.125, rounding=rounding)
         assert math.isclose(best.error.mse, Fraction(proven.mse), rel_tol=1e-12, abs_tol=1e-18)
+        scales = np.geomspace(0.02, 50, 2001) * float(Fraction(proven.scale))
+        errors = qe.quantization_error(sample, grid, scales, 0.125, rounding=rounding).mse
+        assert np.min(errors) >= float(Fraction(proven.mse)) * (1 - 1e-12)
 
 
-def test_wrong_proofs_of_samples_are_refused() -> None:
-    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3").content
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_samples_by_hand(rounding: str) -> None:
+    """One value on levels 0 and 1: it is one of them at s = 1 alone. On 1 and 2, s = 1 / 2 is as good."""
+    one = certify(qe.Empirical([1.0]), qe.Grid([0, 1]), rounding=rounding)
+    assert (one.scale, one.mse, one.unique) == ("1", "0", True)
+    two = certify(qe.Empirical([1.0]), qe.Grid([0, 1, 2]), rounding=rounding)
+    assert (two.scale in ("1", "1/2"), two.mse, two.unique) == (True, "0", False)
+    with pytest.raises(OpenError, match="no scale is better than all others"):
+        certify(qe.Empirical([-1.0]), qe.Grid([0, 1]), rounding=rounding)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_wrong_proofs_of_samples_are_refused(rounding: str) -> None:
+    content = certify(qe.Empirical([-1.0, 0.25, 0.75, 2.0, 3.5]), "int3", rounding=rounding).content
     verify(content)
     cuts, scale = content["cuts"].split(), Fraction(content["scale"])
     mutants = [changed(content, cuts=" ".join(cuts[:i] + cuts[i + 1 :])) for i in (0, len(cuts) // 2, len(cuts) - 1)]
     mutants += [changed(content, cuts=" ".join(cuts[::-1])), changed(content, cuts=f"{cuts[0]} {cuts[-1]}")]
     mutants += [changed(content, scale=str(scale * (1 + Fraction(1, 10**12)))), changed(content, unique=False)]
     mutants += [changed(content, mse=str(Fraction(content["mse"]) * f)) for f in (2, 1 - Fraction(1, 10**15))]
-    mutants += [changed(content, shift=1e-9), changed(content, rounding="stochastic"), changed(content, kinds="x")]
+    other = "nearest" if rounding == "stochastic" else "stochastic"
+    mutants += [changed(content, shift=1e-9), changed(content, rounding=other), changed(content, kinds="x")]
     for place in range(5):
         values = list(content["density"]["values"])
         values[place] += 1e-9
@@ -662,7 +753,7 @@ def test_the_slack_of_float64_proofs_covers_their_sums(density: str) -> None:
         b, c = objective._sums(np.zeros(scales.size, np.intp), scales)
         problem = checker.Problem(density_data(member), grid.levels.tolist(), shift, "nearest")
         for s, found in zip(scales.tolist(), objective.power - 2 * scales * b + scales**2 * c, strict=True):
-            mse = problem.model(checker.ball(s), arb(0), 3)[0][0]
+            mse = problem.at(s)
             # The last sum rounds three times more, by an ulp of its largest term.
             rounded = 4 * np.finfo(float).eps * float(objective.power[0])
             assert abs(float((checker.ball(float(found)) - mse).mid())) <= objective.noise[0] + rounded
@@ -672,11 +763,11 @@ def held(problem: checker.Problem, best: qe.ScaleResult, proven: Certificate) ->
     """The answer of the search, against the proof: error, scale, interval."""
     least = arb(proven.mse)
     assert abs(arb(best.error.mse) / least - 1) < 1e-12
-    at = problem.model(checker.ball(best.scale), arb(0), 3)[0][0]
+    at = problem.at(best.scale)
     assert at / least - 1 < 1e-12
     for end in best.interval_1pct:
         if 0 < end < math.inf:
-            there = problem.model(checker.ball(float(end)), arb(0), 3)[0][0]
+            there = problem.at(float(end))
             assert abs(there / least - arb("1.01")) < INTERVAL_RTOL
 
 
@@ -691,18 +782,19 @@ def random_pair(rng: random.Random) -> tuple[str, str, str, float]:
 
 
 def test_answers_of_float64_at_random() -> None:
-    """Four random pairs on each run, and four rows of the table; `make nightly` has 500 and all."""
-    rng = random.Random()
+    """Four rows of the table and five other pairs, the last with a cusp that misled a scan; nightly: all, and 500."""
+    rng = random.Random(20)
     rows = [key for key in shipped() if key[0] not in LONG]
     pairs = [(key[1], key[0], key[2], 0.0) for key in rng.sample(rows, 4)] + [random_pair(rng) for _ in range(4)]
-    for pair in pairs:
+    for pair in [*pairs, ("laplace", "e4m3_ieee", "nearest", 0.8)]:
         compare(*pair)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("part", range(PARTS))
 def test_all_answers_of_float64(part: int) -> None:
-    rows = [(key[1], key[0], key[2], 0.0) for key in shipped() if key[0] not in LONG]
+    """Scale, error and interval of every row of the table and of 500 random pairs."""
+    rows = [(key[1], key[0], key[2], 0.0) for key in shipped()]
     rng = random.Random(20)
     for pair in [*rows, *(random_pair(rng) for _ in range(500))][part::PARTS]:
         compare(*pair)
@@ -760,9 +852,9 @@ def test_max_1960_with_a_free_shift() -> None:
 def test_bounds_for_small_and_large_scales(s: float) -> None:
     """Below every error at that scale, whatever the shift; and not for nothing."""
 
-    def cover(said: Any, name: str) -> checker_codebooks.Cover:
+    def cover(said: Any, name: str) -> checker.Cover:
         levels = checker.exact_levels(qe.grid(name).levels.tolist())
-        return checker_codebooks.Cover(checker_codebooks.standard(said)[0].family, levels, arb(0), [])
+        return checker.Cover(checker.standard(said)[0].family, levels, arb(0), [])
 
     for name in ("gaussian", "laplace", "student-t:df=5", "uniform"):
         said = density_data(name)
@@ -779,8 +871,8 @@ def test_bounds_for_small_and_large_scales(s: float) -> None:
 @pytest.mark.parametrize("density", ["gaussian", "laplace", "student-t:df=5"])
 def test_derivatives_along_scale_and_shift(density: str) -> None:
     """Against differences of the library's errors; the second over a box, which holds those at its corners."""
-    family = checker_codebooks.standard(density_data(density))[0].family
-    values = checker_codebooks.scale_and_shift(family, checker.exact_levels(qe.grid("e2m1").levels.tolist()))
+    family = checker.standard(density_data(density))[0].family
+    values = checker.scale_and_shift(family, checker.exact_levels(qe.grid("e2m1").levels.tolist()))
     s, z, h = 0.6, 0.21, 1e-4
 
     def error(ds: float, dz: float) -> float:

@@ -929,7 +929,7 @@ BAD = [
     (["--together"], "together is for formats with a tensor scale, as nvfp4, and int4 has none; leave it out"),
     (
         ["--grid", "nvfp4", "--together", "[z-a].w"],
-        "together must hold patterns with * ** ? [abc] {a,b}, got '[z-a].w' (bad",
+        "patterns of names must hold * ** ? [abc] {a,b}, got '[z-a].w' (bad",
     ),
     (["-o", "Qwen2.5-7B"], "got 'Qwen2.5-7B'; a folder with a dot in its name must end in /"),
     (["-o", "none/s.json"], "does not exist; make it first"),

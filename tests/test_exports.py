@@ -414,11 +414,11 @@ def test_stacked_experts_are_refused_with_what_to_do(tmp_path: Path) -> None:
     source = model(tmp_path / "in", {name: array.astype(BF16) for name, array in tensors.items()})
     told = {"m.experts.down_proj": "mxfp4", "m.q.weight": "mxfp4"}
     with pytest.raises(
-        ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .* or plan --keep"
+        ValueError, match=r"'m\.experts\.down_proj' cannot be stored: experts stacked .*; in a plan --keep"
     ):
         export(source, tmp_path / "out", plan=told)
     said = run("export", source, "--format", "mxfp4", "-o", tmp_path / "out").stdout
-    assert "left out: 1 (BF16 as it was, 0.0123 MB); --json names them" in said
+    assert "of these as they were, BF16, 0.0123 MB in all: m.experts.down_proj\n" in said
     # They can be planned, and stored as NumPy's arrays.
     (found,) = (each for each in export(source, tmp_path / "npz", plan=told, layout="npz") if len(each.info.shape) == 3)
     assert found.mse == pytest.approx(
@@ -606,7 +606,8 @@ def test_commands(tmp_path: Path) -> None:
     source = sharded(tmp_path / "in")
     text = run("export", source, "--format", "int4_g32", "-o", tmp_path / "out").stdout
     assert "2 tensors quantized, 5 kept, " in text
-    table = [line for line in text.splitlines() if not line.startswith("left out")]
+    assert "of these as they were, BF16/F8_E5M2, 0.000591 MB in all: lm_head.weight, l.1.float8\n" in text
+    table = [line for line in text.splitlines() if not line.startswith("of these")]
     assert max(map(len, table[:-1])) <= 80
     found = json.loads(run("export", source, "--format", "int4_g32", "-o", tmp_path / "out", "--json").stdout)
     assert [row["tensor"] for row in found["rows"]] == ["l.0.up.weight", "l.1.up.weight"]

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import ml_dtypes
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from qerror.checkpoints.planning.outputs import as_config_groups, as_tensor_type
 from qerror.checkpoints.planning.sources import Measured
 from qerror.checkpoints.planning.storage import stored_bits
 from qerror.checkpoints.planning.verbs import planned
+from qerror.checkpoints.rows import finite
 from qerror.cli.commands import qerror_command
 from qerror.files.elements import TensorInfo
 
@@ -543,6 +545,24 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "plan.json").read_text())
     assert (content["schema"], content["version"]) == ("qerror.plan", 1)
     assert content["tensors"]["a.k.weight"]["format"] == KEEP
+
+
+def test_a_plan_is_as_its_schema_says(tmp_path: Path) -> None:
+    """Of models, runs and sketches, by every kind of budget; a key that the schema does not name is refused."""
+    schema = json.loads((Path(qe.__file__).parent / "data" / "plan.schema.json").read_text(encoding="utf-8"))
+    where = model(tmp_path)
+    qe.checkpoints.fit(where, ["int4", "int8"], output=tmp_path / "run")
+    qe.checkpoints.scan(where, output=tmp_path / "s.safetensors")
+    budgets: list[dict[str, Any]] = [{"bits": "6.5"}, {"size": 4000}, {"db": 20, "keep": ["a.k*=bf16", "b*"]}]
+    found = [plan(where, FORMATS, **budget).as_json() for budget in budgets]
+    found += [plan(tmp_path / name, bits=8).as_json() for name in ("run", "s.safetensors")]
+    for content in map(finite, found):
+        jsonschema.validate(content, schema)
+        for part in (content, content["total"], next(iter(content["tensors"].values()))):
+            part["another"] = 1
+            with pytest.raises(jsonschema.ValidationError, match="another"):
+                jsonschema.validate(content, schema)
+            del part["another"]
 
 
 def test_a_plan_by_hand_needs_the_formats_alone(tmp_path: Path) -> None:

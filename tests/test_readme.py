@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,20 @@ def test_links_of_pages_lead_to_pages(name: str) -> None:
     known |= {f"api-{path.parent.name}-module.html" for path in (ROOT / "qerror").glob("*/__init__.py")}
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", "" if name == "README" else TEXTS[name]):
         assert target in known or target.startswith("https://") or (ROOT / target).is_file() or target.endswith("ipynb")
+
+
+def test_a_package_index_shows_no_link_that_needs_the_tree() -> None:
+    """As the wheel is built: pictures left out, links into the tree their words, the others as they are."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = TEXT
+    for each in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    assert re.findall(r"\]\(", text)
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)]*)", text))
+    assert "The tour goes on" in text
+    assert "figures/" not in text
+    # Python is untouched.
+    assert all(block in text for block in re.findall(r"```python\n.*?```", TEXT, re.DOTALL))
 
 
 def test_the_readme_is_short() -> None:

@@ -210,6 +210,24 @@ def test_minima_of_a_density_far_from_the_shift(density: str, name: str, shift: 
     np.testing.assert_allclose(found, s[dips], rtol=s[1] / s[0] - 1)
 
 
+@pytest.mark.parametrize(
+    ("density", "name", "shift", "rounding", "ratio"),
+    [
+        ("laplace", "e4m3_ieee", 0.8, "nearest", 1.056),
+        ("laplace", "e4m3fnuz", 1.4, "nearest", 1.059),
+        ("laplace", "e4m3b11fnuz", -0.464, "nearest", 1.059),
+        ("generalized-gaussian:beta=0.56", "e5m2fnuz", 0.945, "stochastic", 2.3),
+    ],
+)
+def test_a_cusp_divides_dips(density: str, name: str, shift: float, rounding: Any, ratio: float) -> None:
+    """Where a cusp away from the shift meets thresholds: two minima so near that a ladder of scales shows one."""
+    members, grid = qe.density(density), qe.grid(name)
+    found = qe.optimal_scale(members, grid, shift=shift, rounding=rounding, certify=False)
+    scales = found.scale * np.geomspace(1 / ratio**1.1, ratio**1.1, 257)
+    least = qe.quantization_error(members, grid, scales, shift, rounding=rounding).mse.min()
+    assert found.error.mse <= least * (1 + 1e-12)
+
+
 @pytest.mark.parametrize(("name", "count"), [("e3m0", 4), ("e2m1", 1), ("e3m2", 3), ("e2m3", 1), ("int4", 1)])
 def test_number_of_minima_of_a_gaussian(name: str, count: int) -> None:
     """As counted by a dense scan."""

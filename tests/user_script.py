@@ -20,6 +20,8 @@ def scales(x: NDArray[np.float32]) -> None:
     assert_type(best.scale, Numbers)
     assert_type(best.error.mse, Numbers)
     assert_type(best.error.sqnr_db, Numbers)
+    assert_type(qe.Gaussian().std, Numbers)
+    assert_type(qe.Empirical(x).mean, Numbers)
     assert_type(qe.quantization_error(qe.StudentT(5), "e2m1", [0.6, 0.8]).clipping, Numbers)
     assert_type(qe.excess_db(qe.Gaussian(), "int8", 4 / 127), Numbers)
     found = qe.fit(x, "int4", rule="minmax", axis=0)

@@ -3,8 +3,8 @@
 Needs python-flint (``pip install 'qerror[certify]'``) but to read certificates. `certify` proves the globally optimal
 scale in ball arithmetic, `certify_codebook` Lloyd-Max quantizers, `certify_pair` scale and shift together,
 `certify_block_error` expected errors of block formats. `verify` proves each again from its `content` alone. The file
-``checker.py``, where `verify` of scales and every lemma of it stand, imports nothing of qerror: ``python checker.py
-FILE...`` is all that a stranger needs; ``checker_codebooks.py`` beside it has the other three kinds.
+``checker.py``, where it and every lemma with its proof stand, imports nothing of qerror: ``python checker.py FILE...``
+is all that a stranger needs.
 
 A certificate is JSON with the fields ``format``, ``schema``; what it is about: ``density``, ``levels``, ...; what it
 states, as balls in decimals: ``mse``, ..., with so many ``digits``; and the proof, as the docstrings of the checkers

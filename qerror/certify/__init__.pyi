@@ -6,7 +6,7 @@ from .certificate import CertifiedCodebook as CertifiedCodebook
 from .certificate import CertifiedPair as CertifiedPair
 from .certificate import OpenError as OpenError
 from .certificate import Proof as Proof
-from .checker_codebooks import verify as verify
+from .checker import verify as verify
 from .codebook import certify_codebook as certify_codebook
 from .plane import certify_pair as certify_pair
 from .proof import certify as certify

@@ -11,8 +11,7 @@ from ..densities.named import density as as_density
 from ..grids.block_formats import BlockFormat, block_format
 from ..grids.block_rules import OCTAVES, octave_end, stored_scales
 from .certificate import FORMAT, SCHEMA, CertifiedBlocks
-from .checker import arithmetic, exact_levels
-from .checker_codebooks import block_error
+from .checker import arithmetic, block_error, exact, exact_levels
 from .proof import claim
 from .statement import density_data, short_numbers
 
@@ -65,7 +64,7 @@ def certify_block_error(
     said, levels = short_numbers(density_data(member)), short_numbers(blocks.grid.levels.tolist())
     scales, bounds = _shells(blocks, Fraction(float(check_scale(scale))))
     with arithmetic(4 * digits + 100):
-        error = block_error(said, exact_levels(levels), scales, bounds, blocks.block_size)
+        error = block_error(said, exact_levels(levels), [*map(exact, scales)], [*map(exact, bounds)], blocks.block_size)
         mse = claim(error, digits)
     content = {
         "format": f"{FORMAT} of blocks",

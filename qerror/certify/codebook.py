@@ -12,8 +12,7 @@ from ..densities.base import Density
 from ..densities.named import density as as_density
 from ..search.lloyd_max import lloyd_max
 from .certificate import FORMAT, SCHEMA, CertifiedCodebook, OpenError
-from .checker import UNIT, arithmetic, ball
-from .checker_codebooks import Values, standard, symmetric_values
+from .checker import UNIT, Values, arithmetic, ball, standard, symmetric_values
 from .proof import claim
 from .statement import density_data, short_numbers
 
@@ -28,8 +27,9 @@ def certify_codebook(density: Density | str, n_levels: int, *, digits: int = 30)
     The levels above the mean have dMSE / dq = 0 where each is the mean of its cell. If c - H(X)^-1 MSE'(c) lies inside
     of a box X about c, H(X) all second derivatives over X, then X holds exactly one solution (Moore, Krawczyk). It is
     the best of all codebooks where the density is log-concave: Gaussian, Laplace, Logistic, Uniform, and generalized
-    Gaussians of beta >= 1 (J. C. Kieffer, "Uniqueness of locally optimal quantizer for log-concave density and convex
-    error weighting function", IEEE Trans. Inf. Theory 29 (1), 42-47, 1983); elsewhere it is a stationary one.
+    Gaussians of beta >= 1 (lemma 13 of `qerror.certify.checker`, after J. C. Kieffer, "Uniqueness of locally optimal
+    quantizer for log-concave density and convex error weighting function", IEEE Trans. Inf. Theory 29 (1), 42-47,
+    1983); elsewhere it is a stationary one.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def certify_codebook(density: Density | str, n_levels: int, *, digits: int = 30)
         part, concave = standard(said)
         values = symmetric_values(part.family, count)
         box = enclosed(values, [ball(x) for x in start.tolist()], digits)
-        mse = values.jet(box, [arb(0)] * len(box)).value * part.std**2
+        mse = values.at(box) * part.std**2
         upper = [about_zero(part.mean + part.std * x, digits) for x in box]
         lower = [about_zero(part.mean - part.std * x, digits) for x in reversed(box)]
-        centre = [about_zero(part.mean, digits)] * (count % 2)
+        centre = [about_zero(arb(part.mean), digits)] * (count % 2)
         content = {
             "format": f"{FORMAT} of a codebook",
             "schema": SCHEMA,

@@ -1,8 +1,6 @@
-"""Scale and shift that are optimal together: stated, and proven by the cover of `checker_codebooks`."""
+"""Scale and shift that are optimal together: stated, and proven by the cover of `checker`."""
 
 from __future__ import annotations
-
-from flint import arb
 
 from .._check import as_int
 from ..densities.base import Density
@@ -11,8 +9,7 @@ from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
 from .certificate import FORMAT, SCHEMA, CertifiedPair, OpenError
-from .checker import arithmetic, ball, exact_levels
-from .checker_codebooks import scale_and_shift, standard, verify
+from .checker import arithmetic, ball, exact_levels, scale_and_shift, standard, verify
 from .codebook import about_zero, enclosed, symmetric_data
 from .proof import claim
 from .statement import short_numbers
@@ -22,7 +19,7 @@ def certify_pair(density: Density | str, grid: Grid | str, *, digits: int = 30) 
     """Prove which scale and shift together are globally optimal: for grids of up to about 4 bits, in seconds.
 
     Boxes cover all scales and shifts: over each the MSE is above the least, or a slope is not 0, or it is convex about
-    an enclosed root; lemmas for small and for large scales leave a bounded rest (`qerror.certify.checker_codebooks`).
+    an enclosed root; lemmas for small and for large scales leave a bounded rest (`qerror.certify.checker`).
 
     Parameters
     ----------
@@ -51,7 +48,7 @@ def certify_pair(density: Density | str, grid: Grid | str, *, digits: int = 30) 
         part, _ = standard(said)
         exact = scale_and_shift(part.family, exact_levels(chosen.levels.tolist()))
         roots = [enclosed(exact, [ball(s), ball(z)], digits) for s, z in _starts(member, chosen)]
-        least = min((exact.jet(root, [arb(0)] * 2).value for root in roots), key=lambda value: value.mid())
+        least = min((exact.at(root) for root in roots), key=lambda value: value.mid())
         optima = [[claim(part.std * s, digits), about_zero(part.mean + part.std * z, digits)] for s, z in roots]
         content = {
             "format": f"{FORMAT} of a pair",

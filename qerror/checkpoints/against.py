@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +25,7 @@ from ..results import FitResult
 from ..tensors.fitting import fit
 from ..tensors.groups import make_groups
 from .fitting import QUANTIZED, TensorFit
+from .globs import matches
 from .pattern_fits import stored_scales
 from .pieces import BASE_MEMORY, DEFAULT_MEMORY
 from .recipe import PIECE
@@ -162,8 +162,8 @@ def _heard(progress: Callable[[str, int, int], None], name: str, total: int, siz
 
 
 def _named(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    inside = not include or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
-    return inside and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+    inside = not include or matches(name, include)
+    return inside and not matches(name, exclude)
 
 
 def _evaluated(

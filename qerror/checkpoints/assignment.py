@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from .._check import listed, near_names, shown
 from ..files.elements import TensorInfo, is_real
 from ..files.layouts import quantized_names
 from ..files.weight_formats import KEEP, PLAIN, weight_format
+from .globs import matches
 from .planning import Plan, read_plan
 
 # What runtimes leave in 16 bits, or look up instead of multiplying with, unless it is named.
@@ -95,24 +95,20 @@ def assigned(
     out = {}
     for info in every:
         text = KEEP
-        if plan is not None and (not include or _matches(info, include)):
+        if plan is not None and (not include or matches(info.name, include)):
             text = plan.get(info.name, KEEP)
         elif format is not None and _is_weight(info, include, suffix) and info.name not in quantized:
             text = format
-        out[info.name] = KEEP if _matches(info, exclude) else text
+        out[info.name] = KEEP if matches(info.name, exclude) else text
     if all(text == KEEP for text in out.values()):
         raise ValueError(f"include, exclude and the plan leave none of {len(every)} tensors to quantize")
     return out
-
-
-def _matches(info: TensorInfo, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(info.name, pattern) for pattern in patterns)
 
 
 def _is_weight(info: TensorInfo, include: Sequence[str], suffix: str) -> bool:
     if not is_real(info.dtype) or not info.size:
         return False
     if include:
-        return _matches(info, include)
-    stays = any(fnmatch.fnmatchcase(info.name.lower(), pattern) for pattern in STAYS)
+        return matches(info.name, include)
+    stays = matches(info.name.lower(), STAYS)
     return len(info.shape) > 1 and info.name.endswith(suffix) and not stays

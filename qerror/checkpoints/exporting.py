@@ -30,9 +30,10 @@ from .assignment import assigned, check_format, formats_of
 from .encoding import Encoder, Part, content
 from .export_folder import PARTS, ExportedTensor, alone, begin, finish
 from .fitting import Largest, stored_size
+from .globs import grouped_names
 from .pieces import DEFAULT_MEMORY, bits_of
 from .planning import Plan
-from .recipe import Recipe, grouped_names
+from .recipe import Recipe
 from .tasks import absolute
 from .weights import Weights
 
@@ -178,7 +179,7 @@ def _encodings(
             found[name] = layout.encoding(info, weight_format(text), sign)
         except ValueError as error:
             raise ValueError(
-                f"{shown(name, 60)} cannot be stored: {error}; leave it out (exclude, or plan --keep)"
+                f"{shown(name, 60)} cannot be stored: {error}; leave it out (--exclude; in a plan --keep)"
             ) from None
     return found
 

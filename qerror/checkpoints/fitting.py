@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,9 +17,10 @@ from ..files.layouts import quantized_names
 from ..files.mapping import Checkpoint
 from ..files.scales import ScaleSink
 from ..results import Status
+from .globs import grouped_names, matches
 from .parts import Part
 from .pieces import Fitting, Weigher, bits_of, largest_magnitude
-from .recipe import Recipe, cut, grouped_names
+from .recipe import Recipe, cut
 
 QUANTIZED = "quantized, not fitted"
 
@@ -94,8 +94,8 @@ def select_tensors(
     [('w', ''), ('b', '1-D')]
     """
     every = list(tensors)
-    named = [info for info in every if not include or any(fnmatch.fnmatchcase(info.name, p) for p in include)]
-    named = [info for info in named if not any(fnmatch.fnmatchcase(info.name, p) for p in exclude)]
+    named = [info for info in every if not include or matches(info.name, include)]
+    named = [info for info in named if not matches(info.name, exclude)]
     if not named:
         known = listed(info.name for info in every[:3]) or "none at all"
         raise ValueError(f"include and exclude leave none of {len(every)} tensors ({known}, ...)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..grids.block_formats import BlockFormat, as_format
 from ..tensors.arguments import Format, resolve_format
 from ..tensors.fitting import fit
 from ..tensors.groups import Groups, make_groups
+from .globs import grouped_names
 from .weights import ElementWeights
 
 # Elements fitted together: results do not depend on how a tensor is divided into tasks because it is always cut here.
@@ -280,64 +280,3 @@ def shared_scales(names: Sequence[str], patterns: Sequence[str]) -> dict[str, in
         counts |= {pattern: count} if count else {}
         left = [name for name in left if name not in mine]
     return counts
-
-
-def grouped_names(names: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Of each name that a pattern matches all names that it matches alike.
-
-    Examples
-    --------
-    >>> names = ["l.0.q_proj.w", "l.0.k_proj.w", "l.1.q_proj.w"]
-    >>> grouped_names(names, ["*.{q,k,v}_proj.w"])["l.0.q_proj.w"]
-    ('l.0.q_proj.w', 'l.0.k_proj.w')
-
-    All experts of a layer, however many: ** stands for anything, and need not be alike.
-
-    >>> names = ["l.0.experts.0.up", "l.0.experts.31.up", "l.1.experts.0.up"]
-    >>> grouped_names(names, ["l.*.experts.**"])["l.0.experts.0.up"]
-    ('l.0.experts.0.up', 'l.0.experts.31.up')
-    """
-    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
-    for name in names:
-        for pattern, expression in compiled:
-            match = expression.fullmatch(name)
-            if match:
-                groups.setdefault((pattern, match.groups()), []).append(name)
-                break
-    return {name: tuple(members) for members in groups.values() for name in members}
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(_expression(pattern), re.DOTALL)
-    except re.error as error:
-        known = "patterns with * ** ? [abc] {a,b}"
-        raise ValueError(f"together must hold {known}, got {shown(pattern)} ({error})") from None
-
-
-def _expression(pattern: str) -> str:
-    """A pattern as a regular expression whose groups are what * and ? stand for."""
-    out, at = "", 0
-    while at < len(pattern):
-        mark = pattern[at]
-        closing = {"[": "]", "{": "}"}.get(mark)
-        end = pattern.find(closing, at) if closing else -1
-        if pattern.startswith("**", at):
-            out += ".*"
-            at += 1
-        elif mark == "*":
-            out += "(.*)"
-        elif mark == "?":
-            out += "(.)"
-        elif mark == "[" and end > at + 1:
-            inside = pattern[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
-            out += "[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]"
-            at = end
-        elif mark == "{" and end > at:
-            out += "(?:" + "|".join(map(re.escape, pattern[at + 1 : end].split(","))) + ")"
-            at = end
-        else:
-            out += re.escape(mark)
-        at += 1
-    return out

@@ -12,7 +12,7 @@ from ..certify.certificate import Certificate, Proof
 from ..errors.exact import ROUNDINGS
 from .group import ManyValues
 from .options import examples
-from .render import print_json, with_progress
+from .render import print_json, say, with_progress
 from .words import DENSITIES, GRIDS
 
 
@@ -60,14 +60,14 @@ def certify(grid: str | None, files: tuple[str, ...], output: Path | None, as_js
         print_json("certify", [proven.statement()], grid=grid, density=density, **asked)
         return
     words = "the only best" if proven.unique else "not told apart from others"
-    click.echo(f"{grid} on {qe.density(density).name}, {asked['rounding']} rounding, shift {asked['shift']:g}: proven")
+    say(f"{grid} on {qe.density(density).name}, {asked['rounding']} rounding, shift {asked['shift']:g}: proven")
     click.echo(f"scale  {proven.scale}  {words}\nMSE    {proven.mse}")
     if proven.minima[1:]:
         click.echo(f"other local minima, their MSE less than 1e-12 above: {len(proven.minima) - 1}")
     for scale, mse in proven.minima[1:]:
         click.echo(f"  scale {scale}\n  MSE   {mse}")
     if output is not None:
-        click.echo(f"certificate written to {plain(str(output))}")
+        say(f"certificate written to {plain(str(output))}")
 
 
 def _check(files: list[Path], verify: Any, as_json: bool) -> None:
@@ -85,7 +85,7 @@ def _check(files: list[Path], verify: Any, as_json: bool) -> None:
         print_json("certify", rows)
     for row, (_, proven) in zip([] if as_json else rows, certificates, strict=False):
         said = f"not proven: {row['error']}" if row["error"] else f"proven: {_statement(proven)}"
-        click.echo(f"{plain(row['file'])}: {said}")
+        say(f"{plain(row['file'])}: {said}")
     if not all(row["proven"] for row in rows):
         raise click.exceptions.Exit(1)
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from .options import examples
-from .render import print_json
+from .render import print_json, say
 from .words import DENSITIES, GRIDS
 
 
@@ -66,5 +66,7 @@ def derive(quantity: str, density: str, grid: str | None, model: str, rounding: 
         click.echo(symbolic.to_numpy(folded, name=quantity).source, nl=False)
     elif form == "latex":
         click.echo(found.latex())
+    elif form == "markdown":
+        click.echo(found.markdown(), nl=False)
     else:
-        click.echo(found.markdown() if form == "markdown" else found, nl=form is None)
+        say(str(found), indent=" " * 4)

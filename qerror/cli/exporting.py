@@ -16,13 +16,15 @@ from ..checkpoints.rows import decibels
 from ..checkpoints.tasks import absolute, model_name
 from ..files.runtimes import LAYOUTS
 from ..files.weight_formats import KEEP
-from .fits import show_against, show_left_out
+from .fits import show_against
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
-from .render import byte_progress, print_json, print_table
-from .words import FORMATS, RULE_NAMES
+from .render import byte_progress, print_json, print_table, say
+from .words import FORMATS, RULE_NAMES, globs
 
+# Names in a line; --json has all.
+_NAMED = 10
 _memory_option = click.option(
     "--memory", metavar="SIZE", callback=parse_memory, help="What the process may use.  [default: 1GB]"
 )
@@ -51,9 +53,9 @@ _memory_option = click.option(
     "--rule", metavar="RULE", type=RULE_NAMES, default="optimal", show_default=True, help="How scales are chosen."
 )
 @click.option("--sign", type=click.Choice(("positive", "either")), help="Whether scales of integers may be negative.")
-@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
-@click.option("--together", metavar="GLOB", multiple=True, help="Weights that are fused.  [default: q/k/v, gate/up]")
+@globs("--include", metavar="GLOB", help="Only tensors whose names match.")
+@globs("--exclude", metavar="GLOB", help="No tensors whose names match.")
+@globs("--together", metavar="GLOB", help="Weights that are fused.  [default: q/k/v, gate/up]")
 @click.option("--weights", metavar="FILE", help="Importance of the columns: NAME or NAME.weights, or an imatrix.")
 @_memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
@@ -96,15 +98,15 @@ def export(
         return 0
     print_table(f"{plain(name)}, {layout}", [*rows, total], ["tensor", "shape", "grid", "bits", "sqnr_db"])
     size = sum(each.bits * each.info.size for each in done) / 8
-    click.echo(f"{len(made)} tensors quantized, {len(done) - len(made)} kept, {size / 1e6:.6g} MB: {plain(output)}")
+    say(f"{len(made)} tensors quantized, {len(done) - len(made)} kept, {size / 1e6:.6g} MB: {plain(output)}")
     # What a file may mostly consist of: embeddings, and experts stacked in one tensor.
-    show_left_out(
-        {
-            each.info.name: f"{each.info.dtype} as it was, {each.bits * each.info.size / 8e6:.3g} MB"
-            for each in done
-            if each.format == KEEP and len(each.info.shape) > 1
-        }
-    )
+    large = [each for each in done if each.format == KEEP and len(each.info.shape) > 1]
+    if large:
+        kinds = "/".join(dict.fromkeys(each.info.dtype for each in large))
+        megabytes = sum(each.bits * each.info.size for each in large) / 8e6
+        names = ", ".join(plain(each.info.name) for each in large[:_NAMED])
+        more = f" and {len(large) - _NAMED} others" if len(large) > _NAMED else ""
+        say(f"of these as they were, {kinds}, {megabytes:.3g} MB in all: {names}{more}")
     return 0
 
 
@@ -132,8 +134,8 @@ def _total(made: list[ExportedTensor]) -> ExportedTensor:
 @click.command(epilog=examples("qerror evaluate QUANTIZED_DIR --against ORIGINAL_DIR"))
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--against", metavar="ORIGINAL", required=True, help="The checkpoint that MODEL was made of.")
-@click.option("--include", metavar="GLOB", multiple=True, help="Only weights whose names match.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="No weights whose names match.")
+@globs("--include", metavar="GLOB", help="Only weights whose names match.")
+@globs("--exclude", metavar="GLOB", help="No weights whose names match.")
 @_memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of a table.")
 def evaluate(

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
-
 from .._check import plain
 from ..checkpoints.fitting import QUANTIZED, TensorFit
 from ..checkpoints.recipe import shared_scales
@@ -81,7 +79,7 @@ def show_against(name: str, against: str, done: Sequence[TensorFit], as_json: bo
         show_left_out({fit.info.name: fit.skipped for fit in done if fit.skipped})
         for fit in done:
             if fit.failed:
-                click.echo(f"not evaluated: {plain(fit.info.name)}: {fit.failed}", err=True)
+                say(f"not evaluated: {plain(fit.info.name)}: {fit.failed}", err=True)
     return 1 if any(fit.failed or fit.skipped == QUANTIZED for fit in done) else 0
 
 
@@ -90,7 +88,7 @@ def say_dequantized(kinds: Iterable[str]) -> None:
     coded = [kind for kind in dict.fromkeys(kinds) if is_real(kind) and not known_type(kind)]
     if coded:
         hint = "`qerror fit MODEL --against ORIGINAL` says how good these are"
-        click.echo(f"{', '.join(coded)}: values of the codes and scales in the file; {hint}")
+        say(f"{', '.join(coded)}: values of the codes and scales in the file; {hint}")
 
 
 def _show_failed(done: Sequence[TensorFit]) -> None:
@@ -101,7 +99,7 @@ def _show_failed(done: Sequence[TensorFit]) -> None:
             failed.setdefault(_OF_SHAPE.sub("", fit.failed), []).append(plain(fit.info.name))
     for reason, names in failed.items():
         more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
-        click.echo(f"not fitted: {', '.join(names[:_NAMED])}{more}: {reason}", err=True)
+        say(f"not fitted: {', '.join(names[:_NAMED])}{more}: {reason}", err=True)
 
 
 def show_left_out(reasons: Mapping[str, str]) -> None:

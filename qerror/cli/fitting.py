@@ -31,7 +31,7 @@ from .fits import say_dequantized, show, show_against
 from .group import OptionalWords
 from .options import examples, shift_option
 from .render import byte_progress, print_json, say
-from .words import FORMATS, RULE_NAMES, several
+from .words import FORMATS, RULE_NAMES, globs, several
 
 _OPTIONS = ("axis", "block_size", "block_axis", "shift", "zero_point", "scale_format")
 
@@ -90,16 +90,15 @@ def parse_memory(ctx: click.Context, param: click.Parameter, value: str | None) 
     metavar="ORIGINAL",
     help="What a quantized MODEL was made of: scales are fitted to it and compared with MODEL's own, as 'stored'.",
 )
-@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@globs("--include", metavar="GLOB", help="Only tensors whose names match.")
+@globs("--exclude", metavar="GLOB", help="No tensors whose names match.")
 @click.option("--include-1d", is_flag=True, help="Also biases, norms and other tensors of one dimension.")
 @click.option(
     "--weights", metavar="FILE", help="Importance of the columns: NAME or NAME.weights of each tensor, or an imatrix."
 )
-@click.option(
+@globs(
     "--together",
     metavar="[GLOB]",
-    multiple=True,
     is_flag=False,
     flag_value=FUSED,
     help="Tensors that share a tensor scale, as '*.{q,k,v}_proj.weight'; alone: those that runtimes fuse.",
@@ -187,7 +186,7 @@ def _all_there(folder: Path, shard: str, as_json: bool) -> int:
     if as_json:
         print_json("fit", [], shard=shard, folder=str(folder), parts=len(Folder(folder).plan()["tasks"]), complete=True)
     else:
-        click.echo(f"all parts are there; qerror collect {plain(str(folder))} puts them together")
+        say(f"all parts are there; qerror collect {plain(str(folder))} puts them together")
     return 0
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shlex
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
 from .render import byte_progress, print_table, say
-from .words import FORMATS, several
+from .words import FORMATS, globs, several
 
 # Room for the name of a tensor in 80 columns.
 _NAME = 38
@@ -74,17 +75,16 @@ def _exact(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     help="What an error counts: 1, relative (to the tensor's power), or a JSON or CSV file of traces by name.",
 )
 @click.option("--weights", metavar="FILE", help="Importance of the columns, as for `qerror fit`: an imatrix, or NAME.")
-@click.option(
+@globs(
     "--together",
     metavar="[GLOB...]",
-    multiple=True,
     is_flag=False,
     flag_value=FUSED,
     help="Tensors that agree: '*.{q,k,v}_proj.weight', '*.experts.**'; alone: what runtimes fuse.",
 )
-@click.option("--keep", metavar="GLOB=FORMAT...", multiple=True, help="This format here; GLOB alone: left as it is.")
-@click.option("--include", metavar="GLOB...", multiple=True, help="Plan only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB...", multiple=True, help="Leave tensors whose names match as they are.")
+@globs("--keep", metavar="GLOB=FORMAT...", help="This format here; GLOB alone: left as it is.")
+@globs("--include", metavar="GLOB...", help="Plan only tensors whose names match.")
+@globs("--exclude", metavar="GLOB...", help="Leave tensors whose names match as they are.")
 @click.option("--include-1d", is_flag=True, help="Also biases, norms and other tensors of one dimension.")
 @click.option("-o", "--output", metavar="PLAN", help="Write the plan, as .json (which qerror reads again) or .csv.")
 @click.option(
@@ -140,7 +140,7 @@ def plan(
         show(found)
         if output is not None:
             measured = f", measured errors to {plain(str(files))}" if files is not None and files.is_file() else ""
-            click.echo(f"plan written to {plain(output)}{measured}")
+            say(f"plan written to {plain(output)}{measured}")
     return 1 if any(each.why == QUANTIZED for each in found.tensors.values()) else 0
 
 
@@ -187,13 +187,14 @@ def show(found: Plan) -> None:
     said = [{"grid": each.name, "bits": round(each.bits_per_value, 4), "power_db": each.db} for each in points]
     said.sort(key=lambda row: (row["bits"], row["grid"]))
     print_table("all tensors in one format, and this plan", said, ["grid", "bits", "power_db"])
-    click.echo(_verdict(found))
+    say(_verdict(found))
     if found.options.get("source") == "sketch":
         say(LEFT_OUT)
     say_dequantized(each.dtype for each in planned.values())
     tables = [plain(name) for name, each in planned.items() if each.format != KEEP and _is_table(name)]
     if tables:
-        say(f"runtimes load embeddings as floats alone, llama.cpp apart; --keep leaves them: {', '.join(tables)}")
+        flag = ",".join(tables)
+        say(f"runtimes load embeddings as floats alone, llama.cpp apart; to leave them: --exclude {shlex.quote(flag)}")
     show_left_out({name: each.why for name, each in found.tensors.items() if each.why})
 
 

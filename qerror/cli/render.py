@@ -7,8 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 from rich import box
@@ -22,6 +21,7 @@ import qerror as qe
 
 from .._check import plain
 from ..checkpoints.rows import finite
+from .folding import Cells, fitted
 
 T = TypeVar("T")
 
@@ -99,16 +99,15 @@ _LEFT = frozenset({"grid", "kind", "status", "item", "printed", "verdict", "dens
 }
 # Headings where a terminal has not the room.
 _SHORT = {"rank": "#"}
+# What a narrow terminal does without, the first of them first: what follows from other columns, then what is for those
+# who ask more.
+_SPARED = ("clip", "dtype", "kurtosis", "scales", "groups", "shape")
 # A column for each of several: "lost minmax" is what minmax loses.
 _LOST = "lost "
 
 
 def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as an aligned table: in a pipe in its own width, on a narrower terminal within that.
-
-    There headings take several lines; where that is not enough rows do, too, so that no number is lost: the first
-    columns that there is room for on the first line, the others behind a margin on the next.
-    """
+    """Print rows as an aligned table: in a pipe in its own width, on a narrower terminal as `fitted` makes it fit."""
     headings = [_heading(column)[0] for column in columns]
     cells = [[_cell(column, row) for column in columns] for row in rows]
     left, width = [column in _LEFT for column in columns], _terminal_width()
@@ -122,67 +121,31 @@ def print_table(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[st
     with console.capture() as printed:
         console.print(table)
     lines = [line.rstrip() for line in printed.get().splitlines()]
+    said: list[str] = []
     if width is not None and max(map(cell_len, lines)) > width:
-        lines = _folded([_SHORT.get(heading, heading) for heading in headings], cells, left, width)
+        titles = [_SHORT.get(heading, heading) for heading in headings]
+        spared = [columns.index(column) for column in _SPARED if column in columns]
+        lines, said = fitted(Cells(titles, cells, left), spared, width)
     say(title)
-    click.echo("\n".join([*(line for line in lines if line), ""]))
+    click.echo("\n".join(line for line in lines if line))
+    for sentence in said:
+        say(sentence)
+    click.echo()
 
 
-def say(text: str, indent: str = "  ") -> None:
-    """Print a line of words, on a terminal broken where it ends."""
-    width = _terminal_width()
-    click.echo(text if width is None else textwrap.fill(text, width, subsequent_indent=indent))
+def say(text: str, indent: str = "  ", *, err: bool = False) -> None:
+    """Print lines of words, on a terminal broken between words where it ends."""
+    width = _terminal_width(sys.stderr if err else sys.stdout)
+    for line in text.split("\n"):
+        # Names of files and of tensors have hyphens: a terminal's reader copies them.
+        options = {"subsequent_indent": indent, "break_on_hyphens": False, "drop_whitespace": True}
+        click.echo(line if width is None else textwrap.fill(line, width, **options), err=err)  # type: ignore[arg-type]
 
 
-def _terminal_width() -> int | None:
+def _terminal_width(stream: TextIO | None = None) -> int | None:
     """Columns of the terminal that is printed to; None for a pipe or a file."""
-    return max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
-
-
-def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
-
-
-def _folded(headings: list[str], cells: list[list[str]], left: list[bool], width: int) -> list[str]:
-    """Lines of a table whose rows are folded to a width; what is wider alone loses its middle."""
-    margin = 2
-    headings, *cells = [[_shortened(cell, width - margin) for cell in row] for row in (headings, *cells)]
-    broken = [_broken(*pair) for pair in zip(headings, _widths([""] * len(headings), cells), strict=True)]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, *zip_longest(*broken, fillvalue=""), strict=True)]
-    folds, room = [[]], width  # type: list[list[int]], int
-    for column, wide in enumerate(widths):
-        if folds[-1] and wide > room:
-            folds, room = [*folds, []], width - margin
-        folds[-1].append(column)
-        room -= wide + 1
-
-    def line(row: Sequence[str], number: int) -> str:
-        parts = (_padded(row[column], widths[column], left[column]) for column in folds[number])
-        return (" " * (margin if number else 0) + " ".join(parts)).rstrip()
-
-    head = []
-    for number, fold in enumerate(folds):
-        depth = max(len(broken[column]) for column in fold)
-        tall = [[""] * (depth - len(words)) + words for words in broken]
-        head += [line([words[i] for words in tall], number) for i in range(depth)]
-    body = [line(row, number) for row in cells for number in range(len(folds))]
-    return [*head, "─" * max(map(cell_len, (*head, *body))), *body]
-
-
-def _broken(heading: str, width: int) -> list[str]:
-    """A heading in lines no wider than the column, as far as its words let it."""
-    return textwrap.wrap(heading, max([width, *map(len, heading.split())]) or 1)
-
-
-def _padded(cell: str, width: int, left: bool) -> str:
-    space = " " * (width - cell_len(cell))
-    return cell + space if left else space + cell
-
-
-def _shortened(cell: str, width: int) -> str:
-    """Names of tensors differ at both ends."""
-    half = (width - 1) // 2
-    return cell if cell_len(cell) <= width else f"{cell[:half]}…{cell[-half:]}"
+    asked = sys.stdout if stream is None else stream
+    return max(40, shutil.get_terminal_size().columns) if asked.isatty() else None
 
 
 def _heading(column: str) -> tuple[str, str]:
@@ -201,6 +164,8 @@ _CELLS: dict[str, Callable[[dict[str, Any]], str]] = {
     "to": lambda row: _number(row["interval_1pct"][1], "#.4g"),
     "tensor_scale": lambda row: "yes" if row["tensor_scale"] else "no",
     "stored": lambda row: row["stored"] or "any",
+    # Beside block formats grids have none.
+    "constant": lambda row: _number(row.get("constant"), _COLUMNS["constant"][1]),
     "status": lambda row: str(row["status"]).lower(),
     # Known to 1e-13 of the signal's size, not of its own.
     "bias": lambda row: _known(row["bias"], 1e-13 * math.sqrt(row["power"])),

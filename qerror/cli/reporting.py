@@ -15,8 +15,8 @@ from ..files.scales import check_apart
 from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples
-from .render import byte_progress
-from .words import FORMATS, several
+from .render import byte_progress, say
+from .words import FORMATS, globs, several
 
 
 @click.command(
@@ -36,8 +36,8 @@ from .words import FORMATS, several
     metavar="FORMAT...",
     help=f"Without a plan.  [default: {' '.join(DEFAULT_FORMATS)}; of a sketch {' '.join(SKETCH_FORMATS)}]",
 )
-@click.option("--include", metavar="GLOB...", multiple=True, help="Without a plan: only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB...", multiple=True, help="Without a plan: no tensors whose names match.")
+@globs("--include", metavar="GLOB...", help="Without a plan: only tensors whose names match.")
+@globs("--exclude", metavar="GLOB...", help="Without a plan: no tensors whose names match.")
 @click.option("--against", metavar="ORIGINAL", help="What a quantized MODEL was made of: its scales are marked.")
 @click.option("--scales", metavar="FILE", help="NAME.scale of `qerror fit -o`, to be marked as those in use.")
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write, ending in .html.")
@@ -90,5 +90,5 @@ def report(
             memory=memory or math.inf,
             progress=progress,
         )
-    click.echo(f"report written to {plain(output)}")
+    say(f"report written to {plain(output)}")
     return 0

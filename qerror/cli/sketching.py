@@ -23,7 +23,7 @@ from .fitting import parse_memory
 from .group import ManyValues
 from .options import examples, shift_option
 from .render import byte_progress, print_json, say, with_progress
-from .words import FORMATS, RULE_NAMES, several
+from .words import FORMATS, RULE_NAMES, globs, several
 
 
 @click.command(
@@ -35,8 +35,8 @@ from .words import FORMATS, RULE_NAMES, several
 )
 @click.argument("model", metavar="MODEL...", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="SKETCH", required=True, help="The file to write, ending in .safetensors.")
-@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@globs("--include", metavar="GLOB", help="Only tensors whose names match.")
+@globs("--exclude", metavar="GLOB", help="No tensors whose names match.")
 @click.option(
     "--bits",
     metavar="K",
@@ -94,8 +94,8 @@ def scan(model: tuple[str, ...], output: str, engine: str | None, as_json: bool,
     help=f"One or more of {', '.join(RULES)}.  [default: optimal]",
 )
 @shift_option
-@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors whose names match.")
-@click.option("--exclude", metavar="GLOB", multiple=True, help="No tensors whose names match.")
+@globs("--include", metavar="GLOB", help="Only tensors whose names match.")
+@globs("--exclude", metavar="GLOB", help="No tensors whose names match.")
 @click.option("--exact", metavar="MODEL", help="Settle float32 tensors with a look at the few values that decide.")
 @click.option(
     "--memory",
@@ -138,7 +138,7 @@ def ask(
     options = {"shift": shift} if shift else {}
     show(whole.source, list(dict.fromkeys(grids)), done, whole.left_out, as_json, options, command="ask")
     if not as_json and exact is None and any(not whole[fit.info.name].exact for fit in done if fit.mse):
-        click.echo("float32: lost dB is a proven bound; --exact MODEL settles it")
+        say("float32: lost dB is a proven bound; --exact MODEL settles it")
     return 1 if any(fit.failed for fit in done) else 0
 
 

@@ -14,6 +14,7 @@ import qerror as qe
 
 from .._check import plain, shown
 from ..files import Checkpoint, TensorInfo, open_checkpoint
+from .render import say
 from .words import DENSITIES, TENSORS
 
 
@@ -135,5 +136,5 @@ def _choose(checkpoint: Checkpoint, name: str | None) -> TensorInfo:
         shape = "x".join(map(str, info.shape)) or "scalar"
         click.echo(f"{name_shown:<{width}}  {plain(info.dtype, 40):<8}  {shape}", err=True)
     for member, reason in checkpoint.skipped.items():
-        click.echo(f"{plain(member)} is left out: {reason}", err=True)
+        say(f"{plain(member)} is left out: {reason}", err=True)
     raise ValueError(f"--tensor must name one of the {len(checkpoint)} tensors of {shown(checkpoint.path)}")

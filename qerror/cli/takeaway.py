@@ -12,12 +12,12 @@ import click
 import qerror as qe
 
 from .. import literature
-from .._check import plain
+from .._check import listed, plain
 from ..errors.exact import MODELS, ROUNDINGS
 from ..tables.writing import check_path
 from .group import ManyValues
 from .options import examples, shift_option
-from .render import print_json, print_table, with_progress
+from .render import print_json, print_table, say, with_progress
 from .rows import audit_rows
 from .words import DENSITIES, FIGURE_NAMES, FORMATS, each, several
 
@@ -77,7 +77,7 @@ def table(
     elif output is None:
         click.echo(repr(found))
     else:
-        click.echo(f"{len(found.rows)} scales written to {plain(str(output))}")
+        say(f"{len(found.rows)} scales written to {plain(str(output))}")
 
 
 def _certified(grids: Sequence[str], densities: Sequence[str], roundings: Sequence[Any], as_json: bool) -> None:
@@ -99,18 +99,24 @@ def _certified(grids: Sequence[str], densities: Sequence[str], roundings: Sequen
         click.echo(f"{row['grid']} on {row['density']}, {row['rounding']}: {unique}{copies}")
         click.echo(f"  scale {row['scale']}  table: {row['scale_digits']} digits\n  MSE   {row['mse']}")
     if any(row["copies"] for row in rows):
-        click.echo("copies: other minima less than 1e-12 above; the table may have their scale")
+        say("copies: other minima less than 1e-12 above; the table may have their scale")
 
 
-@click.command(epilog=examples("qerror audit", "qerror audit --json"))
+@click.command(epilog=examples("qerror audit", "qerror audit aciq laplace", "qerror audit 2.83", "qerror audit --json"))
+@click.argument("words", metavar="[WORD...]", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits instead of tables.")
-def audit(as_json: bool) -> None:
+def audit(words: tuple[str, ...], as_json: bool) -> None:
     """Recompute the published constants: which digits are right, and how many dB each constant loses.
+
+    With WORDs those alone whose name, source, claim or printed digits have all of them.
 
     In brackets how the constant was seen: read in the text or code of its source (seen), printed by its code (ran),
     attributed to it by another source (second-hand), or recalled (memory). Of a codebook the worst level is shown.
     """
-    rows = [row for entry in with_progress(literature.entries()) for row in audit_rows(entry)]
+    chosen = [entry for entry in literature.entries() if literature.mentions(entry, words)]
+    if not chosen:
+        raise ValueError(f"no published constant has the words {listed(words)}; without words all are shown")
+    rows = [row for entry in with_progress(chosen) for row in audit_rows(entry)]
     if as_json:
         print_json("audit", rows)
         return
@@ -121,7 +127,8 @@ def audit(as_json: bool) -> None:
         print_table(title, group, [c for c in columns if any(row[c] is not None for row in group)])
     counts = collections.Counter(row["verdict"] for row in rows)
     for verdict in literature.Verdict:
-        click.echo(f"{counts[verdict.name.lower()]:4d} {verdict.name.lower()}: {verdict.value}")
+        if not words or counts[verdict.name.lower()]:
+            say(f"{counts[verdict.name.lower()]:4d} {verdict.name.lower()}: {verdict.value}", indent=" " * 6)
 
 
 @click.command(
@@ -162,4 +169,4 @@ def figures(names: tuple[str, ...], output: Path, endings: tuple[str, ...]) -> N
         drawn = draw(name)
         for ending in dict.fromkeys(endings):
             save_figure(drawn, output / f"{name}.{ending}", title=name)
-    click.echo(f"{len(chosen)} figures written to {plain(str(output))}")
+    say(f"{len(chosen)} figures written to {plain(str(output))}")

@@ -11,7 +11,7 @@ import qerror as qe
 from ..evidence.verification import VerificationReport
 from .group import ManyValues
 from .options import examples
-from .render import print_json, print_table, with_progress
+from .render import print_json, print_table, say, with_progress
 from .words import DENSITIES, FORMATS, several
 
 
@@ -98,4 +98,4 @@ def _print(report: VerificationReport, rows: list[dict[str, Any]]) -> None:
     ]
     columns = ("density", "grid", "mode", "place", "scale", *(f"z_{term}" for term in terms), "verdict")
     print_table(f"(simulated - predicted) / standard error, n = {report.n:g} a row", flat, columns)
-    click.echo(report.statement)
+    say(report.statement)

@@ -33,16 +33,31 @@ def split(text: str) -> list[str]:
     >>> split("histogram:counts=[1,2],edges=[0,1,3]")
     ['histogram:counts=[1,2],edges=[0,1,3]']
     """
-    ends = [*_commas(text), len(text)]
+    return _cut(text, [at for at in _commas(text) if _NEXT.match(text, at + 1)])
+
+
+def split_globs(text: str) -> list[str]:
+    """The patterns in a word.
+
+    Examples
+    --------
+    >>> split_globs("*.{q,k}_proj.weight,lm_head.*"), split_globs("*embed*=int8:axis=0")
+    (['*.{q,k}_proj.weight', 'lm_head.*'], ['*embed*=int8:axis=0'])
+    """
+    return _cut(text, _commas(text))
+
+
+def _cut(text: str, commas: Sequence[int]) -> list[str]:
+    ends = [*commas, len(text)]
     return [text[begin:end].strip() for begin, end in zip([0, *(end + 1 for end in ends)], ends, strict=False)]
 
 
 def _commas(text: str) -> list[int]:
-    """Where commas stand between names."""
+    """Where commas stand outside of brackets."""
     found, depth = [], 0
     for at, letter in enumerate(text):
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and depth == 0 and _NEXT.match(text, at + 1):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
             found.append(at)
     return found
 
@@ -64,7 +79,8 @@ class Names(_Text):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """What the last name may become; nothing where that cannot be found out."""
-        begin = max([at + 1 for at in _commas(incomplete + "x") if at < len(incomplete)], default=0)
+        ends = [at + 1 for at in _commas(incomplete) if _NEXT.match(incomplete + "x", at + 1)]
+        begin = max(ends, default=0)
         start, last = incomplete[:begin], incomplete[begin:]
         try:
             known = list(self._known(ctx))
@@ -105,3 +121,12 @@ def each(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> t
 def several(*names: str, kind: Names, **options: Any) -> Callable[..., Any]:
     """An option that takes one or more names, repeated or with commas; its last name is that of the parameter."""
     return click.option(*names, type=kind, multiple=True, callback=each, **options)
+
+
+def globs(*names: str, **options: Any) -> Callable[..., Any]:
+    """An option that takes patterns of names of tensors, repeated or with commas."""
+
+    def spread(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+        return tuple(glob for word in values for glob in split_globs(word))
+
+    return click.option(*names, multiple=True, callback=spread, **options)

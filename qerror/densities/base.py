@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import MOST_VALUES, as_int, as_rng, shown
-from .._types import Array
+from .._types import Array, Values
 from . import inversion, quadrature
 from .entropy import entropy_by_quadrature
 
@@ -68,12 +68,12 @@ class Density(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def mean(self) -> Any:
+    def mean(self) -> float | Values:
         """Expectation, units of x."""
 
     @property
     @abc.abstractmethod
-    def std(self) -> Any:
+    def std(self) -> float | Values:
         """Standard deviation, units of x."""
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array
-from .._types import Array
+from .._types import Array, Values
 from .base import Density
 from .location_scale import unwrap
 
@@ -61,11 +61,11 @@ class Mixture(Density):
         return zip(self.weights, self.components, strict=True)
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Values:
         return unwrap(np.broadcast_to(sum(w * np.asarray(part.mean) for w, part in self._each()), self.shape))
 
     @property
-    def std(self) -> Any:
+    def std(self) -> Values:
         """Standard deviation, units of x: within the components and between them."""
         centre = self.mean
         between = (w * (np.square(part.std) + np.square(part.mean - centre)) for w, part in self._each())

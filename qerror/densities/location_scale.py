@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._check import as_float_array
-from .._types import Array
+from .._types import Array, Values
 from .base import Density
 from .inversion import probability
 
@@ -99,11 +99,11 @@ class LocationScale(Density):
         self._mean.flags.writeable = self._std.flags.writeable = False
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Values:
         return self._mean[()]
 
     @property
-    def std(self) -> Any:
+    def std(self) -> Values:
         return self._std[()]
 
     @property

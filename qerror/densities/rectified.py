@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._types import Array
+from .._types import Array, Values
 from . import quadrature
 from .base import Density
 from .location_scale import unwrap
@@ -59,11 +59,11 @@ class Rectified(Density):
         return f"rectified({self.base.name})"
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Values:
         return unwrap(self._mean)
 
     @property
-    def std(self) -> Any:
+    def std(self) -> Values:
         return unwrap(self._std)
 
     @property

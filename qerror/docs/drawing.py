@@ -28,18 +28,18 @@ class Axes:
         kind = "best" if best else "minimum"
         return f'<circle class="{kind}" cx="{self._across(x):.1f}" cy="{self._up(y):.1f}" r="4"/>'
 
-    def drawn(self, parts: Sequence[str], across: str, up: str, title: str) -> str:
-        """The whole picture: whole numbers below, powers of ten at the side."""
+    def drawn(self, parts: Sequence[str], across: str, up: str, title: str, *, decibels: bool = False) -> str:
+        """The whole picture: whole numbers below, at the side powers of ten, or decibels."""
         (x0, x1), (y0, y1) = self.x, self.y
         step = max(1, round((x1 - x0) / 10))
         ticks = [k for k in range(math.ceil(x0), math.floor(x1) + 1) if k % step == 0]
-        tens = range(math.ceil(y0 * math.log10(2)), math.floor(y1 * math.log10(2)) + 1)
+        marks = _decibels(y0, y1) if decibels else _powers_of_ten(y0, y1)
         bottom, right, top = _HIGH - _BELOW, _WIDE - 10, 10
         lines = [f'<text class="x" x="{self._across(k):.1f}" y="{bottom + 17}">{k}</text>' for k in ticks]
-        for k in tens:
-            at = self._up(k / math.log10(2))
+        for height, word in marks:
+            at = self._up(height)
             lines.append(f'<path class="grid" d="M{_LEFT} {at:.1f}H{right}"/>')
-            lines.append(f'<text class="y" x="{_LEFT - 6}" y="{at + 4:.1f}">1e{k}</text>')
+            lines.append(f'<text class="y" x="{_LEFT - 6}" y="{at + 4:.1f}">{word}</text>')
         lines.append(f'<path class="axis" d="M{_LEFT} {top}V{bottom}H{right}"/>')
         lines.append(f'<text class="x" x="{(_LEFT + right) / 2}" y="{_HIGH - 8}">{across}</text>')
         middle = (top + bottom) / 2
@@ -54,3 +54,17 @@ class Axes:
 
     def _up(self, y: float) -> float:
         return 10 + (_HIGH - _BELOW - 10) * (self.y[1] - y) / (self.y[1] - self.y[0])
+
+
+def _powers_of_ten(low: float, high: float) -> list[tuple[float, str]]:
+    """Of binary logarithms."""
+    tens = range(math.ceil(low * math.log10(2)), math.floor(high * math.log10(2)) + 1)
+    return [(k / math.log10(2), f"1e{k}") for k in tens]
+
+
+def _decibels(low: float, high: float) -> list[tuple[float, str]]:
+    """About five round numbers."""
+    rough = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
+    return [(step * k, f"{step * k:.4g}") for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -3,61 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import cache
 from html import escape
 
 import numpy as np
 
 from ..densities.named import density as as_density
-from ..errors.octaves import as_met
 from ..errors.quantization import quantization_error
-from ..grids.block_formats import BlockFormat, block_format, block_formats
+from ..grids.block_formats import block_format, block_formats
 from ..grids.formats import aliases, formats
 from ..grids.formats import grid as as_grid
 from ..grids.grid import Grid
 from ..search.optimal import optimal_scale
 from ..tables.reading import load_table
+from ..tables.table import ScaleTable
+from .blocks import block_page, block_rows
 from .drawing import Axes
-from .text import table
+from .text import link, table
 
 # Levels shown whole, and at either end of longer lists.
 _WHOLE, _END = 64, 12
 _TINY = 1e-300
-# What the loaders of llama.cpp and of Hugging Face's files call formats of blocks.
-_ELSEWHERE = {
-    "mxfp4": "OCP MX v1.0 MXFP4; GGUF <code>MXFP4</code>; compressed-tensors <code>mxfp4-pack-quantized</code>",
-    "mxfp6_e2m3": "OCP MX v1.0 MXFP6 (E2M3)",
-    "mxfp6_e3m2": "OCP MX v1.0 MXFP6 (E3M2)",
-    "mxfp8_e4m3": "OCP MX v1.0 MXFP8 (E4M3); compressed-tensors <code>mxfp8-quantized</code>",
-    "mxfp8_e5m2": "OCP MX v1.0 MXFP8 (E5M2)",
-    "mxint8": "OCP MX v1.0 MXINT8",
-    "nvfp4": "NVIDIA NVFP4; compressed-tensors <code>nvfp4-pack-quantized</code>; ModelOpt <code>NVFP4</code>",
-}
 _OCP = {"e2m1": "MXFP4", "e2m3": "MXFP6", "e3m2": "MXFP6", "e4m3fn": "MXFP8", "e5m2": "MXFP8", "e8m0": "block scales"}
 
 
-def format_pages() -> Iterator[tuple[str, str, str]]:
-    """File name, title and HTML of each page."""
-    yield "formats.html", "Formats", _index()
-    for name in formats():
-        yield f"format-{name}.html", name, _grid_page(as_grid(name))
-    for name in block_formats():
-        yield f"format-{name}.html", name, _block_page(block_format(name))
+def format_page(name: str) -> str:
+    """HTML of the page of a format."""
+    return block_page(block_format(name)) if name in block_formats() else _grid_page(as_grid(name))
 
 
-def _index() -> str:
+def format_index() -> str:
+    """HTML of the list of all."""
     rows = []
     for name in formats():
         one = as_grid(name)
-        rows.append([_link(name), _kind(one), str(one.bits), str(len(one.levels)), _number(one.min), _number(one.max)])
-    blocks = []
-    for form in map(block_format, block_formats()):
-        parts = [_link(str(form.name)), _link(str(form.grid.name)), str(form.block_size), _stored(form), form.rule]
-        blocks.append([*parts, f"{form.bits_per_value():g}"])
+        rows.append([link(name), _kind(one), str(one.bits), str(len(one.levels)), _number(one.min), _number(one.max)])
     return (
         "<p>Any other <code>eXmY</code> of up to 16 bits is a format, too, and of blocks any <code>GRID_gB</code> and "
         "<code>GRID_gB_SCALE</code>: <code>int4_g128_bf16</code>.</p><h2>Blocks</h2>"
-        + table(["format", "elements", "block", "scales", "rule", "bits a value"], blocks)
+        + table(["format", "elements", "block", "scales", "rule", "bits a value"], block_rows())
         + "<h2>Grids</h2>"
         + table(["format", "kind", "bits", "levels", "least", "greatest"], rows)
     )
@@ -77,6 +61,11 @@ def _grid_page(one: Grid) -> str:
     return "\n".join([table(["", ""], about), _scales(name, one), _picture(one), codes])
 
 
+@cache
+def _shipped() -> ScaleTable:
+    return load_table()
+
+
 def _layout(one: Grid) -> str:
     spec = one.float_spec
     if spec is None:
@@ -94,7 +83,7 @@ def _layout(one: Grid) -> str:
 
 def _scales(name: str, one: Grid) -> str:
     """Best scales at unit variance, from the shipped table where it has the format, with certified digits."""
-    shipped = load_table()
+    shipped = _shipped()
     head = "<h2>Best scales at standard deviation 1</h2>"
     if name in shipped.grids:
         rows = []
@@ -125,7 +114,8 @@ def _picture(one: Grid) -> str:
     curves = {name: np.log2(np.maximum(getattr(error, name), _TINY)) for name in ("mse", "rounding", "clipping")}
     low, high = found[0, 1] - 2, float(curves["mse"].max())
     at = Axes((float(x[0]), float(x[-1])), (low, high))
-    lines = [at.line(name, x, np.clip(y, low, high + 1)) for name, y in curves.items()]
+    # What is far below leaves the frame.
+    lines = [at.line(name, x, np.clip(y, low - 2, high + 1)) for name, y in curves.items()]
     dots = [at.dot(float(a), float(b), best=i == 0) for i, (a, b) in enumerate(found)]
     said = f"{len(found)} local {'minimum' if len(found) == 1 else 'minima'}, the best at scale {best.scale:.6g}"
     words = f"On a Gaussian of standard deviation 1: {said}. Solid: all; dotted: rounding; dashed: clipping."
@@ -147,44 +137,8 @@ def _levels(one: Grid) -> str:
     return table(["code", "bits", "level", "threshold above"], rows) + said
 
 
-def _block_page(form: BlockFormat) -> str:
-    about = [
-        ["elements", f"{_link(str(form.grid.name))} in blocks of {form.block_size}"],
-        ["block scales", _stored(form)],
-        ["tensor scale", "one, float32" if form.tensor_scale else "none"],
-        ["rule", f"<code>{form.rule}</code>"],
-        ["bits a value", f"{form.bits_per_value():g}"],
-        ["elsewhere", _ELSEWHERE[str(form.name)]],
-    ]
-    rows = []
-    for density in load_table().densities:
-        error = as_met(as_density(density), form, rounding="nearest")
-        rows.append([density, f"{float(error.mse):.6g}", f"{float(error.sqnr_db):.3f}"])
-    best = optimal_scale(as_density("gaussian"), form)
-    at = f"{best.scale if best.free == 'scale' else best.constant:.6g}"
-    said = f"Best {best.free} on a Gaussian: {at}, {float(best.error.sqnr_db):.3f} dB ({best.status})."
-    own = "Error by its own rule at standard deviation 1"
-    own += "" if form.octave_end is None else ", the mean over an octave"
-    title = ["density", "MSE", "SQNR dB"]
-    return table(["", ""], about) + f"<p>{said}</p><h2>{own}</h2>" + table(title, rows)
-
-
-def _stored(form: BlockFormat) -> str:
-    if form.scale_format is None:
-        return "any positive number"
-    name = str(form.scale_format.name)
-    return _link(name) if name in formats() else name
-
-
 def _kind(one: Grid) -> str:
     return "uniform" if one.step is not None else "floating" if one.float_spec is not None else "codebook"
-
-
-def _link(name: str) -> str:
-    return f'<a href="format-{name}.html"><code>{name}</code></a>' if name in _KNOWN else f"<code>{escape(name)}</code>"
-
-
-_KNOWN = {*formats(), *block_formats()}
 
 
 def _number(value: float) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..plotting.figures import FIGURES
 from .text import code, formula, markdown
 
 
@@ -26,16 +24,13 @@ def _cell(cell: dict[str, Any]) -> str:
     if cell["cell_type"] == "markdown":
         return re.sub(r"<h1[^>]*>.*?</h1>", "", markdown(text), count=1)
     outputs = "".join(_output(one) for one in cell["outputs"])
-    shown = code(text, "py") + "".join(map(_drawn_by, re.findall(r'draw\("(\w+)"\)', text)))
+    shown = code(text, "py")
+    # What is folded already needs no code beside it.
+    if text.startswith("code_of("):
+        return outputs
     if "source_hidden" in json.dumps(cell["metadata"]) or text.lstrip().startswith("assert "):
         shown = f"<details><summary>code</summary>{shown}</details>"
     return f'<div class="cell">{shown}{outputs}</div>'
-
-
-def _drawn_by(name: str) -> str:
-    """The function that draws a figure, folded."""
-    made = code(inspect.getsource(FIGURES[name]), "py")
-    return f"<details><summary>the function that draws it</summary>{made}</details>"
 
 
 def _output(one: dict[str, Any]) -> str:
@@ -44,7 +39,9 @@ def _output(one: dict[str, Any]) -> str:
     data = {key: "".join(value) for key, value in one["data"].items()}
     if "image/png" in data:
         said, content = escape(data.get("text/plain", "figure")), data["image/png"].strip()
-        return f'<img alt="{said}" src="data:image/png;base64,{content}">'
+        size = one.get("metadata", {}).get("image/png", {})
+        shown = "".join(f' {key}="{value}"' for key, value in size.items())
+        return f'<img alt="{said}"{shown} src="data:image/png;base64,{content}">'
     if "text/markdown" in data:
         return markdown(data["text/markdown"])
     if "text/latex" in data:

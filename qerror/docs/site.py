@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from html import escape, unescape
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 
 from .._version import __version__
 from ..cli.commands import COMMANDS, qerror_command
+from ..grids.block_formats import block_formats
+from ..grids.formats import formats
 from ..literature import audit
-from .formats import format_pages
+from .formats import format_index, format_page
 from .notebooks import notebook_page
 from .reference import reference
 from .source import PACKAGE
@@ -43,10 +48,12 @@ MENU = {
 _INDEXED = 400
 
 
-def build(folder: Path) -> tuple[int, list[str]]:
-    """Write all pages into a folder; how many, and the links between them that lead nowhere."""
+def build(folder: Path, workers: int = 2) -> tuple[int, list[str]]:
+    """Write all pages into a folder, by several processes; how many, and the links that lead nowhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {name: (title, html) for name, title, html in _all_pages()}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        made = pool.map(_called, _jobs())
+        pages = {name: (title, html) for each in made for name, title, html in each}
     index = []
     for name, (title, html) in pages.items():
         (folder / name).write_text(_page(name, title, html), encoding="utf-8")
@@ -76,17 +83,42 @@ def broken_links(folder: Path) -> list[str]:
     return broken
 
 
-def _all_pages() -> Iterator[tuple[str, str, str]]:
+# File name, title and HTML.
+Page = tuple[str, str, str]
+
+
+def _jobs() -> list[Callable[[], list[Page]]]:
+    """What makes the pages, the longest first."""
+    named = [*block_formats(), *formats()]
+    return [_audit_page, *(partial(_format_page, name) for name in named), _other_pages]
+
+
+def _called(job: Callable[[], list[Page]]) -> list[Page]:
+    return job()
+
+
+def _audit_page() -> list[Page]:
+    return [("audit.html", "Audit of published constants", _audit())]
+
+
+def _format_page(name: str) -> list[Page]:
+    return [(f"format-{name}.html", name, format_page(name))]
+
+
+def _other_pages() -> list[Page]:
+    return list(_written_and_read())
+
+
+def _written_and_read() -> Iterator[Page]:
     for path in sorted(PAGES.glob("*.md")):
         text = path.read_text(encoding="utf-8")
         title = text.partition("\n")[0].removeprefix("# ")
         yield f"{path.stem}.html", title, _linked(markdown(text.partition("\n")[2]))
-    yield from format_pages()
+    yield "formats.html", "Formats", format_index()
     for name, (title, html) in reference(formulas()).items():
         yield name, title, html
     yield "commands.html", "Commands", _commands()
     yield "json.html", "JSON of the command line", _json()
-    yield "audit.html", "Audit of published constants", _audit()
     listed = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         title, html = notebook_page(path)
@@ -142,6 +174,11 @@ def _json() -> str:
         rows = schema["$defs"][command]
         lines = [[f"<code>{key}</code>", escape(fields[key]["description"])] for key in rows["properties"]]
         parts.append(f'<h2 id="{command}">{command}</h2>' + table(["key of a row", "meaning"], lines))
+    plan = json.loads((PACKAGE / "data" / "plan.schema.json").read_text(encoding="utf-8"))["properties"]
+    parts.append('<h2 id="plan">plan</h2><p>The plan itself, as <code>plan -o</code> writes it: plan.schema.json.</p>')
+    for title, keys in (("key", plan), ("key of a tensor", plan["tensors"]["additionalProperties"]["properties"])):
+        lines = [[f"<code>{key}</code>", escape(field["description"])] for key, field in keys.items()]
+        parts.append(table([title, "meaning"], lines))
     return "\n".join(parts)
 
 

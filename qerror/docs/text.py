@@ -11,6 +11,9 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
+from ..grids.block_formats import block_formats
+from ..grids.formats import formats
+
 # Code, which is left alone, or a formula: displayed, or inside of a line.
 _MATH = re.compile(r"(```.*?```|`[^`]*`)|\$\$(.+?)\$\$|(?<![\w\\$])\$([^\s$](?:[^$\n]*[^\s$])?)\$(?!\w)", re.DOTALL)
 _HOLDER = "\x02{}\x03"
@@ -74,3 +77,9 @@ def table(head: list[str], rows: list[list[str]], *, name: str = "") -> str:
     body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     mark = f' id="{name}"' if name else ""
     return f"<table{mark}><thead><tr>{cells}</tr></thead><tbody>\n{body}\n</tbody></table>\n"
+
+
+def link(name: str) -> str:
+    """The name of a format, as a link to its page where it has one."""
+    shown = f"<code>{escape(name)}</code>"
+    return f'<a href="format-{name}.html">{shown}</a>' if name in {*formats(), *block_formats()} else shown

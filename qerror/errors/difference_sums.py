@@ -10,53 +10,114 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._threads import chunk_slices
 from .._types import Array
-from .differences import DEGREES, Cells, waves
+from .differences import DEGREES, Cells, Mask, waves
 
 # Odd frequencies to begin with and at most; how much coarser than |D| signs may be.
-_FIRST, _LAST, _COARSER = 32, 1 << 15, 100
+_FIRST, _LAST, COARSER = 32, 1 << 15, 100
 # Table entries in flight.
 _CHUNK = 1 << 19
 # Slopes of the exponential that bounds how often |D| exceeds L, over the largest |d|.
 _TILTS = np.geomspace(0.1, 200.0, 60)[:, None]
 
+Complex = NDArray[np.complex128]
+
 
 class Expected(NamedTuple):
-    """E|D|, E[sign D] (R,) and E[w(x_1) sign D] (W, R); the sign of 0 is -1."""
+    """E|D| (R,), E[sign D] (K - 1, R) and E[w(x_1) sign D] (W, R); the sign of 0 is -1.
+
+    Of two candidates, K = 2; with more of them signs are vectors that D and w are multiplied with, see `medians`.
+    """
 
     absolute: Array
     sign: Array
     weighted: Array
 
+    def plus(self, other: Expected, times: float = 1.0) -> Expected:
+        """The sum with so many times another."""
+        return Expected(*(x + times * y for x, y in zip(self, other, strict=True)))
 
-class Sum:
-    """D of every row.
+    def change(self, other: Expected, size: Array, offset: Array) -> Array:
+        """How far from another the sum of size * E|D| is, and as an error of signs may be at most: (2,)."""
+        off = self.plus(other, -1.0)
+        signs = np.concatenate([off.weighted, offset * off.sign])
+        return np.array([abs(off.absolute @ size), np.abs(signs @ size).max() / COARSER])
 
-    Parameters
+
+class Terms(NamedTuple):
+    """The independent terms of the differences D of a first sum to K - 1 others, where they are not all 0.
+
+    Attributes
     ----------
-    cells : Cells
+    level, rate : ndarray of shape (K - 1, C)
+        d in the middle of each cell, and what it changes by to its end.
     parts : ndarray of shape (1 + W, R, C, 12)
-        Their `coefficients`: of the pdf and of the pdf times each weight.
+        Of the pdf and of the pdf times each weight, see `coefficients`.
     kept : ndarray of shape (W, R)
-        Integrals of the pdf times each weight where d is 0.
+        Integrals of the pdf times each weight where all d are 0.
     mass : ndarray of shape (R,)
         P(|x| <= reach): expectations are over blocks all of whose x are.
     n : int
-    offset : ndarray of shape (R,) or (1,)
+    offset : ndarray of shape (K - 1, R) or (K - 1, 1)
         By row, or the same for all.
     """
 
-    def __init__(self, cells: Cells, parts: Array, kept: Array, mass: Array, n: int, offset: Array) -> None:
-        differs = cells.differs
-        self.n, self.offset, self.kept = n, offset, kept
-        self.parts = parts[:, :, differs]
-        self.level, self.rate = cells.level[differs], (cells.slope * cells.half)[differs]
+    level: Array
+    rate: Array
+    parts: Array
+    kept: Array
+    mass: Array
+    n: int
+    offset: Array
+
+    @classmethod
+    def of(cls, cells: Cells, parts: Array, kept: Array, mass: Array, n: int, offset: Array) -> Terms:
+        """Those of cells that have such parts."""
+        some = cells.differs
+        rate = cells.slope * cells.half
+        return cls(cells.level[:, some], rate[:, some], parts[:, :, some], kept, mass, n, offset)
+
+    @property
+    def highest(self) -> float:
+        """The largest |d|."""
+        return float((np.abs(self.level) + np.abs(self.rate)).max(initial=0.0))
+
+    def along(self, direction: Array, changes: Array | None = None) -> Terms:
+        """Those of one difference: what d are multiplied with, (K - 1,), and their weights, if they are not by that."""
+        times = direction if changes is None else changes
+        parts, kept = (np.tensordot(times, by_candidate(a, times.size), 1) for a in (self.parts[1:], self.kept))
+        level, rate, offset = ((direction @ a)[None] for a in (self.level, self.rate, self.offset))
+        return Terms(level, rate, np.concatenate([self.parts[:1], parts]), kept, self.mass, self.n, offset)
+
+    def within(self, some: Mask) -> Terms:
+        """Those of blocks none of whose x lies in another cell."""
+        mass = self.mass - self.parts[0, :, ~some, 0].sum(axis=0)
+        return Terms(
+            self.level[:, some], self.rate[:, some], self.parts[:, :, some], self.kept, mass, self.n, self.offset
+        )
+
+
+def by_candidate(changes: Array, count: int) -> Array:
+    """Weights (W, ...) of `count` differences: (count, W / count, ...)."""
+    return changes.reshape(count, len(changes) // count, *changes.shape[1:])
+
+
+class Sum:
+    """D of every row, for terms of one difference."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.n, self.parts, self.kept = terms.n, terms.parts, terms.kept
+        self.level, self.rate, self.offset = terms.level[0], terms.rate[0], terms.offset[0]
         self.differ = self.parts[0, ..., 0].sum(axis=-1)
-        self.equal = np.maximum(mass - self.differ, 0.0)
-        self.highest = float((np.abs(self.level) + np.abs(self.rate)).max(initial=0.0))
-        self.period = float(np.abs(offset).max()) + n * self.highest
+        self.equal = np.maximum(terms.mass - self.differ, 0.0)
+        self.highest = terms.highest
+        self.period = float(np.abs(self.offset).max()) + self.n * self.highest
+
+    # Of the frequencies: odd ones.
+    _STRIDE = 2
 
     def expected(self, size: Array, tolerance: float) -> tuple[Expected, Array]:
         """The expectations, and by how much the last doubling of the series changed the sums of size * E|D|, of signs.
@@ -66,22 +127,23 @@ class Sum:
         total = self._at_most_one()
         if self.n < 2 or self.highest == 0:
             return total, np.zeros(2)
-        self._shorten(np.abs(size), 0.1 * tolerance)
+        self.shorten(np.abs(size), 0.1 * tolerance)
         total = total._replace(absolute=total.absolute + 0.5 * self.period * _later(self.equal, self.differ, self.n))
+        return self.series(total, size, tolerance)
+
+    def series(self, total: Expected, size: Array, tolerance: float) -> tuple[Expected, Array]:
+        """What the terms add to a total."""
         first, count, before, change = 0, _FIRST, total, np.full(2, np.inf)
         while True:
-            part, rest = self._terms(np.asarray(2 * np.arange(first, first + count) + 1, np.float64))
-            total = _added(total, part)
-            found = _added(total, rest)
-            now = np.array([abs((found.absolute - before.absolute) @ size), 0.0])
-            signs = [found.weighted - before.weighted, (self.offset * (found.sign - before.sign))[None]]
-            now[1] = np.abs(np.concatenate(signs) @ size).max() / _COARSER
+            part, rest = self._terms(np.asarray(self._STRIDE * np.arange(first, first + count) + 1, np.float64))
+            total = total.plus(part)
+            found = total.plus(rest)
             # Two that agree by chance are no proof: the doubling before counts as well.
-            change, past, before = now, change, found
+            change, past, before = found.change(before, size, self.offset), change, found
             first += count
             count = first
-            if np.maximum(change, past / 16).max() <= tolerance or 2 * first > _LAST:
-                return found, np.maximum(change, past / 16) * [1, _COARSER]
+            if np.maximum(change, past / 16).max() <= tolerance or self._STRIDE * first > _LAST:
+                return found, np.maximum(change, past / 16) * [1, COARSER]
 
     def _at_most_one(self) -> Expected:
         """Of D with at most one d that is not 0."""
@@ -91,11 +153,11 @@ class Sum:
         linear = (o[:, None] + self.level)[..., None] * f + self.rate[:, None] * _times_place(f)
         absolute, sign = (linear * signs).sum(axis=(-1, -2)), (f * signs).sum(axis=(-1, -2))
         weighted = (self.parts[1:] * signs).sum(axis=(-1, -2)) + alone * self.kept
-        one, two = n * _power(p, n - 1), (n - 1) * _power(p, n - 2)
+        one, two = n * power(p, n - 1), (n - 1) * power(p, n - 2)
         return Expected(
-            np.abs(o) * _power(p, n) + one * absolute,
-            alone * _power(p, n) + one * sign,
-            _power(p, n - 1) * weighted + two * self.kept * sign,
+            np.abs(o) * power(p, n) + one * absolute,
+            (alone * power(p, n) + one * sign)[None],
+            power(p, n - 1) * weighted + two * self.kept * sign,
         )
 
     def _signs(self) -> Array:
@@ -105,9 +167,9 @@ class Sum:
         out = np.empty((*t.shape, DEGREES))
         out[..., 0] = -t
         out[..., 1:] = (value[..., :-2] - value[..., 2:]) / (2 * np.arange(1, DEGREES) + 1)
-        return out * np.sign(self.rate)[:, None]
+        return np.asarray(out * np.sign(self.rate)[:, None])
 
-    def _shorten(self, size: Array, tolerance: float) -> None:
+    def shorten(self, size: Array, tolerance: float) -> None:
         """An L that |D| exceeds by less than the tolerance: E(|D| - L)_+ <= e^(-t L) E[e^(t |D|)] / (e t)."""
         t = _TILTS / self.highest
         beyond = np.zeros(t.shape)
@@ -124,14 +186,19 @@ class Sum:
         n, p = self.n, self.equal[:, None]
         turn = np.exp(1j * np.pi / self.period * k * self.offset[:, None])
         later = turn * _later(p, psi, n)
-        rest = turn * (chi * (_power(p + psi, n - 1) - _power(p, n - 1)) + self.kept[..., None] * _later(p, psi, n - 1))
+        rest = turn * (chi * (power(p + psi, n - 1) - power(p, n - 1)) + self.kept[..., None] * _later(p, psi, n - 1))
+        return self._of_waves(k, later, rest)
+
+    def _of_waves(self, k: Array, later: Complex, rest: Complex) -> tuple[Expected, Expected]:
+        """The same from the transforms of D, and of D with each weight."""
         square, step = 4 * self.period / np.pi**2, 4 / np.pi
         terms = [-square / k**2 * later.real, step / k * later.imag, step / k * rest.imag]
         # A d that ends at 0 gives terms of one sign, which fall as these powers do: sums over odd k.
         end = float(k[-1] + 1)
         falls = [(k**4, 1 / (6 * end**3)), (k**3, 1 / (4 * end**2)), (k**3, 1 / (4 * end**2))]
         follow = [(term * fall).mean(axis=-1) * left for term, (fall, left) in zip(terms, falls, strict=True)]
-        return Expected(*(term.sum(axis=-1) for term in terms)), Expected(*follow)
+        mean, sign, weighted = (term.sum(axis=-1) for term in terms)
+        return Expected(mean, sign[None], weighted), Expected(follow[0], follow[1][None], follow[2])
 
     def _transforms(self, frequency: Array) -> tuple[Array, Array]:
         """E[e^(i w d); d != 0] (R, K), and with each weight (W, R, K)."""
@@ -148,10 +215,6 @@ class Sum:
         return out[0], out[1:]
 
 
-def _added(a: Expected, b: Expected) -> Expected:
-    return Expected(*(x + y for x, y in zip(a, b, strict=True)))
-
-
 def _times_place(parts: Array) -> Array:
     """Legendre coefficients of t f(t)."""
     n = np.arange(1, DEGREES)
@@ -161,19 +224,30 @@ def _times_place(parts: Array) -> Array:
     return out
 
 
-def _power(x: Array, n: int) -> Array:
-    return np.asarray(x**n if n >= 0 else np.zeros_like(x))
+def power(x: Array, n: int) -> Array:
+    """x^n, and 0 for negative n, which always count 0 times."""
+    if n < 0:
+        return np.zeros_like(x)
+    # By squares: of complex numbers much faster than x**n.
+    out = np.ones_like(x)
+    while n:
+        if n & 1:
+            out = out * x
+        n >>= 1
+        if n:
+            x = x * x
+    return out
 
 
 def _later(x: Array, y: Array, n: int) -> Array:
     """(x + y)^n without its first two terms in y, which may be all but its last digits."""
     x = np.broadcast_to(x, y.shape)
-    out = np.asarray(_power(x + y, n) - _power(x, n) - n * _power(x, n - 1) * y)
+    out = np.asarray(power(x + y, n) - power(x, n) - n * power(x, n - 1) * y)
     small = n * np.abs(y) < 0.1 * x
     if n > 1 and small.any():
         ratio = y[small] / x[small]
         series = np.ones_like(ratio)
         for j in range(11, 2, -1):
             series = 1 + (n - j + 1) / j * ratio * series
-        out[small] = 0.5 * n * (n - 1) * _power(x[small], n - 2) * y[small] ** 2 * series
+        out[small] = 0.5 * n * (n - 1) * power(x[small], n - 2) * y[small] ** 2 * series
     return out

@@ -1,10 +1,11 @@
-"""The loss of a value at one scale less that at another, d: linear in x on each cell of both scales' thresholds.
+"""The loss of a value at one scale less that at each other, d: linear in x on each cell of all scales' thresholds.
 
 Integrals of e^(i w d(x)) f(x) over a cell are those of Legendre polynomials: spherical Bessel functions.
 """
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..grids.grid import Grid
 
 Mask = NDArray[np.bool_]
 Rounding = Literal["nearest", "stochastic"]
+Scales = tuple[float, ...]
 
 # Legendre polynomials for the pdf on a cell, and nodes for e^(i k t) times one of them where |k| is below their number.
 DEGREES = 12
@@ -36,11 +38,11 @@ class Cells(NamedTuple):
     Attributes
     ----------
     edges : ndarray of shape (C + 1,)
-    values : ndarray of shape (2, C)
+    values : ndarray of shape (K, C)
         What each candidate sends a cell to.
-    clipped : ndarray of shape (2, C)
+    clipped : ndarray of shape (K, C)
         Whether that is an end value and the cell beyond it.
-    around : ndarray of shape (2, 2, C), optional
+    around : ndarray of shape (2, K, C), optional
         The levels below and above a cell, of each candidate: between them values are rounded stochastically.
     """
 
@@ -65,35 +67,44 @@ class Cells(NamedTuple):
         return bool(self.edges[0] == 0)
 
     @property
+    def apart(self) -> Mask:
+        """Where each other candidate gives another value than the first: (K - 1, C)."""
+        return np.asarray(np.abs(self.values[1:] - self.values[0]) > _EQUAL * np.abs(self.values).max(axis=0))
+
+    @property
     def differs(self) -> Mask:
-        """Where the candidates give different values."""
-        return np.asarray(np.abs(self.values[1] - self.values[0]) > _EQUAL * np.abs(self.values).max(axis=0))
+        """Where not all candidates give the same value."""
+        return np.asarray(self.apart.any(axis=0))
 
     @property
     def weights(self) -> int:
-        """How many changes there are."""
+        """How many changes there are of each candidate."""
         return 3 if self.around is None else 4
 
     @property
     def slope(self) -> Array:
-        """The slope of d."""
-        return np.where(self.differs, 2 * (self.values[1] - self.values[0]), 0.0)
+        """The slope of d: (K - 1, C)."""
+        return np.where(self.apart, 2 * (self.values[1:] - self.values[0]), 0.0)
 
     @property
     def level(self) -> Array:
-        """The value of d in the middle of each cell."""
-        return np.asarray(self.slope * (self.middle - self.values.mean(axis=0)))
+        """The value of d in the middle of each cell: (K - 1, C)."""
+        return np.asarray(self.slope * (self.middle - 0.5 * (self.values[1:] + self.values[0])))
 
-    @property
-    def roots(self) -> Array:
-        """Where d changes its sign."""
-        root = self.values.mean(axis=0)
-        return np.asarray(root[self.differs & (root > self.edges[:-1]) & (root < self.edges[1:])])
+    def roots(self, offset: Array) -> Array:
+        """Where two candidates have lost as much, with what else the first has lost more than each other, (K - 1,)."""
+        lost, found = np.append(0.0, -offset), []
+        for i, j in combinations(range(len(self.values)), 2):
+            one, two = self.values[[i, j]]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                root = 0.5 * (one + two) + 0.5 * (lost[i] - lost[j]) / (one - two)
+            found.append(root[self.differs & (root > self.edges[:-1]) & (root < self.edges[1:])])
+        return np.concatenate(found)
 
     def changes(self, x: Array) -> Array:
-        """Clipping, bias and cross term (3, C, N) at the second candidate less those at the first.
+        """Clipping, bias and cross term (3, K - 1, C, N) at each other candidate less those at the first.
 
-        Of stochastic rounding the expected loss, too (4, C, N).
+        Of stochastic rounding the expected loss, too (4, K - 1, C, N).
         """
         off, beyond = self.values[:, :, None] - x, self.clipped[:, :, None]
         clipped = np.where(beyond, off**2, 0.0)
@@ -101,24 +112,29 @@ class Cells(NamedTuple):
         if self.around is not None:
             below, above = self.around[..., None]
             both = np.where(beyond, off**2, (x - below) * (above - x))
-            loss = [both[1] - both[0]]
+            loss = [both[1:] - both[0]]
             off = np.where(beyond, off, 0.0)
-        change = off[1] - off[0]
-        return np.stack([clipped[1] - clipped[0], 0.0 * change if self.folded else change, x * change, *loss])
+        change = off[1:] - off[0]
+        return np.stack([clipped[1:] - clipped[0], 0.0 * change if self.folded else change, x * change, *loss])
 
     def some(self, index: Any) -> Cells:
         """The same with the values of some of the cells."""
         around = None if self.around is None else self.around[:, :, index]
         return Cells(self.edges, self.values[:, index], self.clipped[:, index], around)
 
-    def at_end(self, sign: float) -> tuple[float, Array]:
-        """The values of d and of the changes at the outer edge above 0 or below."""
+    def at_end(self, sign: float) -> tuple[Array, Array]:
+        """The values of d (K - 1,) and of the changes (W, K - 1) at the outer edge above 0 or below."""
         last = -1 if sign > 0 else 0
         x = self.edges[last]
         one = self.some([last])._replace(edges=np.array([0.0 if self.folded else x, x]))
-        first, second = one.values[:, 0].tolist()
-        loss = (second - first) * (2 * x - first - second) if one.differs[0] else 0.0
-        return float(loss), one.changes(x.reshape(1, 1))[:, 0, 0]
+        return one.loss(x)[:, 0], one.changes(x.reshape(1, 1))[:, :, 0, 0]
+
+    def loss(self, x: Array) -> Array:
+        """The values of d at a place in each cell: (K - 1, C)."""
+        first, others = self.values[0], self.values[1:]
+        beyond = 2 * x - first - others
+        # What lies midway between two values is as far from both, in spite of rounding.
+        return np.where(self.apart & (np.abs(beyond) > _EQUAL * np.abs(x)), (others - first) * beyond, 0.0)
 
 
 class Rows(NamedTuple):
@@ -129,20 +145,19 @@ class Rows(NamedTuple):
     mass: Array
 
 
-def loss_change(grid: Grid, scales: tuple[float, float], x: Array, rounding: Rounding) -> Array:
-    """The values of d at single places, and the expected loss at the second scale less that at the first: (2, N)."""
+def loss_change(grid: Grid, scales: Scales, x: Array, rounding: Rounding) -> Array:
+    """Values of d at single places, and the expected loss at each other scale less that at the first: (2, K - 1, N)."""
     low, high = -float(np.abs(x).max()) - 1, float(np.abs(x).max()) + 1
     cells = joint_cells(grid, scales, low, high, np.empty(0), rounding)
     cells = cells.some(np.searchsorted(cells.edges, x) - 1)
-    first, second = cells.values
-    d = np.where(cells.differs, (second - first) * (2 * x - first - second), 0.0)
-    return np.stack([d, -d if cells.around is None else cells.changes(x[:, None])[3, :, 0]])
+    d = cells.loss(x)
+    return np.stack([d, -d if cells.around is None else cells.changes(x[:, None])[3, :, :, 0]])
 
 
 def joint_cells(
-    grid: Grid, scales: tuple[float, float], low: float, high: float, cuts: Array, rounding: Rounding = "nearest"
+    grid: Grid, scales: Scales, low: float, high: float, cuts: Array, rounding: Rounding = "nearest"
 ) -> Cells:
-    """Cells of [low, high] for two scales.
+    """Cells of [low, high] for several scales.
 
     Examples
     --------
@@ -153,22 +168,24 @@ def joint_cells(
     """
     stochastic = rounding == "stochastic"
     marks = np.concatenate([grid.levels if stochastic else [grid.min, grid.max], grid.thresholds])
-    edges = np.concatenate([[low], scales[0] * marks, scales[1] * marks, cuts, [high]])
+    edges = np.concatenate([[low], *(scale * marks for scale in scales), cuts, [high]])
     return _cut(grid, scales, edges, low, high, stochastic)
 
 
-def _more(grid: Grid, scales: tuple[float, float], cells: Cells, cuts: Array) -> Cells:
+def cut(grid: Grid, scales: Scales, cells: Cells, cuts: Array) -> Cells:
+    """The same cells, and cut at further places."""
     low, high = cells.edges[[0, -1]].tolist()
     return _cut(grid, scales, np.concatenate([cells.edges, cuts]), low, high, cells.around is not None)
 
 
-def _cut(grid: Grid, scales: tuple[float, float], edges: Array, low: float, high: float, stochastic: bool) -> Cells:
+def _cut(grid: Grid, scales: Scales, edges: Array, low: float, high: float, stochastic: bool) -> Cells:
     edges = np.unique(edges[(edges >= low) & (edges <= high)])
     edges = edges[np.append(np.diff(edges) > 1e-13 * high, True)]
     edges[0] = low
     middle = 0.5 * (edges[1:] + edges[:-1])
-    values, clipped = np.zeros((2, middle.size)), np.ones((2, middle.size), np.bool_)
-    around = np.zeros((2, 2, middle.size)) if stochastic else None
+    shape = (len(scales), middle.size)
+    values, clipped = np.zeros(shape), np.ones(shape, np.bool_)
+    around = np.zeros((2, *shape)) if stochastic else None
     for row, scale in enumerate(scales):
         if scale > 0:
             values[row] = scale * grid.levels[np.searchsorted(grid.thresholds, middle / scale)]
@@ -179,7 +196,7 @@ def _cut(grid: Grid, scales: tuple[float, float], edges: Array, low: float, high
     return Cells(edges, values, clipped, around)
 
 
-def resolved(density: Density, grid: Grid, scales: tuple[float, float], cells: Cells, rows: Rows) -> Cells:
+def resolved(density: Density, grid: Grid, scales: Scales, cells: Cells, rows: Rows) -> Cells:
     """Cells on which the pdf of every row is a polynomial, where that matters."""
     points = np.unique(np.concatenate([density.panels().ravel(), density.kinks.ravel()]))
     points = (points / rows.size[:, None]).ravel()
@@ -196,7 +213,7 @@ def resolved(density: Density, grid: Grid, scales: tuple[float, float], cells: C
             at = np.clip(np.searchsorted(cells.edges, points) - 1, 0, coarse.size - 1)
             inside = points[coarse[at] & (points > cells.edges[0]) & (points < cells.edges[-1])]
             more = inside if 0 < inside.size <= _MOST_CUTS else more
-        cells = _more(grid, scales, cells, more)
+        cells = cut(grid, scales, cells, more)
     return cells
 
 
@@ -212,7 +229,7 @@ def _rest(parts: Array) -> Array:
 def coefficients(density: Density, cells: Cells, rows: Rows, *, changes: bool = False) -> Array:
     """What each Legendre polynomial has of f on each cell, and of f times each of the changes: (1 + W, R, C, 12).
 
-    0 on cells where the candidates agree.
+    0 on cells where the candidates agree. W counts the changes of the first other candidate, of the next, and so on.
     """
     used = cells.differs
     u = (cells.middle[:, None] + cells.half[:, None] * _NODES)[used]
@@ -220,21 +237,22 @@ def coefficients(density: Density, cells: Cells, rows: Rows, *, changes: bool = 
     x = rows.size[:, None, None] * u
     f = np.where(inside, np.asarray(density.pdf(x)) * rows.size[:, None, None], 0.0) * cells.half[used, None]
     f *= 2 if cells.folded else 1
-    out = np.zeros(((1 + cells.weights) if changes else 1, rows.size.size, used.size, DEGREES))
+    count = cells.weights * (len(cells.values) - 1)
+    out = np.zeros(((1 + count) if changes else 1, rows.size.size, used.size, DEGREES))
     out[0, :, used] = (f @ _FIT).swapaxes(0, 1)
     if changes:
-        for part, change in zip(out[1:], cells.some(used).changes(u), strict=True):
+        for part, change in zip(out[1:], _by_candidate(cells.some(used).changes(u)), strict=True):
             part[:, used] = (f * change) @ _FIT
     return out
 
 
 def changes_of_equals(density: Density, cells: Cells, rows: Rows) -> Array:
-    """The integrals of f times each of the changes over the cells where the candidates agree: (W, R)."""
+    """The integrals of f times each of the changes over the cells where all candidates agree: (W, R)."""
     inner = np.where(cells.middle < 0, cells.edges[1:], cells.edges[:-1])
     outer = np.where(cells.middle < 0, cells.edges[:-1], cells.edges[1:])
     # Parabolas, from three places: about the end next to 0, where much of f may be.
     step = 0.5 * (outer - inner)
-    at = cells.changes(inner[:, None] + step[:, None] * np.arange(3))
+    at = _by_candidate(cells.changes(inner[:, None] + step[:, None] * np.arange(3)))
     powers = [at[..., 0], -1.5 * at[..., 0] + 2 * at[..., 1] - 0.5 * at[..., 2], at @ np.array([0.5, -1.0, 0.5])]
     some = np.flatnonzero(~cells.differs & (at != 0).any(axis=(0, 2)))
     edges = np.sort(np.stack([inner, outer], axis=-1)[some], axis=-1)
@@ -243,6 +261,11 @@ def changes_of_equals(density: Density, cells: Cells, rows: Rows) -> Array:
     moments /= (rows.size[:, None] * step[some]) ** np.arange(3)[:, None, None]
     found = np.einsum("pwc,prc->wr", np.stack(powers)[..., some], moments)
     return np.asarray(found * (2 if cells.folded else 1))
+
+
+def _by_candidate(changes: Array) -> Array:
+    """(W, K - 1, C, N) as ((K - 1) W, C, N)."""
+    return changes.swapaxes(0, 1).reshape(-1, *changes.shape[2:])
 
 
 def waves(k: Array) -> NDArray[np.complex128]:

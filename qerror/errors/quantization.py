@@ -94,8 +94,8 @@ def quantization_error(
     ------
     ValueError
         For what is no density, a scale that is not positive and finite, an unknown grid, rounding or model; for block
-        rules whose error is no finite sum ("optimal", and "best_of" of more than two constants: the least of three
-        dependent sums is no one-dimensional transform): `simulate` has these with their standard errors.
+        rules whose error is no finite sum ("optimal", and "best_of" of more than three constants: the least of K sums
+        is an integral of K - 1 dimensions): `simulate` has these with their standard errors.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def check_count(form: BlockFormat, n: int) -> None:
 
 
 def is_predicted(form: BlockFormat) -> bool:
-    """Whether `quantization_error` knows the format: not by rule optimal, by best_of with two constants.
+    """Whether `quantization_error` knows the format: not by rule optimal, nor best_of with four constants.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def is_predicted(form: BlockFormat) -> bool:
     >>> is_predicted(block_format("mxfp4").replace(rule="optimal"))
     False
     """
-    return form.rule != "optimal" and len(form.constants) <= 2
+    return form.rule != "optimal" and len(form.constants) <= 3
 
 
 def tensor_scales(density: Density, form: BlockFormat) -> dict[str, float]:

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 
 import numpy as np
 
@@ -78,7 +79,13 @@ def audit(chosen: Sequence[Entry] | None = None) -> list[AuditRow]:
     >>> [(row.item, row.printed, row.verdict.name) for row in audit(steps)[-2:]]
     [('128', '.0568', 'TRUNCATED'), ('256', '.0308', 'ROUNDED')]
     """
-    return [_row(entry, found) for entry in (entries() if chosen is None else chosen) for found in recompute(entry)]
+    return [row for entry in (entries() if chosen is None else chosen) for row in _rows(entry)]
+
+
+# Twenty seconds of work for the same constants: tests, pages and figures of one process share it.
+@cache
+def _rows(entry: Entry) -> tuple[AuditRow, ...]:
+    return tuple(_row(entry, found) for found in recompute(entry))
 
 
 def _row(entry: Entry, found: Recomputed) -> AuditRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,18 @@ def entries() -> tuple[Entry, ...]:
     """
     text = (Path(__file__).parent / "constants.toml").read_text(encoding="utf-8")
     return tuple(_entry(fields) for fields in tomllib.loads(text)["entry"])
+
+
+def mentions(entry: Entry, words: Iterable[str]) -> bool:
+    """Whether name, source, claim, cases or printed digits have all of the words, in any case.
+
+    Examples
+    --------
+    >>> [entry.name for entry in entries() if mentions(entry, ["aciq", "5.03"])]
+    ['ACIQ Laplace: constants in use']
+    """
+    text = " ".join([entry.name, entry.source, entry.claim, entry.density, *map(str, entry.at), *entry.printed]).lower()
+    return all(word.lower() in text for word in words)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

@@ -1,7 +1,7 @@
 """Figures: functions from data to matplotlib Axes in one style, and the figures of the notebooks by name."""
 
 from .curves import error_against_clip, mse_landscape, sqnr_against_bits, sqnr_against_clip
-from .figures import FIGURES, draw
+from .figures import FIGURES, code_of, draw
 from .levels import levels_over_density
 from .limits import ladder, rate_distortion
 from .style import new_figure, save_figure, style
@@ -11,6 +11,7 @@ __all__ = [
     "FIGURES",
     "audit_losses",
     "best_format_against_tail",
+    "code_of",
     "draw",
     "error_against_clip",
     "ladder",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
@@ -67,3 +70,40 @@ def check_figure(name: str) -> None:
     """Raise unless there is a figure of that name."""
     if name not in FIGURES:
         raise ValueError(f"there is no figure {name!r}{suggest(name, FIGURES) or '; there are ' + ', '.join(FIGURES)}")
+
+
+@dataclass(frozen=True)
+class FigureCode:
+    """The function that draws a figure, as a page shows it: folded."""
+
+    name: str
+    source: str
+
+    def __repr__(self) -> str:
+        drawing = FIGURES[self.name]
+        return f"{self.name}: {drawing.__module__}.{drawing.__name__}"
+
+    def _repr_html_(self) -> str:
+        return f"<details><summary>{self!r}</summary><pre>{html.escape(self.source)}</pre></details>"
+
+
+def code_of(name: str) -> FigureCode:
+    """The code of one figure.
+
+    Parameters
+    ----------
+    name : str
+        One of `FIGURES`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such figure.
+
+    Examples
+    --------
+    >>> code_of("uniform_clip")
+    uniform_clip: qerror.plotting.uniform.clip_against_bits
+    """
+    check_figure(name)
+    return FigureCode(name, inspect.getsource(FIGURES[name]))

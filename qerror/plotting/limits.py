@@ -160,6 +160,8 @@ def coded_formats() -> Figure:
     ax.plot(at, 0 * at, color="black", label="Shannon's limit")
     coded = np.array([entropy_coded(gaussian, bits=float(b)).sqnr_db for b in at])
     ax.plot(at, coded - _BIT_DB * at, color=GRAY, label="entropy-coded scalar")
+    # Both ends have the least error: coded at its entropy, and stored in whole bits.
+    stored_as: dict[str, Any] = {"linestyle": ":", "linewidth": 0.9, "marker": MARKERS[0], "markersize": 3}
     for color, name in zip(COLORS, ("int4", "e2m1", "nf4", "int3"), strict=False):
         curve = entropy_coded_format(gaussian, name)
         best = int(np.argmin(curve.mse))
@@ -170,7 +172,8 @@ def coded_formats() -> Figure:
         stored = float(curve.grid.bits)
         ends = [curve.bits[best], stored]
         levels = [curve.sqnr_db[best] - _BIT_DB * end for end in ends]
-        ax.plot(ends, levels, color=color, linestyle=":", linewidth=0.9, marker=MARKERS[0], markersize=3)
+        ax.plot(ends, levels, color=color, **stored_as)
+    ax.plot([], [], color="black", label="fixed length", **stored_as)
     ax.set(xlabel="entropy of the codes (bits a value)", ylabel="SQNR (dB) less 6.02 dB a bit")
     ax.set(xlim=(0.2, 4.3), ylim=(-6, 0.3))
     figure.legend(ncols=3, loc="outside lower center")

@@ -105,7 +105,7 @@ def lost_by_models() -> Figure:
         for color, marker, (label, rule) in zip(COLORS, MARKERS, rules.items(), strict=False):
             lost = [_lost(name, int(b), rule and rule.format(family)) for b in BITS]
             ax.plot(BITS, lost, marker=marker, color=color, label=label)
-        ax.set(title=title, xlabel="bits", yscale="log", ylim=(1e-6, 30))
+        ax.set(title=title, xlabel="bits", yscale="log", ylim=(1e-8, 30))
     panels[0].set_ylabel("lost against the best scale (dB)")
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
     return figure

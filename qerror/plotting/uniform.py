@@ -33,7 +33,7 @@ def error_of_integers() -> Figure:
             one: (at, simulate(as_density(name), one, at / as_grid(one).absmax, n=_DRAWS, rng=1)) for one in grids
         }
         error_against_clip(name, grids, np.linspace(0.3, widest, 300), simulated=simulated, ax=ax)
-        ax.set(title=title, ylim=(1e-4, 1.2))
+        ax.set(title=title, ylim=(1e-4, 4))
     panels[0].legend(loc="lower right")
     panels[1].set_ylabel("")
     return figure

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._threads import cached_property
-from .._types import Array, Index
+from .._types import Array, Index, Values
 from ..densities.base import Density
 from . import double_double as dd
 from .intake import sorted_rows
@@ -94,12 +94,12 @@ class Empirical(Density):
         return self._sums.rows.elements[self._row][()]
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Values:
         """Weighted mean of the values, units of x."""
         return self._sums.rows.mean[self._row][()]
 
     @property
-    def std(self) -> Any:
+    def std(self) -> Values:
         """Root of the weighted mean square distance from the mean, units of x."""
         return np.sqrt(self._sums.rows.variance)[self._row][()]
 

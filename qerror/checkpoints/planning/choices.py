@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import fnmatch
 import io
 import math
 import os
@@ -13,7 +12,8 @@ from pathlib import Path
 
 from ..._check import listed, plain, shown
 from ...files.headers import parse_json
-from ..recipe import check_format, grouped_names
+from ..globs import grouped_names, matches
+from ..recipe import check_format
 from .errors import TensorErrors
 from .plan import KEEP
 from .storage import stored_bits
@@ -46,7 +46,7 @@ class Keep:
 
 def kept_format(name: str, keep: Sequence[Keep]) -> str | None:
     """The format that a tensor must have, if one is said."""
-    return next((each.format for each in keep if fnmatch.fnmatchcase(name, each.pattern)), None)
+    return next((each.format for each in keep if matches(name, [each.pattern])), None)
 
 
 @dataclasses.dataclass(frozen=True)

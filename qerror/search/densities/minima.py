@@ -19,6 +19,8 @@ _FLAT = 1e-7
 _CHAIN = 0.1 * TOLERANCE
 # How often minima are made sharper at most.
 _TURNS = 4
+# Ratio of neighbours between which no further dip is looked for.
+_NARROW = 1.001
 
 
 def candidates(search: Explored) -> Points:
@@ -49,6 +51,16 @@ def dips(search: Explored) -> tuple[Index, Index]:
     if np.count_nonzero(dip) > 1:
         dip &= ~_copies(points)[first]
     return first[dip], second[dip]
+
+
+def hidden(search: Explored) -> tuple[Index, Array]:
+    """Scales to look at between neighbours whose slopes have one sign while the MSE changes the other way: a dip."""
+    points = search.points
+    row, change, ratio = points.row[1:], np.diff(points.mse), points.scale[1:] / points.scale[:-1]
+    noise = search.objective.noise[row] + 4 * RESOLUTION * points.mse[1:]
+    signs = np.sign(points.slope)
+    inside = (row == points.row[:-1]) & (signs[1:] == signs[:-1]) & (change * signs[1:] < -noise) & (ratio > _NARROW)
+    return row[inside], np.sqrt(points.scale[1:] * points.scale[:-1])[inside]
 
 
 def chosen(search: Explored, found: Points) -> tuple[Points, list[tuple[Minimum, ...]]]:

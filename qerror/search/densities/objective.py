@@ -24,6 +24,8 @@ from ..points import Points
 SHARP = 5 + len(error.ErrorSums._fields)
 # Thresholds in flight: two tail functions and their temporaries stay in the second-level cache.
 _CHUNK = 1 << 14
+# How far from its top, in units of std, a pdf is looked at for a cusp.
+_BESIDE_CUSP = 1e-4
 
 
 class Objective:
@@ -68,6 +70,14 @@ class Objective:
         self._step = max(1, _CHUNK // (density.atom_count if self._direct else self._tails.thresholds.size))
         # Whether `falling` bounds the curvature of the MSE (see `bounds`).
         self.bounded = self.convex and not self.accurate and centred and density.unimodal
+
+    def cusp(self) -> Array:
+        """Where the pdf of each row has a cusp away from the shift, which divides dips of the MSE; else nan."""
+        if not (self.density.unimodal and np.count_nonzero(self.offset)):
+            return np.full(self.shift.shape, np.nan)
+        top, beside = (self.density.pdf(self.density.mean + d * self.density.std) for d in (0.0, _BESIDE_CUSP))
+        # A smooth top falls by the square of this.
+        return np.where((top - beside > _BESIDE_CUSP * top / 8) & (self.offset != 0), self.mean, np.nan)
 
     def members(self, row: Index) -> Density:
         """The density of each row (one for all where there is only one)."""

@@ -14,7 +14,7 @@ from .doubles import ceiling
 from .explored import Explored
 from .interval import one_percent
 from .ladder import PER_OCTAVE, ladder
-from .minima import alike, candidates, chosen, dips
+from .minima import alike, candidates, chosen, dips, hidden
 from .objective import Objective
 
 # Thresholds that a proof may look at before it becomes an option (about 10 ms); on a sample with stochastic rounding;
@@ -22,6 +22,8 @@ from .objective import Objective
 _CHEAP_PROOF = 400_000
 _DEAR_PROOF = 400_000_000
 _ASKED_PROOF = 5_000_000_000
+# How often an interval that holds a dip unseen is halved at most.
+_HALVINGS = 8
 # Where a slope that is zero at one scale is no longer so, as factors.
 _BESIDE = np.array([1 - 1e-7, 1 + 1e-7])
 
@@ -84,8 +86,27 @@ class Search:
         if np.count_nonzero(most > stop):
             self.known.evaluate(*ladder(rows, low, stop + 1, most))
         least = self._downwards(rows, low)
-        if objective.kinks.shape[-1] and len(objective.grid) <= 512:
-            self.known.evaluate(*self._breakpoints(low * np.exp2(least / PER_OCTAVE), low * np.exp2(most / PER_OCTAVE)))
+        self._meet(low * np.exp2(least / PER_OCTAVE), low * np.exp2(most / PER_OCTAVE))
+        for _ in range(_HALVINGS):
+            rows, between = hidden(self.known)
+            if not rows.size:
+                break
+            self.known.evaluate(rows, between)
+
+    def _meet(self, low: Array, high: Array) -> None:
+        """Evaluate where jumps and cusps of the pdf meet thresholds or levels."""
+        objective = self.objective
+        thresholds, levels = objective.grid.thresholds, objective.grid.levels
+        if len(levels) > 512:
+            return
+        if objective.kinks.shape[-1]:
+            places = np.broadcast_to(objective.kinks, (self.known.rows, objective.kinks.shape[-1]))
+            self.known.evaluate(*self._breakpoints(places, np.concatenate([thresholds, levels]), low, high))
+        cusp = objective.cusp()
+        if not np.isnan(cusp).all():
+            # With stochastic rounding dips are narrow, at levels; with nearest they are wide, between thresholds.
+            t = thresholds if objective.rounding == "nearest" else np.concatenate([thresholds, levels])
+            self.known.evaluate(*self._breakpoints(cusp[:, None], t, low, high))
 
     def _climb(self, rows: Index, low: Array, stop: Array) -> None:
         """Evaluate steps 0 to `stop` of the ladder; of a float grid, one octave stands for all that repeat it."""
@@ -114,15 +135,13 @@ class Search:
             least = first
         return least
 
-    def _breakpoints(self, low: Array, high: Array) -> tuple[Index, Array]:
-        """Scales at which a jump of the pdf meets a threshold or a level.
+    def _breakpoints(self, places: Array, t: Array, low: Array, high: Array) -> tuple[Index, Array]:
+        """Scales at which a jump or cusp of the pdf meets a threshold or a level.
 
         Between thresholds the MSE is smooth, at a level the slope changes its course: a dip lies between neighbours.
         """
         rows = self.known.live.nonzero()[0]
-        kinks = np.broadcast_to(self.objective.kinks, (self.known.rows, self.objective.kinks.shape[-1]))
-        t = np.concatenate([self.objective.grid.thresholds, self.objective.grid.levels])
-        distance = (kinks - self.objective.shift[:, None])[rows]
+        distance = (places - self.objective.shift[:, None])[rows]
         scale = (distance[:, :, None] / t[t != 0]).reshape(rows.size, -1)
         if self.objective.convex:
             # On them the slope may be zero without a dip; where an atom changes its cell it jumps.
