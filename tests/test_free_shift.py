@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import qerror as qe
 from qerror.results import Status
+from qerror.search import free_shift
 
 # The proof resolves 1e-12, and the enumeration sums in another order.
 SAME = 1e-11
@@ -98,3 +99,14 @@ def test_a_whole_tensor_of_repeated_values() -> None:
     best = qe.fit(x, "int4", shift="optimal")
     assert best.status == Status.EXACT
     assert best.error.mse <= qe.fit(x, "int4_midrise").error.mse
+
+
+@pytest.mark.parametrize("grid", ["int4", "int5", "e2m1"])
+def test_shifts_of_fine_histograms_are_compared_by_many_scales(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answer as where every minimum at every shift is looked for, on what is about smooth."""
+    counts, edges = np.histogram(np.random.default_rng(9).gamma(3.0, size=100_000), 40)
+    density = qe.Histogram(counts, edges)
+    expected = qe.optimal_scale(density, grid, shift="optimal")
+    monkeypatch.setattr(free_shift, "_MOST_KINKS", 0)
+    best = qe.optimal_scale(density, grid, shift="optimal")
+    assert best.error.mse == pytest.approx(expected.error.mse, rel=SAME)
