@@ -49,8 +49,8 @@ def certify(
         Empirical, whose scale and MSE are fractions, and whose proof grows with its size.
     grid : Grid or str
         To 8 bits a proof takes 0.01 to 2 s (E8M0: half a minute; histograms on floating grids of 8 bits: 4 to 8 s),
-        int10 2 s, int12 4 to 15 s. Of 16 bits a piece takes 2 to 4 s: int16 three to four minutes; fp16, some 250
-        pieces, was not run to its end, and bf16, 254 octaves, is given up; what was reached then stands in the error.
+        int10 2 s, int12 4 to 15 s. Of 16 bits a piece takes 2 to 4 s: int16 three to four minutes; fp16 and
+        bf16 were not run to their end. What was reached before a proof is given up stands in the error.
     shift : float
         Units of x.
     rounding : {"nearest", "stochastic"}
