@@ -305,6 +305,24 @@ def test_tensors_with_a_scale_of_their_own(density, rounding):
     hold(qe.quantization_error(density, form, size=size, rounding=rounding), found)
 
 
+def test_the_median_of_three_sums():
+    # What three constants have beyond the pairs is minus half the median of the sums less their mean: a small number,
+    # of which the simulation of the whole error says little.
+    constants = (1, 1.5, 1.25)
+    density, form = qe.Gaussian(), four_over_six(16, constant=constants)
+    single = [mse_of(density, form.replace(rule="absmax", constant=c)) for c in constants]
+    pairs = [mse_of(density, form.replace(constant=pair)) for pair in combinations(constants, 2)]
+    # E[min of a pair] is the mean of both and a change, of which three have a half each.
+    beyond = mse_of(density, form) - (0.5 * sum(pairs) - sum(single) / 6)
+    x = density.sample((60_000, 16), 8)
+    sums = [nearest(x, np.abs(x).max(axis=1)[:, None] * c / 6, E2M1).mean(axis=1) for c in constants]
+    drawn = -0.5 * (np.median(sums, axis=0) - np.mean(sums, axis=0))
+    error = drawn.std() / np.sqrt(drawn.size)
+    assert abs(drawn.mean() - beyond) < 4.5 * error
+    # An error of 2 % would show.
+    assert beyond > 50 * error
+
+
 # -- laws ------------------------------------------------------------------------------------------------------------
 
 FORMATS = st.sampled_from([("e2m1", None), ("e2m1", "e8m0"), ("int4_narrow", None), ("int3", "e8m0")])

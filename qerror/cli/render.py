@@ -137,9 +137,10 @@ def say(text: str, indent: str = "  ", *, err: bool = False) -> None:
     """Print lines of words, on a terminal broken between words where it ends."""
     width = _terminal_width(sys.stderr if err else sys.stdout)
     for line in text.split("\n"):
-        # Names of files and of tensors have hyphens: a terminal's reader copies them.
-        options = {"subsequent_indent": indent, "break_on_hyphens": False, "drop_whitespace": True}
-        click.echo(line if width is None else textwrap.fill(line, width, **options), err=err)  # type: ignore[arg-type]
+        if width is not None:
+            # Names of files and of tensors have hyphens: a terminal's reader copies them.
+            line = textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
+        click.echo(line, err=err)
 
 
 def _terminal_width(stream: TextIO | None = None) -> int | None:

@@ -85,6 +85,11 @@ class Terms(NamedTuple):
         """The largest |d|."""
         return float((np.abs(self.level) + np.abs(self.rate)).max(initial=0.0))
 
+    @property
+    def equal(self) -> Array:
+        """P(d = 0), of all d, and that x is within the reach: (R,)."""
+        return np.asarray(np.maximum(self.mass - self.parts[0, ..., 0].sum(axis=-1), 0.0))
+
     def along(self, direction: Array, changes: Array | None = None) -> Terms:
         """Those of one difference: what d are multiplied with, (K - 1,), and their weights, if they are not by that."""
         times = direction if changes is None else changes
@@ -112,7 +117,7 @@ class Sum:
         self.n, self.parts, self.kept = terms.n, terms.parts, terms.kept
         self.level, self.rate, self.offset = terms.level[0], terms.rate[0], terms.offset[0]
         self.differ = self.parts[0, ..., 0].sum(axis=-1)
-        self.equal = np.maximum(terms.mass - self.differ, 0.0)
+        self.equal = terms.equal
         self.highest = terms.highest
         self.period = float(np.abs(self.offset).max()) + self.n * self.highest
 
@@ -200,7 +205,7 @@ class Sum:
         mean, sign, weighted = (term.sum(axis=-1) for term in terms)
         return Expected(mean, sign[None], weighted), Expected(follow[0], follow[1][None], follow[2])
 
-    def _transforms(self, frequency: Array) -> tuple[Array, Array]:
+    def _transforms(self, frequency: Array) -> tuple[Complex, Complex]:
         """E[e^(i w d); d != 0] (R, K), and with each weight (W, R, K)."""
         some = np.flatnonzero(self.parts.any(axis=(1, 2, 3)))
         flat = self.parts[some].swapaxes(-1, -2).reshape(some.size * self.equal.size, -1)

@@ -87,8 +87,8 @@ class Medians:
 
     def _at_most_one(self) -> Expected:
         """Of sums with at most one term in which d is not 0: exact where cells are cut where two sums meet."""
-        level, rate, parts, kept, mass, n, o = self.terms
-        p = np.maximum(mass - parts[0, ..., 0].sum(axis=-1), 0.0)
+        level, rate, parts, kept, _, n, o = self.terms
+        p = self.terms.equal
         d = o[..., None, None] + (level[..., None] + rate[..., None] * _NODES)[:, None]
         alone, one, f = _median(o), _median(d), parts @ _VALUES
         sign = (one * f[0]).sum(axis=(-1, -2))
@@ -109,7 +109,7 @@ class Medians:
         """
         terms, near = self.terms, _EQUAL * self.terms.highest
         # Where all three are equal the first, and not the mean that the median and the three below give.
-        equal = np.maximum(terms.within(np.zeros(terms.rate.shape[1], np.bool_)).mass, 0.0)
+        equal = terms.equal
         none, all_tied = np.zeros(equal.size), -2 / 3 * (np.abs(terms.offset) <= near).all(axis=0)
         sign = np.tile(all_tied * power(equal, terms.n), (2, 1))
         weighted = all_tied * power(equal, terms.n - 1) * by_candidate(terms.kept, 2).sum(axis=0)
