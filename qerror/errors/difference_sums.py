@@ -7,7 +7,7 @@ sign(y) on [-L, L], at w = pi k / L with odd k: psi falls as 1 / k, so that the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,7 +229,7 @@ def _times_place(parts: Array) -> Array:
     return out
 
 
-def power(x: Array, n: int) -> Array:
+def power(x: NDArray[Any], n: int) -> NDArray[Any]:
     """x^n, and 0 for negative n, which always count 0 times."""
     if n < 0:
         return np.zeros_like(x)
@@ -244,7 +244,7 @@ def power(x: Array, n: int) -> Array:
     return out
 
 
-def _later(x: Array, y: Array, n: int) -> Array:
+def _later(x: NDArray[Any], y: NDArray[Any], n: int) -> NDArray[Any]:
     """(x + y)^n without its first two terms in y, which may be all but its last digits."""
     x = np.broadcast_to(x, y.shape)
     out = np.asarray(power(x + y, n) - power(x, n) - n * power(x, n - 1) * y)
